@@ -1,0 +1,103 @@
+"""What goes wrong, and how the API says so.
+
+MockServerError             the user of the double has to mend something; one clear line
+├── ContractError           the contract file cannot drive a server
+└── ScenarioError           a scenario is unknown, malformed or contradicts the contract
+Refusal                     the API answers a request with an error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+Dialect = Literal["upstream", "gateway"]
+
+
+class MockServerError(Exception):
+    """Something that the user of the double has to mend. The message says what, where and how."""
+
+
+class ContractError(MockServerError):
+    """The contract cannot drive a server."""
+
+
+class ScenarioError(MockServerError):
+    """A scenario is unknown, malformed, or contradicts itself or the contract."""
+
+
+class Violation(msgspec.Struct, frozen=True, gc=False):
+    """One thing in a request that the contract does not allow.
+
+    `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query parameter, a path
+    parameter or a header. `kind` is upstream's word for the fault (`required`, `enum`, `number_gte`, …).
+    `field` is upstream's dotted path. `sent` is what arrived, shortened; `allowed` what would have been right.
+    """
+
+    pointer: str
+    kind: str
+    field: str
+    description: str
+    sent: str
+    allowed: str
+    fatal: bool = True
+
+    def as_invalid_field(self) -> dict[str, str]:
+        """The violation as an item of `invalid_fields`."""
+        return {
+            "type": self.kind,
+            "field": self.field,
+            "description": self.description,
+            "pointer": self.pointer,
+        }
+
+
+class Refusal(Exception):
+    """The API refuses a request.
+
+    `detail` replaces the sentence of the contract's example for `status`; `hint` is added to it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str | None = None,
+        *,
+        hint: str | None = None,
+        violations: Sequence[Violation] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail or hint)
+        self.status = status
+        self.detail = detail
+        self.hint = hint
+        self.violations = violations
+        self.headers = dict(headers or {})
+
+
+def refuse_invalid(violations: Sequence[Violation]) -> Refusal:
+    """A 422 that lists every violation, one a line, as upstream does."""
+    lines = "".join(f"- {violation.field}: {violation.description}\n" for violation in violations)
+    return Refusal(422, lines, violations=violations)
+
+
+def error_body(template: Mapping[str, Any], dialect: Dialect, refusal: Refusal) -> dict[str, Any]:
+    """The body of an error: the contract's example, with what is particular to this refusal filled in."""
+    if dialect == "gateway":
+        error = dict(template["error"])
+        error["message"] = _sentence(error["message"], refusal)
+        if refusal.violations:
+            error["param"] = refusal.violations[0].field
+            error["metadata"] = {"invalid_fields": [v.as_invalid_field() for v in refusal.violations]}
+        return {**template, "error": error}
+    body = {**template, "detail": _sentence(template["detail"], refusal)}
+    if refusal.violations:
+        body["invalid_fields"] = [violation.as_invalid_field() for violation in refusal.violations]
+    return body
+
+
+def _sentence(usual: str, refusal: Refusal) -> str:
+    said = refusal.detail or usual
+    return f"{said} {refusal.hint}" if refusal.hint else said
