@@ -1,0 +1,60 @@
+"""What a test suite has met of the contract, and what it never has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from mockserver.contract import Contract
+from mockserver.predictions import TERMINAL
+
+FAULT_KINDS = ("status", "disconnect", "cut", "stall", "drip", "body", "delay")
+
+
+class Coverage:
+    """Counts, for one tenant, of everything of the contract that its clients have met."""
+
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.inputs: Counter[tuple[str, str]] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.transitions: Counter[tuple[str, str]] = Counter()
+        self.errors: Counter[int] = Counter()
+        self.faults: Counter[str] = Counter()
+
+    def told(self, before: str, status: str) -> None:
+        """A client was told a prediction's status, after another (or none, an empty string)."""
+        self.statuses[status] += 1
+        if before and before != status:
+            self.transitions[before, status] += 1
+
+    def report(self, contract: Contract) -> dict[str, Any]:
+        """For each kind of thing, how often each was met and what never was."""
+        operations = [operation.operation_id for operation in contract.operations]
+        inputs = [
+            (operation.operation_id, name) for operation in contract.of_role("create") for name in operation.input
+        ]
+        statuses = {status for operation in contract.operations for status in operation.answers}
+        errors = sorted(status for status in statuses if status >= 400)
+        return {
+            "operations": _part(self.operations, operations, str),
+            "inputs": _part(self.inputs, inputs, "/".join),
+            "statuses": _part(self.statuses, contract.statuses, str),
+            "transitions": _part(self.transitions, _transitions(contract.statuses), " → ".join),
+            "errors": _part(self.errors, errors, str),
+            "faults": _part(self.faults, FAULT_KINDS, str),
+        }
+
+
+def _part(met: Counter[Any], universe: Any, name: Any) -> dict[str, Any]:
+    return {
+        "met": {name(thing): count for thing, count in met.items()},
+        "never": [name(thing) for thing in universe if thing not in met],
+    }
+
+
+def _transitions(statuses: list[str]) -> list[tuple[str, str]]:
+    """The changes of status that a client can be told of."""
+    ends = [status for status in statuses if status in TERMINAL]
+    first = [("starting", status) for status in statuses if status != "starting"]
+    return first + [("processing", status) for status in ends if status != "aborted"]

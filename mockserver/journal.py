@@ -1,0 +1,157 @@
+"""The journal: what a tenant's clients sent and were answered, within bounds."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import orjson
+
+from mockserver.errors import Violation
+from mockserver.predictions import timestamp
+
+KEPT_BODY = 16 * 1024  # bytes of a body that are kept
+SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization"})
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Exchange(msgspec.Struct, frozen=True, gc=False):
+    """A request and its answer.
+
+    `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch. `operation_id` is
+    None for a path or method that the contract does not have; `foreign` tells that it came to the decoy, where
+    `urls: foreign` leads. `fault` is the one applied, as JSON values.
+    Bodies are cut to what is kept; their sizes are in bytes.
+    """
+
+    number: int
+    received_at: int
+    tenant_time: int
+    token: str
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    body: bytes
+    body_size: int
+    operation_id: str | None
+    foreign: bool
+    prediction_id: str | None
+    prediction_status: str | None
+    scenario: str
+    violations: tuple[Violation, ...]
+    fault: dict[str, Any] | None
+    committed: bool
+    status: int
+    answer: bytes
+    answer_size: int
+    content_type: str
+
+    @property
+    def unmatched(self) -> bool:
+        """Whether the contract has no such path and method."""
+        return self.operation_id is None and not self.foreign
+
+    @property
+    def size(self) -> int:
+        """Bytes that the exchange holds on to, about."""
+        return 500 + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
+
+    def as_json(self) -> dict[str, Any]:
+        """The exchange for people and tools, with secrets shown in part."""
+        shown = {
+            "number": self.number,
+            "received_at": timestamp(self.received_at),
+            "tenant_time": timestamp(self.tenant_time),
+            "operation": self.operation_id,
+            "foreign": self.foreign,
+            "prediction": self.prediction_id,
+            "scenario": self.scenario,
+            "request": {
+                "method": self.method,
+                "path": self.path,
+                "query": dict(parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)),
+                "headers": dict(_readable(self.headers)),
+                "body": _body(self.body, self.body_size),
+                "body_size": self.body_size,
+            },
+            "violations": [msgspec.to_builtins(violation) for violation in self.violations],
+            "fault": self.fault,
+            "committed": self.committed,
+            "response": {
+                "status": self.status,
+                "content_type": self.content_type,
+                "prediction_status": self.prediction_status,
+                "body": _body(self.answer, self.answer_size),
+                "body_size": self.answer_size,
+            },
+        }
+        return masked(shown, self.token)
+
+
+class Journal:
+    """The last exchanges of a tenant; the oldest go first, and are counted.
+
+    `violating` and `unmatched` count exchanges over the whole time, evicted ones too.
+    """
+
+    def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
+        self._exchanges: deque[Exchange] = deque()
+        self._most, self._most_bytes, self._bytes = most, most_bytes, 0
+        self.recorded = self.evicted = self.violating = self.unmatched = 0
+
+    def __iter__(self) -> Iterator[Exchange]:
+        return iter(self._exchanges)
+
+    def record(self, exchange: Exchange) -> None:
+        """Keep an exchange, and forget what is over the bounds."""
+        self._exchanges.append(exchange)
+        self.recorded += 1
+        self.violating += bool(exchange.violations)
+        self.unmatched += exchange.unmatched
+        self._bytes += exchange.size
+        while len(self._exchanges) > self._most or (self._bytes > self._most_bytes and len(self._exchanges) > 1):
+            self._bytes -= self._exchanges.popleft().size
+            self.evicted += 1
+
+    def clear(self) -> None:
+        """Forget every exchange. Numbers go on."""
+        self._exchanges.clear()
+        self._bytes = self.evicted = self.violating = self.unmatched = 0
+
+
+def masked(shown: dict[str, Any], secret: str) -> dict[str, Any]:
+    """JSON values with a secret shown in part wherever it stands. One too short to be a secret is left."""
+    text = orjson.dumps(shown)
+    if len(secret) < 6 or secret.encode() not in text:
+        return shown
+    hidden: dict[str, Any] = orjson.loads(text.replace(secret.encode(), mask(secret).encode()))
+    return hidden
+
+
+def mask(secret: str) -> str:
+    """A secret shown in part: enough to know it again, too little to use it."""
+    return secret[: min(6, len(secret) // 3)] + "…"
+
+
+def _readable(headers: Headers) -> Iterator[tuple[str, str]]:
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        yield name, re.sub(r"\S+$", lambda found: mask(found.group()), value) if name in SECRET_HEADERS else value
+
+
+def _body(kept: bytes, size: int) -> Any:
+    if not size:
+        return None
+    if len(kept) == size:
+        try:
+            return orjson.loads(kept)
+        except orjson.JSONDecodeError:
+            pass
+    text = kept.decode("utf-8", "replace")
+    return text if len(kept) == size else f"{text[:200]}… ({size} bytes)"

@@ -1,0 +1,176 @@
+"""Predictions as values: a timeline fixed at creation, and what it says at an instant. Pure."""
+
+from __future__ import annotations
+
+import re
+from base64 import b32encode
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mockserver.clock import SECOND
+
+if TYPE_CHECKING:
+    from mockserver.scenarios import Scenario
+
+TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
+
+_ENDED_UNSTARTED = frozenset({"starting", "canceled", "aborted"})
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
+
+
+class Stage(msgspec.Struct, frozen=True, gc=False):
+    """A status that a prediction enters `at` nanoseconds of its own time."""
+
+    at: int
+    status: str
+    error: str | None = None
+
+
+Timeline = tuple[Stage, ...]
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """A job, as it was created and as far as it has been pushed since.
+
+    `input` is JSON with defaults filled in, `size` its picture's width and height in pixels. `created_at` is
+    in nanoseconds since the epoch, `born` the reading of the tenant's clock at creation. `jumped` is how far
+    its own time is ahead of that clock, and `canceled_at` the own time of a cancel, both in nanoseconds.
+    `retention` is how long its data are kept once it has ended, in nanoseconds. `scenario` is the one chosen
+    by the creating request itself, if any. `told` is the status that a client was last told.
+    """
+
+    id: str
+    tenant: str
+    operation_id: str
+    input: bytes
+    seed: int
+    size: tuple[int, int]
+    created_at: int
+    born: int
+    timeline: Timeline
+    retention: int
+    scenario: Scenario | None = None
+    jumped: int = 0
+    canceled_at: int | None = None
+    told: str = ""
+
+    def age(self, elapsed: int) -> int:
+        """Own time in nanoseconds, when the tenant's clock reads `elapsed`."""
+        return elapsed - self.born + self.jumped
+
+
+def timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
+    """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
+    stages, at = [], 0
+    for status, seconds, error in lifecycle:
+        stages.append(Stage(at, status, error))
+        at += round((seconds or 0) * SECOND)
+    return tuple(stages)
+
+
+def effective_timeline(prediction: Prediction) -> Timeline:
+    """The timeline, cut by a cancel."""
+    if prediction.canceled_at is None:
+        return prediction.timeline
+    lived = [stage for stage in prediction.timeline if stage.at <= prediction.canceled_at]
+    return (*lived, Stage(prediction.canceled_at, "canceled"))
+
+
+def stage_at(prediction: Prediction, age: int) -> Stage:
+    """The stage that a prediction is in at an own time of `age` nanoseconds."""
+    if prediction.canceled_at is not None and age >= prediction.canceled_at:
+        return Stage(prediction.canceled_at, "canceled")
+    current = prediction.timeline[0]
+    for stage in prediction.timeline:
+        if stage.at > age:
+            break
+        current = stage
+    return current
+
+
+def next_stage(prediction: Prediction, age: int) -> Stage | None:
+    """The first stage still to come after an own time of `age` nanoseconds."""
+    return next((stage for stage in effective_timeline(prediction) if stage.at > age), None)
+
+
+def jump(prediction: Prediction, age: int) -> Prediction:
+    """The prediction with its own time moved on to its next change; itself if none is to come."""
+    coming = next_stage(prediction, age)
+    if coming is None:
+        return prediction
+    return msgspec.structs.replace(prediction, jumped=prediction.jumped + coming.at - age)
+
+
+def cancel(prediction: Prediction, age: int) -> Prediction:
+    """The prediction canceled at an own time of `age` nanoseconds; itself if it has ended by then."""
+    if stage_at(prediction, age).status in TERMINAL:
+        return prediction
+    return msgspec.structs.replace(prediction, canceled_at=age)
+
+
+def entered(prediction: Prediction, after: int, until: int) -> Iterator[Stage]:
+    """The stages entered in the own time from `after` (exclusive) to `until` (inclusive), in nanoseconds."""
+    return (stage for stage in effective_timeline(prediction) if after < stage.at <= until)
+
+
+def started_after(prediction: Prediction, age: int) -> int | None:
+    """Own time at which work had begun, in nanoseconds; None if it had not by `age`."""
+    for stage in effective_timeline(prediction):
+        if stage.at <= age and stage.status not in _ENDED_UNSTARTED:
+            return stage.at
+    return None
+
+
+def data_removed(prediction: Prediction, age: int, now: int) -> bool:
+    """Whether input, output and logs have expired, by own time or by the tenant's instant `now`."""
+    stage = stage_at(prediction, age)
+    if stage.status not in TERMINAL:
+        return False
+    expires = stage.at + prediction.retention
+    return age >= expires or now - prediction.created_at >= expires
+
+
+def prediction_id(key: bytes, number: int) -> str:
+    """The `number`th id under `key`: 26 characters of Crockford's base 32, as in the documents' samples."""
+    digest = blake2b(number.to_bytes(8, "big"), digest_size=16, key=key).digest()
+    return b32encode(digest)[:26].translate(_CROCKFORD).decode()
+
+
+def timestamp(instant: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
+    seconds, nanoseconds = divmod(instant, SECOND)
+    fraction = f"{nanoseconds:09d}".rstrip("0").ljust(3, "0")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+
+
+def parse_timestamp(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 timestamp. Raises ValueError."""
+    match = re.fullmatch(r"(.+?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not an RFC 3339 timestamp such as 2025-01-01T00:00:00Z")
+    whole, fraction, zone = match.groups()
+    moment = datetime.fromisoformat(whole + zone)
+    return int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0"))
+
+
+def seconds(nanoseconds: int) -> float:
+    """Nanoseconds as seconds, as JSON numbers have them."""
+    return nanoseconds / SECOND
+
+
+def times(prediction: Prediction, age: int) -> dict[str, Any]:
+    """`started_at`, `completed_at` and `metrics` as far as they are known at `age`: timestamps and seconds."""
+    stage, started = stage_at(prediction, age), started_after(prediction, age)
+    known: dict[str, Any] = {}
+    if started is not None:
+        known["started_at"] = timestamp(prediction.created_at + started)
+    if stage.status in TERMINAL:
+        known["completed_at"] = timestamp(prediction.created_at + stage.at)
+        known["total_time"] = seconds(stage.at)
+        if started is not None:
+            known["predict_time"] = seconds(stage.at - started)
+    return known

@@ -1,0 +1,290 @@
+"""Scenarios: how the gateway behaves, as data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema_rs
+import msgspec
+import yaml
+
+from mockserver.contract import Contract, Operation, pointer_to, shorten
+from mockserver.errors import Dialect, ScenarioError
+from mockserver.predictions import TERMINAL, Timeline, timeline
+
+Urls = Literal["local", "documented", "foreign"]
+
+_COMMITTING = frozenset({"create", "cancel"})
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A status of a lifecycle and the seconds it lasts; for `failed`, also what the prediction's error says."""
+
+    status: str
+    seconds: float | None = None
+    error: str | None = None
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One deliberate failure of one exchange. The scenario schema says what each field means."""
+
+    status: int | None = None
+    page: Literal["api", "html", "empty"] = "api"
+    detail: str | None = None
+    retry_after: float | str | None = None
+    retry_after_date: float | None = None
+    disconnect: Literal["close", "reset"] | None = None
+    cut: float | None = None
+    stall: float | None = None
+    drip: float | None = None
+    body: Literal["malformed", "empty"] | None = None
+    delay: float | None = None
+    after: Literal["commit"] | None = None
+    times: int | Literal["always"] = 1
+
+    @property
+    def kind(self) -> str:
+        """What the fault does, in a word: the field that makes it what it is."""
+        for name in ("status", "disconnect", "cut", "stall", "drip", "body"):
+            if getattr(self, name) is not None:
+                return name
+        return "delay"
+
+    @property
+    def prevents(self) -> bool:
+        """Whether the operation never takes place."""
+        return self.after is None and (self.status is not None or self.disconnect is not None)
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Legal variety in the predictions that are sent."""
+
+    extra: dict[str, Any] = {}
+    omit: tuple[str, ...] = ()
+    null: tuple[str, ...] = ()
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """How the gateway behaves: lifecycle, faults, body quirks. The scenario schema says what each field means.
+
+    `retention` is in seconds. What is left out is as usual.
+    """
+
+    name: str = ""
+    description: str = ""
+    lifecycle: tuple[Step, ...] = ()
+    retention: float = 3600
+    faults: dict[str, tuple[Fault | None, ...]] = {}
+    body: Body = Body()
+    create_status: int | None = None
+    urls: Urls | None = None
+    errors: Dialect | None = None
+    wait: Literal["final", "processing"] = "final"
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The lifecycle laid out in time."""
+        return timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+
+    def as_json(self) -> dict[str, Any]:
+        """The scenario as plain JSON values, without what is as usual."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def script(self, operation: Operation) -> tuple[str, Sequence[Fault | None]] | None:
+        """The faults laid down for an operation, and the key under which they are counted."""
+        for key in (operation.operation_id, operation.family, "*"):
+            if key in self.faults:
+                return key, self.faults[key]
+        return None
+
+    def vary(self, operation: Operation, status: int, prediction: dict[str, Any]) -> dict[str, Any]:
+        """A prediction with the body's variety applied, wherever the contract allows it."""
+        varied = {**prediction, **self.body.extra}
+        for name in self.body.null:
+            candidate = {**varied, name: None}
+            if name in varied and operation.check_answer(status, "application/json", candidate) is None:
+                varied = candidate
+        for name in self.body.omit:
+            candidate = {key: value for key, value in varied.items() if key != name}
+            if operation.check_answer(status, "application/json", candidate) is None:
+                varied = candidate
+        return varied
+
+
+def fault_at(faults: Sequence[Fault | None], number: int) -> Fault | None:
+    """The fault that the exchange with this number, from 0, meets."""
+    for fault in faults:
+        times = 1 if fault is None else fault.times
+        if times == "always" or number < times:
+            return fault
+        number -= times
+    return None
+
+
+def script_length(faults: Sequence[Fault | None]) -> int | None:
+    """How many exchanges a list of faults covers; None if it has no end."""
+    length = 0
+    for fault in faults:
+        times = 1 if fault is None else fault.times
+        if times == "always":
+            return None
+        length += times
+    return length
+
+
+class Catalogue:
+    """The scenarios that have a name, and the reading of those given as values."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self.schema: dict[str, Any] = _packaged("scenario.schema.yaml")
+        self._validator = jsonschema_rs.validator_for(self.schema)
+        self._named: dict[str, Scenario] = {}
+        for name, value in _packaged("scenarios.yaml").items():
+            with suppress(ScenarioError):  # one that does not fit another contract is not offered there
+                self._named[name] = self.parse({"name": name, **value})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._named
+
+    def __iter__(self) -> Iterator[Scenario]:
+        return iter(self._named.values())
+
+    def named(self, name: str) -> Scenario:
+        """The scenario of that name. Raises ScenarioError."""
+        found = self._named.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name[:100], self._named, n=1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            names = ", ".join(self._named)
+            raise ScenarioError(f"no scenario is called {shorten(name)}{meant}; there are: {names}")
+        return found
+
+    def parse(self, value: object) -> Scenario:
+        """A scenario from its JSON value. Raises ScenarioError with every fault and its place."""
+        if faults := [_schema_fault(error) for error in self._validator.iter_errors(value)]:
+            raise _refused(value, faults)
+        assert isinstance(value, Mapping)
+        lifecycle = value.get("lifecycle") or self.schema["properties"]["lifecycle"]["default"]
+        scenario = msgspec.convert({**value, "lifecycle": lifecycle}, Scenario)
+        if faults := list(self._contradictions(scenario)):
+            raise _refused(value, faults)
+        return scenario
+
+    def understand(self, given: object) -> Scenario:
+        """A scenario from a name, from `{"name": …}` alone, from its JSON value, or as it is. Raises ScenarioError."""
+        if isinstance(given, Scenario):
+            given = given.as_json()
+        if isinstance(given, Mapping) and given.keys() == {"name"}:
+            given = given["name"]
+        return self.named(given) if isinstance(given, str) else self.parse(given)
+
+    def read(self, word: str) -> Scenario:
+        """A scenario by name, or from the YAML or JSON file at a path. Raises ScenarioError."""
+        if word in self._named or not Path(word).is_file():
+            return self.named(word)
+        try:
+            value = yaml.safe_load(Path(word).read_bytes())
+        except (OSError, yaml.YAMLError) as reason:
+            raise ScenarioError(f"scenario file {word}: {' '.join(str(reason).split())}") from reason
+        return self.parse(value)
+
+    def _contradictions(self, scenario: Scenario) -> Iterator[str]:
+        if statuses := self._contract.statuses:
+            yield from _lifecycle_faults(scenario.lifecycle, statuses)
+        for key, faults in scenario.faults.items():
+            yield from self._script_faults(key, faults)
+        yield from self._body_faults(scenario.body)
+        creates = self._contract.of_role("create")
+        listed = sorted({status for operation in creates for status in operation.answers if status < 300})
+        if scenario.create_status not in (None, *listed):
+            yield f"/create_status: the contract answers a create with one of {listed}"
+
+    def _script_faults(self, key: str, faults: Sequence[Fault | None]) -> Iterator[str]:
+        operations = [
+            operation
+            for operation in self._contract.operations
+            if key in ("*", operation.operation_id, operation.family)
+        ]
+        if not operations:
+            names = dict.fromkeys(operation.family for operation in self._contract.operations)
+            yield f"{pointer_to(('faults', key))}: no such operation; there are: *, {', '.join(names)}"
+            return
+        for number, fault in enumerate(faults):
+            if fault is None:
+                continue
+            place = pointer_to(("faults", key, number))
+            if fault.status and not any(fault.status in operation.answers for operation in operations):
+                listed = sorted({s for operation in operations for s in operation.answers if s >= 400})
+                yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
+            if fault.after and not any(operation.role in _COMMITTING for operation in operations):
+                yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
+            if fault.times == "always" and number < len(faults) - 1:
+                yield f"{place}/times: what follows an endless fault is never met"
+
+    def _body_faults(self, body: Body) -> Iterator[str]:
+        known = self._contract.prediction_schema["properties"]
+        for name in body.extra:
+            if name in known:
+                yield f"{pointer_to(('body', 'extra', name))}: the contract knows {name}, so it is not extra"
+        for name in body.omit:
+            if not self._legal(Body(omit=(name,))):
+                yield f"/body/omit: the contract requires {name}"
+        for name in body.null:
+            if name not in known or not self._legal(Body(null=(name,))):
+                yield f"/body/null: the contract never lets {name} be null"
+
+    def _legal(self, body: Body) -> bool:
+        """Whether the contract allows a change in a prediction of some status."""
+        reader = self._contract.reader
+        scenario = Scenario(body=body)
+        return reader is not None and any(
+            scenario.vary(reader, reader.success, shown) != shown for shown in self._contract.templates.values()
+        )
+
+
+def _schema_fault(error: jsonschema_rs.ValidationError) -> str:
+    said = error.message[:300]
+    if error.kind.name.startswith("oneOf"):
+        said = "a fault has exactly one of status, disconnect, cut, stall, drip and body, or only a delay"
+    return f"{pointer_to(error.instance_path) or '/'}: {said}"
+
+
+def _lifecycle_faults(lifecycle: Sequence[Step], statuses: Sequence[str]) -> Iterator[str]:
+    order = {"starting": 0, "processing": 1}
+    before = -1
+    for number, step in enumerate(lifecycle):
+        place, last = f"/lifecycle/{number}", number == len(lifecycle) - 1
+        if step.status not in statuses:
+            yield f"{place}/status: {step.status!r} is not a status; there are: {', '.join(statuses)}"
+            continue
+        rank = order.get(step.status, 2)
+        if rank <= before:
+            yield f"{place}/status: {step.status} cannot follow {lifecycle[number - 1].status}"
+        if step.status == "aborted" and before == order["processing"]:
+            yield f"{place}/status: aborted is for what never started"
+        if step.status in TERMINAL and step.seconds is not None:
+            yield f"{place}/seconds: {step.status} is terminal and lasts"
+        if not last and step.status not in TERMINAL and step.seconds is None:
+            yield f"{place}/seconds: needed, since another status follows"
+        if step.error is not None and step.status != "failed":
+            yield f"{place}/error: only failed has an error"
+        before = rank
+
+
+def _refused(value: object, faults: Sequence[str]) -> ScenarioError:
+    name = value.get("name") if isinstance(value, Mapping) else None
+    called = f" {name}" if isinstance(name, str) else ""
+    return ScenarioError(f"scenario{called[:70]} is refused: " + "; ".join(faults))
+
+
+def _packaged(name: str) -> Any:
+    text = resources.files("mockserver").joinpath(name).read_bytes()
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506

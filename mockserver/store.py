@@ -1,0 +1,156 @@
+"""All that the double remembers, by tenant and within bounds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from mockserver.clock import Clock
+from mockserver.coverage import Coverage
+from mockserver.journal import Journal
+from mockserver.predictions import Prediction, prediction_id
+from mockserver.scenarios import Fault, Scenario, fault_at, script_length
+
+ANONYMOUS = "anonymous"
+TENANT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is remembered. Bytes count what clients sent as input."""
+
+    tenants: int = 1000
+    predictions_per_tenant: int = 20_000
+    bytes_per_tenant: int = 256 * 1024 * 1024
+    bytes: int = 1024 * 1024 * 1024
+
+
+class TenantState:
+    """Everything that belongs to one tenant."""
+
+    def __init__(self, name: str, clock: Clock, seed: int) -> None:
+        self.name = name
+        self.clock = clock
+        self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self.scenario: Scenario | None = None
+        self.predictions: OrderedDict[str, Prediction] = OrderedDict()
+        self.created = 0
+        self.evicted = 0
+        self.bytes = 0
+        self.met: dict[str, dict[str, int]] = {}
+        self.journal = Journal()
+        self.coverage = Coverage()
+
+    def next_id(self) -> str:
+        """A fresh prediction id; the same ones in the same order for the same seed and name."""
+        self.created += 1
+        return prediction_id(self.key, self.created)
+
+    def lay_down(self, scenario: Scenario | None) -> None:
+        """Have a scenario from here on, its faults counted afresh; None goes back to the server's."""
+        self.scenario = scenario
+        self.met.pop(TENANT, None)
+
+    def take_fault(self, who: str, key: str, faults: Sequence[Fault | None], *, again: bool) -> Fault | None:
+        """The fault due in the next exchange of a script, which this is.
+
+        `who` keeps scripts of different origin apart. With `again`, a script that has run out starts anew
+        after one normal exchange.
+        """
+        met = self.met.setdefault(who, {})
+        number = met.get(key, 0)
+        length = script_length(faults)
+        over = length is not None and number >= length
+        met[key] = 0 if over and again else number + 1
+        return fault_at(faults, number)
+
+
+class Store:
+    """The tenants and their predictions. What is over the bounds goes, oldest first, and is counted."""
+
+    def __init__(self, seed: int, new_clock: Callable[[], Clock], bounds: Bounds | None = None) -> None:
+        self._seed = seed
+        self._new_clock = new_clock
+        self._bounds = bounds or Bounds()
+        self._tenants: OrderedDict[str, TenantState] = OrderedDict()
+        self._owners: dict[str, TenantState] = {}
+        self._bytes = 0
+        self.evicted_tenants = 0
+        self.evicted_predictions = 0
+
+    def tenant(self, name: str) -> TenantState:
+        """The tenant of that name, new if it has not been here."""
+        found = self._tenants.get(name)
+        if found is not None:
+            self._tenants.move_to_end(name)
+            return found
+        return self._welcome(name)
+
+    def owner(self, identifier: str) -> TenantState | None:
+        """The tenant that a prediction belongs to."""
+        return self._owners.get(identifier)
+
+    def counts(self) -> dict[str, int]:
+        """How much is held, and how much has been evicted."""
+        return {
+            "tenants": len(self._tenants),
+            "predictions": len(self._owners),
+            "input_bytes": self._bytes,
+            "evicted_tenants": self.evicted_tenants,
+            "evicted_predictions": self.evicted_predictions,
+        }
+
+    def put(self, tenant: TenantState, prediction: Prediction) -> None:
+        """Remember a prediction, or what has become of it."""
+        if prediction.id in tenant.predictions:
+            tenant.predictions[prediction.id] = prediction
+            return
+        if self._tenants.get(tenant.name) is not tenant:
+            return  # reset or evicted while the request was under way
+        tenant.predictions[prediction.id] = prediction
+        self._owners[prediction.id] = tenant
+        self._weigh(tenant, len(prediction.input))
+        self._keep_bounds(tenant)
+
+    def reset(self, name: str) -> TenantState:
+        """Forget everything of a tenant; it begins again, with the same ids to come."""
+        self._forget(name)
+        return self._welcome(name)
+
+    def _welcome(self, name: str) -> TenantState:
+        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed)
+        while len(self._tenants) > self._bounds.tenants:
+            self._evict_tenant()
+        return tenant
+
+    def _keep_bounds(self, tenant: TenantState) -> None:
+        bounds = self._bounds
+        while len(tenant.predictions) > 1 and (
+            len(tenant.predictions) > bounds.predictions_per_tenant or tenant.bytes > bounds.bytes_per_tenant
+        ):
+            identifier, oldest = tenant.predictions.popitem(last=False)
+            del self._owners[identifier]
+            tenant.met.pop(identifier, None)
+            self._weigh(tenant, -len(oldest.input))
+            tenant.evicted += 1
+            self.evicted_predictions += 1
+        while self._bytes > bounds.bytes and len(self._tenants) > 1:
+            self._evict_tenant()
+
+    def _evict_tenant(self) -> None:
+        self._forget(next(iter(self._tenants)))
+        self.evicted_tenants += 1
+
+    def _forget(self, name: str) -> None:
+        gone = self._tenants.pop(name, None)
+        if gone is None:
+            return
+        self._bytes -= gone.bytes
+        for identifier in gone.predictions:
+            del self._owners[identifier]
+
+    def _weigh(self, tenant: TenantState, size: int) -> None:
+        tenant.bytes += size
+        self._bytes += size

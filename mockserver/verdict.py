@@ -1,0 +1,100 @@
+"""A tenant's journal, judged. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from mockserver.contract import Contract
+from mockserver.journal import Exchange, Journal, masked
+from mockserver.scenarios import Fault, Scenario
+
+REASONS = ("violations", "unmatched", "unused-faults")
+
+
+def judge(journal: Journal, scenario: Scenario, met: Mapping[str, int], contract: Contract) -> dict[str, Any]:
+    """What clients did that the contract does not allow, and what they never met.
+
+    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the clients alone: faults that
+    were never met do not count against them.
+    """
+    return {
+        "ok": not journal.violating and not journal.unmatched,
+        "exchanges": journal.recorded,
+        "evicted": journal.evicted,
+        "violating_exchanges": journal.violating,
+        "unmatched_exchanges": journal.unmatched,
+        "violations": [fault for exchange in journal for fault in _violations(exchange)],
+        "unmatched": list(_unmatched(journal, contract)),
+        "unused_faults": list(_unused(scenario, met)),
+    }
+
+
+def failures(verdict: Mapping[str, Any], reasons: Iterable[str]) -> list[str]:
+    """A line for each thing in a verdict that fails a run, for the given reasons."""
+    lines = []
+    for reason in reasons:
+        lines += [_DESCRIBE[reason](item) for item in verdict[reason.replace("-", "_")]]
+    unseen = {"violations": "violating_exchanges", "unmatched": "unmatched_exchanges"}
+    for reason in reasons:
+        count = verdict.get(unseen.get(reason, ""), 0)
+        if count and not verdict[reason]:
+            lines.append(f"{count} exchanges with {reason} are no longer in the journal")
+    return lines
+
+
+def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
+    for violation in exchange.violations:
+        shown = {
+            "exchange": exchange.number,
+            "operation": exchange.operation_id,
+            "method": exchange.method,
+            "path": exchange.path,
+            "status": exchange.status,
+            **msgspec.to_builtins(violation),
+        }
+        yield masked(shown, exchange.token)
+
+
+def _unmatched(journal: Journal, contract: Contract) -> Iterator[dict[str, Any]]:
+    for exchange in journal:
+        if exchange.unmatched:
+            near = contract.nearest(exchange.method, exchange.path)
+            shown = {
+                "exchange": exchange.number,
+                "method": exchange.method,
+                "path": exchange.path,
+                "status": exchange.status,
+                "nearest": f"{near.method} {near.path}",
+            }
+            yield masked(shown, exchange.token)
+
+
+def _unused(scenario: Scenario, met: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    for key, faults in scenario.faults.items():
+        left = met.get(key, 0)
+        for number, fault in enumerate(faults):
+            if fault is not None and left < _wanted(fault):
+                yield {"operation": key, "number": number, "fault": msgspec.to_builtins(fault)}
+            left = max(0, left - _wanted(fault))
+
+
+def _wanted(fault: Fault | None) -> int:
+    if fault is None or fault.times == "always":
+        return 1
+    return fault.times
+
+
+_DESCRIBE = {
+    "violations": lambda item: (
+        f"{item['method']} {item['path']} (exchange {item['exchange']}) at {item['pointer'] or '/'}: "
+        f"{item['description']}; sent {item['sent']}, allowed: {item['allowed']}"
+    ),
+    "unmatched": lambda item: (
+        f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered {item['status']}: the contract "
+        f"has no such operation; the nearest is {item['nearest']}"
+    ),
+    "unused-faults": lambda item: f"{item['operation']}: fault {item['number']} {item['fault']} was never met",
+}
