@@ -1,0 +1,39 @@
+"""A local test double of the Replicate-style FLUX gateway, and what steers it.
+
+from mockserver import MockServer
+
+with MockServer() as server:
+    tenant = server.tenant()
+    ...  # give a client tenant.base_url and tenant.token
+    assert tenant.verdict()["ok"]
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mockserver.errors import MockServerError
+    from mockserver.scenarios import Body, Fault, Scenario, Step
+    from mockserver.server import MockServer
+    from mockserver.steering import Tenant
+
+__all__ = ["Body", "Fault", "MockServer", "MockServerError", "Scenario", "Step", "Tenant"]
+
+_HOMES = {
+    "Body": "mockserver.scenarios",
+    "Fault": "mockserver.scenarios",
+    "MockServer": "mockserver.server",
+    "MockServerError": "mockserver.errors",
+    "Scenario": "mockserver.scenarios",
+    "Step": "mockserver.scenarios",
+    "Tenant": "mockserver.steering",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on use: pytest loads this package, by its plugin, in suites that never touch it.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,282 @@
+"""The steering plane under /__admin: everything it does, it does to the tenant of the bearer token sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema_rs
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mockserver.clock import MODES, SECOND
+from mockserver.contract import pointer_to
+from mockserver.errors import MockServerError, ScenarioError
+from mockserver.exchange import bearer_token
+from mockserver.gateway import Gateway
+from mockserver.predictions import parse_timestamp, timestamp
+from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
+from mockserver.store import ANONYMOUS, TENANT, TenantState
+from mockserver.verdict import judge
+
+ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+MAX_BODY = 1024 * 1024  # bytes
+
+Handler = Callable[[Request, TenantState], Awaitable[object]]
+
+_CLOCK = jsonschema_rs.validator_for(
+    {
+        "type": "object",
+        "required": ["mode"],
+        "additionalProperties": False,
+        "properties": {
+            "mode": {"enum": list(MODES)},
+            "speed": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6},
+            "now": {"type": "string"},
+        },
+    }
+)
+_ADVANCE = jsonschema_rs.validator_for(
+    {
+        "type": "object",
+        "required": ["seconds"],
+        "additionalProperties": False,
+        "properties": {"seconds": {"type": "number", "minimum": 0, "maximum": 1e9}},
+    }
+)
+
+
+class AdminError(MockServerError):
+    """A steering request that cannot be carried out."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Admin:
+    """The handlers of the steering plane."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[Route]:
+        """The plane's routes."""
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/health", self._health),
+            ("GET", "/version", self._version),
+            ("POST", "/reset", self._reset),
+            ("GET", "/requests", self._requests),
+            ("DELETE", "/requests", self._forget_requests),
+            ("GET", "/scenario", self._scenario),
+            ("PUT", "/scenario", self._set_scenario),
+            ("DELETE", "/scenario", self._unset_scenario),
+            ("GET", "/scenarios", self._scenarios),
+            ("GET", "/scenarios/schema", self._scenario_schema),
+            ("GET", "/clock", self._clock),
+            ("PUT", "/clock", self._set_clock),
+            ("POST", "/clock/advance", self._advance),
+            ("GET", "/verdict", self._verdict),
+            ("GET", "/coverage", self._coverage),
+            ("GET", "/predictions", self._predictions),
+        ]
+        methods: dict[str, dict[str, Handler]] = {}
+        for method, path, handler in table:
+            methods.setdefault(path, {})[method] = handler
+        return [
+            Route(PREFIX + path, self._endpoint(handlers), methods=ALL_METHODS)
+            for path, handlers in [*methods.items(), ("/{path:path}", {}), ("", {})]
+        ]
+
+    def _endpoint(self, handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                self._guard(request)
+                if not handlers:
+                    raise AdminError(404, f"There is no {request.url.path}; see the README's list of {PREFIX}.")
+                handler = handlers.get(request.method)
+                if handler is None:
+                    raise AdminError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
+                value = await handler(request, self._tenant(request))
+            except AdminError as reason:
+                headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
+                return _json({"detail": str(reason), "status": reason.status}, reason.status, headers)
+            except ScenarioError as reason:
+                return _json({"detail": str(reason), "status": 422}, 422)
+            return _json(value)
+
+        return endpoint
+
+    def _guard(self, request: Request) -> None:
+        """Keep out what a web page in a browser on this machine could send."""
+        host = request.headers.get("host", "")
+        if not self._own_name(urlsplit(f"//{host}").hostname or ""):
+            raise AdminError(
+                403, f"Host {host!r} is not this server's; use its address, or start it with --public-url."
+            )
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise AdminError(403, f"Requests from pages of {origin} are refused.")
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise AdminError(403, "Cross-site requests are refused.")
+        wanted = self._gateway.options.admin_token
+        given = request.headers.get(ADMIN_TOKEN_HEADER, "")
+        if wanted is not None and not secrets.compare_digest(given.encode(), wanted.encode()):
+            raise AdminError(401, "The server was started with --admin-token; send it as X-Mock-Admin-Token.")
+
+    def _own_name(self, name: str) -> bool:
+        public = self._gateway.options.public_url
+        if name == "localhost" or (public is not None and name == urlsplit(public).hostname):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _tenant(self, request: Request) -> TenantState:
+        authorization = request.headers.get("authorization", "")
+        token = bearer_token(authorization)
+        if authorization and token is None:
+            raise AdminError(401, "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.")
+        return self._gateway.store.tenant(token or ANONYMOUS)
+
+    async def _health(self, request: Request, tenant: TenantState) -> object:
+        return {"status": "ok", "store": self._gateway.store.counts()}
+
+    async def _version(self, request: Request, tenant: TenantState) -> object:
+        contract = self._gateway.contract
+        return {
+            "name": "mockserver",
+            "version": metadata.version("flux-mockserver"),
+            "seed": self._gateway.options.seed,
+            "contract": {"file": contract.name, "operations": list(contract.by_id)},
+            "models": [operation.model for operation in contract.of_role("create")],
+        }
+
+    async def _reset(self, request: Request, tenant: TenantState) -> object:
+        self._gateway.store.reset(tenant.name)
+        return {"reset": True}
+
+    async def _requests(self, request: Request, tenant: TenantState) -> object:
+        since = _number(request, "since", 0)
+        limit = _number(request, "limit", 100)
+        wanted = [
+            exchange
+            for exchange in tenant.journal
+            if exchange.number > since
+            and (exchange.unmatched or not _flag(request, "unmatched"))
+            and (exchange.violations or not _flag(request, "violations"))
+        ]
+        return {
+            "requests": [exchange.as_json() for exchange in wanted[:limit]],
+            "more": len(wanted) > limit,
+            "recorded": tenant.journal.recorded,
+            "evicted": tenant.journal.evicted,
+        }
+
+    async def _forget_requests(self, request: Request, tenant: TenantState) -> object:
+        tenant.journal.clear()
+        return {"requests": []}
+
+    async def _scenario(self, request: Request, tenant: TenantState) -> object:
+        return self._gateway.scenario(tenant).as_json()
+
+    async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
+        tenant.lay_down(self._gateway.catalogue.understand(await _body(request)))
+        return self._gateway.scenario(tenant).as_json()
+
+    async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
+        tenant.lay_down(None)
+        return self._gateway.scenario(tenant).as_json()
+
+    async def _scenarios(self, request: Request, tenant: TenantState) -> object:
+        return {"scenarios": [scenario.as_json() for scenario in self._gateway.catalogue]}
+
+    async def _scenario_schema(self, request: Request, tenant: TenantState) -> object:
+        return self._gateway.catalogue.schema
+
+    async def _clock(self, request: Request, tenant: TenantState) -> object:
+        clock = tenant.clock
+        return {"mode": clock.mode, "speed": clock.speed, "now": timestamp(clock.now())}
+
+    async def _set_clock(self, request: Request, tenant: TenantState) -> object:
+        wanted = _checked(_CLOCK, await _body(request))
+        try:
+            now = parse_timestamp(wanted["now"]) if "now" in wanted else None
+        except ValueError as reason:
+            raise AdminError(422, f"/now: {reason}") from reason
+        tenant.clock.change(wanted["mode"], speed=wanted.get("speed"), now=now)
+        return await self._clock(request, tenant)
+
+    async def _advance(self, request: Request, tenant: TenantState) -> object:
+        wanted = _checked(_ADVANCE, await _body(request))
+        happened = self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
+        return {"now": timestamp(tenant.clock.now()), "happened": happened}
+
+    async def _verdict(self, request: Request, tenant: TenantState) -> object:
+        scenario = self._gateway.scenario(tenant)
+        return judge(tenant.journal, scenario, tenant.met.get(TENANT, {}), self._gateway.contract)
+
+    async def _coverage(self, request: Request, tenant: TenantState) -> object:
+        return tenant.coverage.report(self._gateway.contract)
+
+    async def _predictions(self, request: Request, tenant: TenantState) -> object:
+        origin = f"{request.url.scheme}://{request.headers['host']}"
+        urls = self._gateway.options.urls
+        return {
+            "predictions": [
+                self._gateway.represent(tenant, prediction, origin, urls) for prediction in tenant.predictions.values()
+            ],
+            "evicted": tenant.evicted,
+        }
+
+
+def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    body = orjson.dumps(value)
+    safe = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", **(headers or {})}
+    return Response(body, status, safe, media_type="application/json")
+
+
+async def _body(request: Request) -> object:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as reason:
+        raise AdminError(400, f"The body is not valid JSON: {reason}.") from reason
+
+
+def _checked(validator: jsonschema_rs.Validator, value: object) -> dict[str, Any]:
+    faults = [
+        f"{pointer_to(error.instance_path) or '/'}: {error.message[:300]}" for error in validator.iter_errors(value)
+    ]
+    if faults:
+        raise AdminError(422, "; ".join(faults))
+    assert isinstance(value, dict)
+    return value
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or len(text) > 9:
+        raise AdminError(422, f"?{name} is a number, not {text[:50]!r}.")
+    return int(text)
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("", "1", "true", "0", "false"):
+        raise AdminError(422, f"?{name} is true or false, not {text[:50]!r}.")
+    return text in ("", "1", "true")

@@ -1,0 +1,194 @@
+"""What the double does for each x-mock-role: thin handlers from a request to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import orjson
+
+from mockserver.contract import Operation
+from mockserver.errors import Refusal
+from mockserver.gateway import Gateway, Picture
+from mockserver.predictions import Prediction
+from mockserver.scenarios import Scenario, Urls
+from mockserver.store import TenantState
+from mockserver.wire import Answer
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that the contract allows, ready to be handled.
+
+    `origin` is the address that the client used; `chosen` the scenario that the request itself asked for.
+    """
+
+    gateway: Gateway
+    tenant: TenantState
+    operation: Operation
+    scenario: Scenario
+    chosen: Scenario | None
+    origin: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def urls(self) -> Urls:
+        """Where the URLs in predictions are to point."""
+        return self.scenario.urls or self.gateway.options.urls
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+async def create(call: Call) -> Answer:
+    """Create a prediction."""
+    prediction = call.gateway.create(call.tenant, call.operation, call.body["input"], call.chosen)
+    status = call.scenario.create_status
+    if status is None or status not in call.operation.answers:
+        status = call.operation.success
+    return _told(call, prediction, status)
+
+
+async def get(call: Call) -> Answer:
+    """Read a prediction, which under autojump moves it on."""
+    prediction = call.gateway.find(call.tenant, call.path["prediction_id"])
+    return _told(call, call.gateway.look(call.tenant, prediction), call.operation.success)
+
+
+async def cancel(call: Call) -> Answer:
+    """Cancel a prediction."""
+    prediction = call.gateway.find(call.tenant, call.path["prediction_id"])
+    return _told(call, call.gateway.cancel(call.tenant, prediction), call.operation.success)
+
+
+async def list_page(call: Call) -> Answer:
+    """One page of predictions, newest first. A list is a look at each of them."""
+    gateway, tenant = call.gateway, call.tenant
+    length = call.operation.document.get("x-mock-page", 100)
+    ids, previous, following = gateway.page(tenant, call.query.get("cursor"), length)
+    results = []
+    for identifier in ids:
+        prediction = gateway.look(tenant, tenant.predictions[identifier])
+        shown = gateway.represent(tenant, prediction, call.origin, call.urls)
+        gateway.tell(tenant, prediction, shown["status"])
+        results.append(shown)
+    here = call.origin + call.operation.path
+    value = {
+        "previous": f"{here}?cursor={previous}" if previous else None,
+        "next": f"{here}?cursor={following}" if following else None,
+        "results": results,
+    }
+    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value)
+
+
+async def deliver(call: Call) -> Answer:
+    """A picture, whole or in part."""
+    prediction = call.gateway.deliverable(call.path["prediction_id"], call.path["output_format"])
+    picture = await asyncio.to_thread(call.gateway.picture, prediction)
+    headers: tuple[tuple[bytes, bytes], ...] = (
+        (b"etag", picture.etag.encode()),
+        (b"accept-ranges", b"bytes"),
+        (b"cache-control", b"public, max-age=3600"),
+    )
+    wanted = call.headers.get("if-none-match")
+    if wanted is not None and (wanted == "*" or picture.etag in re.split(r"\s*,\s*", wanted)):
+        return Answer(304, headers=headers, prediction_id=prediction.id)
+    part = _part(call, picture)
+    if part is None:
+        return Answer(200, picture.data, picture.media_type, headers, prediction_id=prediction.id)
+    first, last = part
+    where = f"bytes {first}-{last}/{len(picture.data)}".encode()
+    data = picture.data[first : last + 1]
+    headers = (*headers, (b"content-range", where))
+    return Answer(206, data, picture.media_type, headers, prediction_id=prediction.id)
+
+
+async def view(call: Call) -> Answer:
+    """A page for people. Looking at it moves nothing."""
+    gateway = call.gateway
+    tenant = gateway.store.owner(call.path["prediction_id"])
+    if tenant is None:
+        raise Refusal(404)
+    prediction = gateway.find(tenant, call.path["prediction_id"])
+    shown = gateway.represent(tenant, prediction, call.origin, call.urls)
+    page = _page(shown).encode()
+    policy = b"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+    headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
+    return Answer(call.operation.success, page, "text/html; charset=utf-8", headers, prediction_id=prediction.id)
+
+
+async def example(call: Call) -> Answer:
+    """The contract's example, for an operation without a role."""
+    found = call.gateway.contract.example(call.operation)
+    assert found is not None  # the contract was refused otherwise
+    status, media_type, value = found
+    body = orjson.dumps(value) if "json" in media_type else str(value or "").encode()
+    return Answer(status, body, media_type, value=value if "json" in media_type else None)
+
+
+ROLES: dict[str | None, Handler] = {
+    "create": create,
+    "get": get,
+    "cancel": cancel,
+    "list": list_page,
+    "deliver": deliver,
+    "view": view,
+    None: example,
+}
+
+
+def _told(call: Call, prediction: Prediction, status: int) -> Answer:
+    """The answer that tells a client of a prediction."""
+    gateway, tenant = call.gateway, call.tenant
+    value = gateway.represent(tenant, prediction, call.origin, call.urls)
+    gateway.tell(tenant, prediction, value["status"])
+    if call.scenario.body:
+        value = call.scenario.vary(call.operation, status, value)
+    return Answer(
+        status,
+        orjson.dumps(value),
+        JSON,
+        value=value,
+        prediction_id=prediction.id,
+        prediction_status=value["status"],
+        committed=call.operation.method != "GET",
+    )
+
+
+def _part(call: Call, picture: Picture) -> tuple[int, int] | None:
+    """First and last byte asked for by a Range header (RFC 9110, 14.2); None for the whole."""
+    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", call.headers.get("range", ""))
+    if_range = call.headers.get("if-range", picture.etag)
+    if asked is None or asked.groups() == ("", "") or if_range != picture.etag or call.operation.method == "HEAD":
+        return None
+    size = len(picture.data)
+    start, end = asked.groups()
+    first, last = (int(start), min(int(end or size), size - 1)) if start else (max(0, size - int(end)), size - 1)
+    if end and start and int(end) < first:
+        return None
+    if first > last:
+        raise Refusal(416, headers={"Content-Range": f"bytes */{size}"})
+    return first, last
+
+
+def _page(shown: Mapping[str, Any]) -> str:
+    facts = escape(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
+    title = f"{escape(shown['model'])} · {escape(shown['status'])}"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "img{max-width:100%;border-radius:8px}pre{white-space:pre-wrap;overflow-wrap:anywhere}</style>"
+        f"<h1>{title}</h1>{picture}<pre>{facts}</pre></html>"
+    )

@@ -1,0 +1,438 @@
+"""The way of every request, from the tenant to the journal. Read `Endpoint.__call__` downwards."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import sys
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+import orjson
+
+from mockserver.api import JSON, ROLES, Call
+from mockserver.clock import wall_time
+from mockserver.contract import Operation, shorten
+from mockserver.errors import Dialect, Refusal, ScenarioError, Violation, error_body, refuse_invalid
+from mockserver.gateway import Gateway
+from mockserver.journal import KEPT_BODY, Exchange
+from mockserver.scenarios import Fault, Scenario
+from mockserver.store import ANONYMOUS, TENANT, TenantState
+from mockserver.wire import Answer, Receive, Scope, Send, client_left, send_answer, send_broken
+
+SCENARIO_HEADER = "x-mock-scenario"
+DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
+NO_ANSWER = 0  # the status in the journal where the client got none
+
+_PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]{0,100})\]")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
+_HTML_PAGE = (
+    "<html>\r\n<head><title>{0} {1}</title></head>\r\n<body>\r\n"
+    "<center><h1>{0} {1}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+class Request(msgspec.Struct):
+    """What a client sent. `value` is the decoded body; `violations` grows as it is checked."""
+
+    method: str
+    path: str
+    query: bytes
+    raw_headers: list[tuple[bytes, bytes]]
+    headers: dict[str, str]
+    path_params: dict[str, str]
+    query_params: dict[str, str]
+    origin: str
+    received_at: int
+    token: str | None = None
+    body: bytes = b""
+    body_size: int = 0
+    value: Any = None
+    violations: list[Violation] = []
+
+
+class Play(NamedTuple):
+    """The scenario of an exchange, who chose it, and the fault that is due in it.
+
+    `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
+    """
+
+    scenario: Scenario
+    chosen: Scenario | None
+    dialect: Dialect
+    fault: Fault | None = None
+
+
+class Endpoint:
+    """The ASGI application behind one path of the contract; without operations, behind every other path."""
+
+    def __init__(self, gateway: Gateway, operations: Mapping[str, Operation]) -> None:
+        self._gateway = gateway
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = _read_head(scope, self._gateway.options.public_url)
+        operation = self._operations.get(request.method)
+        tenant = _tenant(self._gateway, operation, request)
+        await _read_body(request, receive, self._gateway.contract.max_body)
+        try:
+            play = _play(self._gateway, tenant, operation, request)
+        except ScenarioError as reason:
+            play = Play(self._gateway.scenario(tenant), None, self._gateway.options.errors)
+            answer = self._refuse(operation, Refusal(400, str(reason)), play)
+        else:
+            answer = await self._perform(tenant, operation, request, play, receive)
+        _record(self._gateway, tenant, operation, request, play, answer)
+        await _send(scope, receive, send, request, play.fault, answer)
+
+    async def _perform(
+        self, tenant: TenantState, operation: Operation | None, request: Request, play: Play, receive: Receive
+    ) -> Answer:
+        """The answer, with what a fault makes of it."""
+        fault = play.fault
+        if operation is None or fault is None:
+            return await self._handle(tenant, operation, request, play)
+        if fault.delay is not None and fault.after is None and await client_left(receive, fault.delay):
+            return Answer(NO_ANSWER)
+        if fault.prevents:
+            return self._fail(operation, fault, play)
+        answer = await self._handle(tenant, operation, request, play)
+        if fault.status is not None or fault.disconnect is not None:
+            failure = self._fail(operation, fault, play)
+            return msgspec.structs.replace(failure, prediction_id=answer.prediction_id, committed=answer.committed)
+        if fault.body is not None:
+            body = b"" if fault.body == "empty" else answer.body[: len(answer.body) * 2 // 3]
+            return msgspec.structs.replace(answer, body=body)
+        return answer
+
+    async def _handle(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
+        """The answer that the contract and the tenant's state ask for, checked against the contract."""
+        gateway = self._gateway
+        try:
+            if operation is None:
+                raise self._unmatched(request)
+            _check(gateway, operation, request)
+            call = Call(
+                gateway=gateway,
+                tenant=tenant,
+                operation=operation,
+                scenario=play.scenario,
+                chosen=play.chosen,
+                origin=request.origin,
+                path=request.path_params,
+                query=request.query_params,
+                headers=request.headers,
+                body=request.value,
+            )
+            answer = await ROLES[operation.role](call)
+        except Refusal as refusal:
+            answer = self._refuse(operation, refusal, play)
+        if operation is None:
+            return answer
+        media_type = answer.content_type.partition(";")[0]
+        wrong = operation.check_answer(answer.status, media_type, answer.value)
+        return answer if wrong is None else self._own_fault(wrong)
+
+    def _refuse(self, operation: Operation | None, refusal: Refusal, play: Play) -> Answer:
+        media_type, template = self._gateway.contract.error_template(operation, refusal.status, play.dialect)
+        value = error_body(template, play.dialect, refusal)
+        headers = tuple((name.encode(), text.encode()) for name, text in refusal.headers.items())
+        if refusal.status == 413:
+            headers = (*headers, (b"connection", b"close"))
+        return Answer(refusal.status, orjson.dumps(value), media_type, headers, value=value)
+
+    def _fail(self, operation: Operation, fault: Fault, play: Play) -> Answer:
+        """The answer of a fault that stands in for the operation's own."""
+        if fault.status is None:
+            return Answer(NO_ANSWER)
+        headers = _retry_after(fault)
+        if fault.page == "html":
+            page = _HTML_PAGE.format(fault.status, HTTPStatus(fault.status).phrase)
+            return Answer(fault.status, page.encode(), "text/html", headers)
+        if fault.page == "empty":
+            return Answer(fault.status, headers=headers)
+        answer = self._refuse(operation, Refusal(fault.status, fault.detail), play)
+        body = answer.body
+        if isinstance(fault.retry_after, int | float) and "retry_after" in answer.value:
+            value = {**answer.value, "retry_after": fault.retry_after}
+            value["detail"] = re.sub(r"~\d+s", f"~{math.ceil(fault.retry_after)}s", value["detail"])
+            body = orjson.dumps(value)
+        return Answer(fault.status, body, answer.content_type, headers)
+
+    def _unmatched(self, request: Request) -> Refusal:
+        """Why no operation of the contract takes the request."""
+        if self._operations:
+            allowed = ", ".join(self._operations)
+            said = f'Method "{request.method}" not allowed.'
+            return Refusal(405, said, hint=f"Allowed: {allowed}.", headers={"Allow": allowed})
+        near = self._gateway.contract.nearest(request.method, request.path)
+        asked = f"{request.method} {shorten(request.path)}"
+        hint = f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
+        return Refusal(404, hint=hint)
+
+    def _own_fault(self, wrong: str) -> Answer:
+        """Better no prediction than one that the contract does not allow."""
+        print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
+        said = f"The double was about to break its contract. {wrong}"
+        value = {"title": "Internal server error", "detail": said, "status": 500}
+        return Answer(500, orjson.dumps(value), JSON, value=value)
+
+
+def _read_head(scope: Scope, public_url: str | None) -> Request:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        query=scope["query_string"],
+        raw_headers=scope["headers"],
+        headers=headers,
+        path_params=scope.get("path_params", {}),
+        query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        origin=public_url or _origin(scope, headers.get("host", "")),
+        received_at=wall_time(),
+        token=bearer_token(headers.get("authorization", "")),
+    )
+
+
+def _origin(scope: Scope, host: str) -> str:
+    """The address that the client used, as far as its Host header is one."""
+    if not _HOST.fullmatch(host):
+        name, port = scope.get("server") or ("127.0.0.1", 80)
+        host = f"{name}:{port}"
+    return f"{scope['scheme']}://{host}"
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an Authorization header; None if it has none."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+class Decoy:
+    """The foreign origin that `urls: foreign` leads to: it writes down what arrives, and refuses it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse one request as an API does whose token this is not."""
+        request = _read_head(scope, None)
+        await _read_body(request, receive, KEPT_BODY)
+        store = self._gateway.store
+        owners = [store.owner(part) for part in re.split(r"[/-]", request.path)]
+        tenant = next(filter(None, owners), None) or store.tenant(request.token or ANONYMOUS)
+        scenario = self._gateway.scenario(tenant)
+        dialect = scenario.errors or self._gateway.options.errors
+        media_type, template = self._gateway.contract.error_template(None, 401, dialect)
+        answer = Answer(401, orjson.dumps(error_body(template, dialect, Refusal(401))), media_type)
+        _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, foreign=True)
+        await send_answer(send, answer, b"" if request.method == "HEAD" else None)
+
+
+async def _read_body(request: Request, receive: Receive, limit: int) -> None:
+    """Read the body up to the limit, in bytes. What is over it is counted, not kept."""
+    if int(request.headers.get("content-length", "0") or 0) > limit and (
+        "expect" in request.headers or int(request.headers["content-length"]) > limit * DRAINED
+    ):
+        request.body_size = int(request.headers["content-length"])
+        return
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        chunk = message.get("body", b"")
+        request.body_size += len(chunk)
+        if request.body_size <= limit:
+            chunks.append(chunk)
+        if not message.get("more_body") or request.body_size > limit * DRAINED:
+            break
+    request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:
+    """Whose request it is: the token's, or, where none is needed, the prediction's."""
+    if operation is not None and operation.public:
+        owner = gateway.store.owner(request.path_params.get("prediction_id", ""))
+        if owner is not None:
+            return owner
+    return gateway.store.tenant(request.token or ANONYMOUS)
+
+
+def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Play:
+    """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
+    chosen, who = None, TENANT
+    prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
+    named = request.headers.get(SCENARIO_HEADER) or _named_in_prompt(operation, request)
+    if named:
+        chosen = gateway.catalogue.named(named)
+        who = f"call {named}"
+    elif prediction is not None and prediction.scenario is not None:
+        chosen, who = prediction.scenario, prediction.id
+    scenario = chosen or gateway.scenario(tenant)
+    fault = None
+    script = scenario.script(operation) if operation is not None and scenario.faults else None
+    if operation is not None and script is not None:
+        fault = tenant.take_fault(who, *script, again=bool(named))
+        if fault is not None and fault.status is not None and fault.status not in operation.answers:
+            fault = None  # laid down for every operation, but this one has no such answer
+    return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+
+
+def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
+    if operation is None or operation.role != "create" or b"[mock:" not in request.body:
+        return None
+    try:
+        prompt = orjson.loads(request.body)["input"][operation.picture["prompt"]]
+        found = _PROMPT_SCENARIO.search(prompt)
+    except (ValueError, LookupError, TypeError):
+        return None
+    return found.group(1) if found else None
+
+
+def _check(gateway: Gateway, operation: Operation, request: Request) -> None:
+    """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
+    if not operation.public:
+        _check_token(gateway, request)
+    if request.body_size > gateway.contract.max_body:
+        limit = gateway.contract.max_body
+        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {limit} are taken.")
+    found = _check_parameters(operation, request)
+    if any(violation.pointer.startswith("{") for violation in found):
+        request.violations = found
+        raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
+    if operation.body is not None:
+        found += _check_body(gateway, operation, request)
+    request.violations = found
+    fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
+    if fatal:
+        raise refuse_invalid(fatal)
+
+
+def _check_token(gateway: Gateway, request: Request) -> None:
+    sent = request.headers.get("authorization")
+    if request.token is not None or (sent is None and not gateway.options.require_auth):
+        return
+    right = "Authorization: Bearer <token>"
+    said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
+    shown = "nothing" if sent is None else shorten(sent.partition(" ")[0])
+    request.violations = [Violation("Authorization:", "authorization", "Authorization", said, shown, right)]
+    raise Refusal(401, hint=f"Send {right}.", violations=())
+
+
+def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
+    query = request.query_params
+    sent = {"path": request.path_params, "query": query, "header": request.headers}
+    found = []
+    known = set()
+    for parameter in operation.parameters:
+        name = parameter.name
+        found += parameter.check(sent[parameter.where].get(name.lower() if parameter.where == "header" else name))
+        known.add(name)
+    for name in query.keys() - known:
+        said = f"Query parameter {shorten(name)} is not known"
+        found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
+    return found
+
+
+def _check_body(gateway: Gateway, operation: Operation, request: Request) -> list[Violation]:
+    assert operation.body is not None
+    taken = " or ".join(operation.body)
+    if not request.body:
+        if operation.body_required:
+            raise Refusal(400, hint=f"The body is empty; send {taken}.")
+        return []
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in operation.body:
+        said = shorten(media_type) if media_type else "without a Content-Type"
+        raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
+    try:
+        request.value = orjson.loads(request.body)
+    except orjson.JSONDecodeError as reason:
+        raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
+    found = operation.check_body(media_type, request.value)
+    if operation.role == "create" and not any(violation.pointer in ("", "/input") for violation in found):
+        found += gateway.check_images(operation, request.value["input"])
+    return found
+
+
+def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
+    if fault.retry_after_date is not None:
+        text = formatdate(math.ceil(time() + fault.retry_after_date), usegmt=True)
+    elif isinstance(fault.retry_after, str):
+        text = fault.retry_after
+    elif fault.retry_after is not None:
+        text = f"{fault.retry_after:g}"
+    else:
+        return ()
+    return ((b"retry-after", text.encode()),)
+
+
+def _record(
+    gateway: Gateway,
+    tenant: TenantState,
+    operation: Operation | None,
+    request: Request,
+    play: Play,
+    answer: Answer,
+    *,
+    foreign: bool = False,
+) -> None:
+    """Write the exchange down, before its answer leaves."""
+    coverage = tenant.coverage
+    if operation is not None:
+        coverage.operations[operation.operation_id] += 1
+        if answer.status >= 400:
+            coverage.errors[answer.status] += 1
+        if operation.role == "create" and isinstance(request.value, dict):
+            for name in request.value.get("input") or ():
+                if name in operation.input:
+                    coverage.inputs[operation.operation_id, name] += 1
+    if play.fault is not None:
+        coverage.faults[play.fault.kind] += 1
+    kind = answer.content_type
+    tenant.journal.record(
+        Exchange(
+            number=tenant.journal.recorded + 1,
+            received_at=request.received_at,
+            tenant_time=tenant.clock.now(),
+            token=request.token or "",
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.raw_headers,
+            body=request.body[:KEPT_BODY],
+            body_size=request.body_size,
+            operation_id=operation.operation_id if operation is not None else None,
+            foreign=foreign,
+            prediction_id=answer.prediction_id or request.path_params.get("prediction_id"),
+            prediction_status=answer.prediction_status,
+            scenario=play.scenario.name,
+            violations=tuple(request.violations),
+            fault=msgspec.to_builtins(play.fault) if play.fault is not None else None,
+            committed=answer.committed,
+            status=answer.status,
+            answer=answer.body[:KEPT_BODY] if "json" in kind or "text" in kind else b"",
+            answer_size=len(answer.body),
+            content_type=kind,
+        )
+    )
+
+
+async def _send(
+    scope: Scope, receive: Receive, send: Send, request: Request, fault: Fault | None, answer: Answer
+) -> None:
+    if fault is None:
+        await send_answer(send, answer, b"" if request.method == "HEAD" else None)
+        return
+    if fault.delay is not None and fault.after is not None:
+        await asyncio.sleep(fault.delay)
+    if answer.status != NO_ANSWER or fault.disconnect is not None:
+        await send_broken(scope, receive, send, answer, fault)

@@ -1,0 +1,369 @@
+"""The API in plain Python, without HTTP: create, look, cancel, list, deliver."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from mockserver.clock import SECOND, Clock, Mode
+from mockserver.contract import Contract, Operation, pointer_to, shorten
+from mockserver.errors import Dialect, Refusal, Violation
+from mockserver.images import (
+    DRAWABLE,
+    UnsupportedImage,
+    draw,
+    measure,
+    nearest_size,
+    parse_ratio,
+    read_data_uri,
+)
+from mockserver.predictions import (
+    TERMINAL,
+    Prediction,
+    cancel,
+    data_removed,
+    effective_timeline,
+    entered,
+    jump,
+    seconds,
+    stage_at,
+    times,
+    timestamp,
+)
+from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.store import Store, TenantState
+
+MILLISECOND = 1_000_000  # nanoseconds
+KEPT_PICTURES = 64 * 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a server behaves where no scenario says otherwise."""
+
+    seed: int = 0
+    clock: Mode = "autojump"
+    speed: float = 1.0
+    scenario: Scenario = field(default_factory=Scenario)
+    strict: bool = False
+    require_auth: bool = False
+    urls: Urls = "local"
+    errors: Dialect = "upstream"
+    public_url: str | None = None
+    admin_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A delivered file."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+class Gateway:
+    """The API's behaviour, for every tenant of one server."""
+
+    def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
+        self.contract = contract
+        self.catalogue = catalogue
+        self.options = options
+        self.store = Store(options.seed, lambda: Clock(options.clock, options.speed))
+        self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
+        self._pictures: OrderedDict[tuple[str, bytes], Picture] = OrderedDict()
+        self._pictures_size = 0
+
+    def scenario(self, tenant: TenantState) -> Scenario:
+        """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
+        _, plus, ending = tenant.name.rpartition("+")
+        if plus and ending in self.catalogue:
+            return self.catalogue.named(ending)
+        return tenant.scenario or self.options.scenario
+
+    def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
+        """What is wrong with the pictures that an input carries as data URIs."""
+        found = []
+        for name in operation.picture["images"]:
+            value = given.get(name)
+            if isinstance(value, str) and value.startswith("data:"):
+                try:
+                    measure(read_data_uri(value))
+                except UnsupportedImage as reason:
+                    field = f"input.{name}"
+                    place = pointer_to(("input", name))
+                    allowed = "a base64 data URI of a jpeg, png, gif or webp"
+                    found.append(Violation(place, "image", field, str(reason), shorten(value), allowed))
+        return found
+
+    def create(
+        self, tenant: TenantState, operation: Operation, given: Mapping[str, Any], chosen: Scenario | None
+    ) -> Prediction:
+        """Create a prediction. `chosen` is the scenario that the request itself asks for, if any."""
+        scenario = chosen or self.scenario(tenant)
+        filled = dict(sorted({**operation.defaults, **given}.items()))
+        identifier = tenant.next_id()
+        asked_seed = filled.get(operation.picture["seed"])
+        clock = tenant.clock
+        prediction = Prediction(
+            id=identifier,
+            tenant=tenant.name,
+            operation_id=operation.operation_id,
+            input=orjson.dumps(filled),
+            seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
+            size=self._size(operation, filled),
+            created_at=clock.now() // MILLISECOND * MILLISECOND,
+            born=clock.elapsed(),
+            timeline=scenario.timeline,
+            retention=round(scenario.retention * SECOND),
+            scenario=chosen,
+        )
+        self.store.put(tenant, prediction)
+        return prediction
+
+    def find(self, tenant: TenantState, identifier: str) -> Prediction:
+        """A tenant's prediction. Raises Refusal (404)."""
+        found = tenant.predictions.get(identifier)
+        if found is None:
+            raise Refusal(404, hint=f"This token has no prediction {shorten(identifier)}.")
+        return found
+
+    def look(self, tenant: TenantState, prediction: Prediction) -> Prediction:
+        """A prediction as somebody who looks finds it: under autojump it has moved on to its next change."""
+        if tenant.clock.mode != "autojump":
+            return prediction
+        moved = jump(prediction, prediction.age(tenant.clock.elapsed()))
+        if moved is not prediction:
+            self.store.put(tenant, moved)
+        return moved
+
+    def cancel(self, tenant: TenantState, prediction: Prediction) -> Prediction:
+        """Cancel a prediction, unless it has ended."""
+        changed = cancel(prediction, prediction.age(tenant.clock.elapsed()))
+        self.store.put(tenant, changed)
+        return changed
+
+    def page(self, tenant: TenantState, cursor: str | None, length: int) -> tuple[list[str], str | None, str | None]:
+        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises Refusal (404)."""
+        ids = list(reversed(tenant.predictions))
+        start = 0
+        if cursor is not None:
+            before, anchor = _read_cursor(cursor)
+            if anchor not in tenant.predictions:
+                raise Refusal(404, hint="The cursor is not one of this list; take it from `next` or `previous`.")
+            place = ids.index(anchor)
+            start = max(0, place - length) if before else place + 1
+        shown = ids[start : start + length]
+        previous = _write_cursor("before", shown[0]) if shown and start > 0 else None
+        following = _write_cursor("after", shown[-1]) if start + length < len(ids) else None
+        return shown, previous, following
+
+    def advance(self, tenant: TenantState, nanoseconds: int) -> list[dict[str, Any]]:
+        """Move a tenant's time forward, and tell what happened on the way, in order."""
+        since = tenant.clock.elapsed()
+        tenant.clock.advance(nanoseconds)
+        until = tenant.clock.elapsed()
+        happened = [
+            (prediction.created_at + stage.at, prediction.id, stage.status)
+            for prediction in tenant.predictions.values()
+            for stage in entered(prediction, prediction.age(since), prediction.age(until))
+        ]
+        return [
+            {"at": timestamp(at), "prediction": identifier, "status": status}
+            for at, identifier, status in sorted(happened, key=lambda event: event[0])
+        ]
+
+    def tell(self, tenant: TenantState, prediction: Prediction, status: str) -> None:
+        """Note that a client is being told a prediction's status."""
+        if prediction.told != status:
+            tenant.coverage.told(prediction.told, status)
+            self.store.put(tenant, msgspec.structs.replace(prediction, told=status))
+        else:
+            tenant.coverage.told(status, status)
+
+    def represent(self, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls) -> dict[str, Any]:
+        """A prediction as the API sends it: the contract's example of its status, with its own values."""
+        age = prediction.age(tenant.clock.elapsed())
+        stage = stage_at(prediction, age)
+        shown = dict(self.contract.templates[stage.status])
+        operation = self.contract.by_id[prediction.operation_id]
+        shown["id"] = prediction.id
+        shown["model"] = operation.model
+        shown["input"] = orjson.loads(prediction.input)
+        shown["created_at"] = timestamp(prediction.created_at)
+        if "urls" in shown:
+            shown["urls"] = self._urls(prediction, shown["urls"], origin, urls)
+        if isinstance(shown.get("logs"), str):
+            shown["logs"] = self._logs(operation, prediction, age)
+        if stage.status == "succeeded":
+            shown["output"] = self.output_url(prediction, origin)
+        if stage.error is not None:
+            shown["error"] = stage.error
+        _set_times(shown, prediction, age)
+        if stage.status in TERMINAL and data_removed(prediction, age, tenant.clock.now()):
+            shown.pop("logs", None)
+            shown.update(input={}, output=None, data_removed=True)
+        return shown
+
+    def status(self, tenant: TenantState, prediction: Prediction) -> str:
+        """The status that a prediction has for its tenant now."""
+        return stage_at(prediction, prediction.age(tenant.clock.elapsed())).status
+
+    def output_url(self, prediction: Prediction, origin: str) -> str:
+        """Where the double serves a prediction's picture."""
+        path = self.contract.url_rules["output"].path
+        return origin + path.replace("{prediction_id}", prediction.id).replace(
+            "{output_format}", self.output_format(prediction)
+        )
+
+    def output_format(self, prediction: Prediction) -> str:
+        """The word for the file format that a prediction was asked for."""
+        picture = self.contract.by_id[prediction.operation_id].picture
+        word = orjson.loads(prediction.input).get(picture["format"])
+        return word if word in DRAWABLE else str(picture["default_format"])
+
+    def deliverable(self, identifier: str, output_format: str) -> Prediction:
+        """The prediction whose picture can be fetched, by anybody who has the URL. Raises Refusal (404)."""
+        tenant = self.store.owner(identifier)
+        prediction = tenant.predictions.get(identifier) if tenant else None
+        if tenant is None or prediction is None:
+            raise Refusal(404, hint=f"There is no prediction {shorten(identifier)}.")
+        age = prediction.age(tenant.clock.elapsed())
+        status = stage_at(prediction, age).status
+        if status != "succeeded":
+            raise Refusal(404, hint=f"The prediction is {status}; a picture is there once it has succeeded.")
+        if data_removed(prediction, age, tenant.clock.now()):
+            raise Refusal(404, hint="The picture has expired.")
+        if output_format != (right := self.output_format(prediction)):
+            raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
+        return prediction
+
+    def picture(self, prediction: Prediction) -> Picture:
+        """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
+        key = (prediction.id, prediction.input)  # an id comes again after a reset, with another input
+        kept = self._pictures.get(key)
+        if kept is not None:
+            return kept
+        operation = self.contract.by_id[prediction.operation_id]
+        given = orjson.loads(prediction.input)
+        width, height = prediction.size
+        media_type = DRAWABLE[self.output_format(prediction)]
+        data = draw(
+            prompt=str(given.get(operation.picture["prompt"], "")),
+            caption=(str(operation.model), prediction.id, f"{width} × {height} · seed {prediction.seed}"),
+            size=prediction.size,
+            media_type=media_type,
+            seed=prediction.seed,
+        )
+        etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
+        picture = Picture(data, media_type, etag)
+        self._keep_picture(key, picture)
+        return picture
+
+    def _keep_picture(self, key: tuple[str, bytes], picture: Picture) -> None:
+        if key in self._pictures:
+            return
+        self._pictures[key] = picture
+        self._pictures_size += len(picture.data)
+        while self._pictures_size > KEPT_PICTURES:
+            _, oldest = self._pictures.popitem(last=False)
+            self._pictures_size -= len(oldest.data)
+
+    def _urls(self, prediction: Prediction, names: Mapping[str, str], origin: str, urls: Urls) -> dict[str, str]:
+        origin = self.foreign_origin if urls == "foreign" else origin
+        shown = {}
+        for name, example in names.items():
+            rule = self.contract.url_rules.get(name)
+            if rule is None:
+                shown[name] = example
+            elif urls == "documented" and rule.documented:
+                shown[name] = rule.documented.replace("{prediction_id}", prediction.id)
+            else:
+                shown[name] = origin + rule.path.replace("{prediction_id}", prediction.id)
+        return shown
+
+    def _logs(self, operation: Operation, prediction: Prediction, age: int) -> str:
+        """What the model has written so far."""
+        written, started = "", 0
+        for stage in effective_timeline(prediction):
+            if stage.at > age:
+                break
+            if stage.status == "processing":
+                started = stage.at
+            text = operation.logs.get(stage.status, "")
+            written += text.format(seed=prediction.seed, seconds=seconds(stage.at - started))
+        return written
+
+    def _size(self, operation: Operation, filled: Mapping[str, Any]) -> tuple[int, int]:
+        """Width and height of the picture to come: of the sizes there are, the one nearest to what is asked."""
+        picture = operation.picture
+        asked = filled.get(picture["ratio"])
+        ratio = parse_ratio(asked) if isinstance(asked, str) else None
+        if ratio is None:
+            width, height = next(self._given_sizes(picture, filled), picture["sizes"][0])
+            ratio = width / height
+        return nearest_size(picture["sizes"], ratio)
+
+    def _given_sizes(self, picture: Mapping[str, Any], filled: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+        """Sizes of the given pictures that can be known without leaving the machine."""
+        for name in picture["images"]:
+            value = filled.get(name)
+            if isinstance(value, str) and value.startswith("data:"):
+                yield measure(read_data_uri(value))
+            elif isinstance(value, str) and (known := self._delivered(value)):
+                yield known.size
+
+    def _delivered(self, url: str) -> Prediction | None:
+        """The prediction whose picture a URL leads to, if it is one of this server's."""
+        pattern = re.escape(self.contract.url_rules["output"].path)
+        pattern = pattern.replace(r"\{prediction_id\}", "([^/]+)").replace(r"\{output_format\}", "[^/]+")
+        try:
+            match = re.fullmatch(pattern, urlsplit(url).path)
+        except ValueError:
+            return None
+        owner = self.store.owner(match.group(1)) if match else None
+        return owner.predictions.get(match.group(1)) if match and owner else None
+
+
+def _set_times(shown: dict[str, Any], prediction: Prediction, age: int) -> None:
+    known = times(prediction, age)
+    for name in ("started_at", "completed_at"):
+        if name in shown:
+            if name in known:
+                shown[name] = known[name]
+            else:
+                del shown[name]
+    if "metrics" in shown:
+        measured = ("predict_time", "total_time")
+        example = shown.pop("metrics")
+        metrics = {name: known.get(name, value) for name, value in example.items()}
+        shown_metrics = {name: value for name, value in metrics.items() if name not in measured or name in known}
+        if shown_metrics:
+            shown["metrics"] = shown_metrics
+
+
+def _seed_of(identifier: str) -> int:
+    """The seed of a prediction that names none: in the range that upstream's logs show."""
+    return int.from_bytes(blake2b(identifier.encode(), digest_size=2).digest(), "big")
+
+
+def _write_cursor(direction: str, identifier: str) -> str:
+    return urlsafe_b64encode(f"{direction} {identifier}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[bool, str]:
+    """Whether the page lies before (newer than) a prediction, and which."""
+    try:
+        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(" ")
+    except ValueError:
+        return False, ""
+    return direction == "before", identifier

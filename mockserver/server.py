@@ -1,0 +1,199 @@
+"""The double as a running server: in this process for the command, in a thread for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+
+from mockserver.app import App
+from mockserver.clock import Mode
+from mockserver.contract import Contract
+from mockserver.errors import Dialect, MockServerError
+from mockserver.gateway import Options
+from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.steering import Tenant
+from mockserver.wire import WireProtocol
+
+KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
+SHUTDOWN = 3  # seconds that requests under way are given
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises MockServerError."""
+    try:
+        return socket.create_server((host, port), backlog=2048, family=_family(host))
+    except OSError as reason:
+        said = reason.strerror or str(reason)
+        raise MockServerError(
+            f"cannot listen on {host}:{port}: {said}; choose another --port, or 0 for a free one"
+        ) from reason
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL at which a listening socket can be reached."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
+
+    def __init__(self, app: App, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=WireProtocol,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="error",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=SHUTDOWN,
+            )
+        )
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def serve(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered."""
+    decoy = listen("127.0.0.1", 0)
+    app.listen_as_decoy(decoy.getsockname()[1])
+    server = _Server(app, on_ready)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _stop, server)
+        await server.serve(sockets=[listener, decoy])
+
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(run())
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.force_exit = server.should_exit  # the second time, do not wait for what is under way
+    server.should_exit = True
+
+
+def write_ready_file(path: Path, listener: socket.socket) -> None:
+    """Say where the server is, as JSON: `url`, `port`, `pid`. The file appears whole or not at all."""
+    facts = {"url": url_of(listener), "port": listener.getsockname()[1], "pid": os.getpid()}
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(facts) + "\n")
+        draft.replace(path)
+    except OSError as reason:
+        raise MockServerError(f"cannot write the ready file {path}: {reason.strerror}") from reason
+
+
+class MockServer:
+    """A double in a background thread of this process, for the time of a `with` block.
+
+    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is a name, a
+    Scenario or its JSON value; the other settings are those of `mockserver serve`. The seed is fixed, so that a
+    suite's ids and pictures are the same on every run.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: str | Scenario | Mapping[str, Any] = "succeeded",
+        contract: Path | None = None,
+        clock: Mode = "autojump",
+        speed: float = 1.0,
+        seed: int = 0,
+        strict: bool = False,
+        require_auth: bool = False,
+        urls: Urls = "local",
+        errors: Dialect = "upstream",
+        port: int = 0,
+    ) -> None:
+        loaded = Contract.load(contract)
+        catalogue = Catalogue(loaded)
+        options = Options(
+            seed=seed,
+            clock=clock,
+            speed=speed,
+            scenario=catalogue.understand(scenario),
+            strict=strict,
+            require_auth=require_auth,
+            urls=urls,
+            errors=errors,
+        )
+        self._app = App(loaded, catalogue, options)
+        self._port = port
+        self._tokens = itertools.count(1)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self.url = ""
+
+    @property
+    def base_url(self) -> str:
+        """What clients are given as the API's base URL."""
+        return self.url + "/replicate"
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return int(self.url.rpartition(":")[2])
+
+    def tenant(
+        self,
+        token: str | None = None,
+        *,
+        scenario: str | Scenario | Mapping[str, Any] | None = None,
+        clock: Mode | None = None,
+    ) -> Tenant:
+        """A tenant of its own: with a fresh token, unless one is given."""
+        tenant = Tenant(self.url, f"test-{next(self._tokens):06d}" if token is None else token)
+        if scenario is not None:
+            tenant.use(scenario)
+        if clock is not None:
+            tenant.set_clock(clock)
+        return tenant
+
+    def __enter__(self) -> Self:
+        listener, decoy = listen("127.0.0.1", self._port), listen("127.0.0.1", 0)
+        self.url = url_of(listener)
+        self._app.listen_as_decoy(decoy.getsockname()[1])
+        ready = threading.Event()
+        self._server = _Server(self._app, ready.set)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener, decoy],), name="mockserver", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server is not None
+        assert self._thread is not None
+        self._server.should_exit = self._server.force_exit = True
+        self._thread.join()

@@ -1,0 +1,118 @@
+"""Answers on the wire, and the failures beneath HTTP that ASGI has no words for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mockserver.scenarios import Fault
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+STALL_LIMIT = 60.0  # seconds
+DRIP_PIECES = 20
+_TRANSPORT = "mockserver.transport"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What goes out: status, body, type and further headers.
+
+    `value` is the decoded body where the contract can be asked about it. The prediction told of, if any, and
+    whether something was created or changed, are for the journal.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    value: Any = None
+    prediction_id: str | None = None
+    prediction_status: str | None = None
+    committed: bool = False
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as ASGI wants them."""
+        length = [] if self.status in (204, 304) else [(b"content-length", str(len(self.body)).encode())]
+        kind = [(b"content-type", self.content_type.encode())] if self.content_type else []
+        return [*kind, *length, *self.headers]
+
+
+class WireProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with the transport within the application's reach."""
+
+    def on_headers_complete(self) -> None:
+        """Leave the transport in the scope of the request that has just begun."""
+        super().on_headers_complete()
+        self.scope["extensions"] = {_TRANSPORT: {"transport": self.transport}}
+
+
+async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:
+    """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.body", "body": answer.body if body is None else body})
+
+
+async def send_broken(scope: Scope, receive: Receive, send: Send, answer: Answer, fault: Fault) -> None:
+    """Send an answer in the way that a fault breaks it."""
+    if fault.disconnect is not None:
+        await _disconnect(scope, receive, reset=fault.disconnect == "reset")
+    elif fault.cut is not None:
+        await _send_share(send, answer, fault.cut)
+        await _disconnect(scope, receive, reset=False)
+    elif fault.stall is not None:
+        await _send_share(send, answer, fault.stall)
+        if not await client_left(receive, STALL_LIMIT):
+            await _disconnect(scope, receive, reset=False)
+    elif fault.drip is not None:
+        await _drip(send, answer, fault.drip)
+    else:
+        await send_answer(send, answer)
+
+
+async def client_left(receive: Receive, seconds: float) -> bool:
+    """Wait some seconds of real time, or until the client hangs up; tell whether it has."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _send_share(send: Send, answer: Answer, share: float) -> None:
+    part = answer.body[: int(len(answer.body) * share)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+async def _drip(send: Send, answer: Answer, seconds: float) -> None:
+    size = max(1, -(-len(answer.body) // DRIP_PIECES))
+    pieces = [answer.body[at : at + size] for at in range(0, len(answer.body), size)] or [b""]
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    for number, piece in enumerate(pieces):
+        await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces) - 1})
+        await asyncio.sleep(seconds / len(pieces))
+
+
+async def _disconnect(scope: Scope, receive: Receive, *, reset: bool) -> None:
+    transport = scope.get("extensions", {}).get(_TRANSPORT, {}).get("transport")
+    if transport is None:
+        raise RuntimeError("this fault needs a real connection: run the double with `mockserver serve` or MockServer")
+    if reset:
+        # Lingering for zero seconds turns the close into a RST.
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+    else:
+        transport.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass
