@@ -217,7 +217,7 @@ class Admin:
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
         wanted = _checked(_ADVANCE, await _body(request))
-        happened = self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
+        happened = await self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:

@@ -9,24 +9,28 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import msgspec
 import orjson
 
+from mockserver.clock import SECOND
 from mockserver.contract import Operation
 from mockserver.errors import Refusal
 from mockserver.gateway import Gateway, Picture
-from mockserver.predictions import Prediction
+from mockserver.predictions import TERMINAL, Prediction, effective_timeline
 from mockserver.scenarios import Scenario, Urls
 from mockserver.store import TenantState
-from mockserver.wire import Answer
+from mockserver.wire import NO_ANSWER, Answer, Receive, unless_left
 
 JSON = "application/json"
+MOST_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request that the contract allows, ready to be handled.
 
-    `origin` is the address that the client used; `chosen` the scenario that the request itself asked for.
+    `origin` is the address that the client used; `chosen` the scenario that the request itself asked for;
+    `receive` tells when the client hangs up.
     """
 
     gateway: Gateway
@@ -39,6 +43,7 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any
+    receive: Receive
 
     @property
     def urls(self) -> Urls:
@@ -55,7 +60,36 @@ async def create(call: Call) -> Answer:
     status = call.scenario.create_status
     if status is None or status not in call.operation.answers:
         status = call.operation.success
-    return _told(call, prediction, status)
+    preference = call.headers.get("prefer", "")
+    if not preference.startswith("wait"):
+        return _told(call, prediction, status)
+    answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
+    return msgspec.structs.replace(answer, headers=((b"preference-applied", preference.encode()),))
+
+
+async def _wait(call: Call, prediction: Prediction, status: int, seconds: int) -> Answer:
+    """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
+    gateway, tenant = call.gateway, call.tenant
+    born = prediction.age(tenant.clock.elapsed())
+    followed = await unless_left(call.receive, gateway.follow(tenant, prediction, seconds * SECOND))
+    if followed is None:
+        return Answer(NO_ANSWER, prediction_id=prediction.id, committed=True)
+    prediction = followed
+    ended = gateway.status(tenant, prediction) in TERMINAL
+    if call.scenario.wait == "processing":
+        return _told_processing(call, prediction, status, ended=ended)
+    # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll only then.
+    return _told(call, prediction, status, None if ended else born)
+
+
+def _told_processing(call: Call, prediction: Prediction, status: int, *, ended: bool) -> Answer:
+    """The recorded oddity: `processing` at the end of a wait, with the output if it has succeeded by then."""
+    at = next((stage.at for stage in effective_timeline(prediction) if stage.status == "processing"), None)
+    answer = _told(call, prediction, status, at)
+    if at is None or not ended or call.gateway.status(call.tenant, prediction) != "succeeded":
+        return answer
+    value = {**answer.value, "output": call.gateway.output_url(prediction, call.origin)}
+    return msgspec.structs.replace(answer, value=value, body=orjson.dumps(value))
 
 
 async def get(call: Call) -> Answer:
@@ -146,10 +180,11 @@ ROLES: dict[str | None, Handler] = {
 }
 
 
-def _told(call: Call, prediction: Prediction, status: int) -> Answer:
-    """The answer that tells a client of a prediction."""
+def _told(call: Call, prediction: Prediction, status: int, age: int | None = None) -> Answer:
+    """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
     gateway, tenant = call.gateway, call.tenant
-    value = gateway.represent(tenant, prediction, call.origin, call.urls)
+    creating = call.operation.role == "create"  # its answer has everything, however soon the data expire
+    value = gateway.represent(tenant, prediction, call.origin, call.urls, age=age, whole=creating)
     gateway.tell(tenant, prediction, value["status"])
     if call.scenario.body:
         value = call.scenario.vary(call.operation, status, value)

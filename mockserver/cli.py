@@ -60,6 +60,7 @@ def main() -> None:
 @option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies.")
 @option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out.")
 @option("--ready-file", type=click.Path(path_type=Path), help="File to write {url, port, pid} to once it answers.")
+@option("--admin-token", metavar="SECRET", help="Let only those steer who send it as X-Mock-Admin-Token.")
 def serve(
     host: str,
     port: int,
@@ -74,6 +75,7 @@ def serve(
     errors: Dialect,
     public_url: str | None,
     ready_file: Path | None,
+    admin_token: str | None,
 ) -> None:
     """Serve the gateway's API until Ctrl-C.
 
@@ -99,6 +101,7 @@ def serve(
         urls=urls,
         errors=errors,
         public_url=_checked_url(public_url),
+        admin_token=admin_token,
     )
     app = App(loaded, catalogue, options)
     listener = listen(host, port)
@@ -112,6 +115,45 @@ def serve(
     run(app, listener, on_ready=announce)
     if ready_file:
         ready_file.unlink(missing_ok=True)
+
+
+@main.command()
+@option("--url", default=f"http://127.0.0.1:{DEFAULT_PORT}", help="The double's address.")
+@option("--token", default="", help="The tenant to judge: the bearer token that the suite sent.")
+@option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
+@option(
+    "--fail-on",
+    default="violations,unmatched",
+    metavar="LIST",
+    help="What makes it exit with 1: violations, unmatched, unused-faults; comma-separated.",
+)
+def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None:
+    """Judge what a suite sent to a running double.
+
+    Prints the verdict and the coverage of the contract. Exits with 0 if there is nothing to fail on, 1 if there
+    is, 2 if there is no verdict.
+    """
+    from mockserver.steering import Tenant
+    from mockserver.verdict import REASONS, failures
+
+    reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
+    if unknown := [word for word in reasons if word not in REASONS]:
+        raise MockServerError(f"--fail-on {unknown[0]}: there are {', '.join(REASONS)}")
+    tenant = Tenant(url, token, admin_token=admin_token)
+    found, coverage = tenant.verdict(), tenant.coverage()
+    click.echo(f"{found['exchanges']} exchanges with {url} ({found['evicted']} no longer in the journal)")
+    for reason in REASONS:
+        lines = failures(found, [reason])
+        click.echo(f"{reason}: {len(lines) or 'none'}")
+        for line in lines:
+            click.echo(f"  - {line}")
+    click.echo("coverage of the contract:")
+    for name, part in coverage.items():
+        never = f"; never: {', '.join(part['never'])}" if part["never"] else ""
+        click.echo(f"  {name}: {len(part['met'])} of {len(part['met']) + len(part['never'])} met{never}")
+    failed = bool(failures(found, reasons))
+    click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+    sys.exit(1 if failed else 0)
 
 
 def _checked_url(url: str | None) -> str | None:

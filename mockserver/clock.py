@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal, get_args
 
 Mode = Literal["autojump", "real", "frozen"]
@@ -18,6 +20,37 @@ _STARTED_AT = time.time_ns() - time.monotonic_ns()
 def wall_time() -> int:
     """Nanoseconds since the epoch, never running backwards."""
     return _STARTED_AT + time.monotonic_ns()
+
+
+class Follower:
+    """Somebody who follows a clock: at rest while it sleeps, busy while it acts on what has happened."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._at_rest = asyncio.Event()
+
+    async def sleep_until(self, elapsed: int) -> None:
+        """Sleep until the clock's `elapsed` may have come that far, or something else has happened: look again."""
+        self._at_rest.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._clock.seconds_until(elapsed)):
+                await self._news.wait()
+        self._news.clear()
+        self._at_rest.clear()
+
+    def wake(self) -> None:
+        """Have it look again."""
+        self._at_rest.clear()
+        self._news.set()
+
+    async def rested(self) -> None:
+        """Wait until it has acted on all there is."""
+        await self._at_rest.wait()
+
+    def leave(self) -> None:
+        """It follows no more."""
+        self._at_rest.set()
 
 
 class Clock:
@@ -36,6 +69,7 @@ class Clock:
         self._anchor = wall()
         self._now = FROZEN_START if mode == "frozen" else self._anchor
         self._elapsed = 0
+        self._followers: set[Follower] = set()
 
     def now(self) -> int:
         """The tenant's instant, in nanoseconds since the epoch."""
@@ -54,6 +88,7 @@ class Clock:
         """Move time forward, in any mode."""
         self._now += nanoseconds
         self._elapsed += nanoseconds
+        self.wake()
 
     def change(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
         """Go on in another mode from the present instant, or from `now`."""
@@ -61,3 +96,31 @@ class Clock:
         self._anchor = self._wall()
         self.mode = mode
         self.speed = self.speed if speed is None else speed
+        self.wake()
+
+    def seconds_until(self, elapsed: int) -> float | None:
+        """Seconds of real time until `elapsed` comes that far; None if it does not by itself."""
+        if self.mode != "real":
+            return None
+        return max(0, elapsed - self.elapsed()) / SECOND / self.speed
+
+    @contextmanager
+    def follower(self) -> Iterator[Follower]:
+        """Follow the clock for the time of a `with` block."""
+        follower = Follower(self)
+        self._followers.add(follower)
+        try:
+            yield follower
+        finally:
+            self._followers.discard(follower)
+            follower.leave()
+
+    def wake(self) -> None:
+        """Have every follower look again."""
+        for follower in self._followers:
+            follower.wake()
+
+    async def settle(self) -> None:
+        """Wait until every follower has acted on all there is."""
+        for follower in list(self._followers):
+            await follower.rested()

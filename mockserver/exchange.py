@@ -24,11 +24,10 @@ from mockserver.gateway import Gateway
 from mockserver.journal import KEPT_BODY, Exchange
 from mockserver.scenarios import Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
-from mockserver.wire import Answer, Receive, Scope, Send, client_left, send_answer, send_broken
+from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken
 
 SCENARIO_HEADER = "x-mock-scenario"
 DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
-NO_ANSWER = 0  # the status in the journal where the client got none
 
 _PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]{0,100})\]")
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
@@ -49,6 +48,7 @@ class Request(msgspec.Struct):
     path_params: dict[str, str]
     query_params: dict[str, str]
     origin: str
+    receive: Receive
     received_at: int
     token: str | None = None
     body: bytes = b""
@@ -78,28 +78,26 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = _read_head(scope, self._gateway.options.public_url)
+        request = _read_head(scope, receive, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         tenant = _tenant(self._gateway, operation, request)
-        await _read_body(request, receive, self._gateway.contract.max_body)
+        await _read_body(request, self._gateway.contract.max_body)
         try:
             play = _play(self._gateway, tenant, operation, request)
         except ScenarioError as reason:
             play = Play(self._gateway.scenario(tenant), None, self._gateway.options.errors)
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
-            answer = await self._perform(tenant, operation, request, play, receive)
+            answer = await self._perform(tenant, operation, request, play)
         _record(self._gateway, tenant, operation, request, play, answer)
-        await _send(scope, receive, send, request, play.fault, answer)
+        await _send(scope, send, request, play.fault, answer)
 
-    async def _perform(
-        self, tenant: TenantState, operation: Operation | None, request: Request, play: Play, receive: Receive
-    ) -> Answer:
+    async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
         """The answer, with what a fault makes of it."""
         fault = play.fault
         if operation is None or fault is None:
             return await self._handle(tenant, operation, request, play)
-        if fault.delay is not None and fault.after is None and await client_left(receive, fault.delay):
+        if fault.delay is not None and fault.after is None and await client_left(request.receive, fault.delay):
             return Answer(NO_ANSWER)
         if fault.prevents:
             return self._fail(operation, fault, play)
@@ -130,11 +128,12 @@ class Endpoint:
                 query=request.query_params,
                 headers=request.headers,
                 body=request.value,
+                receive=request.receive,
             )
             answer = await ROLES[operation.role](call)
         except Refusal as refusal:
             answer = self._refuse(operation, refusal, play)
-        if operation is None:
+        if operation is None or answer.status == NO_ANSWER:
             return answer
         media_type = answer.content_type.partition(";")[0]
         wrong = operation.check_answer(answer.status, media_type, answer.value)
@@ -185,7 +184,7 @@ class Endpoint:
         return Answer(500, orjson.dumps(value), JSON, value=value)
 
 
-def _read_head(scope: Scope, public_url: str | None) -> Request:
+def _read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     return Request(
         method=scope["method"],
@@ -196,6 +195,7 @@ def _read_head(scope: Scope, public_url: str | None) -> Request:
         path_params=scope.get("path_params", {}),
         query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
         origin=public_url or _origin(scope, headers.get("host", "")),
+        receive=receive,
         received_at=wall_time(),
         token=bearer_token(headers.get("authorization", "")),
     )
@@ -223,8 +223,8 @@ class Decoy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
-        request = _read_head(scope, None)
-        await _read_body(request, receive, KEPT_BODY)
+        request = _read_head(scope, receive, None)
+        await _read_body(request, KEPT_BODY)
         store = self._gateway.store
         owners = [store.owner(part) for part in re.split(r"[/-]", request.path)]
         tenant = next(filter(None, owners), None) or store.tenant(request.token or ANONYMOUS)
@@ -236,7 +236,7 @@ class Decoy:
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
 
 
-async def _read_body(request: Request, receive: Receive, limit: int) -> None:
+async def _read_body(request: Request, limit: int) -> None:
     """Read the body up to the limit, in bytes. What is over it is counted, not kept."""
     if int(request.headers.get("content-length", "0") or 0) > limit and (
         "expect" in request.headers or int(request.headers["content-length"]) > limit * DRAINED
@@ -245,7 +245,7 @@ async def _read_body(request: Request, receive: Receive, limit: int) -> None:
         return
     chunks = []
     while True:
-        message = await receive()
+        message = await request.receive()
         if message["type"] == "http.disconnect":
             break
         chunk = message.get("body", b"")
@@ -426,13 +426,11 @@ def _record(
     )
 
 
-async def _send(
-    scope: Scope, receive: Receive, send: Send, request: Request, fault: Fault | None, answer: Answer
-) -> None:
+async def _send(scope: Scope, send: Send, request: Request, fault: Fault | None, answer: Answer) -> None:
     if fault is None:
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         return
     if fault.delay is not None and fault.after is not None:
         await asyncio.sleep(fault.delay)
     if answer.status != NO_ANSWER or fault.disconnect is not None:
-        await send_broken(scope, receive, send, answer, fault)
+        await send_broken(scope, request.receive, send, answer, fault)

@@ -34,6 +34,8 @@ from mockserver.predictions import (
     effective_timeline,
     entered,
     jump,
+    jump_to,
+    next_stage,
     seconds,
     stage_at,
     times,
@@ -150,7 +152,24 @@ class Gateway:
         """Cancel a prediction, unless it has ended."""
         changed = cancel(prediction, prediction.age(tenant.clock.elapsed()))
         self.store.put(tenant, changed)
+        tenant.clock.wake()
         return changed
+
+    async def follow(self, tenant: TenantState, prediction: Prediction, nanoseconds: int) -> Prediction:
+        """Follow a prediction until it has ended, or for that much of its own time."""
+        until = prediction.age(tenant.clock.elapsed()) + nanoseconds
+        with tenant.clock.follower() as follower:
+            while True:
+                prediction = tenant.predictions.get(prediction.id, prediction)
+                age = prediction.age(tenant.clock.elapsed())
+                if stage_at(prediction, age).status in TERMINAL or age >= until:
+                    return prediction
+                coming = next_stage(prediction, age)
+                due = until if coming is None else min(coming.at, until)
+                if tenant.clock.mode == "autojump":
+                    self.store.put(tenant, jump_to(prediction, age, due))
+                else:
+                    await follower.sleep_until(tenant.clock.elapsed() + due - age)
 
     def page(self, tenant: TenantState, cursor: str | None, length: int) -> tuple[list[str], str | None, str | None]:
         """Ids of a page, newest first, and the cursors of the previous and the next one. Raises Refusal (404)."""
@@ -167,11 +186,12 @@ class Gateway:
         following = _write_cursor("after", shown[-1]) if start + length < len(ids) else None
         return shown, previous, following
 
-    def advance(self, tenant: TenantState, nanoseconds: int) -> list[dict[str, Any]]:
-        """Move a tenant's time forward, and tell what happened on the way, in order."""
+    async def advance(self, tenant: TenantState, nanoseconds: int) -> list[dict[str, Any]]:
+        """Move a tenant's time forward, and once all that is due has happened, tell what did, in order."""
         since = tenant.clock.elapsed()
         tenant.clock.advance(nanoseconds)
         until = tenant.clock.elapsed()
+        await tenant.clock.settle()
         happened = [
             (prediction.created_at + stage.at, prediction.id, stage.status)
             for prediction in tenant.predictions.values()
@@ -190,9 +210,23 @@ class Gateway:
         else:
             tenant.coverage.told(status, status)
 
-    def represent(self, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls) -> dict[str, Any]:
-        """A prediction as the API sends it: the contract's example of its status, with its own values."""
-        age = prediction.age(tenant.clock.elapsed())
+    def represent(
+        self,
+        tenant: TenantState,
+        prediction: Prediction,
+        origin: str,
+        urls: Urls,
+        *,
+        age: int | None = None,
+        whole: bool = False,
+    ) -> dict[str, Any]:
+        """A prediction as the API sends it: the contract's example of its status, with its own values.
+
+        `age` is the own time at which it is shown, in nanoseconds; the present if left out. `whole` shows its
+        data even if they have expired.
+        """
+        if age is None:
+            age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
         shown = dict(self.contract.templates[stage.status])
         operation = self.contract.by_id[prediction.operation_id]
@@ -209,7 +243,7 @@ class Gateway:
         if stage.error is not None:
             shown["error"] = stage.error
         _set_times(shown, prediction, age)
-        if stage.status in TERMINAL and data_removed(prediction, age, tenant.clock.now()):
+        if not whole and data_removed(prediction, age, tenant.clock.now()):
             shown.pop("logs", None)
             shown.update(input={}, output=None, data_removed=True)
         return shown

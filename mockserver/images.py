@@ -68,7 +68,7 @@ def nearest_size(sizes: Sequence[tuple[int, int]], ratio: float) -> tuple[int, i
 
 def draw(*, prompt: str, caption: Sequence[str], size: tuple[int, int], media_type: str, seed: int) -> bytes:
     """A picture with a prompt and a caption readable in it; the same bytes for the same arguments."""
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
     dice = random.Random(seed)  # noqa: S311
     hue = dice.randrange(256)

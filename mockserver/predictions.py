@@ -102,7 +102,12 @@ def jump(prediction: Prediction, age: int) -> Prediction:
     coming = next_stage(prediction, age)
     if coming is None:
         return prediction
-    return msgspec.structs.replace(prediction, jumped=prediction.jumped + coming.at - age)
+    return jump_to(prediction, age, coming.at)
+
+
+def jump_to(prediction: Prediction, age: int, later: int) -> Prediction:
+    """The prediction with its own time moved from `age` to `later`, in nanoseconds."""
+    return msgspec.structs.replace(prediction, jumped=prediction.jumped + later - age)
 
 
 def cancel(prediction: Prediction, age: int) -> Prediction:

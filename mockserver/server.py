@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048, family=_family(host))
     except OSError as reason:
-        said = reason.strerror or str(reason)
+        said = os.strerror(reason.errno) if reason.errno else str(reason)
         raise MockServerError(
             f"cannot listen on {host}:{port}: {said}; choose another --port, or 0 for a free one"
         ) from reason

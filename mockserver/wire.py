@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mockserver.scenarios import Fault
 
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+NO_ANSWER = 0  # the status of an answer that is none
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
 _TRANSPORT = "mockserver.transport"
@@ -77,8 +79,20 @@ async def send_broken(scope: Scope, receive: Receive, send: Send, answer: Answer
         await send_answer(send, answer)
 
 
-async def client_left(receive: Receive, seconds: float) -> bool:
-    """Wait some seconds of real time, or until the client hangs up; tell whether it has."""
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """What some work comes to; None, and the work is dropped, if the client hangs up first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(client_left(receive, None))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def client_left(receive: Receive, seconds: float | None) -> bool:
+    """Wait some seconds of real time (None: for ever), or until the client hangs up; tell whether it has."""
     try:
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":
