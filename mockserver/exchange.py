@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import sys
@@ -133,11 +132,25 @@ class Endpoint:
             answer = await ROLES[operation.role](call)
         except Refusal as refusal:
             answer = self._refuse(operation, refusal, play)
-        if operation is None or answer.status == NO_ANSWER:
+            if operation is None or refusal.status not in operation.answers:
+                return answer  # another contract may be silent on errors; this one is not
+        return self._checked(operation, answer)
+
+    def _checked(self, operation: Operation, answer: Answer) -> Answer:
+        """The answer if the contract allows it: better none than one that it does not."""
+        if answer.status == NO_ANSWER:
             return answer
         media_type = answer.content_type.partition(";")[0]
         wrong = operation.check_answer(answer.status, media_type, answer.value)
-        return answer if wrong is None else self._own_fault(wrong)
+        if wrong is None:
+            return answer
+        print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
+        value = {
+            "title": "Internal server error",
+            "detail": f"The double was about to break its contract. {wrong}",
+            "status": 500,
+        }
+        return Answer(500, orjson.dumps(value), JSON, value=value)
 
     def _refuse(self, operation: Operation | None, refusal: Refusal, play: Play) -> Answer:
         media_type, template = self._gateway.contract.error_template(operation, refusal.status, play.dialect)
@@ -175,13 +188,6 @@ class Endpoint:
         asked = f"{request.method} {shorten(request.path)}"
         hint = f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
         return Refusal(404, hint=hint)
-
-    def _own_fault(self, wrong: str) -> Answer:
-        """Better no prediction than one that the contract does not allow."""
-        print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
-        said = f"The double was about to break its contract. {wrong}"
-        value = {"title": "Internal server error", "detail": said, "status": 500}
-        return Answer(500, orjson.dumps(value), JSON, value=value)
 
 
 def _read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
@@ -430,7 +436,7 @@ async def _send(scope: Scope, send: Send, request: Request, fault: Fault | None,
     if fault is None:
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         return
-    if fault.delay is not None and fault.after is not None:
-        await asyncio.sleep(fault.delay)
+    if fault.delay is not None and fault.after is not None and await client_left(request.receive, fault.delay):
+        return
     if answer.status != NO_ANSWER or fault.disconnect is not None:
         await send_broken(scope, request.receive, send, answer, fault)

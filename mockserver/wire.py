@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NO_ANSWER = 0  # the status of an answer that is none
+SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
 _TRANSPORT = "mockserver.transport"
@@ -55,6 +56,11 @@ class WireProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.scope["extensions"] = {_TRANSPORT: {"transport": self.transport}}
 
+    def shutdown(self) -> None:
+        """End the connection, after a moment for what is under way; a client that waits is hung up on."""
+        super().shutdown()
+        self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
+
 
 async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:
     """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
@@ -74,7 +80,7 @@ async def send_broken(scope: Scope, receive: Receive, send: Send, answer: Answer
         if not await client_left(receive, STALL_LIMIT):
             await _disconnect(scope, receive, reset=False)
     elif fault.drip is not None:
-        await _drip(send, answer, fault.drip)
+        await _drip(receive, send, answer, fault.drip)
     else:
         await send_answer(send, answer)
 
@@ -108,13 +114,14 @@ async def _send_share(send: Send, answer: Answer, share: float) -> None:
     await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
-async def _drip(send: Send, answer: Answer, seconds: float) -> None:
+async def _drip(receive: Receive, send: Send, answer: Answer, seconds: float) -> None:
     size = max(1, -(-len(answer.body) // DRIP_PIECES))
     pieces = [answer.body[at : at + size] for at in range(0, len(answer.body), size)] or [b""]
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
     for number, piece in enumerate(pieces):
         await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces) - 1})
-        await asyncio.sleep(seconds / len(pieces))
+        if await client_left(receive, seconds / len(pieces)):
+            return
 
 
 async def _disconnect(scope: Scope, receive: Receive, *, reset: bool) -> None:

@@ -1,0 +1,85 @@
+"""The house: each module stands on a row, and imports only from rows above its own."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "mockserver"
+
+ROWS = [
+    {"errors", "clock", "images"},
+    {"contract"},
+    {"predictions"},
+    {"scenarios"},
+    {"journal", "coverage"},
+    {"store", "verdict", "steering"},
+    {"gateway"},
+    {"wire"},
+    {"api"},
+    {"exchange"},
+    {"admin"},
+    {"app"},
+    {"server"},
+    {"cli", "pytest_plugin"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """The package's modules that a file imports, also within functions; and whether for types alone."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("mockserver."):
+                yield name.split(".")[1], node in for_types
+            else:
+                assert name != "mockserver", f"{path.name}: import from the module, not from the package"
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def test_every_module_stands_on_a_row() -> None:
+    assert {path.stem for path in modules()} == LEVEL.keys()
+
+
+def test_imports_run_one_way() -> None:
+    for path in modules():
+        for name, for_types in imports(path):
+            # Scenarios lay out timelines, and a prediction names the scenario it was created under.
+            if not (for_types and (path.stem, name) == ("predictions", "scenarios")):
+                assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}"
+
+
+def test_the_domain_does_not_look_at_the_wall_clock() -> None:
+    for path in modules():
+        if path.stem in ("clock", "exchange"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute | ast.Name):
+                said = ast.unparse(node)
+                assert said not in ("time.time", "time.time_ns", "time.monotonic", "datetime.now"), (
+                    f"{path.stem}: {said}"
+                )
+
+
+def test_what_the_contract_says_is_not_said_again_in_python() -> None:
+    for path in modules():
+        text = path.read_text()
+        for word in ("flux-1.1", "kontext", "black-forest", "aspect_ratio", "safety_tolerance", "replicate.com"):
+            assert word not in text, f"{path.stem} says {word!r}"

@@ -1,0 +1,452 @@
+"""The API as a client meets it: the documents' own requests, from create to picture, and every refusal."""
+
+import io
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+from PIL import Image
+
+from mockserver import MockServer, Tenant
+from mockserver.contract import Contract
+
+DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "documents").glob("*.json")}
+CONTRACT = Contract.load()
+ULTRA, KONTEXT = (DOCUMENTS[name]["path"] for name in ("flux-1.1-pro-ultra", "flux-kontext-max"))
+
+each_document = pytest.mark.parametrize("name", DOCUMENTS)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer() as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(server: MockServer) -> Tenant:
+    return server.tenant()
+
+
+@pytest.fixture
+def client(tenant: Tenant) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=tenant.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+        yield client
+
+
+def create(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
+    answer = client.post(path, json={"input": {"prompt": "a lighthouse", **given}})
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def finished(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
+    prediction = create(client, path, **given)
+    client.get(prediction["urls"]["get"])
+    prediction = client.get(prediction["urls"]["get"]).json()
+    assert prediction["status"] == "succeeded"
+    return prediction  # type: ignore[no-any-return]
+
+
+def picture_of(client: httpx.Client, prediction: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(client.get(prediction["output"]).content))
+
+
+def data_uri(width: int, height: int, kind: str = "png") -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, kind)
+    return f"data:image/{kind};base64,{b64encode(out.getvalue()).decode()}"
+
+
+def pointers(answer: httpx.Response) -> list[str]:
+    return [field["pointer"] for field in answer.json()["invalid_fields"]]
+
+
+class TestThePath:
+    """From create to picture."""
+
+    @each_document
+    def test_the_sample_request_is_answered_with_the_sample_response(self, client: httpx.Client, name: str) -> None:
+        document = DOCUMENTS[name]
+        (request,), (sample,) = document["request"]["examples"], document["response_examples"]
+        answer = client.post(document["path"], json=request)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+        told, origin = answer.json(), str(client.base_url).rstrip("/")
+        assert list(told) == list(sample)
+        own = {"id", "created_at", "urls"}
+        assert {key: told[key] for key in told.keys() - own} == {key: sample[key] for key in sample.keys() - own}
+        assert told["urls"] == {
+            "cancel": f"{origin}/replicate/v1/predictions/{told['id']}/cancel",
+            "get": f"{origin}/replicate/v1/predictions/{told['id']}",
+            "stream": f"{origin}/v1/files/bcwr-{told['id']}",
+            "web": f"{origin}/p/{told['id']}",
+        }
+        assert told["urls"].keys() == sample["urls"].keys()
+        assert list(told["input"]) == sorted(told["input"])
+
+    def test_a_prediction_goes_from_starting_over_processing_to_succeeded(self, client: httpx.Client) -> None:
+        told = [create(client, seed=29889)]
+        told += [client.get(told[0]["urls"]["get"]).json() for _ in range(4)]
+        assert [each["status"] for each in told] == ["starting", "processing", *["succeeded"] * 3]
+        processing, succeeded = told[1], told[2]
+        assert processing.keys() - told[0].keys() == {"started_at"}
+        assert succeeded.keys() - processing.keys() == {"completed_at", "metrics"}
+        assert succeeded["metrics"] == {"image_count": 1, "predict_time": 3.5}
+        assert "Using seed: 29889\n" in processing["logs"]
+        assert succeeded["logs"].startswith(processing["logs"])
+        assert succeeded["output"].endswith("/output.jpg")
+        assert told[3] == told[4] == succeeded
+
+    @each_document
+    def test_what_is_left_out_is_echoed_with_its_default(self, client: httpx.Client, name: str) -> None:
+        path = DOCUMENTS[name]["path"]
+        (operation,) = CONTRACT.paths[path]
+        assert create(client, path)["input"] == {**operation.defaults, "prompt": "a lighthouse"}
+
+    def test_ids_are_fresh_and_every_answer_is_what_the_contract_says(self, client: httpx.Client) -> None:
+        ids = {create(client)["id"] for _ in range(20)}
+        assert len(ids) == 20
+        listed = client.get("/replicate/v1/predictions").json()
+        assert [each["id"] for each in listed["results"]] != sorted(ids)
+        assert {each["id"] for each in listed["results"]} == ids
+        assert CONTRACT.by_id["listPredictions"].check_answer(200, "application/json", listed) is None
+
+    def test_urls_point_at_the_address_that_the_client_used(self, tenant: Tenant) -> None:
+        port = tenant.url.rpartition(":")[2]
+        with httpx.Client(base_url=f"http://localhost:{port}") as client:
+            assert create(client)["urls"]["get"].startswith(f"http://localhost:{port}/replicate/v1/predictions/")
+
+    def test_a_host_header_that_is_no_host_is_not_repeated(self, client: httpx.Client) -> None:
+        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": 'evil"><script>'})
+        assert answer.json()["urls"]["get"].startswith(str(client.base_url).rstrip("/"))
+
+    def test_a_get_may_carry_a_body_as_some_clients_send_one(self, client: httpx.Client) -> None:
+        prediction = create(client)
+        answer = client.request(
+            "GET", prediction["urls"]["get"], content=b"{}", headers={"Content-Type": "application/json"}
+        )
+        assert answer.json()["status"] == "processing"
+
+
+class TestCancel:
+    @pytest.mark.parametrize("polls", [0, 1])
+    def test_a_prediction_under_way_is_canceled_for_good(self, client: httpx.Client, polls: int) -> None:
+        prediction = create(client)
+        for _ in range(polls):
+            client.get(prediction["urls"]["get"])
+        canceled = client.post(prediction["urls"]["cancel"])
+        assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+        assert ("started_at" in canceled.json()) is (polls == 1)
+        assert client.get(prediction["urls"]["get"]).json()["status"] == "canceled"
+
+    def test_one_that_has_ended_is_answered_unchanged(self, client: httpx.Client) -> None:
+        prediction = finished(client)
+        assert client.post(prediction["urls"]["cancel"]).json() == prediction
+
+
+class TestThePicture:
+    @pytest.mark.parametrize(
+        ("path", "given", "kind", "size"),
+        [
+            (ULTRA, {}, "JPEG", (2048, 2048)),
+            (ULTRA, {"aspect_ratio": "16:9"}, "JPEG", (2752, 1536)),
+            (ULTRA, {"aspect_ratio": "3:2", "output_format": "png"}, "PNG", (2496, 1664)),
+            (KONTEXT, {}, "PNG", (1024, 1024)),
+            (KONTEXT, {"aspect_ratio": "9:16", "output_format": "jpg"}, "JPEG", (752, 1392)),
+            (KONTEXT, {"input_image": data_uri(300, 200)}, "PNG", (1248, 832)),
+            (KONTEXT, {"input_image": data_uri(200, 300, "webp")}, "PNG", (832, 1248)),
+            (KONTEXT, {"input_image": "https://example.com/never-fetched.png"}, "PNG", (1024, 1024)),
+        ],
+    )
+    def test_it_has_the_format_and_the_ratio_asked_for(
+        self, client: httpx.Client, path: str, given: dict[str, Any], kind: str, size: tuple[int, int]
+    ) -> None:
+        picture = picture_of(client, finished(client, path, **given))
+        assert (picture.format, picture.size) == (kind, size)
+
+    def test_an_earlier_picture_of_the_double_can_be_the_input_image(self, client: httpx.Client) -> None:
+        first = finished(client, ULTRA, aspect_ratio="21:9")
+        picture = picture_of(client, finished(client, KONTEXT, input_image=first["output"]))
+        assert picture.size == (1568, 672)
+
+    def test_it_is_drawn_from_the_prediction_alone(self, client: httpx.Client) -> None:
+        one, other = finished(client, KONTEXT), finished(client, KONTEXT)
+        assert client.get(one["output"]).content == client.get(one["output"]).content
+        assert client.get(one["output"]).content != client.get(other["output"]).content
+
+    def test_head_and_ranges_and_tags_work_as_on_a_file_host(self, client: httpx.Client) -> None:
+        url = finished(client, KONTEXT)["output"]
+        whole, head = client.get(url), client.head(url)
+        size = len(whole.content)
+        assert head.content == b""
+        for name in ("content-type", "content-length", "etag", "accept-ranges"):
+            assert head.headers[name] == whole.headers[name]
+        assert int(whole.headers["content-length"]) == size
+        for asked, first, last in [
+            ("0-9", 0, 9),
+            ("10-", 10, size - 1),
+            ("-7", size - 7, size - 1),
+            (f"5-{size * 2}", 5, size - 1),
+        ]:
+            part = client.get(url, headers={"Range": f"bytes={asked}"})
+            assert part.status_code == 206
+            assert part.content == whole.content[first : last + 1]
+            assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        beyond = client.get(url, headers={"Range": f"bytes={size}-"})
+        assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+        assert client.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+        changed = client.get(url, headers={"Range": "bytes=0-9", "If-Range": '"another"'})
+        assert (changed.status_code, changed.content) == (200, whole.content)
+        for nonsense in ("bytes=9-1", "bytes=a-b", "lines=0-1", "bytes=-", "bytes=0-1,3-4"):
+            assert client.get(url, headers={"Range": nonsense}).status_code == 200
+
+    def test_it_is_not_there_before_its_prediction_has_succeeded(self, client: httpx.Client) -> None:
+        identifier = create(client)["id"]
+        answer = client.get(f"/xezq/{identifier}/output.jpg")
+        assert answer.status_code == 404
+        assert "starting" in answer.json()["detail"]
+
+    def test_it_is_public_but_only_in_its_own_format(self, client: httpx.Client) -> None:
+        url = finished(client)["output"]
+        assert httpx.get(url).status_code == 200
+        assert httpx.get(url.replace(".jpg", ".png")).status_code == 404
+
+    def test_the_page_for_people_shows_it_and_escapes_what_clients_sent(self, client: httpx.Client) -> None:
+        prediction = finished(client, prompt="<script>alert(1)</script>")
+        page = client.get(prediction["urls"]["web"])
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert f'<img alt="" src="{prediction["output"]}">' in page.text
+        assert "<script>" not in page.text
+        assert client.get("/p/" + "0" * 26).status_code == 404
+
+
+class TestRefusals:
+    def refuse(self, client: httpx.Client, **request: Any) -> httpx.Response:
+        answer = client.post(request.pop("path", KONTEXT), **request)
+        assert answer.status_code >= 400
+        assert answer.json()["detail"]
+        (operation,) = CONTRACT.paths[KONTEXT]
+        media_type = answer.headers["content-type"]
+        assert operation.check_answer(answer.status_code, media_type, answer.json()) is None
+        assert client.get("/replicate/v1/predictions").json()["results"] == []
+        return answer
+
+    def test_a_body_that_is_not_json(self, client: httpx.Client) -> None:
+        answer = self.refuse(client, content=b'{"input": ', headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert "not valid JSON" in answer.json()["detail"]
+
+    def test_no_body(self, client: httpx.Client) -> None:
+        answer = self.refuse(client, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert "empty" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("body", ["[]", "null", '"x"', "1"])
+    def test_a_body_that_is_not_an_object(self, client: httpx.Client, body: str) -> None:
+        answer = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+        assert "Expected: object" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+    def test_a_body_of_another_type(self, client: httpx.Client, kind: str | None) -> None:
+        answer = self.refuse(client, content=b"{}", headers={"Content-Type": kind} if kind else {})
+        assert answer.status_code == 415
+        assert "application/json" in answer.json()["detail"]
+
+    def test_a_content_type_with_a_charset_is_taken(self, client: httpx.Client) -> None:
+        body = json.dumps({"input": {"prompt": "p"}})
+        answer = client.post(KONTEXT, content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+        assert answer.status_code == 200
+
+    def test_every_fault_is_listed_with_its_place(self, client: httpx.Client) -> None:
+        given = {
+            "aspect_ratio": "7:1",
+            "output_format": "gif",
+            "safety_tolerance": 7,
+            "prompt_upsampling": "yes",
+            "seed": None,
+            "input_image": "ftp://example.com/a.png",
+        }
+        answer = self.refuse(client, json={"input": given})
+        assert answer.status_code == 422
+        assert set(pointers(answer)) == {"/input/prompt", *(f"/input/{name}" for name in given)}
+        assert (
+            '- input.output_format: output_format must be one of the following: "jpg", "png"\n'
+            in answer.json()["detail"]
+        )
+        assert "- input: prompt is required\n" in answer.json()["detail"]
+        assert "- input.seed: Invalid type. Expected: integer, given: null\n" in answer.json()["detail"]
+
+    def test_more_tolerance_than_an_input_image_allows(self, client: httpx.Client) -> None:
+        given = {"prompt": "p", "input_image": "https://example.com/a.png", "safety_tolerance": 3}
+        answer = self.refuse(client, json={"input": given})
+        assert pointers(answer) == ["/input/safety_tolerance"]
+        assert "less than or equal to 2" in answer.json()["detail"]
+
+    @pytest.mark.parametrize(
+        ("uri", "said"),
+        [
+            ("data:image/png;base64,!!!", "base64"),
+            ("data:image/png;base64,aGVsbG8=", "jpeg, png, gif or webp"),
+            ("data:image/tiff;base64,aGVsbG8=", "pattern"),
+            ("data:image/png,plain", "pattern"),
+            ("data:image/png;base64,", "jpeg, png, gif or webp"),
+        ],
+    )
+    def test_a_data_uri_that_is_no_picture(self, client: httpx.Client, uri: str, said: str) -> None:
+        answer = self.refuse(client, json={"input": {"prompt": "p", "input_image": uri}})
+        assert answer.status_code == 422
+        assert set(pointers(answer)) == {"/input/input_image"}
+        assert said in answer.json()["detail"]
+
+    def test_a_picture_and_another_fault_are_reported_together(self, client: httpx.Client) -> None:
+        given = {"prompt": 1, "input_image": "data:image/png;base64,aGVsbG8="}
+        assert set(pointers(self.refuse(client, json={"input": given}))) == {"/input/prompt", "/input/input_image"}
+
+    def test_a_body_over_the_limit(self, client: httpx.Client) -> None:
+        prompt = "x" * CONTRACT.max_body
+        answer = self.refuse(client, json={"input": {"prompt": prompt}})
+        assert answer.status_code == 413
+        assert str(CONTRACT.max_body) in answer.json()["detail"]
+
+    def test_a_body_whose_length_is_not_announced_is_bounded_too(self, client: httpx.Client) -> None:
+        chunks = (b" " * 65536 for _ in range(CONTRACT.max_body // 65536 + 1))
+        answer = self.refuse(client, content=chunks, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+
+    def test_json_nested_too_deep(self, client: httpx.Client) -> None:
+        body = b'{"input":' * 5000 + b"1" + b"}" * 5000
+        answer = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+
+    def test_a_model_that_is_not_there(self, client: httpx.Client) -> None:
+        path = KONTEXT.replace("kontext-max", "kontext-mox")
+        answer = self.refuse(client, path=path, json={"input": {"prompt": "p"}})
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("The requested resource could not be found.")
+        assert f"POST {KONTEXT}" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("identifier", ["0" * 26, "nonsense", "a%2Fb", "…"])
+    def test_a_prediction_that_is_not_there(self, client: httpx.Client, identifier: str) -> None:
+        for answer in (
+            client.get(f"/replicate/v1/predictions/{identifier}"),
+            client.post(f"/replicate/v1/predictions/{identifier}/cancel"),
+        ):
+            assert answer.status_code == 404
+            assert answer.json()["status"] == 404
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allow"), [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET")]
+    )
+    def test_a_method_that_is_not_there(self, client: httpx.Client, method: str, path: str, allow: str) -> None:
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+        assert answer.json()["detail"].startswith(f'Method "{method}" not allowed.')
+
+    @pytest.mark.parametrize("authorization", ["Token abc", "Basic YTpi", "Bearer", "abc"])
+    def test_a_token_of_another_scheme(self, tenant: Tenant, authorization: str) -> None:
+        answer = httpx.get(tenant.base_url + "/v1/predictions", headers={"Authorization": authorization})
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["title"] == "Unauthenticated"
+        assert "Bearer" in answer.json()["detail"]
+
+    def test_no_token_is_the_anonymous_tenant(self, server: MockServer) -> None:
+        assert httpx.get(server.base_url + "/v1/predictions").status_code == 200
+
+    @pytest.mark.parametrize("prefer", ["wait=0", "wait=61", "wait=x", "return=minimal"])
+    def test_a_preference_that_is_none(self, client: httpx.Client, prefer: str) -> None:
+        answer = self.refuse(client, json={"input": {"prompt": "p"}}, headers={"Prefer": prefer})
+        assert pointers(answer) == ["Prefer:"]
+
+
+class TestUnknownFields:
+    body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1}, "stream": True}
+
+    def test_they_are_answered_echoed_and_written_down(self, client: httpx.Client, tenant: Tenant) -> None:
+        answer = client.post(KONTEXT, json=self.body)
+        assert answer.status_code == 200
+        assert answer.json()["input"]["num_outputs"] == 1
+        (exchange,) = tenant.requests(violations=True)
+        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/stream"}
+        assert not any(fault["fatal"] for fault in exchange["violations"])
+
+    def test_a_strict_double_refuses_them(self) -> None:
+        with MockServer(strict=True) as server:
+            answer = httpx.post(server.url + KONTEXT, json=self.body)
+            assert answer.status_code == 422
+            assert set(pointers(answer)) == {"/input/num_outputs", "/stream"}
+            answer = httpx.get(server.base_url + "/v1/predictions?page=2")
+            assert (answer.status_code, pointers(answer)) == (422, ["?page"])
+
+
+class TestServerOptions:
+    def test_require_auth_refuses_requests_without_a_token(self) -> None:
+        with MockServer(require_auth=True) as server:
+            assert httpx.get(server.base_url + "/v1/predictions").status_code == 401
+            headers = {"Authorization": "Bearer any"}
+            assert httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 200
+            assert httpx.get(server.url + "/openapi.json").status_code == 200
+
+    def test_documented_urls_are_those_of_the_samples(self) -> None:
+        with MockServer(urls="documented") as server, httpx.Client(base_url=server.url) as client:
+            told = create(client)
+            (sample,) = DOCUMENTS["flux-1.1-pro-ultra"]["response_examples"]
+            for name, url in told["urls"].items():
+                if name == "stream":
+                    assert url == f"https://stream.replicate.com/v1/files/bcwr-{told['id']}"
+                else:
+                    assert url == sample["urls"][name].replace(sample["id"], told["id"])
+
+    def test_foreign_urls_lead_to_a_decoy_that_refuses_and_writes_down(self) -> None:
+        with MockServer(urls="foreign") as server, httpx.Client(base_url=server.url) as client:
+            tenant = server.tenant()
+            client.headers["Authorization"] = f"Bearer {tenant.token}"
+            url = create(client)["urls"]["get"]
+            assert not url.startswith(server.url)
+            assert client.get(url).status_code == 401
+            foreign = [exchange for exchange in tenant.requests() if exchange["foreign"]]
+            assert [exchange["request"]["path"] for exchange in foreign] == [httpx.URL(url).path]
+            assert tenant.verdict()["ok"]
+
+    def test_the_gateways_error_dialect(self) -> None:
+        with MockServer(errors="gateway") as server, httpx.Client(base_url=server.url) as client:
+            answer = client.post(KONTEXT, json={"input": {"prompt": 1}})
+            assert answer.status_code == 422
+            error = answer.json()["error"]
+            assert (error["type"], error["param"]) == ("invalid_request_error", "input.prompt")
+            assert error["metadata"]["invalid_fields"][0]["pointer"] == "/input/prompt"
+            answer = client.get("/replicate/v1/predictions/" + "0" * 26)
+            assert answer.json()["error"]["message"].startswith("Invalid URL")
+
+    def test_the_contract_is_served_as_it_is(self, server: MockServer) -> None:
+        assert httpx.get(server.url + "/openapi.yaml").content == CONTRACT.source
+        assert httpx.get(server.url + "/openapi.json").json() == CONTRACT.document
+
+
+class TestTheList:
+    def test_it_is_paged_with_cursors_newest_first(self, client: httpx.Client) -> None:
+        ids = [create(client)["id"] for _ in range(250)]
+        page = client.get("/replicate/v1/predictions").json()
+        seen, pages = [], [page]
+        while page["next"]:
+            page = client.get(page["next"]).json()
+            pages.append(page)
+        for each in pages:
+            seen += [prediction["id"] for prediction in each["results"]]
+        assert seen == ids[::-1]
+        assert [len(each["results"]) for each in pages] == [100, 100, 50]
+        back = client.get(pages[2]["previous"]).json()
+        assert [each["id"] for each in back["results"]] == ids[::-1][100:200]
+        assert pages[0]["previous"] is None
+
+    @pytest.mark.parametrize("cursor", ["nonsense", "YWZ0ZXIgeHh4", "%00"])
+    def test_a_cursor_that_is_none_is_not_found(self, client: httpx.Client, cursor: str) -> None:
+        answer = client.get(f"/replicate/v1/predictions?cursor={cursor}")
+        assert answer.status_code == 404
+        assert "cursor" in answer.json()["detail"]

@@ -1,0 +1,323 @@
+"""`mockserver serve` and `mockserver verdict`, as a shell runs them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from mockserver.contract import Contract
+
+COMMAND = [sys.executable, "-m", "mockserver"]
+NEVER_IMPORTED = ("PIL", "hypothesis", "schemathesis", "pytest", "httpx", "requests")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
+
+
+@contextmanager
+def serving(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server and its URL, taken from the line it prints once it answers."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("mockserver listening on http://127.0.0.1:"), line + process.stderr.read()
+            yield process, line.split()[-1]
+        finally:
+            process.kill()
+
+
+def a_prediction(url: str, model: str = "flux-kontext-max", **settings: Any) -> httpx.Response:
+    path = f"/replicate/v1/models/black-forest-labs/{model}/predictions"
+    return httpx.post(url + path, json={"input": {"prompt": "p"}}, **settings)
+
+
+def test_it_answers_as_soon_as_it_says_that_it_listens() -> None:
+    with serving() as (_, url):
+        assert a_prediction(url).json()["status"] == "starting"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_when_told_to(number: signal.Signals, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with serving("--ready-file", str(ready)) as (process, url):
+        with httpx.Client() as client:  # an idle connection does not hold it up
+            client.get(url + "/openapi.json")
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (0, "")
+        assert "Traceback" not in output
+        assert not ready.exists()
+
+
+def test_it_ends_cleanly_while_a_client_waits() -> None:
+    with serving("--clock", "frozen") as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
+            body = b'{"input":{"prompt":"p"}}'
+            path = b"/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
+            head = (b"POST %b HTTP/1.1" % path, b"Host: x", b"Prefer: wait", b"Content-Type: application/json")
+            waiting.sendall(b"\r\n".join((*head, b"Content-Length: %d" % len(body), b"", body)))
+            while not httpx.get(url + "/__admin/predictions").json()["predictions"]:
+                pass
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (0, "")
+
+
+def test_the_ready_file_says_where_it_is(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with serving("--ready-file", str(ready)) as (process, url):
+        facts = json.loads(ready.read_text())
+        assert facts == {"url": url, "port": int(url.rpartition(":")[2]), "pid": process.pid}
+
+
+def test_a_port_in_use_is_one_clear_line_and_exit_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run("serve", "--port", port)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"mockserver: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another --port, or 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("openapi: 3.0.0", "an OpenAPI 3.1 document is needed"),
+        ("{", "not YAML"),
+        ("openapi: 3.1.0\npaths: {}", "at least one path is needed"),
+        ("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}", "the operation needs an operationId"),
+    ],
+)
+def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "contract.yaml"
+    file.write_text(text)
+    ended = run("serve", "--contract", str(file))
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"mockserver: contract {file}")
+    assert said in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--contract", "/nowhere.yaml"], "contract /nowhere.yaml: No such file or directory"),
+        (["--scenario", "nfsw"], "did you mean nsfw?"),
+        (["--public-url", "double.example"], "--public-url double.example"),
+        (["--clock", "fast"], "autojump"),
+        (["--speed", "0"], "--speed"),
+        (["--port", "70000"], "--port"),
+    ],
+)
+def test_a_wrong_flag_is_explained_and_exits_with_2(arguments: list[str], said: str) -> None:
+    ended = run("serve", *arguments)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_each_flag_is_an_environment_variable_too(tmp_path: Path) -> None:
+    with serving(
+        MOCKSERVER_STRICT="1",
+        MOCKSERVER_REQUIRE_AUTH="1",
+        MOCKSERVER_SEED="7",
+        MOCKSERVER_SCENARIO="failed",
+        MOCKSERVER_CLOCK="frozen",
+        MOCKSERVER_PUBLIC_URL="https://double.example/",
+    ) as (process, url):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("seed 7 · clock frozen · scenario failed · contract ")
+        assert httpx.get(url + "/replicate/v1/predictions").status_code == 401
+        told = a_prediction(url, headers={"Authorization": "Bearer t"}).json()
+        assert told["urls"]["get"].startswith("https://double.example/replicate/v1/predictions/")
+        assert told["created_at"] == "2025-01-01T00:00:00.000Z"
+
+
+def test_every_flag_of_serve_names_its_environment_variable() -> None:
+    text = " ".join(run("serve", "--help").stdout.split())
+    for flag in ("host", "port", "contract", "clock", "speed", "seed", "require-auth", "strict", "urls", "errors"):
+        assert f"--{flag} " in text
+        assert f"MOCKSERVER_{flag.replace('-', '_').upper()}" in text
+
+
+def test_without_a_seed_one_is_drawn_and_printed_and_gives_the_same_run_again() -> None:
+    with serving() as (process, url):
+        assert process.stdout is not None
+        seed = process.stdout.readline().split()[1]
+        first = a_prediction(url).json()["id"]
+    with serving("--seed", seed) as (_, url):
+        assert a_prediction(url).json()["id"] == first
+    with serving("--seed", str(int(seed) + 1)) as (_, url):
+        assert a_prediction(url).json()["id"] != first
+
+
+def test_under_the_real_clock_time_passes_by_itself_as_fast_as_asked() -> None:
+    with serving("--clock", "real", "--speed", "100000") as (_, url):
+        told = a_prediction(url).json()
+        while told["status"] != "succeeded":
+            told = httpx.get(told["urls"]["get"]).json()
+        assert told["metrics"]["predict_time"] == 3.5
+
+
+def test_a_third_model_is_a_path_item_and_no_line_of_python(tmp_path: Path) -> None:
+    contract = yaml.safe_load(Contract.load().source)
+    contract["paths"]["/replicate/v1/models/acme/tiny-1/predictions"] = {
+        "post": {
+            "operationId": "createTiny",
+            "x-mock-role": "create",
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "properties": {
+                                "input": {
+                                    "type": "object",
+                                    "required": ["prompt"],
+                                    "properties": {
+                                        "prompt": {"type": "string"},
+                                        "steps": {"type": "integer", "default": 4, "maximum": 8},
+                                        "aspect_ratio": {"type": "string", "default": "2:3"},
+                                        "output_format": {"enum": ["webp", "png"], "default": "webp"},
+                                    },
+                                }
+                            },
+                            "required": ["input"],
+                        }
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "Created.",
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}},
+                },
+                "422": {"$ref": "#/components/responses/InvalidInput"},
+            },
+        }
+    }
+    file = tmp_path / "three.yaml"
+    file.write_text(yaml.safe_dump(contract))
+    with serving("--contract", str(file)) as (_, url):
+        path = url + "/replicate/v1/models/acme/tiny-1/predictions"
+        told = httpx.post(path, json={"input": {"prompt": "p"}}).json()
+        assert told["model"] == "acme/tiny-1"
+        assert told["input"] == {"aspect_ratio": "2:3", "output_format": "webp", "prompt": "p", "steps": 4}
+        refused = httpx.post(path, json={"input": {"prompt": "p", "steps": 9}})
+        assert refused.json()["invalid_fields"][0]["pointer"] == "/input/steps"
+        for _ in range(2):
+            told = httpx.get(told["urls"]["get"]).json()
+        picture = httpx.get(told["output"])
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/webp")
+        assert a_prediction(url).status_code == 200
+
+
+def test_an_operation_without_a_role_answers_its_example(tmp_path: Path) -> None:
+    file = tmp_path / "plain.yaml"
+    file.write_text(
+        """
+        openapi: 3.1.0
+        info: {title: t, version: '1'}
+        paths:
+          /hello/{name}:
+            parameters: [{name: name, in: path, required: true, schema: {type: string, maxLength: 5}}]
+            get:
+              operationId: hello
+              responses:
+                '200': {description: d, content: {application/json: {example: {hello: world}}}}
+        """
+    )
+    with serving("--contract", str(file)) as (_, url):
+        assert httpx.get(url + "/hello/you").json() == {"hello": "world"}
+        assert httpx.get(url + "/hello/everybody").status_code == 404
+        assert httpx.get(url + "/other").status_code == 404
+
+
+def test_what_is_not_needed_to_serve_is_not_imported_before_it_is(tmp_path: Path) -> None:
+    script = tmp_path / "serve.py"
+    script.write_text(
+        "import atexit, sys\n"
+        "from mockserver.cli import main\n"
+        f"atexit.register(lambda: print([name for name in {NEVER_IMPORTED!r} if name in sys.modules]))\n"
+        "main(['serve', '--port', '0', '--ready-file', sys.argv[1]])\n"
+    )
+    ready = tmp_path / "ready.json"
+    with subprocess.Popen([sys.executable, str(script), str(ready)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        assert a_prediction(url).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert output.splitlines()[-1] == "[]"
+
+
+class TestVerdict:
+    def test_a_suite_without_a_fault_is_ok(self) -> None:
+        with serving() as (_, url):
+            a_prediction(url, headers={"Authorization": "Bearer ci-1"})
+            ended = run("verdict", "--url", url, "--token", "ci-1")
+        assert ended.returncode == 0
+        assert "1 exchanges" in ended.stdout
+        assert "createFluxKontextMaxPrediction" not in ended.stdout.split("operations: 1 of")[1].split("\n")[0]
+        assert ended.stdout.endswith("verdict: ok\n")
+        assert "\x1b" not in ended.stdout
+
+    def test_violations_and_unmatched_paths_fail_it(self) -> None:
+        with serving() as (_, url):
+            path = "/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
+            httpx.post(url + path, json={"input": {"prompt": 1}})
+            httpx.get(url + "/replicate/v1/prediction")
+            ended = run("verdict", MOCKSERVER_URL=url)
+            assert ended.returncode == 1
+            assert "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
+            assert "the nearest is GET /replicate/v1/predictions" in ended.stdout
+            assert ended.stdout.endswith("verdict: failed\n")
+            assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
+
+    def test_faults_never_met_fail_it_if_asked(self) -> None:
+        with serving("--scenario", "rate-limited") as (_, url):
+            ended = run("verdict", "--url", url, "--fail-on", "unused-faults")
+            assert ended.returncode == 1
+            assert "createPrediction: fault 0" in ended.stdout
+            assert a_prediction(url).status_code == 429
+            assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
+
+    def test_no_server_and_a_wrong_word_are_one_line_and_exit_2(self) -> None:
+        for arguments in (["--url", "http://127.0.0.1:1"], ["--fail-on", "everything"]):
+            ended = run("verdict", *arguments)
+            assert ended.returncode == 2
+            assert ended.stderr.count("\n") == 1
+
+    def test_an_admin_token_keeps_others_from_steering(self) -> None:
+        with serving("--admin-token", "s3cret-value") as (_, url):
+            assert run("verdict", "--url", url).returncode == 2
+            assert run("verdict", "--url", url, "--admin-token", "s3cret-value").returncode == 0
+            assert a_prediction(url).status_code == 200
