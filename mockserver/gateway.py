@@ -293,7 +293,7 @@ class Gateway:
         media_type = DRAWABLE[self.output_format(prediction)]
         data = draw(
             prompt=str(given.get(operation.picture["prompt"], "")),
-            caption=(str(operation.model), prediction.id, f"{width} × {height} · seed {prediction.seed}"),
+            caption=(str(operation.model), prediction.id, f"{width} x {height}, seed {prediction.seed}"),
             size=prediction.size,
             media_type=media_type,
             seed=prediction.seed,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import colorsys
 import io
 import math
 import random
 import re
 import textwrap
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageFont
 
 READABLE = ("JPEG", "PNG", "GIF", "WEBP")
 DRAWABLE: Mapping[str, str] = {
@@ -25,6 +27,8 @@ DRAWABLE: Mapping[str, str] = {
     "webp": "image/webp",
     "gif": "image/gif",
 }
+
+_NEVER_A_GLYPH = "\U0010fffd"  # private use: shows what the font draws for what it does not have
 
 
 class UnsupportedImage(ValueError):
@@ -68,66 +72,83 @@ def nearest_size(sizes: Sequence[tuple[int, int]], ratio: float) -> tuple[int, i
 
 def draw(*, prompt: str, caption: Sequence[str], size: tuple[int, int], media_type: str, seed: int) -> bytes:
     """A picture with a prompt and a caption readable in it; the same bytes for the same arguments."""
-    from PIL import ImageDraw
-
-    dice = random.Random(seed)  # noqa: S311
-    hue = dice.randrange(256)
-    picture = _background(size, hue, dice)
-    panel = ImageDraw.Draw(picture, "RGBA")
-    _write(panel, size, prompt, caption)
+    picture = _landscape(size, random.Random(seed))  # noqa: S311
+    _write(picture, prompt, caption)
     out = io.BytesIO()
     kind = media_type.removeprefix("image/").upper()
-    options = {"JPEG": {"quality": 85}, "PNG": {"compress_level": 3}}.get(kind, {})
-    picture.save(out, kind, **options)
+    settings: dict[str, int] = {"JPEG": {"quality": 85}, "PNG": {"compress_level": 3}}.get(kind, {})
+    picture.save(out, kind, **settings)
     return out.getvalue()
 
 
-def _background(size: tuple[int, int], hue: int, dice: random.Random) -> Image.Image:
+def _landscape(size: tuple[int, int], dice: random.Random) -> Image.Image:
+    """A sky in two colours over layers of hills."""
     from PIL import Image, ImageDraw
 
-    top = Image.new("HSV", (1, 1), (hue, 150, 110)).convert("RGB").getpixel((0, 0))
-    low = Image.new("HSV", (1, 1), ((hue + 40) % 256, 120, 240)).convert("RGB").getpixel((0, 0))
-    picture = Image.new("RGB", (1, 2))
-    picture.putpixel((0, 0), top)
-    picture.putpixel((0, 1), low)
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
-    canvas = ImageDraw.Draw(picture, "RGBA")
     width, height = size
+    hue = dice.random()
+    sky = Image.new("RGB", (1, 2))
+    sky.putpixel((0, 0), _colour(hue, 0.6, 0.42))
+    sky.putpixel((0, 1), _colour(hue + 0.15, 0.45, 0.95))
+    picture = sky.resize(size, Image.Resampling.BILINEAR)
+    canvas = ImageDraw.Draw(picture, "RGBA")
     for layer in range(4):
         base = height * (0.55 + 0.12 * layer)
-        points = [(x * width / 6, base + dice.uniform(-0.08, 0.08) * height) for x in range(7)]
-        shade = (20, 25, 45, 60 + 40 * layer)
-        canvas.polygon([(0, height), *points, (width, height)], fill=shade)
+        ridge = [(x * width / 6, base + dice.uniform(-0.08, 0.08) * height) for x in range(7)]
+        canvas.polygon([(0, height), *ridge, (width, height)], fill=(20, 25, 45, 60 + 40 * layer))
     return picture
 
 
-def _write(panel: ImageDraw.ImageDraw, size: tuple[int, int], prompt: str, caption: Sequence[str]) -> None:
-    width, height = size
-    unit = max(10, min(size) // 22)
-    font, small = _font(unit), _font(max(8, unit // 2))
-    columns = max(8, int(width * 0.8 / (unit * 0.55)))
-    room = max(1, int(height * 0.5 / (unit * 1.3)))
-    text = "".join(c if c.isprintable() else " " for c in prompt[: columns * (room + 1)])
-    lines = textwrap.wrap(_showable(text), columns, max_lines=room, placeholder=" …")
-    margin = unit
-    block = int(len(lines) * unit * 1.3 + len(caption) * unit * 0.75 + 2 * margin)
-    top = height - block - margin
-    panel.rounded_rectangle((margin, top, width - margin, height - margin), radius=unit, fill=(0, 0, 0, 150))
-    y = float(top + margin)
-    for line in lines:
-        panel.text((2 * margin, y), line, font=font, fill=(255, 255, 255, 255))
-        y += unit * 1.3
-    for line in caption:
-        panel.text((2 * margin, y), line, font=small, fill=(255, 255, 255, 190))
-        y += unit * 0.75
+def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _write(picture: Image.Image, prompt: str, caption: Sequence[str]) -> None:
+    """A dark panel at the foot of the picture, the prompt in it, and the caption beneath, smaller."""
+    from PIL import ImageDraw
+
+    width, height = picture.size
+    unit = max(10, min(picture.size) // 22)  # pixels; the height of the prompt's letters, and every margin
+    lines = _wrapped(prompt, unit, width - 4 * unit, most=max(1, int(height * 0.5 / (unit * 1.3))))
+    rows = [(line, unit, 255) for line in lines] + [(line, unit // 2, 180) for line in caption]
+    left, foot = 2 * unit, height - 2 * unit
+    top = foot - sum(letters * 1.35 for _, letters, _ in rows) - (unit / 2 if lines else 0)
+    canvas = ImageDraw.Draw(picture, "RGBA")
+    canvas.rounded_rectangle((unit, top - unit, width - unit, height - unit), radius=unit, fill=(0, 0, 0, 150))
+    for number, (line, letters, light) in enumerate(rows):
+        if lines and number == len(lines):
+            top += unit / 2
+        canvas.text((left, top), line, font=_font(letters), fill=(255, 255, 255, light))
+        top += letters * 1.35
+
+
+def _wrapped(prompt: str, unit: int, width: int, most: int) -> list[str]:
+    """The prompt in lines that fit a width in pixels; what `most` lines cannot hold ends in an ellipsis."""
+    columns = max(8, int(width / (unit * 0.56)))
+    shown = prompt[: columns * (most + 1)]  # a prompt can be very long; this much is all that can be seen
+    text = "".join(_showable(character) for character in shown)
+    return textwrap.wrap(text, columns, max_lines=most, placeholder=" …")
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(letters: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    return ImageFont.load_default(max(6, letters))
 
 
-def _showable(text: str) -> str:
-    return "".join(c if ord(c) < 0x250 else f"\\u{ord(c):04x}" for c in text)
+@lru_cache(4096)
+def _showable(character: str) -> str:
+    """A character as the built-in font can show it: itself, its plain letter, or else its code point."""
+    if not character.isprintable() or character.isspace():
+        return " "
+    for candidate in (character, unicodedata.normalize("NFKD", character)[0]):
+        if _has_glyph(candidate):
+            return candidate
+    return f"\\u{ord(character):04x}"
+
+
+def _has_glyph(character: str) -> bool:
+    font = _font(16)
+    return bytes(font.getmask(character)) != bytes(font.getmask(_NEVER_A_GLYPH))
