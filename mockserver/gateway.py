@@ -378,11 +378,11 @@ def _set_times(shown: dict[str, Any], prediction: Prediction, age: int) -> None:
                 del shown[name]
     if "metrics" in shown:
         measured = ("predict_time", "total_time")
-        example = shown.pop("metrics")
-        metrics = {name: known.get(name, value) for name, value in example.items()}
-        shown_metrics = {name: value for name, value in metrics.items() if name not in measured or name in known}
-        if shown_metrics:
-            shown["metrics"] = shown_metrics
+        shown["metrics"] = {
+            name: known.get(name, value)
+            for name, value in shown["metrics"].items()
+            if name in known or name not in measured
+        }
 
 
 def _seed_of(identifier: str) -> int:

@@ -1,0 +1,122 @@
+"""The README tells the truth: its commands run, their output is real, and nothing that there is goes unmentioned."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mockserver import MockServer
+from mockserver.admin import Admin
+from mockserver.app import App
+from mockserver.cli import serve
+from mockserver.contract import Contract
+from mockserver.gateway import Options
+from mockserver.scenarios import Catalogue
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONTRACT = Contract.load()
+CATALOGUE = Catalogue(CONTRACT)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def normal(text: str, port: str) -> str:
+    """What differs from run to run, replaced by what stays."""
+    text = text.replace(f"localhost:{port}", "localhost:3589")
+    text = re.sub(r"\b[0-9a-hjkmnp-tv-z]{26}\b", "<id>", text)
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text).strip()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer() as running:
+        yield running
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
+
+
+@pytest.mark.parametrize("session", blocks("console"), ids=lambda block: block.split("-d '")[1][:30])
+def test_a_shown_session_gives_the_shown_output(session: str, server: MockServer, tmp_path: Path) -> None:
+    if "file -b" in session and not shutil.which("file"):
+        session = re.sub(r" && file -b .*\n.*\n", "\n", session)
+    commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", session, re.M)
+    shown = re.sub(r"^\$ ((?:.*\\\n)*.*)$", "", session, flags=re.M)
+    port = str(server.port)
+    script = "\n".join(commands).replace("localhost:3589", f"localhost:{port}")
+    ended = subprocess.run(
+        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    shown_lines = [line for line in normal(shown, port).splitlines() if line]
+    assert normal(ended.stdout, port).splitlines() == shown_lines
+
+
+def test_the_pytest_example_passes(tmp_path: Path) -> None:
+    (example,) = (block for block in blocks("python") if "def test_" in block)
+    (tmp_path / "test_example.py").write_text(example)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", "test_example.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(REPLICATE_POLL_INTERVAL="0"),
+        timeout=60,
+    )
+    assert "3 passed" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_the_other_python_example_runs(tmp_path: Path) -> None:
+    (example,) = (block for block in blocks("python") if "def test_" not in block)
+    ended = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/replicate test-\S+\n", ended.stdout)
+
+
+def test_the_shell_example_ends_with_a_verdict(tmp_path: Path) -> None:
+    (example,) = (block for block in blocks("sh") if "mockserver verdict" in block)
+    ended = subprocess.run(
+        ["bash", "-e", "-c", example], capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert '"status":"succeeded"' in ended.stdout
+    assert ended.stdout.endswith("verdict: ok\n")
+
+
+def test_the_example_scenario_is_one() -> None:
+    (example,) = blocks("yaml")
+    assert CATALOGUE.parse(yaml.safe_load(example)).name == "my-bad-day"
+
+
+def test_every_scenario_is_in_the_table_in_order() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+?)(?:\. The default)? \|$", README, re.M)
+    described = {name: said for name, said in rows if name in CATALOGUE}
+    assert list(described) == [scenario.name for scenario in CATALOGUE]
+    for scenario in CATALOGUE:
+        assert described[scenario.name].replace("`", "") == scenario.description.rstrip(".").replace("`", "")
+
+
+def test_every_flag_of_serve_is_in_the_table() -> None:
+    for parameter in serve.params:
+        assert f"`{parameter.opts[0]}" in README
+
+
+def test_every_request_of_the_steering_plane_is_in_the_table() -> None:
+    told = set(re.findall(r"/__admin/[a-z/]+", README))
+    there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
+    assert {path for path in there if path.startswith("/__admin/") and "{" not in path} == told
+
+
+def test_every_make_target_that_is_told_of_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`?make ([a-z]+)`?\b(?=`|   #)", README)) <= targets
