@@ -15,15 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mockserver.clock import MODES, SECOND
-from mockserver.contract import pointer_to
+from mockserver.clock import MODES, SECOND, parse_timestamp, timestamp
 from mockserver.errors import MockServerError, ScenarioError
-from mockserver.exchange import bearer_token
 from mockserver.gateway import Gateway
-from mockserver.predictions import parse_timestamp, timestamp
+from mockserver.request import bearer_token
 from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.verdict import judge
+from mockserver.violations import pointer_to
 
 ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 MAX_BODY = 1024 * 1024  # bytes

@@ -16,7 +16,8 @@ from mockserver.clock import SECOND
 from mockserver.contract import Operation
 from mockserver.errors import Refusal
 from mockserver.gateway import Gateway, Picture
-from mockserver.predictions import TERMINAL, Prediction, effective_timeline
+from mockserver.lifecycle import TERMINAL
+from mockserver.predictions import Prediction, effective_timeline
 from mockserver.scenarios import Scenario, Urls
 from mockserver.store import TenantState
 from mockserver.wire import NO_ANSWER, Answer, Receive, unless_left

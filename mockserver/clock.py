@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 Mode = Literal["autojump", "real", "frozen"]
@@ -20,6 +22,28 @@ _STARTED_AT = time.time_ns() - time.monotonic_ns()
 def wall_time() -> int:
     """Nanoseconds since the epoch, never running backwards."""
     return _STARTED_AT + time.monotonic_ns()
+
+
+def timestamp(instant: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
+    seconds, nanoseconds = divmod(instant, SECOND)
+    fraction = f"{nanoseconds:09d}".rstrip("0").ljust(3, "0")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+
+
+def parse_timestamp(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 timestamp. Raises ValueError."""
+    match = re.fullmatch(r"(.+?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not an RFC 3339 timestamp such as 2025-01-01T00:00:00Z")
+    whole, fraction, zone = match.groups()
+    moment = datetime.fromisoformat(whole + zone)
+    return int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0"))
+
+
+def seconds(nanoseconds: int) -> float:
+    """Nanoseconds as seconds, as JSON numbers have them."""
+    return nanoseconds / SECOND
 
 
 class Follower:

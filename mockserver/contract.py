@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ import jsonschema_rs
 import orjson
 import yaml
 
-from mockserver.errors import ContractError, Dialect, Violation
+from mockserver.errors import ContractError, Dialect
+from mockserver.violations import Violation, pointer_to, violation_of, violations_of
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
@@ -25,7 +26,6 @@ FAMILIES = {
     "cancel": "cancelPrediction",
     "list": "listPredictions",
 }
-SHOWN = 80  # characters of a sent value that a message repeats
 
 _URN = "urn:contract"
 _MODEL_PATH = re.compile(r"/models/([^/{}]+/[^/{}]+)/predictions$")
@@ -66,7 +66,7 @@ class Parameter:
             said = f"{self.name} is required"
             return [Violation(pointer, "required", self.field, said, "nothing", f"a value for {self.name}")]
         errors = self.validator.iter_errors(self.convert(text))
-        return [_violation(error, pointer, self.field) for error in errors]
+        return [violation_of(error, pointer, self.field) for error in errors]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Operation:
         validator = self.body[media_type]
         if validator.is_valid(value):
             return []
-        return [fault for error in validator.iter_errors(value) for fault in _violations(error, self.input)]
+        return [fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input)]
 
     def check_answer(self, status: int, media_type: str, value: object) -> str | None:
         """What the contract has against an answer, as a sentence; None if nothing."""
@@ -449,17 +449,6 @@ class Contract:
         return ContractError(f"contract {self.name}{where}: {reason}")
 
 
-def pointer_to(path: Iterable[str | int]) -> str:
-    """A path as a JSON pointer."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def shorten(value: object) -> str:
-    """A value as JSON, cut to what a message can carry."""
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
-
-
 def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
@@ -489,88 +478,3 @@ _CONVERT: dict[str, Callable[[str], Any]] = {
     "number": _number(float),
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
 }
-
-
-def _violations(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -> Iterator[Violation]:
-    """The faults behind one error of a body; each unknown property is one of its own, and not fatal."""
-    if error.kind.name not in ("additionalProperties", "unevaluatedProperties"):
-        yield _violation(error)
-        return
-    known = inputs if list(error.instance_path) == ["input"] else ()
-    assert isinstance(error.instance, dict)
-    for name in error.kind.as_dict()["unexpected"]:
-        yield Violation(
-            pointer=pointer_to((*error.instance_path, name)),
-            kind="additional_property_not_allowed",
-            field=_dotted(error.instance_path),
-            description=f"Additional property {name[:SHOWN]} is not allowed",
-            sent=shorten(error.instance[name]),
-            allowed=_did_you_mean(name, known),
-            fatal=False,
-        )
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name[:SHOWN], list(known), n=1)
-    return f"{near[0]}, perhaps" if near else "no such property"
-
-
-def _violation(error: jsonschema_rs.ValidationError, pointer: str | None = None, field: str | None = None) -> Violation:
-    kind, description, allowed = _describe(error)
-    where = list(error.instance_path)
-    if pointer is None and kind == "required":
-        pointer = pointer_to((*where, error.kind.as_dict()["property"]))
-    return Violation(
-        pointer=pointer_to(where) if pointer is None else pointer,
-        kind=kind,
-        field=_dotted(where) if field is None else field,
-        description=description,
-        sent="nothing" if kind == "required" else shorten(error.instance),
-        allowed=allowed,
-    )
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(map(str, path)) or "(root)"
-
-
-def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
-    """Upstream's word and sentence for a fault, and what would be right."""
-    name, about = error.kind.name, error.kind.as_dict()
-    last = str(error.instance_path[-1]) if error.instance_path else "(root)"
-    match name:
-        case "required":
-            return "required", f"{about['property']} is required", f"a value for {about['property']}"
-        case "type":
-            wanted = " or ".join(about["types"])
-            given = _type_name(error.instance)
-            return "invalid_type", f"Invalid type. Expected: {wanted}, given: {given}", f"type {wanted}"
-        case "enum":
-            options = ", ".join(orjson.dumps(option).decode() for option in about["options"])
-            return "enum", f"{last} must be one of the following: {options}", options
-        case "minimum":
-            limit = f"greater than or equal to {about['limit']}"
-            return "number_gte", f"Must be {limit}", limit
-        case "maximum":
-            limit = f"less than or equal to {about['limit']}"
-            return "number_lte", f"Must be {limit}", limit
-        case "pattern":
-            return "pattern", f"Does not match pattern '{about['pattern']}'", f"pattern {about['pattern']}"
-        case "format":
-            return "format", f"Does not match format '{about['format']}'", f"format {about['format']}"
-        case "minLength":
-            limit = f"greater than or equal to {about['limit']}"
-            return "string_gte", f"String length must be {limit}", f"length {limit}"
-        case "maxLength":
-            limit = f"less than or equal to {about['limit']}"
-            return "string_lte", f"String length must be {limit}", f"length {limit}"
-    return name, error.message[:200], f"{name} {shorten(about.get('value'))}"
-
-
-def _type_name(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), type(value).__name__)

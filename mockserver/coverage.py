@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from mockserver.contract import Contract
-from mockserver.predictions import TERMINAL
+from mockserver.lifecycle import TERMINAL
 
 FAULT_KINDS = ("status", "disconnect", "cut", "stall", "drip", "body", "delay")
 

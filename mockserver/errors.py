@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import msgspec
+from mockserver.violations import Violation
 
 Dialect = Literal["upstream", "gateway"]
 
@@ -26,32 +26,6 @@ class ContractError(MockServerError):
 
 class ScenarioError(MockServerError):
     """A scenario is unknown, malformed, or contradicts itself or the contract."""
-
-
-class Violation(msgspec.Struct, frozen=True, gc=False):
-    """One thing in a request that the contract does not allow.
-
-    `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query parameter, a path
-    parameter or a header. `kind` is upstream's word for the fault (`required`, `enum`, `number_gte`, …).
-    `field` is upstream's dotted path. `sent` is what arrived, shortened; `allowed` what would have been right.
-    """
-
-    pointer: str
-    kind: str
-    field: str
-    description: str
-    sent: str
-    allowed: str
-    fatal: bool = True
-
-    def as_invalid_field(self) -> dict[str, str]:
-        """The violation as an item of `invalid_fields`."""
-        return {
-            "type": self.kind,
-            "field": self.field,
-            "description": self.description,
-            "pointer": self.pointer,
-        }
 
 
 class Refusal(Exception):

@@ -9,55 +9,34 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from typing import NamedTuple
 
 import msgspec
 import orjson
 
 from mockserver.api import JSON, ROLES, Call
-from mockserver.clock import wall_time
-from mockserver.contract import Operation, shorten
-from mockserver.errors import Dialect, Refusal, ScenarioError, Violation, error_body, refuse_invalid
+from mockserver.contract import Operation
+from mockserver.errors import Dialect, Refusal, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import KEPT_BODY, Exchange
+from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
+from mockserver.validation import validate
+from mockserver.violations import shorten
 from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken
 
 SCENARIO_HEADER = "x-mock-scenario"
-DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
 
 _PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]{0,100})\]")
-_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 _HTML_PAGE = (
     "<html>\r\n<head><title>{0} {1}</title></head>\r\n<body>\r\n"
     "<center><h1>{0} {1}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
 
 
-class Request(msgspec.Struct):
-    """What a client sent. `value` is the decoded body; `violations` grows as it is checked."""
-
-    method: str
-    path: str
-    query: bytes
-    raw_headers: list[tuple[bytes, bytes]]
-    headers: dict[str, str]
-    path_params: dict[str, str]
-    query_params: dict[str, str]
-    origin: str
-    receive: Receive
-    received_at: int
-    token: str | None = None
-    body: bytes = b""
-    body_size: int = 0
-    value: Any = None
-    violations: list[Violation] = []
-
-
 class Play(NamedTuple):
-    """The scenario of an exchange, who chose it, and the fault that is due in it.
+    """The scenario of an exchange, the dialect of its errors, and the fault that is due in it.
 
     `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
     """
@@ -77,10 +56,10 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = _read_head(scope, receive, self._gateway.options.public_url)
+        request = read_head(scope, receive, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         tenant = _tenant(self._gateway, operation, request)
-        await _read_body(request, self._gateway.contract.max_body)
+        await read_body(request, self._gateway.contract.max_body)
         try:
             play = _play(self._gateway, tenant, operation, request)
         except ScenarioError as reason:
@@ -115,7 +94,7 @@ class Endpoint:
         try:
             if operation is None:
                 raise self._unmatched(request)
-            _check(gateway, operation, request)
+            validate(gateway, operation, request)
             call = Call(
                 gateway=gateway,
                 tenant=tenant,
@@ -190,37 +169,6 @@ class Endpoint:
         return Refusal(404, hint=hint)
 
 
-def _read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    return Request(
-        method=scope["method"],
-        path=scope["path"],
-        query=scope["query_string"],
-        raw_headers=scope["headers"],
-        headers=headers,
-        path_params=scope.get("path_params", {}),
-        query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-        origin=public_url or _origin(scope, headers.get("host", "")),
-        receive=receive,
-        received_at=wall_time(),
-        token=bearer_token(headers.get("authorization", "")),
-    )
-
-
-def _origin(scope: Scope, host: str) -> str:
-    """The address that the client used, as far as its Host header is one."""
-    if not _HOST.fullmatch(host):
-        name, port = scope.get("server") or ("127.0.0.1", 80)
-        host = f"{name}:{port}"
-    return f"{scope['scheme']}://{host}"
-
-
-def bearer_token(authorization: str) -> str | None:
-    """The token of an Authorization header; None if it has none."""
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
-
-
 class Decoy:
     """The foreign origin that `urls: foreign` leads to: it writes down what arrives, and refuses it."""
 
@@ -229,8 +177,8 @@ class Decoy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
-        request = _read_head(scope, receive, None)
-        await _read_body(request, KEPT_BODY)
+        request = read_head(scope, receive, None)
+        await read_body(request, KEPT_BODY)
         store = self._gateway.store
         owners = [store.owner(part) for part in re.split(r"[/-]", request.path)]
         tenant = next(filter(None, owners), None) or store.tenant(request.token or ANONYMOUS)
@@ -240,27 +188,6 @@ class Decoy:
         answer = Answer(401, orjson.dumps(error_body(template, dialect, Refusal(401))), media_type)
         _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, foreign=True)
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
-
-
-async def _read_body(request: Request, limit: int) -> None:
-    """Read the body up to the limit, in bytes. What is over it is counted, not kept."""
-    if int(request.headers.get("content-length", "0") or 0) > limit and (
-        "expect" in request.headers or int(request.headers["content-length"]) > limit * DRAINED
-    ):
-        request.body_size = int(request.headers["content-length"])
-        return
-    chunks = []
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            break
-        chunk = message.get("body", b"")
-        request.body_size += len(chunk)
-        if request.body_size <= limit:
-            chunks.append(chunk)
-        if not message.get("more_body") or request.body_size > limit * DRAINED:
-            break
-    request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:
@@ -301,72 +228,6 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
     except (ValueError, LookupError, TypeError):
         return None
     return found.group(1) if found else None
-
-
-def _check(gateway: Gateway, operation: Operation, request: Request) -> None:
-    """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
-    if not operation.public:
-        _check_token(gateway, request)
-    if request.body_size > gateway.contract.max_body:
-        limit = gateway.contract.max_body
-        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {limit} are taken.")
-    found = _check_parameters(operation, request)
-    if any(violation.pointer.startswith("{") for violation in found):
-        request.violations = found
-        raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
-    if operation.body is not None:
-        found += _check_body(gateway, operation, request)
-    request.violations = found
-    fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
-    if fatal:
-        raise refuse_invalid(fatal)
-
-
-def _check_token(gateway: Gateway, request: Request) -> None:
-    sent = request.headers.get("authorization")
-    if request.token is not None or (sent is None and not gateway.options.require_auth):
-        return
-    right = "Authorization: Bearer <token>"
-    said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
-    shown = "nothing" if sent is None else shorten(sent.partition(" ")[0])
-    request.violations = [Violation("Authorization:", "authorization", "Authorization", said, shown, right)]
-    raise Refusal(401, hint=f"Send {right}.", violations=())
-
-
-def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
-    query = request.query_params
-    sent = {"path": request.path_params, "query": query, "header": request.headers}
-    found = []
-    known = set()
-    for parameter in operation.parameters:
-        name = parameter.name
-        found += parameter.check(sent[parameter.where].get(name.lower() if parameter.where == "header" else name))
-        known.add(name)
-    for name in query.keys() - known:
-        said = f"Query parameter {shorten(name)} is not known"
-        found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
-    return found
-
-
-def _check_body(gateway: Gateway, operation: Operation, request: Request) -> list[Violation]:
-    assert operation.body is not None
-    taken = " or ".join(operation.body)
-    if not request.body:
-        if operation.body_required:
-            raise Refusal(400, hint=f"The body is empty; send {taken}.")
-        return []
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in operation.body:
-        said = shorten(media_type) if media_type else "without a Content-Type"
-        raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
-    try:
-        request.value = orjson.loads(request.body)
-    except orjson.JSONDecodeError as reason:
-        raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
-    found = operation.check_body(media_type, request.value)
-    if operation.role == "create" and not any(violation.pointer in ("", "/input") for violation in found):
-        found += gateway.check_images(operation, request.value["input"])
-    return found
 
 
 def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from mockserver.clock import SECOND, Clock, Mode
-from mockserver.contract import Contract, Operation, pointer_to, shorten
-from mockserver.errors import Dialect, Refusal, Violation
+from mockserver.clock import SECOND, Clock, Mode, seconds, timestamp
+from mockserver.contract import Contract, Operation
+from mockserver.errors import Dialect, Refusal
 from mockserver.images import (
     DRAWABLE,
     UnsupportedImage,
@@ -26,8 +26,8 @@ from mockserver.images import (
     parse_ratio,
     read_data_uri,
 )
+from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import (
-    TERMINAL,
     Prediction,
     cancel,
     data_removed,
@@ -36,13 +36,12 @@ from mockserver.predictions import (
     jump,
     jump_to,
     next_stage,
-    seconds,
     stage_at,
     times,
-    timestamp,
 )
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
+from mockserver.violations import Violation, pointer_to, shorten
 
 MILLISECOND = 1_000_000  # nanoseconds
 KEPT_PICTURES = 64 * 1024 * 1024  # bytes

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 import msgspec
 import orjson
 
-from mockserver.errors import Violation
-from mockserver.predictions import timestamp
+from mockserver.clock import timestamp
+from mockserver.violations import Violation
 
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization"})

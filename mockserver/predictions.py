@@ -1,36 +1,20 @@
-"""Predictions as values: a timeline fixed at creation, and what it says at an instant. Pure."""
+"""Predictions as values: what a timeline, fixed at creation, says at an instant. Pure."""
 
 from __future__ import annotations
 
-import re
 from base64 import b32encode
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from mockserver.clock import SECOND
-
-if TYPE_CHECKING:
-    from mockserver.scenarios import Scenario
-
-TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
+from mockserver.clock import seconds, timestamp
+from mockserver.lifecycle import TERMINAL, Stage, Timeline
+from mockserver.scenarios import Scenario
 
 _ENDED_UNSTARTED = frozenset({"starting", "canceled", "aborted"})
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
-
-
-class Stage(msgspec.Struct, frozen=True, gc=False):
-    """A status that a prediction enters `at` nanoseconds of its own time."""
-
-    at: int
-    status: str
-    error: str | None = None
-
-
-Timeline = tuple[Stage, ...]
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -61,15 +45,6 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     def age(self, elapsed: int) -> int:
         """Own time in nanoseconds, when the tenant's clock reads `elapsed`."""
         return elapsed - self.born + self.jumped
-
-
-def timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
-    """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
-    stages, at = [], 0
-    for status, seconds, error in lifecycle:
-        stages.append(Stage(at, status, error))
-        at += round((seconds or 0) * SECOND)
-    return tuple(stages)
 
 
 def effective_timeline(prediction: Prediction) -> Timeline:
@@ -143,28 +118,6 @@ def prediction_id(key: bytes, number: int) -> str:
     """The `number`th id under `key`: 26 characters of Crockford's base 32, as in the documents' samples."""
     digest = blake2b(number.to_bytes(8, "big"), digest_size=16, key=key).digest()
     return b32encode(digest)[:26].translate(_CROCKFORD).decode()
-
-
-def timestamp(instant: int) -> str:
-    """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
-    seconds, nanoseconds = divmod(instant, SECOND)
-    fraction = f"{nanoseconds:09d}".rstrip("0").ljust(3, "0")
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
-
-
-def parse_timestamp(text: str) -> int:
-    """Nanoseconds since the epoch of an RFC 3339 timestamp. Raises ValueError."""
-    match = re.fullmatch(r"(.+?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", text)
-    if not match:
-        raise ValueError(f"{text!r} is not an RFC 3339 timestamp such as 2025-01-01T00:00:00Z")
-    whole, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(whole + zone)
-    return int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0"))
-
-
-def seconds(nanoseconds: int) -> float:
-    """Nanoseconds as seconds, as JSON numbers have them."""
-    return nanoseconds / SECOND
 
 
 def times(prediction: Prediction, age: int) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import jsonschema_rs
 import msgspec
 import yaml
 
-from mockserver.contract import Contract, Operation, pointer_to, shorten
+from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, ScenarioError
-from mockserver.predictions import TERMINAL, Timeline, timeline
+from mockserver.lifecycle import TERMINAL, Timeline, timeline
+from mockserver.violations import pointer_to, shorten
 
 Urls = Literal["local", "documented", "foreign"]
 

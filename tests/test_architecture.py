@@ -7,17 +7,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "mockserver"
 
 ROWS = [
-    {"errors", "clock", "images"},
+    {"violations", "clock", "images"},
+    {"errors", "lifecycle"},
     {"contract"},
-    {"predictions"},
     {"scenarios"},
-    {"journal", "coverage"},
-    {"store", "verdict", "steering"},
+    {"predictions", "journal", "coverage", "steering"},
+    {"store", "verdict"},
     {"gateway"},
     {"wire"},
-    {"api"},
-    {"exchange"},
-    {"admin"},
+    {"request", "api"},
+    {"validation"},
+    {"exchange", "admin"},
     {"app"},
     {"server"},
     {"cli", "pytest_plugin"},
@@ -26,16 +26,9 @@ ROWS = [
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """The package's modules that a file imports, also within functions; and whether for types alone."""
-    tree = ast.parse(path.read_text())
-    for_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
+def imports(path: Path) -> Iterator[str]:
+    """The package's modules that a file imports, also within functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: a relative import"
             names = [node.module or ""]
@@ -44,10 +37,9 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         else:
             continue
         for name in names:
+            assert name != "mockserver", f"{path.name}: import from the module, not from the package"
             if name.startswith("mockserver."):
-                yield name.split(".")[1], node in for_types
-            else:
-                assert name != "mockserver", f"{path.name}: import from the module, not from the package"
+                yield name.split(".")[1]
 
 
 def modules() -> list[Path]:
@@ -60,10 +52,8 @@ def test_every_module_stands_on_a_row() -> None:
 
 def test_imports_run_one_way() -> None:
     for path in modules():
-        for name, for_types in imports(path):
-            # Scenarios lay out timelines, and a prediction names the scenario it was created under.
-            if not (for_types and (path.stem, name) == ("predictions", "scenarios")):
-                assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}"
+        for name in imports(path):
+            assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}"
 
 
 def test_the_domain_does_not_look_at_the_wall_clock() -> None:

@@ -1,0 +1,31 @@
+"""The statuses that a prediction passes, laid out in its own time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mockserver.clock import SECOND
+
+TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
+
+
+class Stage(msgspec.Struct, frozen=True, gc=False):
+    """A status that a prediction enters `at` nanoseconds of its own time."""
+
+    at: int
+    status: str
+    error: str | None = None
+
+
+Timeline = tuple[Stage, ...]
+
+
+def timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
+    """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
+    stages, at = [], 0
+    for status, seconds, error in lifecycle:
+        stages.append(Stage(at, status, error))
+        at += round((seconds or 0) * SECOND)
+    return tuple(stages)

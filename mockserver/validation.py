@@ -1,0 +1,77 @@
+"""A request held against the contract."""
+
+from __future__ import annotations
+
+import orjson
+
+from mockserver.contract import Operation
+from mockserver.errors import Refusal, refuse_invalid
+from mockserver.gateway import Gateway
+from mockserver.request import Request
+from mockserver.violations import Violation, shorten
+
+
+def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
+    """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
+    if not operation.public:
+        _check_token(gateway, request)
+    if request.body_size > gateway.contract.max_body:
+        limit = gateway.contract.max_body
+        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {limit} are taken.")
+    found = _check_parameters(operation, request)
+    if any(violation.pointer.startswith("{") for violation in found):
+        request.violations = found
+        raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
+    if operation.body is not None:
+        found += _check_body(gateway, operation, request)
+    request.violations = found
+    fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
+    if fatal:
+        raise refuse_invalid(fatal)
+
+
+def _check_token(gateway: Gateway, request: Request) -> None:
+    sent = request.headers.get("authorization")
+    if request.token is not None or (sent is None and not gateway.options.require_auth):
+        return
+    right = "Authorization: Bearer <token>"
+    said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
+    shown = "nothing" if sent is None else shorten(sent.partition(" ")[0])
+    request.violations = [Violation("Authorization:", "authorization", "Authorization", said, shown, right)]
+    raise Refusal(401, hint=f"Send {right}.", violations=())
+
+
+def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
+    query = request.query_params
+    sent = {"path": request.path_params, "query": query, "header": request.headers}
+    found = []
+    known = set()
+    for parameter in operation.parameters:
+        name = parameter.name
+        found += parameter.check(sent[parameter.where].get(name.lower() if parameter.where == "header" else name))
+        known.add(name)
+    for name in query.keys() - known:
+        said = f"Query parameter {shorten(name)} is not known"
+        found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
+    return found
+
+
+def _check_body(gateway: Gateway, operation: Operation, request: Request) -> list[Violation]:
+    assert operation.body is not None
+    taken = " or ".join(operation.body)
+    if not request.body:
+        if operation.body_required:
+            raise Refusal(400, hint=f"The body is empty; send {taken}.")
+        return []
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in operation.body:
+        said = shorten(media_type) if media_type else "without a Content-Type"
+        raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
+    try:
+        request.value = orjson.loads(request.body)
+    except orjson.JSONDecodeError as reason:
+        raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
+    found = operation.check_body(media_type, request.value)
+    if operation.role == "create" and not any(violation.pointer in ("", "/input") for violation in found):
+        found += gateway.check_images(operation, request.value["input"])
+    return found

@@ -1,0 +1,137 @@
+"""What is wrong with something that a client sent, in upstream's words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+
+import jsonschema_rs
+import msgspec
+import orjson
+
+SHOWN = 80  # characters of a sent value that a message repeats
+
+
+class Violation(msgspec.Struct, frozen=True, gc=False):
+    """One thing in a request that the contract does not allow.
+
+    `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query parameter, a path
+    parameter or a header. `kind` is upstream's word for the fault (`required`, `enum`, `number_gte`, …).
+    `field` is upstream's dotted path. `sent` is what arrived, shortened; `allowed` what would have been right.
+    """
+
+    pointer: str
+    kind: str
+    field: str
+    description: str
+    sent: str
+    allowed: str
+    fatal: bool = True
+
+    def as_invalid_field(self) -> dict[str, str]:
+        """The violation as an item of `invalid_fields`."""
+        return {
+            "type": self.kind,
+            "field": self.field,
+            "description": self.description,
+            "pointer": self.pointer,
+        }
+
+
+def pointer_to(path: Iterable[str | int]) -> str:
+    """A path as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def shorten(value: object) -> str:
+    """A value as JSON, cut to what a message can carry."""
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+
+
+def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -> Iterator[Violation]:
+    """The faults behind one error of a body; each unknown property is one of its own, and not fatal."""
+    if error.kind.name not in ("additionalProperties", "unevaluatedProperties"):
+        yield violation_of(error)
+        return
+    known = inputs if list(error.instance_path) == ["input"] else ()
+    assert isinstance(error.instance, dict)
+    for name in error.kind.as_dict()["unexpected"]:
+        yield Violation(
+            pointer=pointer_to((*error.instance_path, name)),
+            kind="additional_property_not_allowed",
+            field=_dotted(error.instance_path),
+            description=f"Additional property {name[:SHOWN]} is not allowed",
+            sent=shorten(error.instance[name]),
+            allowed=_did_you_mean(name, known),
+            fatal=False,
+        )
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name[:SHOWN], list(known), n=1)
+    return f"{near[0]}, perhaps" if near else "no such property"
+
+
+def violation_of(
+    error: jsonschema_rs.ValidationError, pointer: str | None = None, field: str | None = None
+) -> Violation:
+    """The one fault behind an error; of a body, unless `pointer` and `field` name another place."""
+    kind, description, allowed = _describe(error)
+    where = list(error.instance_path)
+    if pointer is None and kind == "required":
+        pointer = pointer_to((*where, error.kind.as_dict()["property"]))
+    return Violation(
+        pointer=pointer_to(where) if pointer is None else pointer,
+        kind=kind,
+        field=_dotted(where) if field is None else field,
+        description=description,
+        sent="nothing" if kind == "required" else shorten(error.instance),
+        allowed=allowed,
+    )
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(map(str, path)) or "(root)"
+
+
+def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
+    """Upstream's word and sentence for a fault, and what would be right."""
+    name, about = error.kind.name, error.kind.as_dict()
+    last = str(error.instance_path[-1]) if error.instance_path else "(root)"
+    match name:
+        case "required":
+            return "required", f"{about['property']} is required", f"a value for {about['property']}"
+        case "type":
+            wanted = " or ".join(about["types"])
+            given = _type_name(error.instance)
+            return "invalid_type", f"Invalid type. Expected: {wanted}, given: {given}", f"type {wanted}"
+        case "enum":
+            options = ", ".join(orjson.dumps(option).decode() for option in about["options"])
+            return "enum", f"{last} must be one of the following: {options}", options
+        case "minimum":
+            limit = f"greater than or equal to {about['limit']}"
+            return "number_gte", f"Must be {limit}", limit
+        case "maximum":
+            limit = f"less than or equal to {about['limit']}"
+            return "number_lte", f"Must be {limit}", limit
+        case "pattern":
+            return "pattern", f"Does not match pattern '{about['pattern']}'", f"pattern {about['pattern']}"
+        case "format":
+            return "format", f"Does not match format '{about['format']}'", f"format {about['format']}"
+        case "minLength":
+            limit = f"greater than or equal to {about['limit']}"
+            return "string_gte", f"String length must be {limit}", f"length {limit}"
+        case "maxLength":
+            limit = f"less than or equal to {about['limit']}"
+            return "string_lte", f"String length must be {limit}", f"length {limit}"
+    return name, error.message[:200], f"{name} {shorten(about.get('value'))}"
+
+
+def _type_name(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), type(value).__name__)
