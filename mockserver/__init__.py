@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mockserver.errors import MockServerError
     from mockserver.scenarios import Body, Fault, Scenario, Step
     from mockserver.server import MockServer
-    from mockserver.steering import Tenant
+    from mockserver.steering import SteeringError, Tenant
 
-__all__ = ["Body", "Fault", "MockServer", "MockServerError", "Scenario", "Step", "Tenant"]
+__all__ = ["Body", "Fault", "MockServer", "MockServerError", "Scenario", "SteeringError", "Step", "Tenant"]
 
 _HOMES = {
     "Body": "mockserver.scenarios",
@@ -27,6 +27,7 @@ _HOMES = {
     "MockServer": "mockserver.server",
     "MockServerError": "mockserver.errors",
     "Scenario": "mockserver.scenarios",
+    "SteeringError": "mockserver.steering",
     "Step": "mockserver.scenarios",
     "Tenant": "mockserver.steering",
 }

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from mockserver.violations import Violation, pointer_to, violation_of, violation
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
+ROLES = ("create", "get", "cancel", "list", "deliver", "view")
 FAMILIES = {
     "create": "createPrediction",
     "get": "getPrediction",
@@ -138,7 +140,7 @@ class Contract:
         try:
             self._registry = jsonschema_rs.Registry([(_URN, document)], draft=jsonschema_rs.Draft202012)
         except Exception as reason:
-            raise self._error("", f"its schemas cannot be read: {reason}") from reason
+            raise self._error("", f"its schemas cannot be read: {str(reason).splitlines()[0]}") from reason
         self.operations = tuple(self._operations())
         self.by_id = {operation.operation_id: operation for operation in self.operations}
         if len(self.by_id) < len(self.operations):
@@ -243,10 +245,15 @@ class Contract:
 
     def nearest(self, method: str, path: str) -> Operation:
         """The operation whose method and path look most like those given."""
+        asked = path[:300].split("/")
 
         def likeness(operation: Operation) -> float:
-            filled = re.sub("{[^}]+}", "([^/]+)", operation.path.replace(".", "[.]"))
-            same = 1.0 if re.fullmatch(filled, path) else _likeness(path[:300], operation.path)
+            parts = operation.path.split("/")
+            filled = [
+                there if "{" in part and there else part
+                for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
+            ]
+            same = difflib.SequenceMatcher(None, path[:300], "/".join(filled)).ratio()
             return same + (0.05 if operation.method == method else 0)
 
         return max(self.operations, key=likeness)
@@ -277,7 +284,8 @@ class Contract:
                 validate_formats=True,
             )
         except Exception as reason:
-            raise self._error(pointer, f"not a usable schema: {reason}") from reason
+            said = str(reason).splitlines()[0]
+            raise self._error(pointer, f"not a usable schema: {said}") from reason
 
     def _operations(self) -> Iterator[Operation]:
         for path, item in self.document["paths"].items():
@@ -411,6 +419,8 @@ class Contract:
     def _check_roles(self) -> None:
         for operation in self.operations:
             place = pointer_to(("paths", operation.path, operation.method.lower()))
+            if operation.role not in (None, *ROLES):
+                raise self._error(place, f"x-mock-role {operation.role!r} is not one of {', '.join(ROLES)}")
             if operation.role is None and self.example(operation) is None:
                 raise self._error(place, "an operation without x-mock-role needs an example to answer with")
             if operation.role is not None and not any(200 <= status < 300 for status in operation.answers):
@@ -447,10 +457,6 @@ class Contract:
     def _error(self, pointer: str, reason: str) -> ContractError:
         where = f" at {pointer}" if pointer else ""
         return ContractError(f"contract {self.name}{where}: {reason}")
-
-
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _parts(reference: str) -> tuple[str, ...]:

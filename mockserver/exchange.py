@@ -203,8 +203,10 @@ def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, re
     """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
     chosen, who = None, TENANT
     prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
-    named = request.headers.get(SCENARIO_HEADER) or _named_in_prompt(operation, request)
-    if named:
+    named = request.headers.get(SCENARIO_HEADER)
+    if named is None:
+        named = _named_in_prompt(operation, request)
+    if named is not None:
         chosen = gateway.catalogue.named(named)
         who = f"call {named}"
     elif prediction is not None and prediction.scenario is not None:
@@ -213,7 +215,7 @@ def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, re
     fault = None
     script = scenario.script(operation) if operation is not None and scenario.faults else None
     if operation is not None and script is not None:
-        fault = tenant.take_fault(who, *script, again=bool(named))
+        fault = tenant.take_fault(who, *script, again=named is not None)
         if fault is not None and fault.status is not None and fault.status not in operation.answers:
             fault = None  # laid down for every operation, but this one has no such answer
     return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)

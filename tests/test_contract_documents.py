@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from mockserver.contract import Contract
+from tests.documents import CONTRACT, DOCUMENTS
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "tests" / "documents").glob("*.json")}
-CONTRACT = Contract.load(ROOT / "contracts" / "openapi.yaml")
 CONSTRAINTS = ("enum", "const", "pattern", "format", "minimum", "maximum", "default", "minLength", "maxLength")
 
 each_document = pytest.mark.parametrize("name", DOCUMENTS)

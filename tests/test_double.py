@@ -3,8 +3,6 @@
 import io
 import json
 from base64 import b64encode
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
@@ -12,30 +10,9 @@ import pytest
 from PIL import Image
 
 from mockserver import MockServer, Tenant
-from mockserver.contract import Contract
-
-DOCUMENTS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "documents").glob("*.json")}
-CONTRACT = Contract.load()
-ULTRA, KONTEXT = (DOCUMENTS[name]["path"] for name in ("flux-1.1-pro-ultra", "flux-kontext-max"))
+from tests.documents import CONTRACT, DOCUMENTS, KONTEXT, ULTRA
 
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    with MockServer() as running:
-        yield running
-
-
-@pytest.fixture
-def tenant(server: MockServer) -> Tenant:
-    return server.tenant()
-
-
-@pytest.fixture
-def client(tenant: Tenant) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=tenant.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
-        yield client
 
 
 def create(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:

@@ -9,20 +9,9 @@ from PIL import Image
 from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 
-from mockserver import MockServer, Tenant
+from mockserver import Tenant
 
 MODELS = ("black-forest-labs/flux-1.1-pro-ultra", "black-forest-labs/flux-kontext-max")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    with MockServer(require_auth=True) as running:
-        yield running
-
-
-@pytest.fixture
-def tenant(server: MockServer) -> Tenant:
-    return server.tenant()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,12 @@ from mockserver import MockServer
 from mockserver.admin import Admin
 from mockserver.app import App
 from mockserver.cli import serve
-from mockserver.contract import Contract
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
+from tests.documents import CONTRACT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)
 
 
@@ -34,12 +32,6 @@ def normal(text: str, port: str) -> str:
     text = text.replace(f"localhost:{port}", "localhost:3589")
     text = re.sub(r"\b[0-9a-hjkmnp-tv-z]{26}\b", "<id>", text)
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text).strip()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    with MockServer() as running:
-        yield running
 
 
 def environment(**more: str) -> dict[str, str]:

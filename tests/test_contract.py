@@ -1,0 +1,254 @@
+"""Reading a contract: what drives the server, and what is said of one that cannot."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_spec_validator import validate
+
+from mockserver.api import ROLES as HANDLERS
+from mockserver.contract import ROLES, Contract
+from mockserver.errors import ContractError
+from tests.documents import CONTRACT, KONTEXT, ULTRA
+
+SOURCES = {"documented", "implied", "upstream"}
+Change = Callable[[dict[str, Any]], object]
+
+
+def changed(change: Change, tmp_path: Path) -> Contract:
+    """The shipped contract with a change, loaded from a file."""
+    document = yaml.safe_load(CONTRACT.source)
+    change(document)
+    file = tmp_path / "contract.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return Contract.load(file)
+
+
+def test_the_shipped_contract_is_valid_openapi() -> None:
+    validate(CONTRACT.document)
+
+
+def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -> None:
+    document, components = CONTRACT.document, CONTRACT.document["components"]
+    nodes = [*components["schemas"].values(), *components["responses"].values(), *components["parameters"].values()]
+    for item in document["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters":
+                nodes += [operation, *map(CONTRACT.resolve, operation["responses"].values())]
+                nodes += map(CONTRACT.resolve, operation.get("parameters", []))
+    assert len(nodes) > 50
+    for node in nodes:
+        assert node["x-source"] in SOURCES, node
+
+
+def test_roles_models_and_defaults_come_from_the_file() -> None:
+    assert {operation.operation_id: operation.role for operation in CONTRACT.operations} == {
+        "createFlux11ProUltraPrediction": "create",
+        "createFluxKontextMaxPrediction": "create",
+        "getPrediction": "get",
+        "cancelPrediction": "cancel",
+        "listPredictions": "list",
+        "viewPrediction": "view",
+        "getOutputFile": "deliver",
+        "headOutputFile": "deliver",
+    }
+    ultra, kontext = CONTRACT.of_role("create")
+    assert (ultra.path, kontext.path) == (ULTRA, KONTEXT)
+    assert ultra.model == "black-forest-labs/flux-1.1-pro-ultra"
+    assert kontext.defaults["aspect_ratio"] == "match_input_image"
+    assert kontext.success == 200
+
+
+def test_every_role_has_a_handler() -> None:
+    assert HANDLERS.keys() - {None} == set(ROLES)
+
+
+def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> None:
+    reader = CONTRACT.by_id["getPrediction"]
+    assert list(CONTRACT.templates) == CONTRACT.statuses
+    for template in CONTRACT.templates.values():
+        assert reader.check_answer(200, "application/json", template) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "change", "said"),
+    [
+        ("starting", {"output": "https://example.com/a.jpg"}, "/output"),
+        ("starting", {"completed_at": "2025-07-12T07:27:58.177641162Z"}, "/completed_at"),
+        ("processing", {"error": "no"}, "/error"),
+        ("succeeded", {"output": None}, "/output"),
+        ("failed", {"error": None}, "/error"),
+        ("canceled", {"output": "https://example.com/a.jpg"}, "/output"),
+        ("aborted", {"started_at": "2025-07-12T07:27:58.177641162Z"}, "/started_at"),
+        ("succeeded", {"status": "successful"}, "/status"),
+        ("succeeded", {"id": "x"}, "/id"),
+    ],
+)
+def test_a_predictions_shape_depends_on_its_status(status: str, change: dict[str, Any], said: str) -> None:
+    wrong = CONTRACT.by_id["getPrediction"].check_answer(
+        200, "application/json", {**CONTRACT.templates[status], **change}
+    )
+    assert wrong is not None
+    assert f"getPrediction 200 at {said}: " in wrong
+
+
+def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
+    reader = CONTRACT.by_id["getPrediction"]
+    assert reader.check_answer(418, "application/json", {}) == "getPrediction has no answer 418"
+    assert (
+        reader.check_answer(200, "text/plain", "") == "getPrediction answers 200 with application/json, not text/plain"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "kind", "description", "allowed"),
+    [
+        ({}, "/input/prompt", "required", "prompt is required", "a value for prompt"),
+        (
+            {"prompt": 1},
+            "/input/prompt",
+            "invalid_type",
+            "Invalid type. Expected: string, given: integer",
+            "type string",
+        ),
+        (
+            {"seed": 1.5},
+            "/input/seed",
+            "invalid_type",
+            "Invalid type. Expected: integer, given: number",
+            "type integer",
+        ),
+        ({"raw": None}, "/input/raw", "invalid_type", "Invalid type. Expected: boolean, given: null", "type boolean"),
+        (
+            {"output_format": "gif"},
+            "/input/output_format",
+            "enum",
+            'output_format must be one of the following: "jpg", "png"',
+            '"jpg", "png"',
+        ),
+        (
+            {"safety_tolerance": 0},
+            "/input/safety_tolerance",
+            "number_gte",
+            "Must be greater than or equal to 1",
+            "greater than or equal to 1",
+        ),
+        (
+            {"image_prompt_strength": 1.5},
+            "/input/image_prompt_strength",
+            "number_lte",
+            "Must be less than or equal to 1",
+            "less than or equal to 1",
+        ),
+        (
+            {"asect_ratio": "1:1"},
+            "/input/asect_ratio",
+            "additional_property_not_allowed",
+            "Additional property asect_ratio is not allowed",
+            "aspect_ratio, perhaps",
+        ),
+        ({"a/b~c": 1}, "/input/a~1b~0c", "additional_property_not_allowed", None, "no such property"),
+    ],
+)
+def test_a_violation_says_what_where_and_what_would_be_right(
+    given: dict[str, Any], pointer: str, kind: str, description: str | None, allowed: str
+) -> None:
+    body = {"input": {"prompt": "p", **given} if given else {}}
+    (fault,) = CONTRACT.by_id["createFlux11ProUltraPrediction"].check_body("application/json", body)
+    assert (fault.pointer, fault.kind, fault.allowed) == (pointer, kind, allowed)
+    assert description is None or fault.description == description
+    assert fault.fatal is (kind != "additional_property_not_allowed")
+
+
+def test_what_was_sent_is_shown_shortened() -> None:
+    body = {"input": {"prompt": "p", "output_format": "x" * 10_000}}
+    (fault,) = CONTRACT.by_id["createFlux11ProUltraPrediction"].check_body("application/json", body)
+    assert len(fault.sent) < 120
+    assert "10002 characters" in fault.sent
+
+
+@pytest.mark.parametrize("dialect", ["upstream", "gateway"])
+def test_every_error_of_the_contract_has_an_example_in_each_dialect(dialect: Any) -> None:
+    for operation in CONTRACT.operations:
+        for status in operation.answers:
+            if status >= 400 and operation.method != "HEAD":
+                media_type, body = CONTRACT.error_template(operation, status, dialect)
+                assert operation.check_answer(status, media_type, body) is None
+                assert ("error" in body) is (dialect == "gateway")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "nearest"),
+    [
+        ("POST", KONTEXT.replace("max", "mux"), "createFluxKontextMaxPrediction"),
+        ("GET", "/replicate/v1/prediction/w44zs9cet5rmc0cqzp49gpkhf8", "getPrediction"),
+        ("DELETE", "/replicate/v1/predictions/w44zs9cet5rmc0cqzp49gpkhf8", "getPrediction"),
+        ("POST", "/replicate/v1/predictions/abc/cancl", "cancelPrediction"),
+    ],
+)
+def test_the_nearest_operation_is_found(method: str, path: str, nearest: str) -> None:
+    assert CONTRACT.nearest(method, path).operation_id == nearest
+
+
+def test_urls_in_predictions_lead_to_operations() -> None:
+    assert CONTRACT.url_rules["get"].path == "/replicate/v1/predictions/{prediction_id}"
+    assert CONTRACT.url_rules["web"].documented == "https://replicate.com/p/{prediction_id}"
+
+
+def post(document: dict[str, Any]) -> dict[str, Any]:
+    return document["paths"][ULTRA]["post"]  # type: ignore[no-any-return]
+
+
+def rename_path(document: dict[str, Any]) -> None:
+    document["paths"]["/odd"] = document["paths"].pop(ULTRA)
+
+
+def forget_status(document: dict[str, Any]) -> None:
+    reader = document["paths"]["/replicate/v1/predictions/{prediction_id}"]["get"]
+    del reader["responses"]["200"]["content"]["application/json"]["examples"]["aborted"]
+
+
+CHANGES: list[tuple[Change, str]] = [
+    (lambda d: d.update(openapi="3.0.3"), "at /openapi: an OpenAPI 3.1 document is needed"),
+    (lambda d: d.update(paths={}), "at /paths: at least one path is needed"),
+    (lambda d: post(d).pop("operationId"), "/post: the operation needs an operationId"),
+    (lambda d: post(d).pop("responses"), "/post: the operation needs responses"),
+    (lambda d: post(d).update(operationId="getPrediction"), "operationId 'getPrediction' is used more than once"),
+    (lambda d: post(d).update(requestBody={"$ref": "#/components/nowhere"}), "'#/components/nowhere' leads nowhere"),
+    (lambda d: post(d).update(requestBody={"content": {}}), "needs an `input` object with properties"),
+    (lambda d: d["components"]["schemas"]["Status"].update(type="strung"), "not a usable schema"),
+    (lambda d: post(d).update({"x-mock-logs": {"processing": "{time}"}}), "only {seed} and {seconds} can be filled in"),
+    (lambda d: d["x-mock-picture"].pop("sizes") and post(d).pop("x-mock-picture"), "says nothing of sizes"),
+    (
+        lambda d: post(d).pop("x-mock-role") and post(d).update(responses={"200": {"content": {"a/b": {}}}}),
+        "an example",
+    ),
+    (lambda d: post(d).update({"x-mock-role": "crate"}), "x-mock-role 'crate' is not one of"),
+    (rename_path, "ends in /models/{owner}/{name}/predictions"),
+    (forget_status, "needs an example of status aborted"),
+    (lambda d: d["paths"].update({"/x/{y}": {"get": post(d)}}), "path parameter 'y' is not described"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[said[:40] for _, said in CHANGES])
+def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(change: Change, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ContractError) as refusal:
+        changed(change, tmp_path)
+    assert said in str(refusal.value)
+    assert str(tmp_path / "contract.yaml") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
+    def add(document: dict[str, Any]) -> None:
+        item = deepcopy(document["paths"][ULTRA])
+        item["post"]["operationId"] = "createOther"
+        document["paths"][ULTRA.replace("flux-1.1-pro-ultra", "flux-other")] = item
+
+    other = changed(add, tmp_path).by_id["createOther"]
+    assert (other.model, other.family) == ("black-forest-labs/flux-other", "createPrediction")
+    assert other.defaults["aspect_ratio"] == "1:1"
+    assert [fault.pointer for fault in other.check_body("application/json", {"input": {}})] == ["/input/prompt"]

@@ -1,0 +1,136 @@
+"""What is remembered, and what goes when it is too much."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mockserver.clock import Clock
+from mockserver.lifecycle import timeline
+from mockserver.predictions import Prediction
+from mockserver.scenarios import Fault
+from mockserver.store import Bounds, Store, TenantState
+
+BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=100, bytes=250)
+NAMES = st.sampled_from(["ann", "bob", "cid", "dan"])
+
+
+def store(bounds: Bounds = BOUNDS) -> Store:
+    return Store(1, lambda: Clock("frozen"), bounds)
+
+
+def prediction(tenant: TenantState, size: int = 10) -> Prediction:
+    stages = timeline([("succeeded", None, None)])
+    return Prediction(tenant.next_id(), tenant.name, "o", b"x" * size, 1, (1, 1), 0, 0, stages, 0)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The store against a list of what should be there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = store()
+        self.recent: list[str] = []
+        self.held: dict[str, list[Prediction]] = {}
+
+    def visit(self, name: str) -> TenantState:
+        tenant = self.store.tenant(name)
+        if name in self.recent:
+            self.recent.remove(name)
+        self.recent.append(name)
+        self.held.setdefault(name, [])
+        while len(self.recent) > BOUNDS.tenants:
+            self.drop()
+        return tenant
+
+    def drop(self) -> None:
+        del self.held[self.recent.pop(0)]
+
+    def total(self, predictions: list[Prediction]) -> int:
+        return sum(len(each.input) for each in predictions)
+
+    @rule(name=NAMES, size=st.integers(0, 120))
+    def add(self, name: str, size: int) -> None:
+        tenant = self.visit(name)
+        new = prediction(tenant, size)
+        self.store.put(tenant, new)
+        own = self.held[name]
+        own.append(new)
+        while len(own) > 1 and (len(own) > BOUNDS.predictions_per_tenant or self.total(own) > BOUNDS.bytes_per_tenant):
+            own.pop(0)
+        while sum(map(self.total, self.held.values())) > BOUNDS.bytes and len(self.recent) > 1:
+            self.drop()
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data())
+    def change(self, data: Any) -> None:
+        name = data.draw(st.sampled_from([name for name, own in self.held.items() if own]))
+        number = data.draw(st.integers(0, len(self.held[name]) - 1))
+        changed = msgspec.structs.replace(self.held[name][number], jumped=data.draw(st.integers(0, 9)))
+        self.store.put(self.visit(name), changed)
+        self.held[name][number] = changed
+
+    @rule(name=NAMES)
+    def reset(self, name: str) -> None:
+        self.visit(name)
+        self.store.reset(name)
+        self.held[name] = []
+
+    @rule(name=NAMES)
+    def come_by(self, name: str) -> None:
+        self.visit(name)
+
+    @invariant()
+    def the_store_holds_what_it_should(self) -> None:
+        counts = self.store.counts()
+        assert counts["tenants"] == len(self.recent)
+        assert counts["predictions"] == sum(map(len, self.held.values()))
+        assert counts["input_bytes"] == sum(map(self.total, self.held.values()))
+        for own in self.held.values():
+            for each in own:
+                owner = self.store.owner(each.id)
+                assert owner is not None
+                assert owner.predictions[each.id] == each
+                assert owner.name == each.tenant
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_one_prediction_is_kept_however_large() -> None:
+    full = store()
+    tenant = full.tenant("ann")
+    full.put(tenant, prediction(tenant, 10_000))
+    assert len(tenant.predictions) == 1
+    full.put(tenant, prediction(tenant))
+    assert len(tenant.predictions) == 1
+    assert (tenant.evicted, full.counts()["evicted_predictions"]) == (1, 1)
+
+
+def test_a_reset_begins_again_with_the_same_ids() -> None:
+    fresh = store()
+    ids = [fresh.tenant("ann").next_id() for _ in range(3)]
+    assert [fresh.reset("ann").next_id()] == ids[:1]
+    assert fresh.tenant("bob").next_id() not in ids
+
+
+def test_what_is_put_after_a_reset_by_a_request_from_before_it_is_not_kept() -> None:
+    fresh = store()
+    before = fresh.tenant("ann")
+    late = prediction(before)
+    fresh.reset("ann")
+    fresh.put(before, late)
+    assert fresh.owner(late.id) is None
+    assert fresh.counts()["predictions"] == 0
+
+
+def test_a_script_is_met_once_or_again_and_again() -> None:
+    tenant = store().tenant("ann")
+    faults = (Fault(status=429), None, Fault(status=500))
+    once = [tenant.take_fault("tenant", "k", faults, again=False) for _ in range(8)]
+    assert once == [*faults, None, None, None, None, None]
+    again = [tenant.take_fault("call", "k", faults, again=True) for _ in range(8)]
+    assert again == [*faults, None, *faults, None]
