@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import secrets
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from importlib import metadata
+from hashlib import sha256
+from importlib import metadata, resources
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +29,20 @@ from mockserver.violations import pointer_to
 
 ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 MAX_BODY = 1024 * 1024  # bytes
+
+
+def _inspector() -> Response:
+    """The inspector page, which may run its own script and talk to this plane, and do nothing else."""
+    page = resources.files("mockserver").joinpath("inspector.html").read_text()
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; "
+        "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    return Response(page, headers=headers, media_type="text/html")
+
 
 Handler = Callable[[Request, TenantState], Awaitable[object]]
 
@@ -68,6 +85,7 @@ class Admin:
     def routes(self) -> list[Route]:
         """The plane's routes."""
         table: list[tuple[str, str, Handler]] = [
+            ("GET", "/", self._inspect),
             ("GET", "/health", self._health),
             ("GET", "/version", self._version),
             ("POST", "/reset", self._reset),
@@ -84,6 +102,7 @@ class Admin:
             ("GET", "/verdict", self._verdict),
             ("GET", "/coverage", self._coverage),
             ("GET", "/predictions", self._predictions),
+            ("GET", "/predictions/{prediction_id}/picture", self._picture),
         ]
         methods: dict[str, dict[str, Handler]] = {}
         for method, path, handler in table:
@@ -92,6 +111,9 @@ class Admin:
             Route(PREFIX + path, self._endpoint(handlers), methods=ALL_METHODS)
             for path, handlers in [*methods.items(), ("/{path:path}", {}), ("", {})]
         ]
+
+    async def _inspect(self, request: Request, tenant: TenantState) -> object:
+        return _inspector()
 
     def _endpoint(self, handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -108,7 +130,7 @@ class Admin:
                 return _json({"detail": str(reason), "status": reason.status}, reason.status, headers)
             except ScenarioError as reason:
                 return _json({"detail": str(reason), "status": 422}, 422)
-            return _json(value)
+            return value if isinstance(value, Response) else _json(value)
 
         return endpoint
 
@@ -225,6 +247,13 @@ class Admin:
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         return tenant.coverage.report(self._gateway.contract)
+
+    async def _picture(self, request: Request, tenant: TenantState) -> object:
+        prediction = tenant.predictions.get(request.path_params["prediction_id"])
+        if prediction is None or self._gateway.status(tenant, prediction) != "succeeded":
+            raise AdminError(404, "This tenant has no picture of that prediction.")
+        picture = await asyncio.to_thread(self._gateway.picture, prediction)
+        return Response(picture.data, media_type=picture.media_type)
 
     async def _predictions(self, request: Request, tenant: TenantState) -> object:
         origin = f"{request.url.scheme}://{request.headers['host']}"

@@ -38,7 +38,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     page: Literal["api", "html", "empty"] = "api"
     detail: str | None = None
-    retry_after: float | str | None = None
+    retry_after: int | float | str | None = None
     retry_after_date: float | None = None
     disconnect: Literal["close", "reset"] | None = None
     cut: float | None = None

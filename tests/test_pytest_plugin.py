@@ -1,0 +1,198 @@
+"""The pytest plugin, as a suite that uses it sees it."""
+
+import pytest
+
+from mockserver import MockServer
+
+CLIENT = """
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+MODEL = "/v1/models/black-forest-labs/flux-kontext-max/predictions"
+
+
+def ask(tenant, path, value=None):
+    body = None if value is None else json.dumps(value).encode()
+    headers = {"Authorization": f"Bearer {tenant.token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(tenant.base_url + path, body, headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def swallowing(tenant, path, value=None):
+    try:
+        return ask(tenant, path, value)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None
+"""
+STRICT = ("--strict-markers", "-W", "error", "-p", "no:cacheprovider")
+
+
+def test_each_test_has_a_fresh_tenant_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+tokens = []
+
+@pytest.mark.parametrize("number", range(5))
+def test_one(gateway, number):
+    tokens.append(gateway.token)
+    assert gateway.predictions() == []
+    assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["status"] == "starting"
+    assert len(gateway.predictions()) == 1
+
+def test_other():
+    assert len(set(tokens)) == 5
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=6)
+
+
+def test_the_marker_sets_the_scenario_and_the_clock(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+from mockserver import Scenario, Step
+
+@pytest.mark.gateway(scenario="nsfw", clock="frozen")
+def test_by_name(gateway):
+    ask(gateway, MODEL, {"input": {"prompt": "p"}})
+    assert [event["status"] for event in gateway.advance(10)] == ["processing", "failed"]
+
+@pytest.mark.gateway(scenario=Scenario(lifecycle=(Step("failed", error="my own"),)))
+def test_by_value(gateway):
+    assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["error"] == "my own"
+
+@pytest.mark.gateway(scenario={"lifecycle": [{"status": "canceled"}]})
+class TestByClass:
+    def test_by_json(self, gateway):
+        assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["status"] == "canceled"
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
+
+
+def test_a_client_that_swallows_its_error_fails_its_test_all_the_same(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def test_refused(gateway):
+    swallowing(gateway, MODEL, {"input": {"prompt": 1}})
+
+def test_answered_but_unknown(gateway):
+    assert ask(gateway, MODEL, {"input": {"prompt": "p", "sede": 1}})
+
+def test_unmatched(gateway):
+    swallowing(gateway, "/v1/prediction")
+
+def test_fine(gateway):
+    ask(gateway, MODEL, {"input": {"prompt": "p"}})
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=4, errors=3)
+    ended.stdout.fnmatch_lines_random(
+        [
+            "*the client sent what the contract does not allow:*",
+            "*at /input/prompt: Invalid type. Expected: string, given: integer; sent 1, allowed: type string*",
+            "*at /input/sede: Additional property sede is not allowed; sent 1, allowed: seed, perhaps*",
+            "*GET /replicate/v1/prediction * was answered 404*nearest is GET /replicate/v1/predictions*",
+        ]
+    )
+
+
+def test_a_test_may_allow_violations(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+@pytest.mark.gateway(violations="allow")
+def test_refused(gateway):
+    swallowing(gateway, MODEL, {"input": {"prompt": 1}})
+    assert not gateway.verdict()["ok"]
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("scenari='nsfw'", "*does not know scenari; it takes scenario, clock, violations by keyword*"),
+        ("'nsfw'", "*does not know 'nsfw'*"),
+        ("violations='maybe'", '*violations=*is "allow" or "refuse"*'),
+        ("scenario='nfsw'", "*did you mean nsfw*"),
+        ("clock='fast'", "*/mode*"),
+    ],
+)
+def test_a_wrong_marker_is_explained(pytester: pytest.Pytester, marker: str, said: str) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.gateway({marker})\ndef test_it(gateway): pass\n")
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines([said])
+
+
+def test_it_works_under_xdist(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+@pytest.mark.parametrize("number", range(20))
+def test_one(gateway, number):
+    ask(gateway, MODEL, {"input": {"prompt": str(number)}})
+    assert [each["input"]["prompt"] for each in gateway.predictions()] == [str(number)]
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT, "-n", "2").assert_outcomes(passed=20)
+
+
+def test_a_running_double_can_be_used_by_several_suites_at_once(pytester: pytest.Pytester, server: MockServer) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def test_one(gateway, mockserver):
+    assert gateway.predictions() == []
+    ask(gateway, MODEL, {"input": {"prompt": "p"}})
+    assert len(gateway.predictions()) == 1
+    assert mockserver.tenant().token != mockserver.tenant().token
+    print("double", mockserver.url)
+"""
+    )
+    for workers in ("0", "2"):
+        ended = pytester.runpytest_subprocess(*STRICT, "-s", "-n", workers, "--mockserver-url", server.url)
+        ended.assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*STRICT, "-s", "--mockserver-url", server.url).stdout.fnmatch_lines(
+        [f"*double {server.url}*"]
+    )
+
+
+def test_a_double_that_does_not_run_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_one(gateway): pass")
+    ended = pytester.runpytest_subprocess("--mockserver-url", "http://127.0.0.1:1")
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines(["*no double answers at http://127.0.0.1:1*is it running?*"])
+
+
+def test_a_suite_that_does_not_use_it_pays_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+import sys
+
+def test_nothing():
+    heavy = ("starlette", "uvicorn", "jsonschema_rs", "orjson", "yaml", "PIL", "mockserver.server", "mockserver.contract")
+    assert [name for name in heavy if name in sys.modules] == []
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT, "-p", "no:schemathesis", "-p", "no:hypothesispytest").assert_outcomes(
+        passed=1
+    )
+
+
+def test_it_is_listed_where_people_look(pytester: pytest.Pytester) -> None:
+    assert "@pytest.mark.gateway(scenario=None, clock=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+    fixtures = pytester.runpytest_subprocess("--fixtures").stdout.str()
+    assert "A fresh tenant for this test" in fixtures
+    assert "The double of this session" in fixtures
+    assert "--mockserver-url" in pytester.runpytest_subprocess("--help").stdout.str()
