@@ -20,6 +20,8 @@ from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction, effective_timeline
 from mockserver.scenarios import Scenario, Urls
 from mockserver.store import TenantState
+from mockserver.stream import follow
+from mockserver.violations import shorten
 from mockserver.wire import NO_ANSWER, Answer, Receive, unless_left
 
 JSON = "application/json"
@@ -57,7 +59,8 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 async def create(call: Call) -> Answer:
     """Create a prediction."""
-    prediction = call.gateway.create(call.tenant, call.operation, call.body["input"], call.chosen)
+    deadline = _deadline(call)
+    prediction = call.gateway.create(call.tenant, call.operation, call.body["input"], call.chosen, deadline)
     status = call.scenario.create_status
     if status is None or status not in call.operation.answers:
         status = call.operation.success
@@ -66,6 +69,15 @@ async def create(call: Call) -> Answer:
         return _told(call, prediction, status)
     answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
     return msgspec.structs.replace(answer, headers=((b"preference-applied", preference.encode()),))
+
+
+def _deadline(call: Call) -> int | None:
+    """Nanoseconds until the prediction is to be given up, as `Cancel-After` says; the contract has checked its form."""
+    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", call.headers.get("cancel-after", ""))
+    if asked is None or not asked.group():
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in asked.groups())
+    return (hours * 3600 + minutes * 60 + seconds) * SECOND
 
 
 async def _wait(call: Call, prediction: Prediction, status: int, seconds: int) -> Answer:
@@ -125,6 +137,20 @@ async def list_page(call: Call) -> Answer:
     return Answer(call.operation.success, orjson.dumps(value), JSON, value=value)
 
 
+async def stream(call: Call) -> Answer:
+    """A prediction's life as server-sent events; whoever has the URL may follow it."""
+    identifier = call.path["prediction_id"]
+    owner = call.gateway.store.owner(identifier)
+    if owner is None:
+        raise Refusal(404, hint=f"There is no prediction {shorten(identifier)}.")
+    prediction = call.gateway.find(owner, identifier)
+    last_id = call.headers.get("last-event-id")
+    events = follow(call.gateway, owner, prediction, call.origin, last_id, call.scenario.stream)
+    headers = ((b"cache-control", b"no-store"),)
+    kind = "text/event-stream; charset=utf-8"
+    return Answer(call.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
+
+
 async def deliver(call: Call) -> Answer:
     """A picture, whole or in part."""
     prediction = call.gateway.deliverable(call.path["prediction_id"], call.path["output_format"])
@@ -175,6 +201,7 @@ ROLES: dict[str | None, Handler] = {
     "get": get,
     "cancel": cancel,
     "list": list_page,
+    "stream": stream,
     "deliver": deliver,
     "view": view,
     None: example,

@@ -14,6 +14,7 @@ Mode = Literal["autojump", "real", "frozen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 SECOND = 1_000_000_000  # nanoseconds
+SETTLE_LIMIT = 5.0  # seconds of real time
 FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
 
 _STARTED_AT = time.time_ns() - time.monotonic_ns()
@@ -54,8 +55,11 @@ class Follower:
         self._news = asyncio.Event()
         self._at_rest = asyncio.Event()
 
-    async def sleep_until(self, elapsed: int) -> None:
-        """Sleep until the clock's `elapsed` may have come that far, or something else has happened: look again."""
+    async def sleep_until(self, elapsed: int | None) -> None:
+        """Sleep until the clock's `elapsed` may have come that far, or something else has happened: look again.
+
+        None stands for a time that never comes.
+        """
         self._at_rest.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._clock.seconds_until(elapsed)):
@@ -122,9 +126,9 @@ class Clock:
         self.speed = self.speed if speed is None else speed
         self.wake()
 
-    def seconds_until(self, elapsed: int) -> float | None:
+    def seconds_until(self, elapsed: int | None) -> float | None:
         """Seconds of real time until `elapsed` comes that far; None if it does not by itself."""
-        if self.mode != "real":
+        if self.mode != "real" or elapsed is None:
             return None
         return max(0, elapsed - self.elapsed()) / SECOND / self.speed
 
@@ -145,6 +149,8 @@ class Clock:
             follower.wake()
 
     async def settle(self) -> None:
-        """Wait until every follower has acted on all there is."""
-        for follower in list(self._followers):
-            await follower.rested()
+        """Wait until every follower has acted on all there is; one whose client does not read is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_LIMIT):
+                for follower in list(self._followers):
+                    await follower.rested()

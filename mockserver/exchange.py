@@ -24,7 +24,7 @@ from mockserver.scenarios import Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import shorten
-from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken
+from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken, send_events
 
 SCENARIO_HEADER = "x-mock-scenario"
 
@@ -296,6 +296,9 @@ def _record(
 
 
 async def _send(scope: Scope, send: Send, request: Request, fault: Fault | None, answer: Answer) -> None:
+    if answer.events is not None:
+        await send_events(scope, request.receive, send, answer)
+        return
     if fault is None:
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         return

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from mockserver.clock import SECOND, Clock, Mode, seconds, timestamp
+from mockserver.clock import SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, Refusal
 from mockserver.images import (
@@ -26,7 +26,7 @@ from mockserver.images import (
     parse_ratio,
     read_data_uri,
 )
-from mockserver.lifecycle import TERMINAL
+from mockserver.lifecycle import TERMINAL, Stage, with_deadline
 from mockserver.predictions import (
     Prediction,
     cancel,
@@ -107,9 +107,18 @@ class Gateway:
         return found
 
     def create(
-        self, tenant: TenantState, operation: Operation, given: Mapping[str, Any], chosen: Scenario | None
+        self,
+        tenant: TenantState,
+        operation: Operation,
+        given: Mapping[str, Any],
+        chosen: Scenario | None,
+        deadline: int | None = None,
     ) -> Prediction:
-        """Create a prediction. `chosen` is the scenario that the request itself asks for, if any."""
+        """Create a prediction.
+
+        `chosen` is the scenario that the request itself asks for, if any; `deadline` how long until it is given
+        up, in nanoseconds.
+        """
         scenario = chosen or self.scenario(tenant)
         filled = dict(sorted({**operation.defaults, **given}.items()))
         identifier = tenant.next_id()
@@ -124,7 +133,8 @@ class Gateway:
             size=self._size(operation, filled),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
             born=clock.elapsed(),
-            timeline=scenario.timeline,
+            timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
+            deadline=deadline,
             retention=round(scenario.retention * SECOND),
             scenario=chosen,
         )
@@ -163,12 +173,25 @@ class Gateway:
                 age = prediction.age(tenant.clock.elapsed())
                 if stage_at(prediction, age).status in TERMINAL or age >= until:
                     return prediction
-                coming = next_stage(prediction, age)
-                due = until if coming is None else min(coming.at, until)
-                if tenant.clock.mode == "autojump":
-                    self.store.put(tenant, jump_to(prediction, age, due))
-                else:
-                    await follower.sleep_until(tenant.clock.elapsed() + due - age)
+                await self.move_on(tenant, prediction, follower, until)
+
+    async def move_on(
+        self, tenant: TenantState, prediction: Prediction, follower: Follower, until: int | None = None
+    ) -> None:
+        """Go to a prediction's next change, or to an own time of `until` if that comes first.
+
+        Under autojump that is a jump; else the follower sleeps, and may be woken before, to look again.
+        """
+        elapsed = tenant.clock.elapsed()
+        age = prediction.age(elapsed)
+        coming = next_stage(prediction, age)
+        due = until if coming is None else coming.at if until is None else min(coming.at, until)
+        if due is None:
+            await follower.sleep_until(None)
+        elif tenant.clock.mode == "autojump":
+            self.store.put(tenant, jump_to(prediction, age, due))
+        else:
+            await follower.sleep_until(elapsed + due - age)
 
     def page(self, tenant: TenantState, cursor: str | None, length: int) -> tuple[list[str], str | None, str | None]:
         """Ids of a page, newest first, and the cursors of the previous and the next one. Raises Refusal (404)."""
@@ -236,12 +259,14 @@ class Gateway:
         if "urls" in shown:
             shown["urls"] = self._urls(prediction, shown["urls"], origin, urls)
         if isinstance(shown.get("logs"), str):
-            shown["logs"] = self._logs(operation, prediction, age)
+            shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
         if stage.status == "succeeded":
             shown["output"] = self.output_url(prediction, origin)
-        if stage.error is not None:
-            shown["error"] = stage.error
+        if stage.status == "failed":
+            shown["error"] = self.error_of(stage)
         _set_times(shown, prediction, age)
+        if prediction.deadline is not None:
+            shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not whole and data_removed(prediction, age, tenant.clock.now()):
             shown.pop("logs", None)
             shown.update(input={}, output=None, data_removed=True)
@@ -250,6 +275,10 @@ class Gateway:
     def status(self, tenant: TenantState, prediction: Prediction) -> str:
         """The status that a prediction has for its tenant now."""
         return stage_at(prediction, prediction.age(tenant.clock.elapsed())).status
+
+    def error_of(self, stage: Stage) -> str:
+        """What a failed prediction says of itself: the scenario's words, or else the contract's example."""
+        return stage.error or str(self.contract.templates[stage.status]["error"])
 
     def output_url(self, prediction: Prediction, origin: str) -> str:
         """Where the double serves a prediction's picture."""
@@ -324,17 +353,18 @@ class Gateway:
                 shown[name] = origin + rule.path.replace("{prediction_id}", prediction.id)
         return shown
 
-    def _logs(self, operation: Operation, prediction: Prediction, age: int) -> str:
-        """What the model has written so far."""
-        written, started = "", 0
+    def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
+        """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
+        operation = self.contract.by_id[prediction.operation_id]
+        pieces, started = [], 0
         for stage in effective_timeline(prediction):
             if stage.at > age:
                 break
             if stage.status == "processing":
                 started = stage.at
             text = operation.logs.get(stage.status, "")
-            written += text.format(seed=prediction.seed, seconds=seconds(stage.at - started))
-        return written
+            pieces.append((stage, text.format(seed=prediction.seed, seconds=seconds(stage.at - started))))
+        return pieces
 
     def _size(self, operation: Operation, filled: Mapping[str, Any]) -> tuple[int, int]:
         """Width and height of the picture to come: of the sizes there are, the one nearest to what is asked."""

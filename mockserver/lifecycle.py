@@ -22,6 +22,14 @@ class Stage(msgspec.Struct, frozen=True, gc=False):
 Timeline = tuple[Stage, ...]
 
 
+def with_deadline(stages: Timeline, at: int) -> Timeline:
+    """A timeline that is cut at a deadline, in nanoseconds, unless it has ended by then."""
+    lived = tuple(stage for stage in stages if stage.at < at)
+    if not lived or lived[-1].status in TERMINAL:
+        return lived or stages
+    return (*lived, Stage(at, "aborted" if lived[-1].status == "starting" else "canceled"))
+
+
 def timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
     """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
     stages, at = [], 0

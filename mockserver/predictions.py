@@ -24,7 +24,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     in nanoseconds since the epoch, `born` the reading of the tenant's clock at creation. `jumped` is how far
     its own time is ahead of that clock, and `canceled_at` the own time of a cancel, both in nanoseconds.
     `retention` is how long its data are kept once it has ended, in nanoseconds. `scenario` is the one chosen
-    by the creating request itself, if any. `told` is the status that a client was last told.
+    by the creating request itself, if any. `deadline` is the own time at which it is given up, if it is.
+    `told` is the status that a client was last told.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     scenario: Scenario | None = None
     jumped: int = 0
     canceled_at: int | None = None
+    deadline: int | None = None
     told: str = ""
 
     def age(self, elapsed: int) -> int:

@@ -21,6 +21,7 @@ from mockserver.violations import pointer_to, shorten
 
 Urls = Literal["local", "documented", "foreign"]
 
+_OF_BODIES = frozenset({"cut", "stall", "drip", "body"})
 _COMMITTING = frozenset({"create", "cancel"})
 
 
@@ -71,6 +72,14 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     null: tuple[str, ...] = ()
 
 
+class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Faults among the events of a stream, which are counted from 0."""
+
+    cut_after: int | None = None
+    duplicate: tuple[int, ...] = ()
+    gap: tuple[int, ...] = ()
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """How the gateway behaves: lifecycle, faults, body quirks. The scenario schema says what each field means.
 
@@ -83,6 +92,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     retention: float = 3600
     faults: dict[str, tuple[Fault | None, ...]] = {}
     body: Body = Body()
+    stream: Stream = Stream()
     create_status: int | None = None
     urls: Urls | None = None
     errors: Dialect | None = None
@@ -227,6 +237,8 @@ class Catalogue:
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
             if fault.after and not any(operation.role in _COMMITTING for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
+            if fault.kind in _OF_BODIES and all(operation.role == "stream" for operation in operations):
+                yield f"{place}: a stream has no body to {fault.kind}; see the scenario's `stream`"
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,7 +29,8 @@ _TRANSPORT = "mockserver.transport"
 class Answer(msgspec.Struct, frozen=True):
     """What goes out: status, body, type and further headers.
 
-    `value` is the decoded body where the contract can be asked about it. The prediction told of, if any, and
+    `value` is the decoded body where the contract can be asked about it; `events` what is sent bit by bit instead of
+    a body, where None stands for a connection that breaks off. The prediction told of, if any, and
     whether something was created or changed, are for the journal.
     """
 
@@ -40,10 +42,11 @@ class Answer(msgspec.Struct, frozen=True):
     prediction_id: str | None = None
     prediction_status: str | None = None
     committed: bool = False
+    events: AsyncGenerator[bytes | None, None] | None = None
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers as ASGI wants them."""
-        length = [] if self.status in (204, 304) else [(b"content-length", str(len(self.body)).encode())]
+        length = [] if self.status in (204, 304) or self.events else [(b"content-length", str(len(self.body)).encode())]
         kind = [(b"content-type", self.content_type.encode())] if self.content_type else []
         return [*kind, *length, *self.headers]
 
@@ -66,6 +69,25 @@ async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> 
     """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
     await send({"type": "http.response.body", "body": answer.body if body is None else body})
+
+
+async def send_events(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+    """Send an answer bit by bit, until it ends, breaks off, or the client hangs up."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    if await unless_left(receive, _pump(scope, receive, send, answer)):
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _pump(scope: Scope, receive: Receive, send: Send, answer: Answer) -> bool:
+    """Whether the events came to their end."""
+    assert answer.events is not None
+    async with aclosing(answer.events) as events:
+        async for event in events:
+            if event is None:
+                await _disconnect(scope, receive, reset=False)
+                return False
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+    return True
 
 
 async def send_broken(scope: Scope, receive: Receive, send: Send, answer: Answer, fault: Fault) -> None:

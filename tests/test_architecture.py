@@ -14,7 +14,7 @@ ROWS = [
     {"predictions", "journal", "coverage", "steering"},
     {"store", "verdict"},
     {"gateway"},
-    {"wire"},
+    {"wire", "stream"},
     {"request", "api"},
     {"validation"},
     {"exchange", "admin"},

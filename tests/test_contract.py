@@ -51,6 +51,7 @@ def test_roles_models_and_defaults_come_from_the_file() -> None:
         "getPrediction": "get",
         "cancelPrediction": "cancel",
         "listPredictions": "list",
+        "streamPrediction": "stream",
         "viewPrediction": "view",
         "getOutputFile": "deliver",
         "headOutputFile": "deliver",

@@ -343,21 +343,21 @@ class TestRefusals:
 
 
 class TestUnknownFields:
-    body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1}, "stream": True}
+    body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1}, "stream_it": True}
 
     def test_they_are_answered_echoed_and_written_down(self, client: httpx.Client, tenant: Tenant) -> None:
         answer = client.post(KONTEXT, json=self.body)
         assert answer.status_code == 200
         assert answer.json()["input"]["num_outputs"] == 1
         (exchange,) = tenant.requests(violations=True)
-        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/stream"}
+        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/stream_it"}
         assert not any(fault["fatal"] for fault in exchange["violations"])
 
     def test_a_strict_double_refuses_them(self) -> None:
         with MockServer(strict=True) as server:
             answer = httpx.post(server.url + KONTEXT, json=self.body)
             assert answer.status_code == 422
-            assert set(pointers(answer)) == {"/input/num_outputs", "/stream"}
+            assert set(pointers(answer)) == {"/input/num_outputs", "/stream_it"}
             answer = httpx.get(server.base_url + "/v1/predictions?page=2")
             assert (answer.status_code, pointers(answer)) == (422, ["?page"])
 

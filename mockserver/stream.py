@@ -1,0 +1,89 @@
+"""A prediction's life as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+import orjson
+
+from mockserver.clock import SECOND
+from mockserver.gateway import Gateway
+from mockserver.lifecycle import TERMINAL
+from mockserver.predictions import Prediction
+from mockserver.scenarios import Stream
+from mockserver.store import TenantState
+
+GREETING = b": hi\n\n"  # upstream's streams begin with a comment
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event. `id` is empty for those that upstream sends without one."""
+
+    name: str
+    data: str
+    id: str = ""
+
+    def encode(self) -> bytes:
+        """The event on the wire (WHATWG HTML, 9.2.5)."""
+        lines = [f"event: {self.name}"]
+        lines += [f"id: {self.id}"] if self.id else []
+        lines += [f"data: {line}" for line in self.data.split("\n")]
+        return ("\n".join(lines) + "\n\n").encode()
+
+
+def events_until(gateway: Gateway, prediction: Prediction, age: int, origin: str) -> list[Event]:
+    """The events of a prediction's life up to an own time of `age`, in nanoseconds."""
+    found: list[Event] = []
+    second = prediction.created_at // SECOND
+
+    def add(name: str, data: str) -> None:
+        found.append(Event(name, data, f"{second}:{len(found)}"))
+
+    for stage, text in gateway.log_pieces(prediction, age):
+        if text:
+            add("logs", text)
+        if stage.status == "succeeded":
+            add("output", gateway.output_url(prediction, origin))
+            found.append(Event("done", "{}"))
+        elif stage.status == "failed":
+            found.append(Event("error", orjson.dumps({"detail": gateway.error_of(stage)}).decode()))
+            found.append(Event("done", '{"reason":"error"}'))
+        elif stage.status in TERMINAL:
+            found.append(Event("done", '{"reason":"canceled"}'))
+    return found
+
+
+def place_after(events: Sequence[Event], last_id: str | None) -> int:
+    """Where a stream goes on behind the event with an id; at the beginning if there is none like it."""
+    return next((number + 1 for number, event in enumerate(events) if last_id and event.id == last_id), 0)
+
+
+async def follow(
+    gateway: Gateway,
+    tenant: TenantState,
+    prediction: Prediction,
+    origin: str,
+    last_id: str | None,
+    faults: Stream,
+) -> AsyncGenerator[bytes | None, None]:
+    """The events as they happen, encoded; None where a fault breaks the connection off."""
+    yield GREETING
+    sent = None
+    with tenant.clock.follower() as follower:
+        while True:
+            prediction = tenant.predictions.get(prediction.id, prediction)
+            age = prediction.age(tenant.clock.elapsed())
+            events = events_until(gateway, prediction, age, origin)
+            if sent is None:
+                sent = place_after(events, last_id)
+            for number in range(sent, len(events)):
+                if number == faults.cut_after and last_id is None:
+                    yield None
+                    return
+                for _ in range((number not in faults.gap) + (number in faults.duplicate)):
+                    yield events[number].encode()
+            sent = max(sent, len(events))
+            if events and events[-1].name == "done":
+                return
+            await gateway.move_on(tenant, prediction, follower)

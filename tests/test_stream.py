@@ -1,0 +1,196 @@
+"""`urls.stream`: a prediction's life as server-sent events."""
+
+import json
+import socket
+from typing import Any
+
+import httpx
+import pytest
+from replicate.client import Client
+
+from mockserver import MockServer, Tenant
+from tests.documents import KONTEXT, ULTRA
+
+Event = tuple[str, str, str]
+
+
+def create(client: httpx.Client, path: str = KONTEXT) -> dict[str, Any]:
+    return client.post(path, json={"input": {"prompt": "p", "seed": 7}}).json()  # type: ignore[no-any-return]
+
+
+def parsed(text: str) -> list[Event]:
+    """Events as (name, id, data), as the WHATWG's rules read them."""
+    events = []
+    for block in text.split("\n\n"):
+        fields: dict[str, list[str]] = {"event": [""], "id": [""], "data": []}
+        for line in block.split("\n"):
+            name, _, value = line.partition(": ")
+            if name:
+                fields.setdefault(name, []).append(value)
+        if fields["data"]:
+            events.append((fields["event"][-1], fields["id"][-1], "\n".join(fields["data"])))
+    return events
+
+
+def streamed(prediction: dict[str, Any], **headers: str) -> list[Event]:
+    """What a client without a token is told: SDKs send none here."""
+    answer = httpx.get(prediction["urls"]["stream"], headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.text.startswith(": hi\n\n")
+    return parsed(answer.text)
+
+
+def names(events: list[Event]) -> list[str]:
+    return [name for name, _, _ in events]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected", "last"),
+    [
+        ("succeeded", ["logs", "logs", "output", "done"], {}),
+        ("failed", ["logs", "error", "done"], {"reason": "error"}),
+        ("canceled", ["logs", "done"], {"reason": "canceled"}),
+        ("aborted", ["done"], {"reason": "canceled"}),
+    ],
+)
+def test_it_tells_the_whole_life_in_order_and_ends(
+    client: httpx.Client, tenant: Tenant, scenario: str, expected: list[str], last: dict[str, str]
+) -> None:
+    tenant.use(scenario)
+    prediction = create(client)
+    events = streamed(prediction)
+    assert names(events) == expected
+    assert json.loads(events[-1][2]) == last
+    done = client.get(prediction["urls"]["get"]).json()
+    assert done["status"] == scenario
+    if scenario == "succeeded":
+        assert events[2][2] == done["output"]
+        assert "".join(data for name, _, data in events if name == "logs") == done["logs"]
+    if scenario == "failed":
+        assert json.loads(events[1][2]) == {"detail": done["error"]}
+
+
+def test_ids_count_up_within_the_second_of_creation_and_the_last_words_have_none(client: httpx.Client) -> None:
+    events = streamed(create(client))
+    assert [identifier.partition(":")[2] for _, identifier, _ in events] == ["0", "1", "2", ""]
+
+
+def test_a_stream_goes_on_behind_the_last_event_that_arrived(client: httpx.Client) -> None:
+    prediction = create(client)
+    events = streamed(prediction)
+    for number, (_, identifier, _) in enumerate(events[:-1]):
+        assert streamed(prediction, **{"Last-Event-ID": identifier}) == events[number + 1 :]
+    assert streamed(prediction, **{"Last-Event-ID": "1:99"}) == events
+
+
+def test_it_can_be_read_again_and_after_the_end(client: httpx.Client) -> None:
+    prediction = create(client, ULTRA)
+    assert streamed(prediction) == streamed(prediction)
+
+
+def test_under_a_frozen_clock_each_advance_returns_when_its_events_are_sent(
+    client: httpx.Client, tenant: Tenant
+) -> None:
+    tenant.freeze()
+    prediction = create(client)
+    url = httpx.URL(prediction["urls"]["stream"])
+    with socket.create_connection((url.host, url.port or 80), timeout=20) as raw:
+        raw.sendall(f"GET {url.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        data = b""
+        while b": hi" not in data:
+            data += raw.recv(65536)
+        raw.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            raw.recv(1)
+        raw.setblocking(False)
+        assert [each["status"] for each in tenant.advance(0.4)] == ["processing"]
+        told = raw.recv(65536).decode()
+        assert told.count("event: ") == told.count("event: logs") == 1
+        assert tenant.advance(3.4) == []
+        with pytest.raises(BlockingIOError):
+            raw.recv(1)
+        tenant.advance(0.1)
+        told = raw.recv(65536).decode()
+        assert [line for line in told.split("\n") if line.startswith("event")] == [
+            "event: logs",
+            "event: output",
+            "event: done",
+        ]
+
+
+def test_a_cancel_ends_it(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    prediction = create(client)
+    with httpx.stream("GET", prediction["urls"]["stream"]) as answer:
+        chunks = answer.iter_text()
+        assert next(chunks) == ": hi\n\n"
+        client.post(prediction["urls"]["cancel"])
+        assert parsed("".join(chunks)) == [("done", "", '{"reason":"canceled"}')]
+
+
+def test_it_can_break_off_once_double_and_leave_out(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.use({"stream": {"cut_after": 2}})
+    prediction = create(client)
+    chunks: list[str] = []
+    with httpx.stream("GET", prediction["urls"]["stream"]) as answer, pytest.raises(httpx.RemoteProtocolError):
+        chunks.extend(answer.iter_text())
+    events = parsed("".join(chunks))
+    assert names(events) == ["logs", "logs"]
+    assert names(streamed(prediction, **{"Last-Event-ID": events[-1][1]})) == ["output", "done"]
+    tenant.use({"stream": {"duplicate": [0, 2], "gap": [1]}})
+    assert names(streamed(create(client))) == ["logs", "logs", "output", "output", "done"]
+
+
+def test_what_is_not_there_is_not_found(client: httpx.Client) -> None:
+    answer = client.get("/v1/files/bcwr-" + "0" * 26)
+    assert answer.status_code == 404
+
+
+def test_a_fault_of_bodies_is_refused_for_a_stream(tenant: Tenant) -> None:
+    with pytest.raises(Exception, match="a stream has no body to cut; see the scenario's `stream`"):
+        tenant.use({"faults": {"streamPrediction": [{"cut": 0.5}]}})
+
+
+def test_the_official_python_client_streams(server: MockServer) -> None:
+    tenant = server.tenant()
+    client = Client(api_token=tenant.token, base_url=tenant.base_url)
+    events = list(client.stream("black-forest-labs/flux-kontext-max", input={"prompt": "p"}))
+    assert [str(event.event) for event in events] == [
+        "EventType.LOGS",
+        "EventType.LOGS",
+        "EventType.OUTPUT",
+        "EventType.DONE",
+    ]
+    client._client.close()
+    assert tenant.verdict()["ok"]
+
+
+class TestCancelAfter:
+    @pytest.mark.parametrize(
+        ("scenario", "header", "expected"),
+        [
+            ("slow", "5", ["starting", "aborted"]),
+            ("slow", "30s", ["starting", "aborted"]),
+            ("slow", "1m", ["starting", "processing", "canceled"]),
+            ("slow", "2h30m", ["starting", "processing", "succeeded"]),
+            ("stuck", "1h30m45s", ["starting", "processing", "canceled"]),
+            ("succeeded", "5s", ["starting", "processing", "succeeded"]),
+        ],
+    )
+    def test_a_prediction_is_given_up_at_its_deadline(
+        self, client: httpx.Client, tenant: Tenant, scenario: str, header: str, expected: list[str]
+    ) -> None:
+        tenant.use(scenario)
+        answer = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+        told = [answer.json()]
+        assert told[0]["deadline"] > told[0]["created_at"]
+        while told[-1]["status"] in ("starting", "processing"):
+            told.append(client.get(told[0]["urls"]["get"]).json())
+        assert [each["status"] for each in told] == expected
+
+    @pytest.mark.parametrize("header", ["4", "0s", "soon", "", "-5", "1d", "5s5m"])
+    def test_what_is_no_duration_or_too_short_is_refused(self, client: httpx.Client, header: str) -> None:
+        answer = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+        assert answer.status_code == 422
+        assert [field["pointer"] for field in answer.json()["invalid_fields"]] == ["Cancel-After:"]
