@@ -102,6 +102,7 @@ class Admin:
             ("GET", "/verdict", self._verdict),
             ("GET", "/coverage", self._coverage),
             ("GET", "/predictions", self._predictions),
+            ("GET", "/webhooks", self._webhooks),
             ("GET", "/predictions/{prediction_id}/picture", self._picture),
         ]
         methods: dict[str, dict[str, Handler]] = {}
@@ -243,10 +244,17 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         scenario = self._gateway.scenario(tenant)
-        return judge(tenant.journal, scenario, tenant.met.get(TENANT, {}), self._gateway.contract)
+        met = tenant.met.get(TENANT, {})
+        return judge(tenant.journal, tenant.deliveries, scenario, met, self._gateway.contract)
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         return tenant.coverage.report(self._gateway.contract)
+
+    async def _webhooks(self, request: Request, tenant: TenantState) -> object:
+        return {
+            "deliveries": [delivery.as_json() for delivery in tenant.deliveries],
+            "recorded": tenant.deliveries.recorded,
+        }
 
     async def _picture(self, request: Request, tenant: TenantState) -> object:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -22,6 +22,8 @@ from mockserver.scenarios import Scenario, Urls
 from mockserver.store import TenantState
 from mockserver.stream import follow
 from mockserver.violations import shorten
+from mockserver.webhooks import deliver as deliver_webhooks
+from mockserver.webhooks import secret_of
 from mockserver.wire import NO_ANSWER, Answer, Receive, unless_left
 
 JSON = "application/json"
@@ -61,6 +63,8 @@ async def create(call: Call) -> Answer:
     """Create a prediction."""
     deadline = _deadline(call)
     prediction = call.gateway.create(call.tenant, call.operation, call.body["input"], call.chosen, deadline)
+    if call.body.get("webhook"):
+        call.tenant.undertake(_webhooks(call, prediction))
     status = call.scenario.create_status
     if status is None or status not in call.operation.answers:
         status = call.operation.success
@@ -69,6 +73,20 @@ async def create(call: Call) -> Answer:
         return _told(call, prediction, status)
     answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
     return msgspec.structs.replace(answer, headers=((b"preference-applied", preference.encode()),))
+
+
+def _webhooks(call: Call, prediction: Prediction) -> Coroutine[Any, Any, None]:
+    """The work of telling a receiver of a prediction's life."""
+    wanted = call.body.get("webhook_events_filter")
+    faults = call.scenario.webhooks
+    url = call.body["webhook"]
+    return deliver_webhooks(call.gateway, call.tenant, prediction, url, wanted, call.origin, call.urls, faults)
+
+
+async def webhook_secret(call: Call) -> Answer:
+    """The key that the tenant's webhooks are signed with."""
+    value = {"key": secret_of(call.tenant)}
+    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value)
 
 
 def _deadline(call: Call) -> int | None:
@@ -202,6 +220,7 @@ ROLES: dict[str | None, Handler] = {
     "cancel": cancel,
     "list": list_page,
     "stream": stream,
+    "webhook-secret": webhook_secret,
     "deliver": deliver,
     "view": view,
     None: example,

@@ -60,6 +60,12 @@ def main() -> None:
 @option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies.")
 @option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out.")
 @option("--ready-file", type=click.Path(path_type=Path), help="File to write {url, port, pid} to once it answers.")
+@option(
+    "--webhook-allow",
+    metavar="HOST",
+    multiple=True,
+    help="Let webhooks go to this host too, not only to this machine; may be given again.",
+)
 @option("--admin-token", metavar="SECRET", help="Let only those steer who send it as X-Mock-Admin-Token.")
 def serve(
     host: str,
@@ -75,6 +81,7 @@ def serve(
     errors: Dialect,
     public_url: str | None,
     ready_file: Path | None,
+    webhook_allow: tuple[str, ...],
     admin_token: str | None,
 ) -> None:
     """Serve the gateway's API until Ctrl-C.
@@ -101,6 +108,7 @@ def serve(
         urls=urls,
         errors=errors,
         public_url=_checked_url(public_url),
+        webhook_allow=tuple(host.lower() for host in webhook_allow),
         admin_token=admin_token,
     )
     app = App(loaded, catalogue, options)
@@ -125,7 +133,7 @@ def serve(
     "--fail-on",
     default="violations,unmatched",
     metavar="LIST",
-    help="What makes it exit with 1: violations, unmatched, unused-faults; comma-separated.",
+    help="What makes it exit with 1: violations, unmatched, unused-faults, undelivered-webhooks; comma-separated.",
 )
 def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None:
     """Judge what a suite sent to a running double.

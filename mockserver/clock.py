@@ -60,10 +60,11 @@ class Follower:
 
         None stands for a time that never comes.
         """
-        self._at_rest.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._clock.seconds_until(elapsed)):
-                await self._news.wait()
+        if not self._news.is_set():  # news that came while it was busy are looked at before it rests
+            self._at_rest.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._clock.seconds_until(elapsed)):
+                    await self._news.wait()
         self._news.clear()
         self._at_rest.clear()
 

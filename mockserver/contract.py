@@ -21,7 +21,7 @@ from mockserver.violations import Violation, pointer_to, violation_of, violation
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
-ROLES = ("create", "get", "cancel", "list", "stream", "deliver", "view")
+ROLES = ("create", "get", "cancel", "list", "stream", "deliver", "view", "webhook-secret")
 FAMILIES = {
     "create": "createPrediction",
     "get": "getPrediction",

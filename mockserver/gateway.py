@@ -60,6 +60,7 @@ class Options:
     urls: Urls = "local"
     errors: Dialect = "upstream"
     public_url: str | None = None
+    webhook_allow: tuple[str, ...] = ()
     admin_token: str | None = None
 
 

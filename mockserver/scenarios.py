@@ -80,6 +80,16 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     gap: tuple[int, ...] = ()
 
 
+class Webhooks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Faults among the webhooks of a prediction; `late` is in seconds of real time."""
+
+    duplicate: bool = False
+    out_of_order: bool = False
+    late: float = 0
+    signature: Literal["valid", "wrong"] = "valid"
+    timestamp: Literal["now", "stale"] = "now"
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """How the gateway behaves: lifecycle, faults, body quirks. The scenario schema says what each field means.
 
@@ -93,6 +103,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     faults: dict[str, tuple[Fault | None, ...]] = {}
     body: Body = Body()
     stream: Stream = Stream()
+    webhooks: Webhooks = Webhooks()
     create_status: int | None = None
     urls: Urls | None = None
     errors: Dialect | None = None

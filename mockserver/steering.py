@@ -97,6 +97,11 @@ class Tenant:
         found: list[dict[str, Any]] = self.call("GET", "/predictions")["predictions"]
         return found
 
+    def webhooks(self) -> list[dict[str, Any]]:
+        """The attempts to deliver webhooks, oldest first."""
+        found: list[dict[str, Any]] = self.call("GET", "/webhooks")["deliveries"]
+        return found
+
     def verdict(self) -> dict[str, Any]:
         """The journal, judged."""
         return self.call("GET", "/verdict")

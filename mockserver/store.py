@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 from mockserver.clock import Clock
 from mockserver.coverage import Coverage
+from mockserver.deliveries import Deliveries
 from mockserver.journal import Journal
 from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
@@ -42,11 +45,19 @@ class TenantState:
         self.met: dict[str, dict[str, int]] = {}
         self.journal = Journal()
         self.coverage = Coverage()
+        self.deliveries = Deliveries()
+        self.tasks: set[asyncio.Task[None]] = set()
 
     def next_id(self) -> str:
         """A fresh prediction id; the same ones in the same order for the same seed and name."""
         self.created += 1
         return prediction_id(self.key, self.created)
+
+    def undertake(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have some work go on in the background, until it is done or the tenant is reset."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def lay_down(self, scenario: Scenario | None) -> None:
         """Have a scenario from here on, its faults counted afresh; None goes back to the server's."""
@@ -150,6 +161,8 @@ class Store:
         self._bytes -= gone.bytes
         for identifier in gone.predictions:
             del self._owners[identifier]
+        for task in list(gone.tasks):
+            task.cancel()
 
     def _weigh(self, tenant: TenantState, size: int) -> None:
         tenant.bytes += size

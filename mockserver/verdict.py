@@ -8,17 +8,20 @@ from typing import Any
 import msgspec
 
 from mockserver.contract import Contract
+from mockserver.deliveries import Deliveries, Delivery
 from mockserver.journal import Exchange, Journal, masked
 from mockserver.scenarios import Fault, Scenario
 
-REASONS = ("violations", "unmatched", "unused-faults")
+REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
 
 
-def judge(journal: Journal, scenario: Scenario, met: Mapping[str, int], contract: Contract) -> dict[str, Any]:
+def judge(
+    journal: Journal, deliveries: Deliveries, scenario: Scenario, met: Mapping[str, int], contract: Contract
+) -> dict[str, Any]:
     """What clients did that the contract does not allow, and what they never met.
 
-    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the clients alone: faults that
-    were never met do not count against them.
+    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests alone:
+    faults never met and webhooks never delivered do not count against it.
     """
     return {
         "ok": not journal.violating and not journal.unmatched,
@@ -29,6 +32,7 @@ def judge(journal: Journal, scenario: Scenario, met: Mapping[str, int], contract
         "violations": [fault for exchange in journal for fault in _violations(exchange)],
         "unmatched": list(_unmatched(journal, contract)),
         "unused_faults": list(_unused(scenario, met)),
+        "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
 
 
@@ -43,6 +47,16 @@ def failures(verdict: Mapping[str, Any], reasons: Iterable[str]) -> list[str]:
         if count and not verdict[reason]:
             lines.append(f"{count} exchanges with {reason} are no longer in the journal")
     return lines
+
+
+def _undelivered(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "event": delivery.event,
+        "prediction": delivery.prediction_id,
+        "url": delivery.url,
+        "attempts": delivery.attempt,
+        "reason": delivery.error or f"answered {delivery.status}",
+    }
 
 
 def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
@@ -95,6 +109,9 @@ _DESCRIBE = {
     "unmatched": lambda item: (
         f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered {item['status']}: the contract "
         f"has no such operation; the nearest is {item['nearest']}"
+    ),
+    "undelivered-webhooks": lambda item: (
+        f"{item['event']} of {item['prediction']} to {item['url']}, {item['attempts']} times: {item['reason']}"
     ),
     "unused-faults": lambda item: f"{item['operation']}: fault {item['number']} {item['fault']} was never met",
 }

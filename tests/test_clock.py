@@ -115,6 +115,31 @@ def test_an_advance_has_settled_when_every_follower_has_acted_on_it() -> None:
     assert asyncio.run(scene()) == [1, 1, 1, 2, 2, 3]
 
 
+def test_a_follower_that_is_busy_when_time_moves_acts_on_that_too_before_it_rests() -> None:
+    async def scene() -> list[int]:
+        tenant, _ = clock("frozen")
+        seen: list[int] = []
+
+        async def follow() -> None:
+            with tenant.follower() as follower:
+                while tenant.elapsed() < 2:
+                    seen.append(tenant.elapsed())
+                    for _ in range(5):
+                        await asyncio.sleep(0)
+                    await follower.sleep_until(2)
+
+        following = asyncio.ensure_future(follow())
+        await asyncio.sleep(0)  # it begins, and is busy
+        tenant.advance(1)
+        await tenant.settle()
+        assert seen == [0, 1]
+        tenant.advance(1)
+        await following
+        return seen
+
+    assert asyncio.run(scene()) == [0, 1]
+
+
 @given(st.integers(0, 253_402_300_799 * SECOND))
 def test_a_timestamp_is_read_back_to_the_nanosecond(instant: int) -> None:
     text = timestamp(instant)

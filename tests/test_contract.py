@@ -52,6 +52,7 @@ def test_roles_models_and_defaults_come_from_the_file() -> None:
         "cancelPrediction": "cancel",
         "listPredictions": "list",
         "streamPrediction": "stream",
+        "getWebhookSecret": "webhook-secret",
         "viewPrediction": "view",
         "getOutputFile": "deliver",
         "headOutputFile": "deliver",

@@ -1,0 +1,55 @@
+"""The record of a tenant's webhook deliveries, within bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """One attempt to tell a receiver of an event.
+
+    `timestamp` is what was signed, in seconds since the epoch. `status` is the receiver's answer, or None, and then
+    `error` says why. `final` tells that no further attempt follows.
+    """
+
+    event: str
+    prediction_id: str
+    url: str
+    webhook_id: str
+    timestamp: int
+    attempt: int
+    status: int | None
+    error: str | None
+    delivered: bool
+    final: bool
+    body: bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """The delivery for people and tools."""
+        shown: dict[str, Any] = msgspec.structs.asdict(self)
+        return {**shown, "body": orjson.loads(self.body)}
+
+
+class Deliveries:
+    """The last deliveries of a tenant; the oldest go first, and are counted."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self._deliveries: deque[Delivery] = deque(maxlen=most)
+        self.recorded = 0
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._deliveries)
+
+    def record(self, delivery: Delivery) -> None:
+        """Keep a delivery; the oldest goes if there are too many."""
+        self._deliveries.append(delivery)
+        self.recorded += 1
+
+    def undelivered(self) -> Iterator[Delivery]:
+        """The last attempts of events that never arrived."""
+        return (delivery for delivery in self._deliveries if delivery.final and not delivery.delivered)

@@ -1,0 +1,189 @@
+"""Webhooks: a prediction's life as signed requests to an address that its creator gave."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b, sha256
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from mockserver.clock import SECOND, Follower
+from mockserver.deliveries import Delivery
+from mockserver.gateway import Gateway
+from mockserver.lifecycle import TERMINAL
+from mockserver.predictions import Prediction
+from mockserver.scenarios import Urls, Webhooks
+from mockserver.store import TenantState
+
+RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion
+TIMEOUT = 5.0  # seconds of real time that a receiver is given
+STALE = 3600  # seconds by which a stale timestamp lies in the past
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One thing to tell a receiver."""
+
+    name: str
+    body: bytes
+    id: str
+
+
+def secret_of(tenant: TenantState) -> str:
+    """The key that a tenant's webhooks are signed with, as upstream hands it out."""
+    return "whsec_" + b64encode(blake2b(tenant.key, digest_size=24, person=b"webhooks").digest()).decode()
+
+
+def sign(secret: str, identifier: str, timestamp: int, body: bytes) -> str:
+    """The `webhook-signature` of a body (Standard Webhooks 1.0)."""
+    key = b64decode(secret.removeprefix("whsec_"))
+    signed = f"{identifier}.{timestamp}.".encode() + body
+    return "v1," + b64encode(hmac.new(key, signed, sha256).digest()).decode()
+
+
+def is_allowed(url: str, allowed: Iterable[str]) -> bool:
+    """Whether a webhook may go there: to this machine, or to a host that the user has named."""
+    try:
+        host = (urlsplit(url).hostname or "").lower()
+        return host == "localhost" or host in allowed or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # neither a name that is allowed nor an address
+        return False
+
+
+def events_until(
+    gateway: Gateway, tenant: TenantState, prediction: Prediction, age: int, origin: str, urls: Urls
+) -> list[Event]:
+    """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds."""
+    found: list[Event] = []
+
+    def add(name: str, value: dict[str, Any]) -> None:
+        digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
+        found.append(Event(name, orjson.dumps(value), f"msg_{digest}"))
+
+    def shown(at: int) -> dict[str, Any]:
+        return gateway.represent(tenant, prediction, origin, urls, age=at, whole=True)
+
+    add("start", shown(0))
+    for stage, text in gateway.log_pieces(prediction, age):
+        if stage.status not in TERMINAL:
+            if text:
+                add("logs", shown(stage.at))
+            continue
+        if stage.status == "succeeded":
+            # An output is told of before the end: the prediction still runs, and has it.
+            before = shown(max(0, stage.at - 1))
+            running = before["status"] == "processing"
+            add("output", {**before, "output": gateway.output_url(prediction, origin)} if running else shown(stage.at))
+        add("completed", shown(stage.at))
+    return found
+
+
+async def deliver(
+    gateway: Gateway,
+    tenant: TenantState,
+    prediction: Prediction,
+    url: str,
+    wanted: Sequence[str] | None,
+    origin: str,
+    urls: Urls,
+    faults: Webhooks,
+) -> None:
+    """Follow a prediction to its end, and tell a receiver of each event in order, but for what faults change."""
+    told = 0
+    held: list[Event] = []
+    with tenant.clock.follower() as follower:
+        while True:
+            prediction = tenant.predictions.get(prediction.id, prediction)
+            age = prediction.age(tenant.clock.elapsed())
+            events = events_until(gateway, tenant, prediction, age, origin, urls)
+            ended = events[-1].name == "completed"
+            fresh = [event for event in events[told:] if wanted is None or event.name in wanted]
+            told = len(events)
+            if faults.out_of_order:
+                held += fresh
+                fresh = held[::-1] if ended else []
+            for event in fresh:
+                await asyncio.sleep(faults.late)
+                for _ in range(2 if faults.duplicate else 1):
+                    await _tell(gateway, tenant, prediction, url, event, faults, follower)
+            if ended:
+                return
+            await gateway.move_on(tenant, prediction, follower)
+
+
+async def _tell(
+    gateway: Gateway,
+    tenant: TenantState,
+    prediction: Prediction,
+    url: str,
+    event: Event,
+    faults: Webhooks,
+    follower: Follower,
+) -> None:
+    """Deliver one event; the last one again and again, if need be."""
+    pauses = RETRIES if event.name == "completed" else ()
+    for attempt in range(len(pauses) + 1):
+        timestamp = tenant.clock.now() // SECOND - (STALE if faults.timestamp == "stale" else 0)
+        status, error = None, None
+        if is_allowed(url, gateway.options.webhook_allow):
+            secret = secret_of(tenant) if faults.signature == "valid" else "whsec_" + b64encode(b"wrong").decode()
+            headers = {
+                "content-type": "application/json",
+                "user-agent": "mockserver",
+                "webhook-id": event.id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": sign(secret, event.id, timestamp, event.body),
+            }
+            status, error = await asyncio.to_thread(_post, url, headers, event.body)
+        else:
+            error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
+        delivered = status is not None and 200 <= status < 300
+        tenant.deliveries.record(
+            Delivery(
+                event=event.name,
+                prediction_id=prediction.id,
+                url=url,
+                webhook_id=event.id,
+                timestamp=timestamp,
+                attempt=attempt + 1,
+                status=status,
+                error=error,
+                delivered=delivered,
+                final=delivered or attempt == len(pauses),
+                body=event.body,
+            )
+        )
+        if delivered:
+            return
+        if attempt < len(pauses):
+            await _pause(tenant, follower, pauses[attempt])
+
+
+async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
+    """Let some seconds of the tenant's time pass; under autojump they pass at once."""
+    due = tenant.clock.elapsed() + seconds * SECOND
+    while tenant.clock.mode != "autojump" and tenant.clock.elapsed() < due:
+        await follower.sleep_until(due)
+
+
+def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
+    """The status that a receiver answers, or what went wrong. Redirects are not followed."""
+    parts = urlsplit(url)
+    try:
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(parts.netloc.rpartition("@")[2], timeout=TIMEOUT)
+        try:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", target, body, headers)
+            return connection.getresponse().status, None
+        finally:
+            connection.close()
+    except (OSError, HTTPException, ValueError) as reason:
+        return None, str(reason) or type(reason).__name__

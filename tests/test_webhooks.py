@@ -1,0 +1,302 @@
+"""Webhooks: what a receiver is told, in what order, and with what signature."""
+
+import hmac
+import json
+import threading
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+from typing import Any
+
+import httpx
+import pytest
+from replicate.client import Client
+from replicate.webhook import Webhooks
+
+from mockserver import MockServer, Tenant
+from mockserver.webhooks import RETRIES, is_allowed, sign
+from tests.documents import CONTRACT, KONTEXT
+
+
+class Receiver:
+    """A webhook receiver on loopback, which answers as it is told and remembers what came."""
+
+    def __init__(self) -> None:
+        self.came: Queue[tuple[dict[str, str], bytes]] = Queue()
+        self.answers: list[int] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                outer.came.put(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(outer.answers.pop(0) if outer.answers else 200)
+                self.send_header("Location", outer.url + "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def next(self) -> dict[str, Any]:
+        """The next prediction told of."""
+        return json.loads(self.came.get(timeout=20)[1])  # type: ignore[no-any-return]
+
+    def so_far(self) -> list[tuple[dict[str, str], bytes]]:
+        """All that came and has not been taken, without waiting."""
+        return [self.came.get_nowait() for _ in range(self.came.qsize())]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def create(client: httpx.Client, receiver: Receiver, **more: Any) -> dict[str, Any]:
+    body = {"input": {"prompt": "p"}, "webhook": receiver.url, **more}
+    answer = client.post(KONTEXT, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def told(deliveries: list[tuple[dict[str, str], bytes]]) -> list[tuple[str, bool]]:
+    """The status, and whether there is an output, of each prediction told of."""
+    predictions = [json.loads(body) for _, body in deliveries]
+    return [(prediction["status"], prediction["output"] is not None) for prediction in predictions]
+
+
+SUCCESS = [("starting", False), ("processing", False), ("processing", True), ("succeeded", True)]
+
+
+def test_under_autojump_a_webhook_looks_and_so_all_is_told_at_once_in_order(
+    client: httpx.Client, receiver: Receiver
+) -> None:
+    prediction = create(client, receiver)
+    assert prediction["status"] == "starting"
+    seen = [receiver.next() for _ in range(4)]
+    assert [(each["status"], each["output"] is not None) for each in seen] == SUCCESS
+    assert {each["id"] for each in seen} == {prediction["id"]}
+    assert client.get(prediction["urls"]["get"]).json() == seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        ("succeeded", SUCCESS),
+        ("failed", [("starting", False), ("processing", False), ("failed", False)]),
+        ("canceled", [("starting", False), ("processing", False), ("canceled", False)]),
+        ("aborted", [("starting", False), ("aborted", False)]),
+    ],
+)
+def test_under_a_frozen_clock_exactly_what_is_due_has_been_delivered_when_an_advance_returns(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver, scenario: str, expected: list[tuple[str, bool]]
+) -> None:
+    tenant.use(scenario)
+    tenant.freeze()
+    create(client, receiver)
+    tenant.advance(0)
+    assert told(receiver.so_far()) == expected[:1]
+    tenant.advance(0.4)
+    due = [event for event in expected[1:] if event[0] == "processing" and not event[1]] or expected[1:]
+    assert told(receiver.so_far()) == due
+    tenant.advance(1000)
+    assert told(receiver.so_far()) == expected[1 + len(due) :]
+    tenant.advance(1000)
+    assert receiver.so_far() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["completed"], [("succeeded", True)]),
+        (["start", "output"], [("starting", False), ("processing", True)]),
+        (["logs"], [("processing", False)]),
+        ([], []),
+    ],
+)
+def test_only_what_is_asked_for_is_told(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver, wanted: list[str], expected: list[tuple[str, bool]]
+) -> None:
+    tenant.freeze()
+    create(client, receiver, webhook_events_filter=wanted)
+    tenant.advance(1000)
+    assert told(receiver.so_far()) == expected
+
+
+def test_each_is_signed_in_the_standard_way(client: httpx.Client, receiver: Receiver) -> None:
+    secret = client.get("/replicate/v1/webhooks/default/secret").json()["key"]
+    create(client, receiver)
+    for _ in range(4):
+        headers, body = receiver.came.get(timeout=20)
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        expected = b64encode(hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()).decode()
+        assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_the_signature_is_that_of_the_published_vector() -> None:
+    signature = sign(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_official_python_client_takes_it_for_genuine(tenant: Tenant, receiver: Receiver) -> None:
+    client = Client(api_token=tenant.token, base_url=tenant.base_url)
+    secret = client.webhooks.default.secret()
+    client.models.predictions.create("black-forest-labs/flux-kontext-max", input={"prompt": "p"}, webhook=receiver.url)
+    headers, body = receiver.came.get(timeout=20)
+    Webhooks.validate(headers=headers, body=body.decode(), secret=secret)
+    client._client.close()
+    assert tenant.verdict()["ok"]
+
+
+def test_secrets_are_each_tenants_own(server: MockServer) -> None:
+    keys = set()
+    for _ in range(2):
+        headers = {"Authorization": f"Bearer {server.tenant().token}"}
+        keys.add(httpx.get(server.base_url + "/v1/webhooks/default/secret", headers=headers).json()["key"])
+    assert len(keys) == 2
+
+
+def test_only_the_last_is_tried_again_until_it_is_taken(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver
+) -> None:
+    receiver.answers = [500, 500, 500, 503, 404, 200]
+    tenant.freeze()
+    create(client, receiver)
+    tenant.advance(10)
+    came = receiver.so_far()
+    assert told(came) == SUCCESS
+    tenant.advance(1)
+    tenant.advance(2)
+    retries = receiver.so_far()
+    assert told(retries) == [("succeeded", True)] * 2
+    assert {headers["webhook-id"] for headers, _ in retries} == {came[-1][0]["webhook-id"]}
+    tenant.advance(1000)
+    assert receiver.so_far() == []
+    attempts = [(each["event"], each["attempt"], each["status"]) for each in tenant.webhooks()]
+    assert attempts[-3:] == [("completed", 1, 503), ("completed", 2, 404), ("completed", 3, 200)]
+    undelivered = [each["event"] for each in tenant.verdict()["undelivered_webhooks"]]
+    assert undelivered == ["start", "logs", "output"]
+
+
+def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    body = {"input": {"prompt": "p"}, "webhook": "http://127.0.0.1:1/", "webhook_events_filter": ["completed"]}
+    client.post(KONTEXT, json=body)
+    for _ in range(len(RETRIES) + 1):
+        tenant.advance(61)
+    attempts = tenant.webhooks()
+    assert [each["attempt"] for each in attempts] == list(range(1, len(RETRIES) + 2))
+    assert [each["final"] for each in attempts] == [False] * len(RETRIES) + [True]
+    assert 55 <= sum(RETRIES) <= 65
+    (undelivered,) = tenant.verdict()["undelivered_webhooks"]
+    assert "refused" in undelivered["reason"]
+
+
+def test_redirects_are_not_followed(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+    receiver.answers = [307]
+    tenant.freeze()
+    create(client, receiver, webhook_events_filter=["start"])
+    tenant.advance(1000)
+    assert len(receiver.so_far()) == 1
+    assert [each["status"] for each in tenant.webhooks()] == [307]
+
+
+def test_faults_of_delivery(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+    tenant.freeze()
+    secret = client.get("/replicate/v1/webhooks/default/secret").json()["key"]
+
+    def delivered(**faults: Any) -> list[tuple[dict[str, str], bytes]]:
+        tenant.use({"webhooks": faults})
+        create(client, receiver)
+        tenant.advance(1000)
+        return receiver.so_far()
+
+    def genuine(headers: dict[str, str], body: bytes) -> bool:
+        signature = sign(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+        return signature == headers["webhook-signature"]
+
+    twice = delivered(duplicate=True)
+    assert told(twice) == [event for event in SUCCESS for _ in range(2)]
+    assert len({headers["webhook-id"] for headers, _ in twice}) == 4
+    assert told(delivered(out_of_order=True)) == SUCCESS[::-1]
+    assert not any(genuine(*each) for each in delivered(signature="wrong"))
+    stale, fresh = delivered(timestamp="stale"), delivered(late=0.01)
+    assert all(genuine(*each) for each in stale + fresh)
+    assert int(stale[0][0]["webhook-timestamp"]) < int(fresh[0][0]["webhook-timestamp"]) - 300
+
+
+def test_what_is_told_is_what_the_contract_says(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+    reader = CONTRACT.by_id["getPrediction"]
+    for scenario in ("succeeded", "failed", "canceled", "aborted", "immediate"):
+        tenant.use(scenario)
+        tenant.freeze()
+        create(client, receiver)
+        tenant.advance(1000)
+        for _, body in receiver.so_far():
+            assert reader.check_answer(200, "application/json", json.loads(body)) is None
+
+
+def test_nothing_leaves_this_machine_unless_the_user_asked(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    client.post(KONTEXT, json={"input": {"prompt": "p"}, "webhook": "https://example.com/hook"})
+    tenant.advance(1000)
+    assert {each["status"] for each in tenant.webhooks()} == {None}
+    assert "--webhook-allow" in tenant.verdict()["undelivered_webhooks"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://127.0.0.1:80/", True),
+        ("http://127.9.9.9/", True),
+        ("http://[::1]:80/", True),
+        ("https://LOCALHOST/", True),
+        ("https://hooks.example/", True),
+        ("https://example.com/", False),
+        ("http://127.0.0.1@example.com/", False),
+        ("http://127.0.0.1.example.com/", False),
+        ("http://10.0.0.1/", False),
+        ("http://0.0.0.0/", False),
+        ("http://[::", False),
+        ("nonsense", False),
+    ],
+)
+def test_only_loopback_and_named_hosts_are_called(url: str, allowed: bool) -> None:
+    assert is_allowed(url, ["hooks.example"]) is allowed
+
+
+def test_a_reset_ends_what_was_still_to_be_told(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+    tenant.freeze()
+    create(client, receiver)
+    tenant.advance(0)
+    assert len(receiver.so_far()) == 1
+    tenant.reset()
+    tenant.freeze()
+    tenant.advance(1000)
+    assert receiver.so_far() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer"),
+    [({"webhook": "ftp://x/y"}, "/webhook"), ({"webhook_events_filter": ["end"]}, "/webhook_events_filter/0")],
+)
+def test_what_is_no_webhook_is_refused(client: httpx.Client, more: dict[str, Any], pointer: str) -> None:
+    answer = client.post(KONTEXT, json={"input": {"prompt": "p"}, **more})
+    assert answer.status_code == 422
+    assert pointer in [field["pointer"] for field in answer.json()["invalid_fields"]]
