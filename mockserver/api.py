@@ -15,7 +15,8 @@ import orjson
 from mockserver.clock import SECOND
 from mockserver.contract import Operation
 from mockserver.errors import Refusal
-from mockserver.gateway import Gateway, Picture
+from mockserver.files import StoredFile, read_upload
+from mockserver.gateway import MILLISECOND, Gateway, Picture
 from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction, effective_timeline
 from mockserver.scenarios import Scenario, Urls
@@ -85,8 +86,7 @@ def _webhooks(call: Call, prediction: Prediction) -> Coroutine[Any, Any, None]:
 
 async def webhook_secret(call: Call) -> Answer:
     """The key that the tenant's webhooks are signed with."""
-    value = {"key": secret_of(call.tenant)}
-    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value)
+    return _json(call, {"key": secret_of(call.tenant)})
 
 
 def _deadline(call: Call) -> int | None:
@@ -152,7 +152,7 @@ async def list_page(call: Call) -> Answer:
         "next": f"{here}?cursor={following}" if following else None,
         "results": results,
     }
-    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value)
+    return _json(call, value)
 
 
 async def stream(call: Call) -> Answer:
@@ -167,6 +167,68 @@ async def stream(call: Call) -> Answer:
     headers = ((b"cache-control", b"no-store"),)
     kind = "text/event-stream; charset=utf-8"
     return Answer(call.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
+
+
+async def model(call: Call) -> Answer:
+    """What is known of a model: that it is one of the contract's."""
+    owner, name = call.path["model_owner"], call.path["model_name"]
+    known = {operation.model: operation for operation in call.gateway.contract.of_role("create")}
+    operation = known.get(f"{owner}/{name}")
+    if operation is None:
+        raise Refusal(404, hint=f"The contract's models are {', '.join(map(str, known))}.")
+    found = call.gateway.contract.example(call.operation)
+    shown: dict[str, Any] = dict(found[2]) if found else {}
+    url = str(shown.get("url", "")).replace(f"{shown.get('owner')}/{shown.get('name')}", f"{owner}/{name}")
+    return _json(
+        call, {**shown, "url": url, "owner": owner, "name": name, "description": operation.document.get("summary")}
+    )
+
+
+async def upload(call: Call) -> Answer:
+    """Store a file."""
+    name, kind, content, metadata = await read_upload(call.headers, call.body)
+    tenant = call.tenant
+    now = tenant.clock.now() // MILLISECOND * MILLISECOND
+    file = StoredFile(tenant.next_file_id(), name, kind, content, metadata, now)
+    call.gateway.store.put_file(tenant, file)
+    return _json(call, file.as_json(_file_url(call, file)), committed=True)
+
+
+async def list_files(call: Call) -> Answer:
+    """The files, newest first."""
+    now = call.tenant.clock.now()
+    files = [file for file in reversed(call.tenant.files.values()) if not file.expired(now)]
+    results = [file.as_json(_file_url(call, file)) for file in files]
+    return _json(call, {"previous": None, "next": None, "results": results})
+
+
+async def get_file(call: Call) -> Answer:
+    """What is known of a file."""
+    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    return _json(call, file.as_json(_file_url(call, file)))
+
+
+async def delete_file(call: Call) -> Answer:
+    """Forget a file."""
+    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    call.gateway.store.drop_file(call.tenant, file.id)
+    return Answer(call.operation.success, committed=True)
+
+
+async def download(call: Call) -> Answer:
+    """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
+    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
+    return Answer(call.operation.success, file.content, "application/octet-stream", headers)
+
+
+def _file_url(call: Call, file: StoredFile) -> str:
+    (reader,) = call.gateway.contract.of_role("get-file")
+    return call.origin + reader.path.replace("{file_id}", file.id)
+
+
+def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
+    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value, committed=committed)
 
 
 async def deliver(call: Call) -> Answer:
@@ -220,6 +282,12 @@ ROLES: dict[str | None, Handler] = {
     "cancel": cancel,
     "list": list_page,
     "stream": stream,
+    "model": model,
+    "upload": upload,
+    "list-files": list_files,
+    "get-file": get_file,
+    "delete-file": delete_file,
+    "download": download,
     "webhook-secret": webhook_secret,
     "deliver": deliver,
     "view": view,

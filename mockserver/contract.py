@@ -21,7 +21,8 @@ from mockserver.violations import Violation, pointer_to, violation_of, violation
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
-ROLES = ("create", "get", "cancel", "list", "stream", "deliver", "view", "webhook-secret")
+FILE_ROLES = ("upload", "list-files", "get-file", "delete-file", "download")
+ROLES = ("create", "get", "cancel", "list", "stream", "deliver", "view", "model", "webhook-secret", *FILE_ROLES)
 FAMILIES = {
     "create": "createPrediction",
     "get": "getPrediction",
@@ -99,6 +100,12 @@ class Operation:
     def family(self) -> str:
         """The name that scenarios know the operation by: every model's create is a `createPrediction`."""
         return FAMILIES.get(self.role or "", self.operation_id)
+
+    @property
+    def max_body(self) -> int | None:
+        """Bytes of a body that are taken, where the operation says so itself."""
+        most: int | None = self.document.get("x-mock-max-body")
+        return most
 
     @cached_property
     def success(self) -> int:

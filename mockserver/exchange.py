@@ -59,7 +59,7 @@ class Endpoint:
         request = read_head(scope, receive, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         tenant = _tenant(self._gateway, operation, request)
-        await read_body(request, self._gateway.contract.max_body)
+        await read_body(request, (operation and operation.max_body) or self._gateway.contract.max_body)
         try:
             play = _play(self._gateway, tenant, operation, request)
         except ScenarioError as reason:

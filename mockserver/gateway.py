@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -17,6 +17,7 @@ import orjson
 from mockserver.clock import SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, Refusal
+from mockserver.files import StoredFile
 from mockserver.images import (
     DRAWABLE,
     UnsupportedImage,
@@ -131,7 +132,7 @@ class Gateway:
             operation_id=operation.operation_id,
             input=orjson.dumps(filled),
             seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
-            size=self._size(operation, filled),
+            size=self._size(tenant, operation, filled),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
             born=clock.elapsed(),
             timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
@@ -367,35 +368,47 @@ class Gateway:
             pieces.append((stage, text.format(seed=prediction.seed, seconds=seconds(stage.at - started))))
         return pieces
 
-    def _size(self, operation: Operation, filled: Mapping[str, Any]) -> tuple[int, int]:
+    def _size(self, tenant: TenantState, operation: Operation, filled: Mapping[str, Any]) -> tuple[int, int]:
         """Width and height of the picture to come: of the sizes there are, the one nearest to what is asked."""
         picture = operation.picture
         asked = filled.get(picture["ratio"])
         ratio = parse_ratio(asked) if isinstance(asked, str) else None
         if ratio is None:
-            width, height = next(self._given_sizes(picture, filled), picture["sizes"][0])
+            width, height = next(self._given_sizes(tenant, picture, filled), picture["sizes"][0])
             ratio = width / height
         return nearest_size(picture["sizes"], ratio)
 
-    def _given_sizes(self, picture: Mapping[str, Any], filled: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+    def _given_sizes(
+        self, tenant: TenantState, picture: Mapping[str, Any], filled: Mapping[str, Any]
+    ) -> Iterator[tuple[int, int]]:
         """Sizes of the given pictures that can be known without leaving the machine."""
         for name in picture["images"]:
             value = filled.get(name)
-            if isinstance(value, str) and value.startswith("data:"):
-                yield measure(read_data_uri(value))
-            elif isinstance(value, str) and (known := self._delivered(value)):
-                yield known.size
+            if isinstance(value, str) and (known := self._known_size(tenant, value)):
+                yield known
 
-    def _delivered(self, url: str) -> Prediction | None:
-        """The prediction whose picture a URL leads to, if it is one of this server's."""
-        pattern = re.escape(self.contract.url_rules["output"].path)
-        pattern = pattern.replace(r"\{prediction_id\}", "([^/]+)").replace(r"\{output_format\}", "[^/]+")
+    def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:
+        """The size of a picture, if the URL holds it, or leads to one that the double made or was given."""
+        if url.startswith("data:"):
+            return measure(read_data_uri(url))
         try:
-            match = re.fullmatch(pattern, urlsplit(url).path)
+            parts = urlsplit(url).path.split("/")
         except ValueError:
             return None
-        owner = self.store.owner(match.group(1)) if match else None
-        return owner.predictions.get(match.group(1)) if match and owner else None
+        for part in parts:
+            if (owner := self.store.owner(part)) is not None:
+                return owner.predictions[part].size
+            if part in tenant.files:
+                with suppress(UnsupportedImage):
+                    return measure(tenant.files[part].content)
+        return None
+
+    def find_file(self, tenant: TenantState, identifier: str) -> StoredFile:
+        """A tenant's file, unless its day is over. Raises Refusal (404)."""
+        found = tenant.files.get(identifier)
+        if found is None or found.expired(tenant.clock.now()):
+            raise Refusal(404, hint=f"This token has no file {shorten(identifier)}.")
+        return found
 
 
 def _set_times(shown: dict[str, Any], prediction: Prediction, age: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from mockserver.clock import Clock
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
+from mockserver.files import StoredFile
 from mockserver.journal import Journal
 from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
@@ -22,10 +23,11 @@ TENANT = "tenant"  # whose faults are counted: those of a scenario that holds fo
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is remembered. Bytes count what clients sent as input."""
+    """How much is remembered. Bytes count what clients sent: inputs, and files besides."""
 
     tenants: int = 1000
     predictions_per_tenant: int = 20_000
+    files_per_tenant: int = 1000
     bytes_per_tenant: int = 256 * 1024 * 1024
     bytes: int = 1024 * 1024 * 1024
 
@@ -39,19 +41,25 @@ class TenantState:
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
         self.scenario: Scenario | None = None
         self.predictions: OrderedDict[str, Prediction] = OrderedDict()
-        self.created = 0
+        self.created = self.uploaded = 0
         self.evicted = 0
         self.bytes = 0
         self.met: dict[str, dict[str, int]] = {}
         self.journal = Journal()
         self.coverage = Coverage()
         self.deliveries = Deliveries()
+        self.files: OrderedDict[str, StoredFile] = OrderedDict()
         self.tasks: set[asyncio.Task[None]] = set()
 
     def next_id(self) -> str:
         """A fresh prediction id; the same ones in the same order for the same seed and name."""
         self.created += 1
         return prediction_id(self.key, self.created)
+
+    def next_file_id(self) -> str:
+        """A fresh file id; the same ones in the same order for the same seed and name."""
+        self.uploaded += 1
+        return prediction_id(blake2b(self.key, digest_size=32, person=b"files").digest(), self.uploaded)
 
     def undertake(self, work: Coroutine[Any, Any, None]) -> None:
         """Have some work go on in the background, until it is done or the tenant is reset."""
@@ -124,6 +132,24 @@ class Store:
         self._owners[prediction.id] = tenant
         self._weigh(tenant, len(prediction.input))
         self._keep_bounds(tenant)
+
+    def put_file(self, tenant: TenantState, file: StoredFile) -> None:
+        """Remember a file."""
+        if self._tenants.get(tenant.name) is not tenant:
+            return
+        tenant.files[file.id] = file
+        self._weigh(tenant, len(file.content))
+        bounds = self._bounds
+        while len(tenant.files) > 1 and (
+            len(tenant.files) > bounds.files_per_tenant or tenant.bytes > bounds.bytes_per_tenant
+        ):
+            self.drop_file(tenant, next(iter(tenant.files)))
+            tenant.evicted += 1
+        self._keep_bounds(tenant)
+
+    def drop_file(self, tenant: TenantState, identifier: str) -> None:
+        """Forget a file."""
+        self._weigh(tenant, -len(tenant.files.pop(identifier).content))
 
     def reset(self, name: str) -> TenantState:
         """Forget everything of a tenant; it begins again, with the same ids to come."""

@@ -15,8 +15,8 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
     if not operation.public:
         _check_token(gateway, request)
-    if request.body_size > gateway.contract.max_body:
-        limit = gateway.contract.max_body
+    limit = operation.max_body or gateway.contract.max_body
+    if request.body_size > limit:
         raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {limit} are taken.")
     found = _check_parameters(operation, request)
     if any(violation.pointer.startswith("{") for violation in found):
@@ -67,6 +67,9 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     if media_type not in operation.body:
         said = shorten(media_type) if media_type else "without a Content-Type"
         raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
+    if "json" not in media_type:
+        request.value = request.body
+        return []
     try:
         request.value = orjson.loads(request.body)
     except orjson.JSONDecodeError as reason:

@@ -11,7 +11,7 @@ ROWS = [
     {"errors", "lifecycle"},
     {"contract"},
     {"scenarios"},
-    {"predictions", "journal", "coverage", "steering", "deliveries"},
+    {"predictions", "journal", "coverage", "steering", "deliveries", "files"},
     {"store", "verdict"},
     {"gateway"},
     {"wire", "stream", "webhooks"},

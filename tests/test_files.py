@@ -1,0 +1,160 @@
+"""Files that clients upload, and what is known of models."""
+
+import io
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from replicate.client import Client
+
+from mockserver import Tenant
+from mockserver.store import Bounds, Store
+from tests.documents import CONTRACT, KONTEXT
+
+FILES = "/replicate/v1/files"
+
+
+def png(width: int = 300, height: int = 200) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(out, "png")
+    return out.getvalue()
+
+
+def upload(client: httpx.Client, content: bytes | None = None, name: str = "in.png", **fields: str) -> httpx.Response:
+    return client.post(
+        FILES, files={"content": (name, png() if content is None else content, "image/png")}, data=fields
+    )
+
+
+def test_a_file_goes_through_its_life(client: httpx.Client, tenant: Tenant) -> None:
+    answer = upload(client, metadata='{"customer": 7}')
+    assert answer.status_code == 201
+    file = answer.json()
+    assert file["name"] == "in.png"
+    assert file["content_type"] == "image/png"
+    assert file["size"] == len(png())
+    assert file["checksums"] == {"sha256": sha256(png()).hexdigest(), "md5": md5(png()).hexdigest()}
+    assert file["metadata"] == {"customer": 7}
+    assert file["urls"]["get"] == f"{tenant.url}{FILES}/{file['id']}"
+    assert client.get(file["urls"]["get"]).json() == file
+    assert client.get(FILES).json()["results"] == [file]
+    content = client.get(file["urls"]["get"] + "/download")
+    assert content.content == png()
+    assert content.headers["content-disposition"] == "attachment"
+    gone = client.delete(file["urls"]["get"])
+    assert (gone.status_code, gone.content) == (204, b"")
+    for path in ("", "/download"):
+        assert client.get(file["urls"]["get"] + path).status_code == 404
+    assert client.get(FILES).json()["results"] == []
+    assert tenant.verdict()["ok"]
+
+
+def test_files_are_a_tenants_own(client: httpx.Client) -> None:
+    url = upload(client).json()["urls"]["get"]
+    client.headers["Authorization"] = "Bearer somebody-else"
+    assert client.get(url).status_code == 404
+    assert client.delete(url).status_code == 404
+
+
+def test_they_are_listed_newest_first(client: httpx.Client) -> None:
+    ids = [upload(client, name=f"{number}.png").json()["id"] for number in range(3)]
+    assert [file["id"] for file in client.get(FILES).json()["results"]] == ids[::-1]
+
+
+def test_a_file_is_gone_after_a_day_of_the_tenants_time(client: httpx.Client, tenant: Tenant) -> None:
+    file = upload(client).json()
+    tenant.advance(24 * 3600 - 60)
+    assert client.get(file["urls"]["get"]).status_code == 200
+    tenant.advance(61)
+    assert client.get(file["urls"]["get"]).status_code == 404
+    assert client.get(FILES).json()["results"] == []
+
+
+def test_a_file_as_input_image_gives_the_picture_its_ratio(client: httpx.Client) -> None:
+    for width, height, expected in [(300, 200, (1248, 832)), (200, 300, (832, 1248))]:
+        url = upload(client, png(width, height)).json()["urls"]["get"]
+        told = client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": url}}).json()
+        for _ in range(2):
+            told = client.get(told["urls"]["get"]).json()
+        assert Image.open(io.BytesIO(client.get(told["output"]).content)).size == expected
+
+
+def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Client) -> None:
+    url = upload(client, b"no picture").json()["urls"]["get"]
+    told = client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": url}})
+    assert told.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "said"),
+    [
+        ({"files": {"other": ("a", b"a")}}, 422, "content is required"),
+        ({"files": {"content": ("a", b"a")}, "data": {"metadata": "[]"}}, 422, "metadata must be a JSON object"),
+        ({"files": {"content": ("a", b"a")}, "data": {"metadata": "{"}}, 422, "metadata must be a JSON object"),
+        ({"json": {"content": "a"}}, 415, "multipart/form-data"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
+        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "not valid multipart"),
+    ],
+)
+def test_what_is_no_upload_is_refused(client: httpx.Client, request_: dict[str, Any], status: int, said: str) -> None:
+    answer = client.post(FILES, **request_)
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+    assert CONTRACT.by_id["uploadFile"].check_answer(status, "application/json", answer.json()) is None
+
+
+def test_a_file_over_the_limit_is_refused_and_others_are_served(client: httpx.Client) -> None:
+    limit = CONTRACT.by_id["uploadFile"].max_body
+    assert limit is not None
+    answer = upload(client, b"x" * limit)
+    assert answer.status_code == 413
+    assert upload(client, b"x" * (CONTRACT.max_body + 1)).status_code == 201
+    assert client.get(FILES).status_code == 200
+
+
+def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
+    for name in ("../../etc/passwd", "/etc/passwd", "a\x00b", '"><script>', "x" * 1000):
+        assert upload(client, name=name).status_code == 201
+
+
+def test_files_are_bounded(client: httpx.Client) -> None:
+    from mockserver.clock import Clock
+    from mockserver.files import StoredFile
+
+    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=100))
+    tenant = store.tenant("t")
+    for size in (10, 20, 30):
+        store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * size, b"{}", 0))
+    assert [len(file.content) for file in tenant.files.values()] == [20, 30]
+    store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * 80, b"{}", 0))
+    assert (len(tenant.files), tenant.bytes, store.counts()["input_bytes"]) == (1, 80, 80)
+    store.reset("t")
+    assert store.counts()["input_bytes"] == 0
+
+
+def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    path.write_bytes(png())
+    client = Client(api_token=tenant.token, base_url=tenant.base_url)
+    file = client.files.create(path, metadata={"customer": 7})
+    assert client.files.get(file.id).metadata == {"customer": 7}
+    assert [each.id for each in client.files.list()] == [file.id]
+    with path.open("rb") as handle:
+        assert client.run("black-forest-labs/flux-kontext-max", input={"prompt": "p", "input_image": handle})
+    client.files.delete(file.id)
+    assert len(client.files.list()) == 1  # the one that run() uploaded
+    client._client.close()
+    assert tenant.verdict()["ok"]
+
+
+def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
+    found = Client(api_token=tenant.token, base_url=tenant.base_url)
+    model = found.models.get("black-forest-labs/flux-kontext-max")
+    assert (model.owner, model.name, model.latest_version) == ("black-forest-labs", "flux-kontext-max", None)
+    found._client.close()
+    answer = client.get("/replicate/v1/models/acme/none")
+    assert answer.status_code == 404
+    assert "black-forest-labs/flux-kontext-max" in answer.json()["detail"]
