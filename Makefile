@@ -13,7 +13,7 @@ help: ## list the targets
 serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: make serve ARGS="--port 0 --strict")
 	@exec $(BIN)/mockserver serve $(ARGS)
 
-test: $(VENV)/test.stamp lint ## lint, type-check and test
+test: $(VENV)/test.stamp $(VENV)/node.stamp lint ## lint, type-check and test
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/test.stamp ## lint and type-check only
@@ -33,7 +33,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environment and everything built
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/clients/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -42,6 +42,11 @@ $(VENV)/bin/python:
 $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The npm clients are tested where Node is; elsewhere their tests say that they are skipped.
+$(VENV)/node.stamp: tests/clients/package-lock.json | $(VENV)/bin/python
+	@if command -v npm >/dev/null; then cd tests/clients && npm ci --silent; else echo "no npm here: the npm clients are not tested"; fi
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
+from tests.receiver import Receiver
 
 pytest_plugins = ["pytester"]
 
@@ -25,3 +26,10 @@ def tenant(server: MockServer) -> Tenant:
 def client(tenant: Tenant) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=tenant.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
         yield client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
