@@ -262,7 +262,8 @@ async def view(call: Call) -> Answer:
     prediction = gateway.find(tenant, call.path["prediction_id"])
     shown = gateway.represent(tenant, prediction, call.origin, call.urls)
     page = _page(shown).encode()
-    policy = b"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+    pictures = gateway.files_origin or "'self'"
+    policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
     headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
     return Answer(call.operation.success, page, "text/html; charset=utf-8", headers, prediction_id=prediction.id)
 

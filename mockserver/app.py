@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,27 +16,35 @@ from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue
 from mockserver.wire import Receive, Scope, Send
 
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 
 class App:
-    """The ASGI application: the API, and on the decoy's port, once there is one, the foreign origin."""
+    """The ASGI application: the API, and on ports of their own, once they are named, a file host and a decoy."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
         self._api = Starlette(routes=_routes(self.gateway))
-        self._decoy = Decoy(self.gateway)
-        self._decoy_port: int | None = None
+        self._others: dict[int, ASGIApp] = {}
 
-    def listen_as_decoy(self, port: int) -> None:
-        """Take what arrives at a port for requests to a foreign origin."""
-        self._decoy_port = port
-        self.gateway.foreign_origin = f"http://127.0.0.1:{port}"
+    def listen_as_decoy(self, url: str) -> None:
+        """Take what arrives at an origin for requests to a foreign one."""
+        self._others[_port(url)] = Decoy(self.gateway)
+        self.gateway.foreign_origin = url
+
+    def listen_as_file_host(self, url: str) -> None:
+        """Deliver pictures from an origin of their own."""
+        self._others[_port(url)] = Starlette(routes=_file_routes(self.gateway))
+        self.gateway.files_origin = url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and (scope.get("server") or (None, None))[1] == self._decoy_port:
-            await self._decoy(scope, receive, send)
-        else:
-            await self._api(scope, receive, send)
+        port = (scope.get("server") or ("", 0))[1]
+        await self._others.get(port, self._api)(scope, receive, send)
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
 
 
 def _routes(gateway: Gateway) -> list[Route]:
@@ -52,7 +62,13 @@ def _routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-def _document(body: bytes, media_type: str):  # type: ignore[no-untyped-def]
+def _file_routes(gateway: Gateway) -> list[Route]:
+    delivering = {operation.method: operation for operation in gateway.contract.of_role("deliver")}
+    path = next(iter(delivering.values())).path if delivering else "/"
+    return [Route(path, Endpoint(gateway, delivering, "files")), Route("/{path:path}", Endpoint(gateway, {}, "files"))]
+
+
+def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         return Response(body, media_type=media_type)
 

@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
@@ -58,8 +58,19 @@ def main() -> None:
 @option("--strict", is_flag=True, help="Refuse unknown request fields too (422).")
 @option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point.")
 @option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies.")
+@option("--tls", is_flag=True, help="Speak https, with a certificate made for this run.")
+@option(
+    "--files-origin",
+    default="same",
+    type=click.Choice(("same", "separate")),
+    help="Whether pictures come from the API's address or from a host of their own.",
+)
 @option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out.")
-@option("--ready-file", type=click.Path(path_type=Path), help="File to write {url, port, pid} to once it answers.")
+@option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="File to write {url, port, pid, ca_file} to once it answers.",
+)
 @option(
     "--webhook-allow",
     metavar="HOST",
@@ -79,6 +90,8 @@ def serve(
     strict: bool,
     urls: Urls,
     errors: Dialect,
+    tls: bool,
+    files_origin: Literal["same", "separate"],
     public_url: str | None,
     ready_file: Path | None,
     webhook_allow: tuple[str, ...],
@@ -93,7 +106,7 @@ def serve(
     from mockserver.contract import Contract
     from mockserver.gateway import Options
     from mockserver.scenarios import Catalogue
-    from mockserver.server import listen, url_of, write_ready_file
+    from mockserver.server import Authority, listen, url_of, write_ready_file
     from mockserver.server import serve as run
 
     loaded = Contract.load(contract)
@@ -108,19 +121,26 @@ def serve(
         urls=urls,
         errors=errors,
         public_url=_checked_url(public_url),
+        files_origin=files_origin,
         webhook_allow=tuple(host.lower() for host in webhook_allow),
         admin_token=admin_token,
     )
     app = App(loaded, catalogue, options)
     listener = listen(host, port)
+    authority = Authority(host) if tls else None
 
     def announce() -> None:
         if ready_file:
-            write_ready_file(ready_file, listener)
-        click.echo(f"mockserver listening on {url_of(listener)}")
+            write_ready_file(ready_file, listener, authority)
+        click.echo(f"mockserver listening on {url_of(listener, 'https' if authority else 'http')}")
         click.echo(f"seed {options.seed} · clock {clock} · scenario {options.scenario.name} · contract {loaded.name}")
 
-    run(app, listener, on_ready=announce)
+        if authority:
+            click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+
+    run(app, listener, on_ready=announce, authority=authority)
+    if authority:
+        authority.close()
     if ready_file:
         ready_file.unlink(missing_ok=True)
 

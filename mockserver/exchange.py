@@ -18,7 +18,7 @@ from mockserver.api import JSON, ROLES, Call
 from mockserver.contract import Operation
 from mockserver.errors import Dialect, Refusal, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import KEPT_BODY, Exchange
+from mockserver.journal import KEPT_BODY, Exchange, Origin
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
@@ -50,9 +50,10 @@ class Play(NamedTuple):
 class Endpoint:
     """The ASGI application behind one path of the contract; without operations, behind every other path."""
 
-    def __init__(self, gateway: Gateway, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, gateway: Gateway, operations: Mapping[str, Operation], origin: Origin = "api") -> None:
         self._gateway = gateway
         self._operations = operations
+        self._origin = origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -67,7 +68,7 @@ class Endpoint:
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
             answer = await self._perform(tenant, operation, request, play)
-        _record(self._gateway, tenant, operation, request, play, answer)
+        _record(self._gateway, tenant, operation, request, play, answer, self._origin)
         await _send(scope, send, request, play.fault, answer)
 
     async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
@@ -186,7 +187,7 @@ class Decoy:
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         answer = Answer(401, orjson.dumps(error_body(template, dialect, Refusal(401))), media_type)
-        _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, foreign=True)
+        _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
 
 
@@ -251,8 +252,7 @@ def _record(
     request: Request,
     play: Play,
     answer: Answer,
-    *,
-    foreign: bool = False,
+    origin: Origin,
 ) -> None:
     """Write the exchange down, before its answer leaves."""
     coverage = tenant.coverage
@@ -280,7 +280,7 @@ def _record(
             body=request.body[:KEPT_BODY],
             body_size=request.body_size,
             operation_id=operation.operation_id if operation is not None else None,
-            foreign=foreign,
+            origin=origin,
             prediction_id=answer.prediction_id or request.path_params.get("prediction_id"),
             prediction_status=answer.prediction_status,
             scenario=play.scenario.name,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -62,6 +62,7 @@ class Options:
     errors: Dialect = "upstream"
     public_url: str | None = None
     webhook_allow: tuple[str, ...] = ()
+    files_origin: Literal["same", "separate"] = "same"
     admin_token: str | None = None
 
 
@@ -83,6 +84,7 @@ class Gateway:
         self.options = options
         self.store = Store(options.seed, lambda: Clock(options.clock, options.speed))
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
+        self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self._pictures: OrderedDict[tuple[str, bytes], Picture] = OrderedDict()
         self._pictures_size = 0
 
@@ -285,7 +287,7 @@ class Gateway:
     def output_url(self, prediction: Prediction, origin: str) -> str:
         """Where the double serves a prediction's picture."""
         path = self.contract.url_rules["output"].path
-        return origin + path.replace("{prediction_id}", prediction.id).replace(
+        return (self.files_origin or origin) + path.replace("{prediction_id}", prediction.id).replace(
             "{output_format}", self.output_format(prediction)
         )
 

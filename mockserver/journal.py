@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +17,7 @@ from mockserver.violations import Violation
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization"})
 
+Origin = Literal["api", "files", "foreign"]
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -24,8 +25,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     """A request and its answer.
 
     `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch. `operation_id` is
-    None for a path or method that the contract does not have; `foreign` tells that it came to the decoy, where
-    `urls: foreign` leads. `fault` is the one applied, as JSON values.
+    None for a path or method that the contract does not have. `origin` is where it arrived: at the API, at a file
+    host of its own, or at the foreign origin, a decoy. `fault` is the one applied, as JSON values.
     Bodies are cut to what is kept; their sizes are in bytes.
     """
 
@@ -40,7 +41,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     body_size: int
     operation_id: str | None
-    foreign: bool
+    origin: Origin
     prediction_id: str | None
     prediction_status: str | None
     scenario: str
@@ -55,7 +56,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def unmatched(self) -> bool:
         """Whether the contract has no such path and method."""
-        return self.operation_id is None and not self.foreign
+        return self.operation_id is None and self.origin != "foreign"
 
     @property
     def size(self) -> int:
@@ -69,7 +70,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
             "received_at": timestamp(self.received_at),
             "tenant_time": timestamp(self.tenant_time),
             "operation": self.operation_id,
-            "foreign": self.foreign,
+            "origin": self.origin,
             "prediction": self.prediction_id,
             "scenario": self.scenario,
             "request": {

@@ -9,10 +9,12 @@ import json
 import os
 import signal
 import socket
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import uvicorn
 
@@ -44,17 +46,48 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """The base URL at which a listening socket can be reached."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class Authority:
+    """A certificate authority made for one run, whose certificate clients can be told to trust."""
+
+    def __init__(self, host: str) -> None:
+        try:
+            import trustme
+        except ImportError as reason:
+            raise MockServerError("--tls needs trustme: pip install 'flux-mockserver[tls]'") from reason
+        authority = trustme.CA(organization_name="mockserver")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1", "localhost", "::1", host).configure_cert(self.context)
+        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")
+        self.file = Path(self._folder.name) / "ca.pem"
+        authority.cert_pem.write_to_path(str(self.file))
+
+    def close(self) -> None:
+        """Remove the certificate."""
+        self._folder.cleanup()
+
+
+def _others(app: App, scheme: str) -> list[socket.socket]:
+    """The sockets of the origins beside the API's, on free ports of loopback."""
+    decoy = listen("127.0.0.1", 0)
+    app.listen_as_decoy(url_of(decoy, scheme))
+    if app.gateway.options.files_origin == "same":
+        return [decoy]
+    files = listen("127.0.0.1", 0)
+    app.listen_as_file_host(url_of(files, scheme))
+    return [decoy, files]
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
 
-    def __init__(self, app: App, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -68,6 +101,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=SHUTDOWN,
+                ssl_context_factory=(lambda *_: authority.context) if authority else None,
             )
         )
         self._on_ready = on_ready
@@ -81,17 +115,18 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def serve(app: App, listener: socket.socket, *, on_ready: Callable[[], None]) -> None:
+def serve(
+    app: App, listener: socket.socket, *, on_ready: Callable[[], None], authority: Authority | None = None
+) -> None:
     """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered."""
-    decoy = listen("127.0.0.1", 0)
-    app.listen_as_decoy(decoy.getsockname()[1])
-    server = _Server(app, on_ready)
+    others = _others(app, "https" if authority else "http")
+    server = _Server(app, on_ready, authority)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _stop, server)
-        await server.serve(sockets=[listener, decoy])
+        await server.serve(sockets=[listener, *others])
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(run())
@@ -102,9 +137,15 @@ def _stop(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def write_ready_file(path: Path, listener: socket.socket) -> None:
-    """Say where the server is, as JSON: `url`, `port`, `pid`. The file appears whole or not at all."""
-    facts = {"url": url_of(listener), "port": listener.getsockname()[1], "pid": os.getpid()}
+def write_ready_file(path: Path, listener: socket.socket, authority: Authority | None = None) -> None:
+    """Say where the server is, as JSON: `url`, `port`, `pid`, and `ca_file` if it speaks TLS.
+
+    The file appears whole or not at all.
+    """
+    facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
+    facts |= {"port": listener.getsockname()[1], "pid": os.getpid()}
+    if authority is not None:
+        facts["ca_file"] = str(authority.file)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(json.dumps(facts) + "\n")
@@ -133,6 +174,8 @@ class MockServer:
         require_auth: bool = False,
         urls: Urls = "local",
         errors: Dialect = "upstream",
+        files_origin: Literal["same", "separate"] = "same",
+        tls: bool = False,
         port: int = 0,
     ) -> None:
         loaded = Contract.load(contract)
@@ -146,9 +189,12 @@ class MockServer:
             require_auth=require_auth,
             urls=urls,
             errors=errors,
+            files_origin=files_origin,
         )
         self._app = App(loaded, catalogue, options)
         self._port = port
+        self._tls = tls
+        self._authority: Authority | None = None
         self._tokens = itertools.count(1)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -158,6 +204,11 @@ class MockServer:
     def base_url(self) -> str:
         """What clients are given as the API's base URL."""
         return self.url + "/replicate"
+
+    @property
+    def ca_file(self) -> str | None:
+        """The certificate that clients are to trust, if it speaks TLS."""
+        return str(self._authority.file) if self._authority else None
 
     @property
     def port(self) -> int:
@@ -172,7 +223,9 @@ class MockServer:
         clock: Mode | None = None,
     ) -> Tenant:
         """A tenant of its own: with a fresh token, unless one is given."""
-        tenant = Tenant(self.url, f"test-{next(self._tokens):06d}" if token is None else token)
+        trusting = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
+        token = f"test-{next(self._tokens):06d}" if token is None else token
+        tenant = Tenant(self.url, token, tls=trusting)
         if scenario is not None:
             tenant.use(scenario)
         if clock is not None:
@@ -180,14 +233,14 @@ class MockServer:
         return tenant
 
     def __enter__(self) -> Self:
-        listener, decoy = listen("127.0.0.1", self._port), listen("127.0.0.1", 0)
-        self.url = url_of(listener)
-        self._app.listen_as_decoy(decoy.getsockname()[1])
+        listener = listen("127.0.0.1", self._port)
+        self._authority = Authority("127.0.0.1") if self._tls else None
+        scheme = "https" if self._tls else "http"
+        self.url = url_of(listener, scheme)
+        sockets = [listener, *_others(self._app, scheme)]
         ready = threading.Event()
-        self._server = _Server(self._app, ready.set)
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener, decoy],), name="mockserver", daemon=True
-        )
+        self._server = _Server(self._app, ready.set, self._authority)
+        self._thread = threading.Thread(target=self._server.run, args=(sockets,), name="mockserver", daemon=True)
         self._thread.start()
         ready.wait()
         return self
@@ -197,3 +250,5 @@ class MockServer:
         assert self._thread is not None
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
+        if self._authority is not None:
+            self._authority.close()

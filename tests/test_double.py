@@ -387,7 +387,7 @@ class TestServerOptions:
             url = create(client)["urls"]["get"]
             assert not url.startswith(server.url)
             assert client.get(url).status_code == 401
-            foreign = [exchange for exchange in tenant.requests() if exchange["foreign"]]
+            foreign = [exchange for exchange in tenant.requests() if exchange["origin"] == "foreign"]
             assert [exchange["request"]["path"] for exchange in foreign] == [httpx.URL(url).path]
             assert tenant.verdict()["ok"]
 

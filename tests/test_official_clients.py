@@ -1,5 +1,6 @@
 """The official clients run unmodified: they are told a base URL and a token, and nothing else."""
 
+import asyncio
 import io
 from collections.abc import Iterator
 
@@ -38,6 +39,24 @@ def test_run_polls_where_a_wait_runs_out(client: Client, tenant: Tenant, model: 
     methods = [exchange["request"]["method"] for exchange in tenant.requests()]
     assert methods[0] == "POST"
     assert "GET" in methods
+
+
+def test_the_asynchronous_run_does_the_same(client: Client, tenant: Tenant) -> None:
+    async def run() -> object:
+        output = await client.async_run(MODELS[0], input={"prompt": "p"})
+        await client._async_client.aclose()
+        return output
+
+    assert asyncio.run(run()) == tenant.predictions()[0]["output"]
+
+
+def test_create_can_wait(client: Client, tenant: Tenant) -> None:
+    prediction = client.models.predictions.create(MODELS[1], input={"prompt": "p"}, wait=10)
+    assert prediction.status == "succeeded"
+    assert tenant.requests()[0]["request"]["headers"]["prefer"] == "wait=10"
+    prediction = client.models.predictions.create(MODELS[1], input={"prompt": "p"})
+    prediction.wait()
+    assert prediction.status == "succeeded"
 
 
 def test_a_failed_prediction_raises_its_error(client: Client, tenant: Tenant) -> None:

@@ -60,7 +60,8 @@ def test_in_the_source_tree_the_contract_is_the_tree_s_own() -> None:
 def test_serving_needs_none_of_what_checking_and_testing_need() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = " ".join(project["dependencies"])
-    for name in ("hypothesis", "schemathesis", "pytest", "httpx"):
+    assert project["optional-dependencies"]["tls"][0].startswith("trustme")
+    for name in ("trustme", "hypothesis", "schemathesis", "pytest", "httpx"):
         assert name not in needed
     assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {"hypothesis", "schemathesis"}
 

@@ -1,10 +1,12 @@
 """The README tells the truth: its commands run, their output is real, and nothing that there is goes unmentioned."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,13 @@ def test_every_request_of_the_steering_plane_is_in_the_table() -> None:
     told = set(re.findall(r"/__admin/[a-z/{}_]*", README))
     there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
     assert {path for path in there if path.startswith("/__admin/") and "{path" not in path} == told
+
+
+def test_the_clients_are_tested_in_the_versions_that_are_told() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
+    assert f"| PyPI `replicate` | {metadata.version('replicate')} |" in README
+    assert f"| npm `replicate` | {packages['replicate']} |" in README
+    assert f"| {packages['@ai-sdk/replicate']} with {packages['ai']} |" in README
 
 
 def test_every_make_target_that_is_told_of_is_there() -> None:

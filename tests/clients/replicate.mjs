@@ -13,6 +13,11 @@ const programs = {
   async run() {
     return { output: String(await replicate.run(MODEL, { input })) };
   },
+  async file() {
+    const output = await replicate.run(MODEL, { input });
+    const picture = await output.blob();
+    return { url: String(output.url()), size: picture.size };
+  },
   async poll() {
     const seen = [];
     const wait = { mode: "poll", interval: 1 };

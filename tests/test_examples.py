@@ -1,0 +1,46 @@
+"""The programs under examples/ do what they say."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mockserver import Tenant
+
+ROOT = Path(__file__).parent.parent
+MODULES = ROOT / "tests" / "clients" / "node_modules"
+COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}
+
+
+def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert {path.name for path in (ROOT / "examples").iterdir()} == COMMANDS.keys()
+    for name in COMMANDS:
+        assert f"](examples/{name})" in readme
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_saves_a_picture(name: str, tenant: Tenant, tmp_path: Path) -> None:
+    if name.endswith(".mjs"):
+        if shutil.which("node") is None or not MODULES.exists():
+            pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
+        (tmp_path / "node_modules").symlink_to(MODULES)
+    program = shutil.copy(ROOT / "examples" / name, tmp_path)
+    ended = subprocess.run(
+        [*COMMANDS[name], str(program)],
+        cwd=tmp_path,
+        env={**os.environ, "REPLICATE_BASE_URL": tenant.base_url, "REPLICATE_API_TOKEN": tenant.token},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (prediction,) = tenant.predictions()
+    assert ended.stdout == f"saved {prediction['output']}\n"
+    with Image.open(tmp_path / "picture.jpg") as picture:
+        assert picture.size == (2496, 1664)
+    assert tenant.verdict()["ok"]

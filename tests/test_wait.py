@@ -1,0 +1,119 @@
+"""`Prefer: wait`, `Prefer: respond-async`, and cancels that race with everything else."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from mockserver import MockServer, Tenant
+from tests.documents import KONTEXT, ULTRA
+
+
+def create(client: httpx.Client, prefer: str | None, path: str = KONTEXT) -> httpx.Response:
+    headers = {"Prefer": prefer} if prefer else {}
+    answer = client.post(path, json={"input": {"prompt": "p"}}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=4", "wait=60"])
+@pytest.mark.parametrize("path", [ULTRA, KONTEXT])
+def test_a_wait_within_which_it_ends_is_answered_with_the_end(client: httpx.Client, prefer: str, path: str) -> None:
+    answer = create(client, prefer, path)
+    assert answer.headers["preference-applied"] == prefer
+    told = answer.json()
+    assert told["status"] == "succeeded"
+    assert client.get(told["urls"]["get"]).json() == told
+    assert client.get(told["output"]).status_code == 200
+
+
+def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx.Client, tenant: Tenant) -> None:
+    answer = create(client, "wait=1")
+    assert answer.headers["preference-applied"] == "wait=1"
+    assert answer.json()["status"] == "starting"
+    (prediction,) = tenant.predictions()
+    assert prediction["status"] == "processing"  # its own time has gone on by the second waited
+
+
+def test_a_minute_is_the_most_and_what_wait_alone_stands_for(client: httpx.Client, tenant: Tenant) -> None:
+    for seconds, expected in [(59, "succeeded"), (61, "starting")]:
+        tenant.use({"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]})
+        assert create(client, "wait").json()["status"] == expected
+
+
+@pytest.mark.parametrize("prefer", [None, "respond-async"])
+def test_without_a_wait_it_is_answered_at_once(client: httpx.Client, prefer: str | None) -> None:
+    answer = create(client, prefer)
+    assert answer.json()["status"] == "starting"
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize("scenario", ["failed", "canceled", "aborted", "immediate"])
+def test_every_end_ends_a_wait(client: httpx.Client, tenant: Tenant, scenario: str) -> None:
+    tenant.use(scenario)
+    expected = "succeeded" if scenario == "immediate" else scenario
+    assert create(client, "wait").json()["status"] == expected
+
+
+def test_the_recorded_oddity_says_processing_with_the_output_if_there_is_one(
+    client: httpx.Client, tenant: Tenant
+) -> None:
+    tenant.use({"wait": "processing"})
+    told = create(client, "wait").json()
+    assert (told["status"], told["output"] is None, "completed_at" in told) == ("processing", False, False)
+    assert client.get(told["output"]).status_code == 200
+    told = create(client, "wait=1").json()
+    assert (told["status"], told["output"]) == ("processing", None)
+
+
+def test_in_real_time_a_wait_lasts_as_long_as_the_prediction() -> None:
+    with MockServer(clock="real", speed=20) as server, httpx.Client(base_url=server.url) as client:
+        answer = create(client, "wait")
+        assert answer.json()["status"] == "succeeded"
+        assert answer.elapsed.total_seconds() >= 3.9 / 20
+
+
+def test_a_client_that_hangs_up_leaves_its_prediction_behind(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Prefer": "wait"}, timeout=0.2)
+    while not tenant.requests():
+        pass  # the double notices
+    (exchange,) = tenant.requests()
+    assert (exchange["response"]["status"], exchange["committed"]) == (0, True)
+    assert [each["status"] for each in tenant.advance(10)] == ["processing", "succeeded"]
+
+
+def test_a_cancel_ends_a_wait(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(create, client, "wait")
+        while not (known := tenant.predictions()):
+            pass
+        httpx.post(known[0]["urls"]["cancel"], headers={"Authorization": f"Bearer {tenant.token}"})
+        assert waiting.result().json()["status"] == "canceled"
+
+
+def test_cancels_and_reads_that_race_agree_on_one_end(server: MockServer) -> None:
+    def race(number: int) -> list[str]:
+        tenant = server.tenant(f"race-{number}")
+        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+            told = create(client, None).json()
+
+            def ask(turn: int) -> dict[str, Any]:
+                urls = told["urls"]
+                answer = client.post(urls["cancel"]) if turn % 3 == number % 3 else client.get(urls["get"])
+                return answer.json()  # type: ignore[no-any-return]
+
+            with ThreadPoolExecutor(6) as pool:
+                seen = list(pool.map(ask, range(12)))
+            last = client.get(told["urls"]["get"]).json()
+            ends = [each for each in seen if each["status"] in ("succeeded", "canceled")]
+            assert ends
+            assert all(each["status"] == last["status"] for each in ends)
+            assert all(each["completed_at"] == last["completed_at"] for each in ends)
+            return [each["status"] for each in seen]
+
+    for number in range(12):
+        race(number)
