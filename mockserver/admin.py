@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jsonschema_rs
-import orjson
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,7 +25,7 @@ from mockserver.request import bearer_token
 from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.verdict import judge
-from mockserver.violations import pointer_to
+from mockserver.violations import UNREADABLE_JSON, pointer_to
 
 ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 MAX_BODY = 1024 * 1024  # bytes
@@ -138,12 +138,12 @@ class Admin:
     def _guard(self, request: Request) -> None:
         """Keep out what a web page in a browser on this machine could send."""
         host = request.headers.get("host", "")
-        if not self._own_name(urlsplit(f"//{host}").hostname or ""):
+        if not self._own_name(_name_in(host)):
             raise AdminError(
                 403, f"Host {host!r} is not this server's; use its address, or start it with --public-url."
             )
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise AdminError(403, f"Requests from pages of {origin} are refused.")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise AdminError(403, "Cross-site requests are refused.")
@@ -274,8 +274,16 @@ class Admin:
         }
 
 
+def _name_in(host: str) -> str:
+    """The host name in a Host header, or nothing if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = orjson.dumps(value)
+    body = msgspec.json.encode(value)
     safe = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", **(headers or {})}
     return Response(body, status, safe, media_type="application/json")
 
@@ -287,8 +295,8 @@ async def _body(request: Request) -> object:
         if len(body) > MAX_BODY:
             raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as reason:
+        return msgspec.json.decode(body)
+    except UNREADABLE_JSON as reason:
         raise AdminError(400, f"The body is not valid JSON: {reason}.") from reason
 
 

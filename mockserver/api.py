@@ -10,7 +10,6 @@ from html import escape
 from typing import Any
 
 import msgspec
-import orjson
 
 from mockserver.clock import SECOND
 from mockserver.contract import Operation
@@ -120,7 +119,7 @@ def _told_processing(call: Call, prediction: Prediction, status: int, *, ended: 
     if at is None or not ended or call.gateway.status(call.tenant, prediction) != "succeeded":
         return answer
     value = {**answer.value, "output": call.gateway.output_url(prediction, call.origin)}
-    return msgspec.structs.replace(answer, value=value, body=orjson.dumps(value))
+    return msgspec.structs.replace(answer, value=value, body=msgspec.json.encode(value))
 
 
 async def get(call: Call) -> Answer:
@@ -228,7 +227,7 @@ def _file_url(call: Call, file: StoredFile) -> str:
 
 
 def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
-    return Answer(call.operation.success, orjson.dumps(value), JSON, value=value, committed=committed)
+    return Answer(call.operation.success, msgspec.json.encode(value), JSON, value=value, committed=committed)
 
 
 async def deliver(call: Call) -> Answer:
@@ -273,7 +272,7 @@ async def example(call: Call) -> Answer:
     found = call.gateway.contract.example(call.operation)
     assert found is not None  # the contract was refused otherwise
     status, media_type, value = found
-    body = orjson.dumps(value) if "json" in media_type else str(value or "").encode()
+    body = msgspec.json.encode(value) if "json" in media_type else str(value or "").encode()
     return Answer(status, body, media_type, value=value if "json" in media_type else None)
 
 
@@ -306,7 +305,7 @@ def _told(call: Call, prediction: Prediction, status: int, age: int | None = Non
         value = call.scenario.vary(call.operation, status, value)
     return Answer(
         status,
-        orjson.dumps(value),
+        msgspec.json.encode(value),
         JSON,
         value=value,
         prediction_id=prediction.id,
@@ -332,7 +331,7 @@ def _part(call: Call, picture: Picture) -> tuple[int, int] | None:
 
 
 def _page(shown: Mapping[str, Any]) -> str:
-    facts = escape(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    facts = escape(msgspec.json.format(msgspec.json.encode(shown)).decode())
     picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
     title = f"{escape(shown['model'])} · {escape(shown['status'])}"
     return (

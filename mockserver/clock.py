@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, get_args
 
 Mode = Literal["autojump", "real", "frozen"]
@@ -29,7 +30,12 @@ def timestamp(instant: int) -> str:
     """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
     seconds, nanoseconds = divmod(instant, SECOND)
     fraction = f"{nanoseconds:09d}".rstrip("0").ljust(3, "0")
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+    return f"{_to_the_second(seconds)}.{fraction}Z"
+
+
+@lru_cache(1024)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_timestamp(text: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jsonschema_rs
-import orjson
+import msgspec
 import yaml
 
 from mockserver.errors import ContractError, Dialect
@@ -173,7 +173,7 @@ class Contract:
     @cached_property
     def as_json(self) -> bytes:
         """The contract as JSON, as served at /openapi.json."""
-        return orjson.dumps(self.document)
+        return msgspec.json.encode(self.document)
 
     @property
     def paths(self) -> dict[str, list[Operation]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import orjson
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +31,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     def as_json(self) -> dict[str, Any]:
         """The delivery for people and tools."""
         shown: dict[str, Any] = msgspec.structs.asdict(self)
-        return {**shown, "body": orjson.loads(self.body)}
+        return {**shown, "body": msgspec.json.decode(self.body)}
 
 
 class Deliveries:

@@ -12,7 +12,6 @@ from time import time
 from typing import NamedTuple
 
 import msgspec
-import orjson
 
 from mockserver.api import JSON, ROLES, Call
 from mockserver.contract import Operation
@@ -23,7 +22,7 @@ from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.validation import validate
-from mockserver.violations import shorten
+from mockserver.violations import UNREADABLE_JSON, shorten
 from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken, send_events
 
 SCENARIO_HEADER = "x-mock-scenario"
@@ -60,7 +59,8 @@ class Endpoint:
         request = read_head(scope, receive, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         tenant = _tenant(self._gateway, operation, request)
-        await read_body(request, (operation and operation.max_body) or self._gateway.contract.max_body)
+        if not await read_body(request, (operation and operation.max_body) or self._gateway.contract.max_body):
+            return  # the client hung up before it had said what it wants
         try:
             play = _play(self._gateway, tenant, operation, request)
         except ScenarioError as reason:
@@ -130,7 +130,7 @@ class Endpoint:
             "detail": f"The double was about to break its contract. {wrong}",
             "status": 500,
         }
-        return Answer(500, orjson.dumps(value), JSON, value=value)
+        return Answer(500, msgspec.json.encode(value), JSON, value=value)
 
     def _refuse(self, operation: Operation | None, refusal: Refusal, play: Play) -> Answer:
         media_type, template = self._gateway.contract.error_template(operation, refusal.status, play.dialect)
@@ -138,7 +138,7 @@ class Endpoint:
         headers = tuple((name.encode(), text.encode()) for name, text in refusal.headers.items())
         if refusal.status == 413:
             headers = (*headers, (b"connection", b"close"))
-        return Answer(refusal.status, orjson.dumps(value), media_type, headers, value=value)
+        return Answer(refusal.status, msgspec.json.encode(value), media_type, headers, value=value)
 
     def _fail(self, operation: Operation, fault: Fault, play: Play) -> Answer:
         """The answer of a fault that stands in for the operation's own."""
@@ -155,7 +155,7 @@ class Endpoint:
         if isinstance(fault.retry_after, int | float) and "retry_after" in answer.value:
             value = {**answer.value, "retry_after": fault.retry_after}
             value["detail"] = re.sub(r"~\d+s", f"~{math.ceil(fault.retry_after)}s", value["detail"])
-            body = orjson.dumps(value)
+            body = msgspec.json.encode(value)
         return Answer(fault.status, body, answer.content_type, headers)
 
     def _unmatched(self, request: Request) -> Refusal:
@@ -186,7 +186,7 @@ class Decoy:
         scenario = self._gateway.scenario(tenant)
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
-        answer = Answer(401, orjson.dumps(error_body(template, dialect, Refusal(401))), media_type)
+        answer = Answer(401, msgspec.json.encode(error_body(template, dialect, Refusal(401))), media_type)
         _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
 
@@ -226,9 +226,9 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
     if operation is None or operation.role != "create" or b"[mock:" not in request.body:
         return None
     try:
-        prompt = orjson.loads(request.body)["input"][operation.picture["prompt"]]
+        prompt = msgspec.json.decode(request.body)["input"][operation.picture["prompt"]]
         found = _PROMPT_SCENARIO.search(prompt)
-    except (ValueError, LookupError, TypeError):
+    except (*UNREADABLE_JSON, LookupError, TypeError):
         return None
     return found.group(1) if found else None
 
@@ -239,7 +239,7 @@ def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
     elif isinstance(fault.retry_after, str):
         text = fault.retry_after
     elif fault.retry_after is not None:
-        text = f"{fault.retry_after:g}"
+        text = f"{fault.retry_after:.3f}".rstrip("0").rstrip(".")
     else:
         return ()
     return ((b"retry-after", text.encode()),)

@@ -7,13 +7,12 @@ from hashlib import md5, sha256
 from typing import Any
 
 import msgspec
-import orjson
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mockserver.clock import SECOND, timestamp
 from mockserver.errors import Refusal, refuse_invalid
-from mockserver.violations import Violation, shorten
+from mockserver.violations import UNREADABLE_JSON, Violation, shorten
 
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
 
@@ -46,7 +45,7 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
             "size": len(self.content),
             "etag": self.etag,
             "checksums": {"sha256": sha256(self.content).hexdigest(), "md5": self.etag},
-            "metadata": orjson.loads(self.metadata),
+            "metadata": msgspec.json.decode(self.metadata),
             "created_at": timestamp(self.created_at),
             "expires_at": timestamp(self.created_at + LIFETIME),
             "urls": {"get": url},
@@ -83,11 +82,11 @@ async def _metadata(sent: str | UploadFile) -> bytes:
     """Metadata may come as a field or, as some clients send it, as a file of JSON."""
     text = await sent.read() if isinstance(sent, UploadFile) else sent.encode()
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = msgspec.json.decode(text)
+    except UNREADABLE_JSON:
         value = None
     if not isinstance(value, dict):
         shown = shorten(text.decode("utf-8", "replace"))
         said = "metadata must be a JSON object"
         raise refuse_invalid([Violation("/metadata", "invalid_type", "metadata", said, shown, "a JSON object")])
-    return orjson.dumps(value)
+    return msgspec.json.encode(value)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-import orjson
 
 from mockserver.clock import SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
@@ -132,7 +131,7 @@ class Gateway:
             id=identifier,
             tenant=tenant.name,
             operation_id=operation.operation_id,
-            input=orjson.dumps(filled),
+            input=msgspec.json.encode(filled),
             seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
             size=self._size(tenant, operation, filled),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
@@ -258,7 +257,7 @@ class Gateway:
         operation = self.contract.by_id[prediction.operation_id]
         shown["id"] = prediction.id
         shown["model"] = operation.model
-        shown["input"] = orjson.loads(prediction.input)
+        shown["input"] = msgspec.json.decode(prediction.input)
         shown["created_at"] = timestamp(prediction.created_at)
         if "urls" in shown:
             shown["urls"] = self._urls(prediction, shown["urls"], origin, urls)
@@ -294,7 +293,7 @@ class Gateway:
     def output_format(self, prediction: Prediction) -> str:
         """The word for the file format that a prediction was asked for."""
         picture = self.contract.by_id[prediction.operation_id].picture
-        word = orjson.loads(prediction.input).get(picture["format"])
+        word = msgspec.json.decode(prediction.input).get(picture["format"])
         return word if word in DRAWABLE else str(picture["default_format"])
 
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
@@ -320,7 +319,7 @@ class Gateway:
         if kept is not None:
             return kept
         operation = self.contract.by_id[prediction.operation_id]
-        given = orjson.loads(prediction.input)
+        given = msgspec.json.decode(prediction.input)
         width, height = prediction.size
         media_type = DRAWABLE[self.output_format(prediction)]
         data = draw(

@@ -65,7 +65,8 @@ def parse_ratio(text: str) -> float | None:
     return int(match.group(1)) / int(match.group(2)) if match else None
 
 
-def nearest_size(sizes: Sequence[tuple[int, int]], ratio: float) -> tuple[int, int]:
+@lru_cache(1024)
+def nearest_size(sizes: tuple[tuple[int, int], ...], ratio: float) -> tuple[int, int]:
     """The size whose width to height is nearest to a ratio, as the eye has it; the first of equals."""
     return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
-import orjson
 
 from mockserver.clock import timestamp
-from mockserver.violations import Violation
+from mockserver.violations import UNREADABLE_JSON, Violation
 
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization"})
@@ -128,10 +127,10 @@ class Journal:
 
 def masked(shown: dict[str, Any], secret: str) -> dict[str, Any]:
     """JSON values with a secret shown in part wherever it stands. One too short to be a secret is left."""
-    text = orjson.dumps(shown)
+    text = msgspec.json.encode(shown)
     if len(secret) < 6 or secret.encode() not in text:
         return shown
-    hidden: dict[str, Any] = orjson.loads(text.replace(secret.encode(), mask(secret).encode()))
+    hidden: dict[str, Any] = msgspec.json.decode(text.replace(secret.encode(), mask(secret).encode()))
     return hidden
 
 
@@ -151,8 +150,8 @@ def _body(kept: bytes, size: int) -> Any:
         return None
     if len(kept) == size:
         try:
-            return orjson.loads(kept)
-        except orjson.JSONDecodeError:
+            return msgspec.json.decode(kept)
+        except UNREADABLE_JSON:
             pass
     text = kept.decode("utf-8", "replace")
     return text if len(kept) == size else f"{text[:200]}… ({size} bytes)"

@@ -69,18 +69,18 @@ def bearer_token(authorization: str) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-async def read_body(request: Request, limit: int) -> None:
-    """Read the body up to the limit, in bytes. What is over it is counted, not kept."""
+async def read_body(request: Request, limit: int) -> bool:
+    """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
     if int(request.headers.get("content-length", "0") or 0) > limit and (
         "expect" in request.headers or int(request.headers["content-length"]) > limit * DRAINED
     ):
         request.body_size = int(request.headers["content-length"])
-        return
+        return True
     chunks = []
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            break
+            return False
         chunk = message.get("body", b"")
         request.body_size += len(chunk)
         if request.body_size <= limit:
@@ -88,3 +88,4 @@ async def read_body(request: Request, limit: int) -> None:
         if not message.get("more_body") or request.body_size > limit * DRAINED:
             break
     request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -121,6 +122,10 @@ def serve(
     """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered."""
     others = _others(app, "https" if authority else "http")
     server = _Server(app, on_ready, authority)
+
+    # What start-up made stays: without it the collector, at work beneath requests, has little to walk.
+    gc.collect()
+    gc.freeze()
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
-import orjson
 
 from mockserver.clock import SECOND
 from mockserver.gateway import Gateway
@@ -47,7 +46,7 @@ def events_until(gateway: Gateway, prediction: Prediction, age: int, origin: str
             add("output", gateway.output_url(prediction, origin))
             found.append(Event("done", "{}"))
         elif stage.status == "failed":
-            found.append(Event("error", orjson.dumps({"detail": gateway.error_of(stage)}).decode()))
+            found.append(Event("error", msgspec.json.encode({"detail": gateway.error_of(stage)}).decode()))
             found.append(Event("done", '{"reason":"error"}'))
         elif stage.status in TERMINAL:
             found.append(Event("done", '{"reason":"canceled"}'))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import orjson
+import msgspec
 
 from mockserver.contract import Operation
 from mockserver.errors import Refusal, refuse_invalid
 from mockserver.gateway import Gateway
 from mockserver.request import Request
-from mockserver.violations import Violation, shorten
+from mockserver.violations import UNREADABLE_JSON, Violation, shorten
 
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
@@ -71,8 +71,8 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         request.value = request.body
         return []
     try:
-        request.value = orjson.loads(request.body)
-    except orjson.JSONDecodeError as reason:
+        request.value = msgspec.json.decode(request.body)
+    except UNREADABLE_JSON as reason:
         raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
     found = operation.check_body(media_type, request.value)
     if operation.role == "create" and not any(violation.pointer in ("", "/input") for violation in found):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import jsonschema_rs
 import msgspec
-import orjson
 
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding hostile JSON raises
 SHOWN = 80  # characters of a sent value that a message repeats
 
 
@@ -45,7 +45,7 @@ def pointer_to(path: Iterable[str | int]) -> str:
 
 def shorten(value: object) -> str:
     """A value as JSON, cut to what a message can carry."""
-    text = orjson.dumps(value).decode()
+    text = msgspec.json.encode(value).decode()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
@@ -107,7 +107,7 @@ def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
             given = _type_name(error.instance)
             return "invalid_type", f"Invalid type. Expected: {wanted}, given: {given}", f"type {wanted}"
         case "enum":
-            options = ", ".join(orjson.dumps(option).decode() for option in about["options"])
+            options = ", ".join(msgspec.json.encode(option).decode() for option in about["options"])
             return "enum", f"{last} must be one of the following: {options}", options
         case "minimum":
             limit = f"greater than or equal to {about['limit']}"

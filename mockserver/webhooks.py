@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import orjson
 
 from mockserver.clock import SECOND, Follower
 from mockserver.deliveries import Delivery
@@ -65,7 +64,7 @@ def events_until(
 
     def add(name: str, value: dict[str, Any]) -> None:
         digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
-        found.append(Event(name, orjson.dumps(value), f"msg_{digest}"))
+        found.append(Event(name, msgspec.json.encode(value), f"msg_{digest}"))
 
     def shown(at: int) -> dict[str, Any]:
         return gateway.represent(tenant, prediction, origin, urls, age=at, whole=True)

@@ -228,6 +228,7 @@ class TestWhoIsKeptOut:
             {"Host": "127.0.0.1.evil.example"},
             {"Host": "localhost.evil.example:3589"},
             {"Host": ""},
+            {"Host": "[::"},
             {"Origin": "https://evil.example"},
             {"Origin": "http://127.0.0.1:1"},
             {"Origin": "null"},

@@ -218,6 +218,16 @@ class TestRefusals:
         assert answer.status_code == 400
         assert "not valid JSON" in answer.json()["detail"]
 
+    @pytest.mark.parametrize("body", [b'"\xff"', b'"\\ud800"', b"[NaN]", b"[1e999]", b"{'a': 1}", b"{} {}", b"\x00"])
+    def test_a_body_that_only_looks_like_json(self, client: httpx.Client, body: bytes) -> None:
+        assert self.refuse(client, content=body, headers={"Content-Type": "application/json"}).status_code == 400
+
+    def test_numbers_beyond_64_bits_are_numbers(self, client: httpx.Client) -> None:
+        body = b'{"input": {"prompt": "p", "seed": 123456789012345678901234567890}}'
+        answer = client.post(KONTEXT, content=body, headers={"Content-Type": "application/json"})
+        assert answer.json()["input"]["seed"] == 123456789012345678901234567890
+        assert client.get(answer.json()["urls"]["web"]).status_code == 200
+
     def test_no_body(self, client: httpx.Client) -> None:
         answer = self.refuse(client, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400

@@ -99,15 +99,15 @@ def test_what_is_no_ratio_is_none(text: str) -> None:
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1), st.data())
 def test_a_ratio_that_is_there_is_taken_exactly(sizes: list[tuple[int, int]], data: st.DataObject) -> None:
     width, height = data.draw(st.sampled_from(sizes))
-    taken = nearest_size(sizes, width / height)
+    taken = nearest_size(tuple(sizes), width / height)
     assert taken in sizes
     assert taken[0] * height == width * taken[1]
 
 
 def test_nearness_is_the_same_for_wide_and_tall() -> None:
-    assert nearest_size([(1, 4), (1, 1), (4, 1)], 1.9) == (1, 1)
-    assert nearest_size([(1, 4), (1, 1), (4, 1)], 1 / 1.9) == (1, 1)
-    assert nearest_size([(1, 4), (1, 1), (4, 1)], 1 / 2.1) == (1, 4)
+    assert nearest_size(((1, 4), (1, 1), (4, 1)), 1.9) == (1, 1)
+    assert nearest_size(((1, 4), (1, 1), (4, 1)), 1 / 1.9) == (1, 1)
+    assert nearest_size(((1, 4), (1, 1), (4, 1)), 1 / 2.1) == (1, 4)
 
 
 @given(st.text(max_size=300), st.sampled_from(sorted(set(DRAWABLE.values()))))
