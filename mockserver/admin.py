@@ -260,7 +260,7 @@ class Admin:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])
         if prediction is None or self._gateway.status(tenant, prediction) != "succeeded":
             raise AdminError(404, "This tenant has no picture of that prediction.")
-        picture = await asyncio.to_thread(self._gateway.picture, prediction)
+        picture = await asyncio.to_thread(self._gateway.pictures.draw, prediction)
         return Response(picture.data, media_type=picture.media_type)
 
     async def _predictions(self, request: Request, tenant: TenantState) -> object:

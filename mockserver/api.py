@@ -15,8 +15,9 @@ from mockserver.clock import SECOND
 from mockserver.contract import Operation
 from mockserver.errors import Refusal
 from mockserver.files import StoredFile, read_upload
-from mockserver.gateway import MILLISECOND, Gateway, Picture
+from mockserver.gateway import MILLISECOND, Gateway
 from mockserver.lifecycle import TERMINAL
+from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
 from mockserver.scenarios import Scenario, Urls
 from mockserver.store import TenantState
@@ -233,7 +234,7 @@ def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
 async def deliver(call: Call) -> Answer:
     """A picture, whole or in part."""
     prediction = call.gateway.deliverable(call.path["prediction_id"], call.path["output_format"])
-    picture = await asyncio.to_thread(call.gateway.picture, prediction)
+    picture = await asyncio.to_thread(call.gateway.pictures.draw, prediction)
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"etag", picture.etag.encode()),
         (b"accept-ranges", b"bytes"),

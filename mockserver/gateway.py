@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -17,16 +17,9 @@ from mockserver.clock import SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, Refusal
 from mockserver.files import StoredFile
-from mockserver.images import (
-    DRAWABLE,
-    UnsupportedImage,
-    draw,
-    measure,
-    nearest_size,
-    parse_ratio,
-    read_data_uri,
-)
+from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.lifecycle import TERMINAL, Stage, with_deadline
+from mockserver.pictures import Pictures
 from mockserver.predictions import (
     Prediction,
     cancel,
@@ -44,7 +37,6 @@ from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
 MILLISECOND = 1_000_000  # nanoseconds
-KEPT_PICTURES = 64 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +57,6 @@ class Options:
     admin_token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A delivered file."""
-
-    data: bytes
-    media_type: str
-    etag: str
-
-
 class Gateway:
     """The API's behaviour, for every tenant of one server."""
 
@@ -84,8 +67,7 @@ class Gateway:
         self.store = Store(options.seed, lambda: Clock(options.clock, options.speed))
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
-        self._pictures: OrderedDict[tuple[str, bytes], Picture] = OrderedDict()
-        self._pictures_size = 0
+        self.pictures = Pictures(contract)
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
@@ -133,7 +115,7 @@ class Gateway:
             operation_id=operation.operation_id,
             input=msgspec.json.encode(filled),
             seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
-            size=self._size(tenant, operation, filled),
+            size=self.pictures.size(operation, filled, partial(self._known_size, tenant)),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
             born=clock.elapsed(),
             timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
@@ -287,14 +269,8 @@ class Gateway:
         """Where the double serves a prediction's picture."""
         path = self.contract.url_rules["output"].path
         return (self.files_origin or origin) + path.replace("{prediction_id}", prediction.id).replace(
-            "{output_format}", self.output_format(prediction)
+            "{output_format}", self.pictures.output_format(prediction)
         )
-
-    def output_format(self, prediction: Prediction) -> str:
-        """The word for the file format that a prediction was asked for."""
-        picture = self.contract.by_id[prediction.operation_id].picture
-        word = msgspec.json.decode(prediction.input).get(picture["format"])
-        return word if word in DRAWABLE else str(picture["default_format"])
 
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
         """The prediction whose picture can be fetched, by anybody who has the URL. Raises Refusal (404)."""
@@ -308,40 +284,9 @@ class Gateway:
             raise Refusal(404, hint=f"The prediction is {status}; a picture is there once it has succeeded.")
         if data_removed(prediction, age, tenant.clock.now()):
             raise Refusal(404, hint="The picture has expired.")
-        if output_format != (right := self.output_format(prediction)):
+        if output_format != (right := self.pictures.output_format(prediction)):
             raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
-
-    def picture(self, prediction: Prediction) -> Picture:
-        """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
-        key = (prediction.id, prediction.input)  # an id comes again after a reset, with another input
-        kept = self._pictures.get(key)
-        if kept is not None:
-            return kept
-        operation = self.contract.by_id[prediction.operation_id]
-        given = msgspec.json.decode(prediction.input)
-        width, height = prediction.size
-        media_type = DRAWABLE[self.output_format(prediction)]
-        data = draw(
-            prompt=str(given.get(operation.picture["prompt"], "")),
-            caption=(str(operation.model), prediction.id, f"{width} x {height}, seed {prediction.seed}"),
-            size=prediction.size,
-            media_type=media_type,
-            seed=prediction.seed,
-        )
-        etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
-        picture = Picture(data, media_type, etag)
-        self._keep_picture(key, picture)
-        return picture
-
-    def _keep_picture(self, key: tuple[str, bytes], picture: Picture) -> None:
-        if key in self._pictures:
-            return
-        self._pictures[key] = picture
-        self._pictures_size += len(picture.data)
-        while self._pictures_size > KEPT_PICTURES:
-            _, oldest = self._pictures.popitem(last=False)
-            self._pictures_size -= len(oldest.data)
 
     def _urls(self, prediction: Prediction, names: Mapping[str, str], origin: str, urls: Urls) -> dict[str, str]:
         origin = self.foreign_origin if urls == "foreign" else origin
@@ -368,25 +313,6 @@ class Gateway:
             text = operation.logs.get(stage.status, "")
             pieces.append((stage, text.format(seed=prediction.seed, seconds=seconds(stage.at - started))))
         return pieces
-
-    def _size(self, tenant: TenantState, operation: Operation, filled: Mapping[str, Any]) -> tuple[int, int]:
-        """Width and height of the picture to come: of the sizes there are, the one nearest to what is asked."""
-        picture = operation.picture
-        asked = filled.get(picture["ratio"])
-        ratio = parse_ratio(asked) if isinstance(asked, str) else None
-        if ratio is None:
-            width, height = next(self._given_sizes(tenant, picture, filled), picture["sizes"][0])
-            ratio = width / height
-        return nearest_size(picture["sizes"], ratio)
-
-    def _given_sizes(
-        self, tenant: TenantState, picture: Mapping[str, Any], filled: Mapping[str, Any]
-    ) -> Iterator[tuple[int, int]]:
-        """Sizes of the given pictures that can be known without leaving the machine."""
-        for name in picture["images"]:
-            value = filled.get(name)
-            if isinstance(value, str) and (known := self._known_size(tenant, value)):
-                yield known
 
     def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:
         """The size of a picture, if the URL holds it, or leads to one that the double made or was given."""

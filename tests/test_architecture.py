@@ -12,7 +12,7 @@ ROWS = [
     {"contract"},
     {"scenarios"},
     {"predictions", "journal", "coverage", "steering", "deliveries", "files"},
-    {"store", "verdict"},
+    {"store", "verdict", "pictures"},
     {"gateway"},
     {"wire", "stream", "webhooks"},
     {"request", "api"},
