@@ -1,6 +1,7 @@
 """`urls.stream`: a prediction's life as server-sent events."""
 
 import json
+import re
 import socket
 from typing import Any
 
@@ -89,34 +90,36 @@ def test_it_can_be_read_again_and_after_the_end(client: httpx.Client) -> None:
     assert streamed(prediction) == streamed(prediction)
 
 
-def test_under_a_frozen_clock_each_advance_returns_when_its_events_are_sent(
-    client: httpx.Client, tenant: Tenant
+@pytest.mark.parametrize(
+    ("scenario", "steps"),
+    [
+        ("succeeded", [(0.4, ["logs"]), (3.4, []), (0.1, ["logs", "output", "done"])]),
+        ("failed", [(0.4, ["logs"]), (3.4, []), (0.1, ["error", "done"])]),
+        ("canceled", [(0.4, ["logs"]), (0.9, []), (0.1, ["done"])]),
+        ("aborted", [(0.3, []), (0.1, ["done"])]),
+    ],
+)
+def test_under_a_frozen_clock_each_advance_returns_when_exactly_its_events_are_sent(
+    client: httpx.Client, tenant: Tenant, scenario: str, steps: list[tuple[float, list[str]]]
 ) -> None:
+    tenant.use(scenario)
     tenant.freeze()
-    prediction = create(client)
-    url = httpx.URL(prediction["urls"]["stream"])
+    url = httpx.URL(create(client)["urls"]["stream"])
     with socket.create_connection((url.host, url.port or 80), timeout=20) as raw:
-        raw.sendall(f"GET {url.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        raw.sendall(f"GET {url.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         data = b""
         while b": hi" not in data:
             data += raw.recv(65536)
-        raw.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            raw.recv(1)
         raw.setblocking(False)
-        assert [each["status"] for each in tenant.advance(0.4)] == ["processing"]
-        told = raw.recv(65536).decode()
-        assert told.count("event: ") == told.count("event: logs") == 1
-        assert tenant.advance(3.4) == []
-        with pytest.raises(BlockingIOError):
-            raw.recv(1)
-        tenant.advance(0.1)
-        told = raw.recv(65536).decode()
-        assert [line for line in told.split("\n") if line.startswith("event")] == [
-            "event: logs",
-            "event: output",
-            "event: done",
-        ]
+        for seconds, expected in steps:
+            with pytest.raises(BlockingIOError):  # nothing has come by itself
+                raw.recv(1)
+            tenant.advance(seconds)
+            arrived = raw.recv(65536).decode() if expected else ""
+            assert re.findall(r"event: (\w+)", arrived) == expected
+        raw.settimeout(20)
+        assert arrived.endswith("0\r\n\r\n") or raw.recv(65536) == b"0\r\n\r\n"
+        assert raw.recv(1) == b""
 
 
 def test_a_cancel_ends_it(client: httpx.Client, tenant: Tenant) -> None:
