@@ -163,7 +163,7 @@ class Contract:
         path = path or default_contract_path()
         try:
             source = path.read_bytes()
-            document = yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+            document = read_yaml(source)
         except OSError as reason:
             raise ContractError(f"contract {path}: {reason.strerror}") from reason
         except yaml.YAMLError as reason:
@@ -464,6 +464,20 @@ class Contract:
     def _error(self, pointer: str, reason: str) -> ContractError:
         where = f" at {pointer}" if pointer else ""
         return ContractError(f"contract {self.name}{where}: {reason}")
+
+
+def read_yaml(source: bytes) -> Any:
+    """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
+    return _as_json(yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+
+
+def _as_json(value: object) -> object:
+    """What YAML read, as JSON has it: its keys are text, even `null`, and its dates are too."""
+    if isinstance(value, dict):
+        return {"null" if key is None else str(key): _as_json(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_as_json(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _parts(reference: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import jsonschema_rs
 import msgspec
 import yaml
 
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract, Operation, read_yaml
 from mockserver.errors import Dialect, ScenarioError
 from mockserver.lifecycle import TERMINAL, Timeline, timeline
 from mockserver.violations import pointer_to, shorten
@@ -213,7 +213,7 @@ class Catalogue:
         if word in self._named or not Path(word).is_file():
             return self.named(word)
         try:
-            value = yaml.safe_load(Path(word).read_bytes())
+            value = read_yaml(Path(word).read_bytes())
         except (OSError, yaml.YAMLError) as reason:
             raise ScenarioError(f"scenario file {word}: {' '.join(str(reason).split())}") from reason
         return self.parse(value)
@@ -311,4 +311,4 @@ def _refused(value: object, faults: Sequence[str]) -> ScenarioError:
 
 def _packaged(name: str) -> Any:
     text = resources.files("mockserver").joinpath(name).read_bytes()
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    return read_yaml(text)

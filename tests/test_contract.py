@@ -250,6 +250,17 @@ def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(change: Chang
     assert "\n" not in str(refusal.value)
 
 
+def test_statuses_may_be_written_as_numbers_and_examples_hold_dates(tmp_path: Path) -> None:
+    file = tmp_path / "contract.yaml"
+    file.write_text(
+        "openapi: 3.1.0\npaths: {/a: {get: {operationId: a, responses: {200: "
+        "{description: d, content: {application/json: {example: {day: 2025-01-01}}}}}}}}"
+    )
+    operation = Contract.load(file).by_id["a"]
+    assert operation.success == 200
+    assert Contract.load(file).example(operation) == (200, "application/json", {"day": "2025-01-01"})
+
+
 def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
     def add(document: dict[str, Any]) -> None:
         item = deepcopy(document["paths"][ULTRA])

@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mockserver import MockServer
 from mockserver.admin import Admin
@@ -87,9 +86,12 @@ def test_the_shell_example_ends_with_a_verdict(tmp_path: Path) -> None:
     assert ended.stdout.endswith("verdict: ok\n")
 
 
-def test_the_example_scenario_is_one() -> None:
+def test_the_example_scenario_is_one(tmp_path: Path) -> None:
     (example,) = blocks("yaml")
-    assert CATALOGUE.parse(yaml.safe_load(example)).name == "my-bad-day"
+    file = tmp_path / "scenario.yaml"
+    file.write_text(example)
+    scenario = CATALOGUE.read(str(file))
+    assert (scenario.name, scenario.body.null) == ("my-bad-day", ("logs",))
 
 
 def test_every_scenario_is_in_the_table_in_order() -> None:

@@ -148,6 +148,11 @@ def test_a_scenario_is_given_by_name_by_value_or_by_file(tmp_path: Path) -> None
     file.write_text("name: mine\nlifecycle: [{status: failed, error: broken}]\n")
     assert CATALOGUE.read(str(file)).lifecycle == (Step("failed", error="broken"),)
     assert CATALOGUE.read("nsfw") == nsfw
+    file.write_text("name: mine\nbody: {null: [logs]}\ndescription: 2025-01-01\n")
+    assert CATALOGUE.read(str(file)).body.null == ("logs",)
+    file.write_text("1: 2\n")
+    with pytest.raises(ScenarioError, match="'1'"):
+        CATALOGUE.read(str(file))
     file.write_text("{")
     with pytest.raises(ScenarioError, match=r"mine\.yaml"):
         CATALOGUE.read(str(file))
