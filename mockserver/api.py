@@ -19,7 +19,7 @@ from mockserver.gateway import MILLISECOND, Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
-from mockserver.scenarios import Scenario, Urls
+from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.store import TenantState
 from mockserver.stream import follow
 from mockserver.violations import shorten
@@ -302,7 +302,7 @@ def _told(call: Call, prediction: Prediction, status: int, age: int | None = Non
     creating = call.operation.role == "create"  # its answer has everything, however soon the data expire
     value = gateway.represent(tenant, prediction, call.origin, call.urls, age=age, whole=creating)
     gateway.tell(tenant, prediction, value["status"])
-    if call.scenario.body:
+    if call.scenario.body != USUAL_BODY:
         value = call.scenario.vary(call.operation, status, value)
     return Answer(
         status,

@@ -68,6 +68,9 @@ class Endpoint:
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
             answer = await self._perform(tenant, operation, request, play)
+            if play.scenario.headers:
+                more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
+                answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
         _record(self._gateway, tenant, operation, request, play, answer, self._origin)
         await _send(scope, send, request, play.fault, answer)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from mockserver.violations import pointer_to, shorten
 
 Urls = Literal["local", "documented", "foreign"]
 
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
 _OF_BODIES = frozenset({"cut", "stall", "drip", "body"})
 _COMMITTING = frozenset({"create", "cancel"})
 
@@ -65,11 +67,15 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Legal variety in the predictions that are sent."""
+    """Legal variety in the predictions that are sent; `fraction` is in digits of a second."""
 
     extra: dict[str, Any] = {}
     omit: tuple[str, ...] = ()
     null: tuple[str, ...] = ()
+    fraction: int | None = None
+
+
+USUAL_BODY = Body()
 
 
 class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,7 +107,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     lifecycle: tuple[Step, ...] = ()
     retention: float = 3600
     faults: dict[str, tuple[Fault | None, ...]] = {}
-    body: Body = Body()
+    body: Body = USUAL_BODY
+    headers: dict[str, str] = {}
     stream: Stream = Stream()
     webhooks: Webhooks = Webhooks()
     create_status: int | None = None
@@ -129,15 +136,40 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     def vary(self, operation: Operation, status: int, prediction: dict[str, Any]) -> dict[str, Any]:
         """A prediction with the body's variety applied, wherever the contract allows it."""
         varied = {**prediction, **self.body.extra}
-        for name in self.body.null:
-            candidate = {**varied, name: None}
-            if name in varied and operation.check_answer(status, "application/json", candidate) is None:
-                varied = candidate
-        for name in self.body.omit:
-            candidate = {key: value for key, value in varied.items() if key != name}
+        candidates: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+            *(partial(_with_null, name) for name in self.body.null),
+            *(partial(_without, name.split(".")) for name in self.body.omit),
+        ]
+        if self.body.fraction is not None:
+            candidates.append(partial(_with_fraction, self.body.fraction))
+        for change in candidates:
+            candidate = change(varied)
             if operation.check_answer(status, "application/json", candidate) is None:
                 varied = candidate
         return varied
+
+
+def _with_null(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {**value, name: None} if name in value else value
+
+
+def _without(path: Sequence[str], value: dict[str, Any]) -> dict[str, Any]:
+    name, *rest = path
+    if not rest:
+        return {key: part for key, part in value.items() if key != name}
+    inner = value.get(name)
+    return {**value, name: _without(rest, inner)} if isinstance(inner, dict) else value
+
+
+def _with_fraction(digits: int, value: dict[str, Any]) -> dict[str, Any]:
+    def rewritten(part: Any) -> Any:
+        found = _TIMESTAMP.fullmatch(part) if isinstance(part, str) else None
+        if found is None:
+            return part
+        fraction = (found[2] or "").ljust(digits, "0")[:digits]
+        return f"{found[1]}.{fraction}Z" if fraction else f"{found[1]}Z"
+
+    return {name: rewritten(part) for name, part in value.items()}
 
 
 def fault_at(faults: Sequence[Fault | None], number: int) -> Fault | None:

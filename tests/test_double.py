@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from base64 import b64encode
 from typing import Any, ClassVar
 
@@ -437,3 +438,12 @@ class TestTheList:
         answer = client.get(f"/replicate/v1/predictions?cursor={cursor}")
         assert answer.status_code == 404
         assert "cursor" in answer.json()["detail"]
+
+
+def test_variety_reaches_headers_timestamps_and_inner_objects(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.use("variety")
+    created = client.post(ULTRA, json={"input": {"prompt": "a cat"}})
+    shown = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
+    assert created.headers["x-served-by"] == shown.headers["x-served-by"] == "cache-7"
+    assert re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{6}Z", shown.json()["created_at"])
+    assert "stream" not in shown.json()["urls"]

@@ -55,9 +55,11 @@ SCENARIOS = st.builds(
     body=st.builds(
         Body,
         extra=st.dictionaries(st.sampled_from(["queue_position", "source"]), st.integers() | st.text()),
-        omit=st.lists(st.sampled_from(["metrics", "logs", "started_at"]), unique=True).map(tuple),
+        omit=st.lists(st.sampled_from(["metrics", "logs", "started_at", "urls.stream"]), unique=True).map(tuple),
         null=st.sampled_from([(), ("logs",)]),
+        fraction=st.none() | st.integers(0, 9),
     ),
+    headers=st.dictionaries(st.sampled_from(["X-Served-By", "x-cost"]), st.sampled_from(["0", "cache 7"])),
     create_status=st.sampled_from([None, 200, 201, 202]),
     errors=st.sampled_from([None, "upstream", "gateway"]),
     wait=st.sampled_from(["final", "processing"]),
@@ -178,6 +180,9 @@ def test_variety_stays_within_the_contract(scenario: Scenario, status: str, name
     assert operation.check_answer(200, "application/json", varied) is None
     assert {key: varied[key] for key in scenario.body.extra} == scenario.body.extra
     assert varied.keys() >= shown.keys() - set(scenario.body.omit)
+    assert ("stream" in varied["urls"]) == ("urls.stream" not in scenario.body.omit)
+    if scenario.body.fraction is not None:
+        assert len(varied["created_at"].partition(".")[2].rstrip("Z")) == scenario.body.fraction
 
 
 def test_an_operations_own_faults_come_before_those_of_its_kind_and_of_all() -> None:
