@@ -24,7 +24,7 @@ lint: $(VENV)/test.stamp ## lint and type-check only
 lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --output-file requirements/serve.txt
+		--quiet --upgrade pyproject.toml --extra tls --extra check --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt

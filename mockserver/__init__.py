@@ -14,12 +14,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mockserver.check.client import check_client
     from mockserver.errors import MockServerError
     from mockserver.scenarios import Body, Fault, Scenario, Step
     from mockserver.server import MockServer
     from mockserver.steering import SteeringError, Tenant
 
-__all__ = ["Body", "Fault", "MockServer", "MockServerError", "Scenario", "SteeringError", "Step", "Tenant"]
+__all__ = [
+    "Body",
+    "Fault",
+    "MockServer",
+    "MockServerError",
+    "Scenario",
+    "SteeringError",
+    "Step",
+    "Tenant",
+    "check_client",
+]
 
 _HOMES = {
     "Body": "mockserver.scenarios",
@@ -30,6 +41,7 @@ _HOMES = {
     "SteeringError": "mockserver.steering",
     "Step": "mockserver.scenarios",
     "Tenant": "mockserver.steering",
+    "check_client": "mockserver.check.client",
 }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from mockserver.check.drivers import Call
+    from mockserver.check.findings import Report
     from mockserver.server import MockServer
     from mockserver.steering import RunningServer, Tenant
 
@@ -68,6 +70,23 @@ def gateway(request: pytest.FixtureRequest, mockserver: MockServer | RunningServ
 
         if lines := failures(verdict, ("violations", "unmatched")):
             pytest.fail("the client sent what the contract does not allow:\n  " + "\n  ".join(lines), pytrace=False)
+
+
+@pytest.fixture
+def check() -> Callable[..., Report]:
+    """`check(call_fn, ...)` plays the whole kit to a client, as `check_client` does, and fails on what it finds."""
+
+    def play(call_fn: Callable[[Call], Any], **settings: Any) -> Report:
+        from mockserver.check.client import check_client
+
+        report = check_client(call_fn, **settings)
+        if not report.ok:
+            from mockserver.check.findings import describe
+
+            pytest.fail("\n\n".join(map(describe, report.findings)), pytrace=False)
+        return report
+
+    return play
 
 
 def _token(request: pytest.FixtureRequest) -> str | None:

@@ -14,8 +14,9 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import uvicorn
 
@@ -23,10 +24,12 @@ from mockserver.app import App
 from mockserver.clock import Mode
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
-from mockserver.gateway import Options
+from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.steering import Tenant
 from mockserver.wire import WireProtocol
+
+T = TypeVar("T")
 
 KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
 SHUTDOWN = 3  # seconds that requests under way are given
@@ -111,7 +114,14 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def hang_up(self) -> None:
+        """End, without waiting for clients: what is under way finds that they have left."""
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_ready()
 
@@ -171,7 +181,7 @@ class MockServer:
         self,
         *,
         scenario: str | Scenario | Mapping[str, Any] = "succeeded",
-        contract: Path | None = None,
+        contract: Path | Contract | None = None,
         clock: Mode = "autojump",
         speed: float = 1.0,
         seed: int = 0,
@@ -183,7 +193,7 @@ class MockServer:
         tls: bool = False,
         port: int = 0,
     ) -> None:
-        loaded = Contract.load(contract)
+        loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
         catalogue = Catalogue(loaded)
         options = Options(
             seed=seed,
@@ -237,6 +247,20 @@ class MockServer:
             tenant.set_clock(clock)
         return tenant
 
+    def ask(self, question: Callable[[Gateway], T]) -> T:
+        """What a function makes of the running gateway. It is called on the server's own thread, between requests."""
+        assert self._server is not None
+        answer: Future[T] = Future()
+
+        def put() -> None:
+            try:
+                answer.set_result(question(self._app.gateway))
+            except BaseException as reason:
+                answer.set_exception(reason)
+
+        self._server.loop.call_soon_threadsafe(put)
+        return answer.result()
+
     def __enter__(self) -> Self:
         listener = listen("127.0.0.1", self._port)
         self._authority = Authority("127.0.0.1") if self._tls else None
@@ -253,7 +277,7 @@ class MockServer:
     def __exit__(self, *_: object) -> None:
         assert self._server is not None
         assert self._thread is not None
-        self._server.should_exit = self._server.force_exit = True
+        self._server.loop.call_soon_threadsafe(self._server.hang_up)
         self._thread.join()
         if self._authority is not None:
             self._authority.close()

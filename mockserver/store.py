@@ -107,6 +107,10 @@ class Store:
             return found
         return self._welcome(name)
 
+    def tenants(self) -> list[TenantState]:
+        """All of them."""
+        return list(self._tenants.values())
+
     def owner(self, identifier: str) -> TenantState | None:
         """The tenant that a prediction belongs to."""
         return self._owners.get(identifier)
@@ -153,7 +157,7 @@ class Store:
 
     def reset(self, name: str) -> TenantState:
         """Forget everything of a tenant; it begins again, with the same ids to come."""
-        self._forget(name)
+        self.forget(name)
         return self._welcome(name)
 
     def _welcome(self, name: str) -> TenantState:
@@ -177,10 +181,11 @@ class Store:
             self._evict_tenant()
 
     def _evict_tenant(self) -> None:
-        self._forget(next(iter(self._tenants)))
+        self.forget(next(iter(self._tenants)))
         self.evicted_tenants += 1
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Have no memory of a tenant."""
         gone = self._tenants.pop(name, None)
         if gone is None:
             return

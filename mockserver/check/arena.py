@@ -1,0 +1,188 @@
+"""Where a case is played: a double of its own, a fresh tenant for each run, and the client once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from mockserver.check.cases import Case, DoubleError, Outcome, Run, is_valid, operation_of
+from mockserver.check.drivers import Call, Driver, Pending
+from mockserver.check.rules import beyond_doubt
+from mockserver.clock import SECOND, wall_time
+from mockserver.contract import Contract
+from mockserver.errors import MockServerError
+from mockserver.gateway import Gateway
+from mockserver.journal import Exchange
+from mockserver.scenarios import Catalogue, Scenario
+from mockserver.server import MockServer
+
+TICK = 0.05  # seconds between looks at a client that is still running
+GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
+
+# Plays to a client that has broken a rule beyond doubt, so that a runaway ends soon.
+STARVING: dict[str, Any] = {
+    "name": "starving",
+    "faults": {"createPrediction": [{"status": 401, "times": "always"}], "*": [{"status": 404, "times": "always"}]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a client is held to: seconds until a run must have ended, and what it declares of itself."""
+
+    deadline: float = 10.0
+    client_timeout: float | None = None
+    strict_urls: bool = False
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a run may take."""
+        return self.deadline if self.client_timeout is None else self.client_timeout + GRACE / SECOND
+
+
+class Arena:
+    """A double that plays cases to clients, one at a time."""
+
+    def __init__(self, contract: Contract, *, files: Literal["separate", "same"] = "separate", seed: int = 0) -> None:
+        self.contract = contract
+        self.catalogue = Catalogue(contract)
+        self._server = MockServer(contract=contract, files_origin=files, seed=seed)
+        self._seed = seed
+        self._played = 0
+        self._runaways: set[str] = set()
+        self._starving = self.catalogue.parse(STARVING)
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, reason: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.__exit__(kind, reason, trace)
+
+    @property
+    def base_url(self) -> str:
+        """What clients are given as the base URL."""
+        return self._server.base_url
+
+    def check(self, case: Case) -> Scenario:
+        """The scenario of a case that the contract allows. Raises MockServerError."""
+        operation = operation_of(self.contract, case.model)
+        if not is_valid(operation, case.input):
+            raise MockServerError(f"the contract does not allow this input of {case.model}")
+        return self.catalogue.parse(case.scenario)
+
+    def play(self, case: Case, driver: Driver, terms: Terms, patience: float | None = None) -> Run:
+        """Play a case to a client, once. `patience` is in seconds; the terms' own if left out.
+
+        Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
+        """
+        scenario = self.check(case)
+        token = self._fresh_token()
+        draft = Run(
+            case=case,
+            scenario=scenario,
+            contract=self.contract,
+            token=token,
+            outcome=Outcome("hung"),
+            exchanges=(),
+            patience=terms.longest if patience is None else patience,
+            client_timeout=terms.client_timeout,
+            strict_urls=terms.strict_urls,
+        )
+        self._server.ask(lambda gateway: _prepare(gateway, token, scenario, case))
+        started = wall_time()
+        run = self._watch(driver.start(Call(self.base_url, token, case.model, case.input)), draft)
+        seconds = (wall_time() - started) / SECOND
+        outputs, delivered = self._server.ask(lambda gateway: _pictures(gateway, run, self.base_url))
+        self._clean_up(run)
+        _trust(run)
+        return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
+
+    def _watch(self, pending: Pending, draft: Run) -> Run:
+        """The run to its end. A client that has broken a rule beyond doubt is starved, and killed if it goes on."""
+        run = draft
+        end = wall_time() + round(draft.patience * SECOND)
+        while (left := (end - wall_time()) / SECOND) > 0:
+            outcome = pending.wait(min(TICK, left))
+            if outcome is not None:
+                run = run if run.starved else replace(run, exchanges=self._exchanges(run.token))
+                return replace(run, outcome=outcome)
+            if run.starved:
+                continue
+            run = replace(run, exchanges=self._exchanges(run.token))
+            if beyond_doubt(run):
+                run = replace(run, starved=True)
+                self._starve(run.token)
+                end = min(end, wall_time() + GRACE)
+        if not run.starved:
+            run = replace(run, exchanges=self._exchanges(run.token))
+        self._starve(run.token)
+        return replace(run, outcome=pending.kill())
+
+    def _exchanges(self, token: str) -> tuple[Exchange, ...]:
+        """What the client of the present run has sent, in order, also with a token that is not its own."""
+        return self._server.ask(lambda gateway: _exchanges(gateway, token, self._runaways))
+
+    def _starve(self, token: str) -> None:
+        """Refuse everything from here on."""
+        self._server.ask(lambda gateway: gateway.store.tenant(token).lay_down(self._starving))
+
+    def _fresh_token(self) -> str:
+        self._played += 1
+        return "kit-" + blake2b(f"{self._seed}/{self._played}".encode(), digest_size=10).hexdigest()
+
+    def _clean_up(self, run: Run) -> None:
+        if run.outcome.kind == "hung":  # a thread may still be running: it goes on being refused
+            self._runaways.add(run.token)
+        self._server.ask(lambda gateway: _forget(gateway, self._runaways))
+
+
+def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
+    tenant = gateway.store.tenant(token)
+    tenant.lay_down(scenario)
+    tenant.clock.change(case.clock)
+
+
+def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchange, ...]:
+    found = [
+        exchange
+        for tenant in gateway.store.tenants()
+        if tenant.name == token or tenant.name not in runaways
+        for exchange in tenant.journal
+    ]
+    return tuple(sorted(found, key=lambda exchange: exchange.received_at))
+
+
+def _pictures(gateway: Gateway, run: Run, base_url: str) -> tuple[frozenset[str], tuple[bytes, ...]]:
+    """The URLs of the pictures that were made, and their bytes where the client returned bytes."""
+    tenant = gateway.store.tenant(run.token)
+    made = list(tenant.predictions.values())
+    origin = base_url.rpartition("/")[0]
+    urls = frozenset(gateway.output_url(prediction, origin) for prediction in made)
+    if not _is_bytes(run.outcome.value):
+        return urls, ()
+    return urls, tuple(gateway.pictures.draw(prediction).data for prediction in made)
+
+
+def _is_bytes(value: object) -> bool:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:"))
+
+
+def _forget(gateway: Gateway, runaways: set[str]) -> None:
+    for tenant in gateway.store.tenants():
+        if tenant.name not in runaways:
+            gateway.store.forget(tenant.name)
+
+
+def _trust(run: Run) -> None:
+    """Make sure that a red result cannot be the double's fault."""
+    for exchange in run.exchanges:
+        if exchange.status == 500 and exchange.fault is None:
+            said = exchange.answer.decode("utf-8", "replace")[:500]
+            raise DoubleError(f"the double broke its own contract, please report it: {said}")

@@ -1,0 +1,208 @@
+"""What is played to a client, and what came of it: plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import msgspec
+
+from mockserver.contract import Contract, Operation
+from mockserver.errors import MockServerError
+from mockserver.journal import Exchange
+from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios import Fault, Scenario
+
+VARIETY = ("body", "headers", "create_status")  # the parts of a scenario that must not change an outcome
+PASSED = frozenset({"delay", "drip"})  # the faults after which an answer has still arrived whole
+
+
+class ClientError(MockServerError):
+    """The client under test cannot be run, so nothing can be said of it."""
+
+
+class DoubleError(MockServerError):
+    """The double broke its own contract. That is its bug, and never the client's."""
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call and how the gateway behaves during it, as one JSON value."""
+
+    model: str
+    input: dict[str, Any]
+    scenario: dict[str, Any] = {}
+    clock: Literal["autojump", "real"] = "autojump"
+
+    @property
+    def key(self) -> bytes:
+        """The same bytes for the same case."""
+        return msgspec.json.encode(self, order="sorted")
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that it wrote."""
+
+    kind: Literal["returned", "raised", "hung"]
+    value: Any = None
+    message: str = ""
+    printed: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A case that was played: what went over the wire, and how the call ended.
+
+    `exchanges` are those up to the moment the client was `starved`, if it was: from then on everything was refused,
+    since a rule was broken beyond doubt. `outputs` are the URLs of the pictures that were made, `delivered` their
+    bytes where the client returned bytes. `twin` is the outcome of the same case without variety, where that was
+    played. `patience` and `client_timeout` are in seconds.
+    """
+
+    case: Case
+    scenario: Scenario
+    contract: Contract
+    token: str
+    outcome: Outcome
+    exchanges: tuple[Exchange, ...]
+    starved: bool = False
+    outputs: frozenset[str] = frozenset()
+    delivered: tuple[bytes, ...] = ()
+    twin: Outcome | None = None
+    seconds: float = 0
+    patience: float = 10
+    client_timeout: float | None = None
+    strict_urls: bool = False
+    end: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.scenario.lifecycle[-1].status)
+
+    @property
+    def operation(self) -> Operation:
+        """The create that the call asks for."""
+        return operation_of(self.contract, self.case.model)
+
+    @property
+    def faultless(self) -> bool:
+        """Whether the scenario holds no fault at all."""
+        return not self.scenario.faults
+
+    @property
+    def varied(self) -> bool:
+        """Whether the scenario has legal variety."""
+        return any(name in self.case.scenario for name in VARIETY)
+
+    def role(self, exchange: Exchange) -> str | None:
+        """The role of the operation that an exchange was about; None for one that the contract does not have."""
+        operation = self.contract.by_id.get(exchange.operation_id or "")
+        return operation.role if operation is not None else None
+
+    def of_role(self, role: str) -> Iterator[tuple[int, Exchange]]:
+        """The exchanges at the API of one role, with their places."""
+        for place, exchange in enumerate(self.exchanges):
+            if exchange.origin == "api" and self.role(exchange) == role:
+                yield place, exchange
+
+    @property
+    def committed(self) -> list[int]:
+        """The places of the creates that took effect."""
+        return [place for place, exchange in self.of_role("create") if exchange.committed]
+
+    @property
+    def ends(self) -> list[int]:
+        """The places where a client was told, in an answer that arrived whole, that a prediction had ended."""
+        return [place for place, exchange in enumerate(self.exchanges) if TERMINAL & self._statuses(exchange)]
+
+    @property
+    def successes(self) -> list[int]:
+        """The places where a client was told of success: by the status, or by an output that was shown."""
+        return [
+            place
+            for place, exchange in enumerate(self.exchanges)
+            if "succeeded" in self._statuses(exchange) or (served(exchange) and shows_output(exchange))
+        ]
+
+    def with_twin(self, twin: Outcome) -> Run:
+        """The run beside the outcome of its twin."""
+        return replace(self, twin=twin)
+
+    def _statuses(self, exchange: Exchange) -> set[str]:
+        """The statuses that an answer told of. A stream tells of the end."""
+        if not served(exchange):
+            return set()
+        if self.role(exchange) == "stream":
+            return {self.end}
+        told = {exchange.prediction_status} if exchange.prediction_status else set()
+        return told | {shown["status"] for shown in _predictions(exchange) if isinstance(shown.get("status"), str)}
+
+
+def served(exchange: Exchange) -> bool:
+    """Whether the API's answer was a success and was sent whole."""
+    if exchange.origin != "api" or not 200 <= exchange.status < 300:
+        return False
+    return exchange.fault is None or fault_of(exchange).kind in PASSED
+
+
+def shows_output(exchange: Exchange) -> bool:
+    """Whether an answer shows a prediction's output. Of an answer too long to be kept, that is supposed."""
+    if exchange.answer_size > len(exchange.answer):
+        return exchange.prediction_status == "succeeded"
+    return any(shown.get("output") is not None for shown in _predictions(exchange))
+
+
+def fault_of(exchange: Exchange) -> Fault:
+    """The fault that an exchange met."""
+    return msgspec.convert(exchange.fault, Fault)
+
+
+def answer_of(exchange: Exchange) -> dict[str, Any]:
+    """The JSON object that an answer held; an empty one if it held none."""
+    try:
+        value = msgspec.json.decode(exchange.answer)
+    except msgspec.DecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _predictions(exchange: Exchange) -> list[dict[str, Any]]:
+    answer = answer_of(exchange)
+    results = answer.get("results")
+    found = results if isinstance(results, list) else [answer]
+    return [shown for shown in found if isinstance(shown, dict)]
+
+
+def operation_of(contract: Contract, model: str) -> Operation:
+    """The create of a model. Raises MockServerError."""
+    creates = {str(operation.model): operation for operation in contract.of_role("create")}
+    if model not in creates:
+        raise MockServerError(f"the contract has no model {model}; it has {', '.join(creates)}")
+    return creates[model]
+
+
+def is_valid(operation: Operation, given: Mapping[str, Any]) -> bool:
+    """Whether the contract allows an input of a create."""
+    assert operation.body is not None
+    return not operation.check_body(next(iter(operation.body)), {"input": given})
+
+
+def effective(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An input with the documented defaults filled in."""
+    return {**operation.defaults, **given}
+
+
+def twin_of(case: Case) -> Case:
+    """The case without legal variety, and without a Retry-After that cannot be read."""
+    scenario = {name: part for name, part in case.scenario.items() if name not in VARIETY}
+    faults = {
+        key: [_without_unreadable(fault) for fault in script] for key, script in scenario.get("faults", {}).items()
+    }
+    if faults:
+        scenario["faults"] = faults
+    return msgspec.structs.replace(case, scenario=scenario)
+
+
+def _without_unreadable(fault: dict[str, Any] | None) -> dict[str, Any] | None:
+    if fault is None or not isinstance(fault.get("retry_after"), str):
+        return fault
+    return {name: part for name, part in fault.items() if name != "retry_after"}

@@ -1,0 +1,147 @@
+"""The fixed cases: the plain one first, then one difference at a time, those that tell most first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mockserver.check.cases import Case, operation_of
+from mockserver.check.inputs import corners
+from mockserver.contract import Contract, Operation
+from mockserver.lifecycle import TERMINAL
+
+Json = dict[str, Any]
+
+# Long enough that a client which lets its create wait is answered before the end, and has to poll.
+LONG: list[Json] = [{"status": "starting", "seconds": 30}, {"status": "processing", "seconds": 120}]
+REAL: list[Json] = [
+    {"status": "starting", "seconds": 0.2},
+    {"status": "processing", "seconds": 1.2},
+    {"status": "succeeded"},
+]
+NOT_A_FAULT = frozenset({404, 405, 413, 415})  # statuses that a gateway has no reason to answer to a valid create
+UNREADABLE = "soon"
+
+
+def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float | None) -> Iterator[Case]:
+    """The cases in the order in which they are played. Some are not valid in every contract."""
+    first = models[0]
+    least = next(corners(operation_of(contract, first)))
+    reader = contract.reader
+    assert reader is not None
+    yield Case(model=first, input=least)
+    for model in models:
+        for given in corners(operation_of(contract, model)):
+            yield Case(model=model, input=given)
+    for scenario in _scenarios(contract, operation_of(contract, first), reader, client_timeout):
+        yield Case(model=first, input=least, scenario=scenario)
+    yield Case(model=first, input=least, scenario={"lifecycle": REAL}, clock="real")
+
+
+def _scenarios(
+    contract: Contract, create: Operation, reader: Operation, client_timeout: float | None
+) -> Iterator[Json]:
+    succeeding: list[Json] = [*LONG, {"status": "succeeded"}]
+    yield {"lifecycle": succeeding}
+    yield from _ends()
+    yield from ({"faults": {"createPrediction": [fault]}} for fault in _lost_answers())
+    yield from ({"faults": {"createPrediction": [fault]}} for fault in _refusals(create, NOT_A_FAULT))
+    polling = [*_refusals(reader, NOT_A_FAULT - {404}), *_broken_answers()]
+    yield from ({"lifecycle": succeeding, "faults": {"getPrediction": [fault]}} for fault in polling)
+    yield {"urls": "foreign"}
+    yield {"lifecycle": succeeding, "urls": "foreign"}
+    yield from _variety(contract)
+    yield {"lifecycle": succeeding, "wait": "processing"}
+    yield {"wait": "processing"}
+    yield {"retention": 0}
+    for status in (401, 402, 422, 429):
+        yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
+    yield {"errors": "gateway", "lifecycle": succeeding, "faults": {"getPrediction": [{"status": 401}]}}
+    yield from _endless(client_timeout)
+    yield from _throttled(succeeding)
+    yield from _outages(succeeding)
+    for fault in ({"status": 404}, {"status": 503}, {"cut": 0.5}, {"disconnect": "reset"}, {"body": "malformed"}):
+        yield {"faults": {name: [fault] for name in _delivering(contract)}}
+    yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
+    yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
+
+
+def _ends() -> Iterator[Json]:
+    """Every way to end, for clients that poll, and for those that let the create wait."""
+    for status in sorted(TERMINAL):
+        begun = LONG[:1] if status == "aborted" else LONG
+        yield {"lifecycle": [*begun, {"status": status}]}
+        yield {"lifecycle": [{"status": status}]}
+    yield {"lifecycle": [LONG[0], {"status": "failed", "error": "NSFW content detected"}]}
+    yield {"lifecycle": [LONG[0], {"status": "canceled"}]}
+
+
+def _lost_answers() -> Iterator[Json]:
+    """The create takes effect, and its answer does not arrive."""
+    yield {"disconnect": "reset", "after": "commit"}
+    yield {"disconnect": "close", "after": "commit"}
+    yield from ({"status": status, "after": "commit"} for status in (500, 502, 503, 504))
+    yield from _broken_answers()
+
+
+def _broken_answers() -> Iterator[Json]:
+    yield from ({"cut": 0.5}, {"body": "malformed"}, {"body": "empty"})
+
+
+def _refusals(operation: Operation, without: frozenset[int]) -> Iterator[Json]:
+    statuses = [status for status in operation.answers if status >= 400 and status not in without]
+    yield from ({"status": status} for status in statuses)
+    yield from ({"status": status, "page": "html"} for status in statuses if status in (429, 502))
+    yield from ({"status": status, "page": "empty"} for status in statuses if status in (429, 500))
+    yield from ({"disconnect": how} for how in ("reset", "close"))
+
+
+def _variety(contract: Contract) -> Iterator[Json]:
+    """Everything that the contract leaves open, all of it and one by one."""
+    schema = contract.prediction_schema
+    nested = [f"urls.{name}" for name in schema["properties"].get("urls", {}).get("properties", {})]
+    optional = [name for name in schema["properties"] if name not in schema.get("required", [])] + nested
+    yield {"body": {"extra": {"queue_position": 3, "x_nested": {"list": [1, None]}}}}
+    yield {"body": {"null": ["logs"]}}
+    yield from ({"body": {"omit": [name]}} for name in optional)
+    yield from ({"body": {"null": [name]}} for name in schema["properties"] if name != "logs")
+    yield from ({"body": {"fraction": digits}} for digits in (0, 6, 9, 3))
+    yield {"headers": {"X-Request-Cost": "0", "X-Served-By": "cache-7"}}
+    yield from ({"create_status": status} for status in (200, 201, 202))
+
+
+def _throttled(succeeding: list[Json]) -> Iterator[Json]:
+    """Retry-After in every form; a second each, so these come late."""
+    create, poll = "createPrediction", "getPrediction"
+    yield {"faults": {create: [{"status": 429, "retry_after": 1}]}}
+    yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE}]}}
+    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
+    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE}]}}
+    yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
+    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 503, "retry_after_date": 0.3}]}}
+
+
+def _outages(succeeding: list[Json]) -> Iterator[Json]:
+    """What does not get better."""
+    for fault in ({"status": 503}, {"status": 429}, {"disconnect": "reset"}):
+        endless = [{**fault, "times": "always"}]
+        yield {"lifecycle": succeeding, "faults": {"getPrediction": endless}}
+        yield {"faults": {"createPrediction": endless}}
+    for status in (401, 402, 422):
+        yield {"faults": {"createPrediction": [{"status": status, "times": "always"}]}}
+    for status in (401, 403):
+        yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"status": status, "times": "always"}]}}
+
+
+def _endless(client_timeout: float | None) -> Iterator[Json]:
+    """What only a client can end that promises to give up by itself."""
+    if client_timeout is None:
+        return
+    yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
+    yield {"lifecycle": [{"status": "starting"}]}
+    yield {"lifecycle": [*LONG, {"status": "succeeded"}], "faults": {"getPrediction": [{"stall": 0.5}]}}
+    yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
+
+
+def _delivering(contract: Contract) -> list[str]:
+    return [operation.operation_id for operation in contract.of_role("deliver") if operation.method == "GET"]

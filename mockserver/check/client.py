@@ -1,0 +1,41 @@
+"""`check_client`: the whole kit in one call, for a client written in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mockserver.check.arena import Arena, Terms
+from mockserver.check.drivers import Call, CallableDriver
+from mockserver.check.findings import Report
+from mockserver.check.hunt import Hunt, make_plan
+from mockserver.contract import Contract
+
+
+def check_client(
+    call_fn: Callable[[Call], Any],
+    *,
+    models: Sequence[str] | None = None,
+    max_runs: int = 300,
+    budget: float = 30.0,
+    seed: int = 0,
+    ignore: Collection[str] = (),
+    deadline: float = 10.0,
+    client_timeout: float | None = None,
+    strict_urls: bool = False,
+    files: Literal["separate", "same"] = "separate",
+    contract: Path | None = None,
+) -> Report:
+    """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
+
+    `call_fn(call)` makes one call: it is given `call.base_url`, `.token`, `.model` and `.input`, and returns the
+    output's URL, an object with `.url`, or the picture's bytes, or raises. It may be asynchronous. `budget`, `deadline`
+    (of one run) and `client_timeout` (after which the client promises to give up by itself) are in seconds; `ignore`
+    holds codes of rules. Raises ClientError if the client makes no request at all.
+    """
+    driver = CallableDriver(call_fn)
+    with Arena(Contract.load(contract), files=files, seed=seed) as arena:
+        terms = Terms(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+        plan = make_plan(arena, models=models, ignore=ignore, max_runs=max_runs, budget=budget, seed=seed, terms=terms)
+        return Hunt(arena, driver, plan).run()

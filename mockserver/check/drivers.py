@@ -1,0 +1,284 @@
+"""How a client is run: a Python callable, a process for each call, or one process that takes a line for each."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from mockserver.check.cases import ClientError, Outcome
+
+KEPT_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a client is asked to do: one picture, of a model, from an input, at a base URL, with a token."""
+
+    base_url: str
+    token: str
+    model: str
+    input: Mapping[str, Any]
+
+    def as_line(self) -> bytes:
+        """The call as a process reads it: a line of JSON."""
+        facts = {"model": self.model, "input": self.input, "base_url": self.base_url, "token": self.token}
+        return msgspec.json.encode(facts) + b"\n"
+
+
+class Pending(Protocol):
+    """A call under way."""
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended, or None if it has not within some seconds."""
+
+    def kill(self) -> Outcome:
+        """Have it end, as far as that can be done."""
+
+
+class Driver(Protocol):
+    """What runs the client."""
+
+    def start(self, call: Call) -> Pending:
+        """Begin a call. Raises ClientError if the client cannot be run at all."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class CallableDriver:
+    """Runs a Python function, each call in a thread of its own. A function may be asynchronous."""
+
+    def __init__(self, call_fn: Callable[[Call], Any]) -> None:
+        self._call_fn = call_fn
+
+    def start(self, call: Call) -> Pending:
+        """Begin a call."""
+        return _Thread(self._call_fn, call)
+
+    def close(self) -> None:
+        """Nothing is left: a thread that never ended is a daemon."""
+
+
+class _Thread:
+    def __init__(self, call_fn: Callable[[Call], Any], call: Call) -> None:
+        self._outcome: Outcome | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._run, args=(call_fn, call), daemon=True).start()
+
+    def _run(self, call_fn: Callable[[Call], Any], call: Call) -> None:
+        try:
+            value = call_fn(call)
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+            self._outcome = Outcome("returned", _plain(value))
+        except BaseException as reason:  # whatever a client raises is its way to say no
+            self._outcome = Outcome("raised", message=f"{type(reason).__name__}: {reason}")
+        self._done.set()
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended, or None."""
+        return self._outcome if self._done.wait(seconds) else None
+
+    def kill(self) -> Outcome:
+        """A thread cannot be killed; it is left to the refusals that it will meet."""
+        return self._outcome or Outcome("hung")
+
+
+def _plain(value: object) -> object:
+    """A URL, bytes or list of what a function returned; an object with a `url` is its URL."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    url = getattr(value, "url", None)
+    return str(url) if url is not None and not callable(url) else value
+
+
+class ProcessDriver:
+    """Runs a command for each call: one line of JSON in, the last line of its output back."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+
+    def start(self, call: Call) -> Pending:
+        """Begin a call. Raises ClientError if there is no such command."""
+        return _Process(self._command, _environment(call.base_url, call.token), call)
+
+    def close(self) -> None:
+        """Nothing is left: each process has ended with its call."""
+
+
+class _Process:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], call: Call) -> None:
+        self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        with tempfile.TemporaryFile() as given:  # a file, so that a client that reads nothing blocks nobody
+            given.write(call.as_line())
+            given.seek(0)
+            self._process = _spawn(command, environment, given, self._out, self._err)
+        self._done = threading.Event()
+        threading.Thread(target=self._reap, daemon=True).start()
+
+    def _reap(self) -> None:
+        self._process.wait()
+        self._done.set()
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended, or None."""
+        if not self._done.wait(seconds):
+            return None
+        _kill_group(self._process)  # what it may have left running
+        return self._read()
+
+    def kill(self) -> Outcome:
+        """End the process and all that it started."""
+        _kill_group(self._process)
+        self._done.wait()
+        return msgspec.structs.replace(self._read(), kind="hung")
+
+    def _read(self) -> Outcome:
+        with self._out, self._err:
+            out, err = _tail(self._out), _tail(self._err)
+        lines = out.strip().splitlines()
+        code = self._process.returncode
+        return _outcome_of(lines[-1] if lines else "", code, out + err, err)
+
+
+class WorkerDriver:
+    """Keeps one process, and sends it a line for each call. One that dies or hangs is started anew."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._worker: _Worker | None = None
+
+    def start(self, call: Call) -> Pending:
+        """Begin a call. Raises ClientError if there is no such command."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = _Worker(self._command, _environment(call.base_url, call.token))
+        self._worker.send(call)
+        return self._worker
+
+    def close(self) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.end()
+
+
+class _Worker:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._printed = ""
+        self._read_err = 0
+        self.alive = True
+        self._process = _spawn(command, environment, subprocess.PIPE, subprocess.PIPE, self._err)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.decode("utf-8", "replace"))
+        self._lines.put(None)
+
+    def send(self, call: Call) -> None:
+        """Ask for a call."""
+        assert self._process.stdin is not None
+        self._printed = ""
+        with suppress(OSError):  # a process that has ended tells so by its silence
+            self._process.stdin.write(call.as_line())
+            self._process.stdin.flush()
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How the call ended, or None."""
+        while True:
+            try:
+                line = self._lines.get(timeout=seconds)
+            except queue.Empty:
+                return None
+            if line is None:
+                self.end()
+                err = self._errors()
+                return _outcome_of("", self._process.returncode, self._printed + err, err)
+            self._printed = (self._printed + line)[-KEPT_OUTPUT:]
+            if _answer_in(line) is not None:
+                err = self._errors()
+                return _outcome_of(line, 0, self._printed + err, err)
+
+    def kill(self) -> Outcome:
+        """End the process, and with it the call."""
+        self.end()
+        return Outcome("hung", printed=self._printed + self._errors())
+
+    def end(self) -> None:
+        """End the process and all that it started."""
+        self.alive = False
+        _kill_group(self._process)
+        self._process.wait()
+
+    def _errors(self) -> str:
+        """What it has printed as errors since it was last asked."""
+        size = os.fstat(self._err.fileno()).st_size
+        start = max(self._read_err, size - KEPT_OUTPUT)
+        self._read_err = size
+        return os.pread(self._err.fileno(), size - start, start).decode("utf-8", "replace")
+
+
+def _environment(base_url: str, token: str) -> dict[str, str]:
+    return {**os.environ, "REPLICATE_BASE_URL": base_url, "REPLICATE_API_TOKEN": token}
+
+
+def _spawn(
+    command: Sequence[str], environment: Mapping[str, str], given: Any, out: Any, err: Any
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - running the command that the user gave is what this is for
+            command, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
+        )
+    except OSError as reason:
+        raise ClientError(f"cannot run {command[0]}: {reason.strerror}") from reason
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT)).decode("utf-8", "replace")
+
+
+def _answer_in(line: str) -> dict[str, Any] | None:
+    try:
+        answer = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) and ("output" in answer or "error" in answer) else None
+
+
+def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
+    """What a line of output and an exit code say of a call."""
+    answer = _answer_in(line)
+    if code:
+        said = err.strip() or (str(answer["error"]) if answer and "error" in answer else "no reason given")
+        return Outcome("raised", message=f"exit code {code}: {said}", printed=printed)
+    if answer is None:
+        said = f": {err.strip()}" if err.strip() else ""
+        return Outcome(
+            "raised", message=f'the last line of output was no {{"output": …}} or {{"error": …}}{said}', printed=printed
+        )
+    if "error" in answer:
+        return Outcome("raised", message=str(answer["error"]), printed=printed)
+    return Outcome("returned", answer["output"], printed=printed)

@@ -1,0 +1,300 @@
+"""The hunt: fixed cases first, then drawn ones; what breaks a rule is confirmed, shrunk, and masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from mockserver.check.arena import Arena, Terms
+from mockserver.check.cases import Case, ClientError, Run, twin_of
+from mockserver.check.catalogue import fixed_cases
+from mockserver.check.drivers import Driver
+from mockserver.check.findings import Finding, Report
+from mockserver.check.rules import RULES, Broken, judge
+from mockserver.check.shrinker import shrink
+from mockserver.check.strategies import cases
+from mockserver.clock import SECOND, wall_time
+from mockserver.errors import MockServerError, ScenarioError
+
+SHRINK_RUNS = 60  # a rule
+SHRINK_SECONDS = 5.0  # a rule
+ENDLESS_RUNS = 4  # at least, of a client that declares a timeout
+MOST_FLAKES = 3  # of a rule; after that it is left alone
+LEAST_PATIENCE = 2.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How far a hunt goes. `budget` is in seconds of wall time; `known` are the findings of a baseline."""
+
+    models: tuple[str, ...]
+    max_runs: int = 300
+    budget: float = 30.0
+    seed: int = 0
+    ignore: frozenset[str] = frozenset()
+    terms: Terms = field(default_factory=Terms)
+    known: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a hunt stands. `left` is in seconds; `doing` what it is at."""
+
+    runs: int
+    max_runs: int
+    broken: tuple[str, ...]
+    left: float
+    doing: str
+
+
+Listener = Callable[[Progress], None]
+
+
+class _Over(BaseException):
+    """The budget is spent. Not an Exception, so that Hypothesis lets it through."""
+
+
+def make_plan(arena: Arena, *, models: Sequence[str] | None, ignore: Collection[str], **rest: Any) -> Plan:
+    """A plan, its words checked. Raises MockServerError."""
+    known = tuple(str(operation.model) for operation in arena.contract.of_role("create"))
+    if not known:
+        raise MockServerError(
+            f"contract {arena.contract.name}: it creates no predictions, so there is nothing to check"
+        )
+    wanted = tuple(models or known)
+    if unknown := [model for model in wanted if model not in known]:
+        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
+    if unknown := [code for code in ignore if code not in RULES]:
+        raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
+    plan = Plan(models=wanted, ignore=frozenset(ignore), **rest)
+    if plan.terms.client_timeout is not None and plan.budget < ENDLESS_RUNS * plan.terms.longest:
+        raise MockServerError(
+            f"a client timeout of {plan.terms.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget "
+            f"of at least {ENDLESS_RUNS * plan.terms.longest:g} s is needed, not {plan.budget:g}"
+        )
+    return plan
+
+
+class Hunt:
+    """One hunt for the rules that a client breaks."""
+
+    def __init__(self, arena: Arena, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
+        self._arena, self._driver, self._plan, self._listen = arena, driver, plan, listen
+        self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=plan.models)
+        self._masked = set(plan.ignore)
+        self._flakes: dict[str, int] = {}
+        self._touched: set[str] = set()
+        self._longest = 0.0
+        self._hangs = False
+        self._began = wall_time()
+
+    def run(self) -> Report:
+        """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises ClientError, DoubleError."""
+        try:
+            self._see_that_it_runs()
+            self._try_known()
+            for case in fixed_cases(self._arena.contract, self._plan.models, self._plan.terms.client_timeout):
+                if self._fits(case):
+                    self._try(case)
+            self._explore()
+        except _Over:
+            pass
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+        self.report.seconds = self._elapsed()
+        for found in (self.report.findings, self.report.advice, self.report.accepted):
+            found.sort(key=lambda finding: finding.rule)
+        return self.report
+
+    def _see_that_it_runs(self) -> None:
+        """Play the plain case. Raises ClientError if nothing can be learnt from such a client."""
+        plain = next(fixed_cases(self._arena.contract, self._plan.models, None))
+        run = self._play(plain, "seeing that it runs")
+        said = (run.outcome.message or run.outcome.printed).strip() or "it said nothing"
+        if not run.exchanges:
+            raise ClientError(f"the client made no request ({run.outcome.kind}). It said:\n{said[-4000:]}")
+        if run.outcome.kind == "hung" and not run.ends:
+            raise ClientError(
+                f"the client had not ended after {run.patience:g} s of a gateway that behaves as usual; if it is just "
+                f"slow, give it a longer --deadline. It said:\n{said[-4000:]}"
+            )
+
+    def _try_known(self) -> None:
+        """See which findings of the baseline are still there."""
+        for finding in self._plan.known:
+            if finding.rule in self._masked:
+                continue
+            self._masked.add(finding.rule)
+            run = self._play(finding.case, f"looking for {finding.rule} again")
+            broken = _of(finding.rule, self._judged(run))
+            if broken is None:
+                self.report.fixed.append(finding.rule)
+                self._masked.discard(finding.rule)
+            else:
+                self.report.accepted.append(Finding.of(broken, run, 1))
+
+    def _explore(self) -> None:
+        left = self._plan.max_runs - self.report.runs
+        if left <= 0:
+            return
+
+        @hypothesis.seed(self._plan.seed)
+        @settings(
+            max_examples=left,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(cases(self._arena.catalogue, self._arena.contract, self._plan.models))
+        def explore(case: Case) -> None:
+            try:
+                self._try(case)
+            except MockServerError as reason:
+                raise _Stopped(reason) from None
+
+        try:
+            explore()
+        except _Stopped as stopped:
+            raise stopped.reason from None
+
+    def _fits(self, case: Case) -> bool:
+        """Whether a fixed case is valid in this contract, and about something that this client does."""
+        try:
+            scenario = self._arena.catalogue.parse(case.scenario)
+        except ScenarioError:
+            return False
+        return not scenario.faults or any(key in self._touched for key in scenario.faults)
+
+    def _try(self, case: Case) -> None:
+        """Play a case once, and pursue each rule that it breaks."""
+        if self.report.runs >= self._plan.max_runs:
+            raise _Over
+        run = self._play(case, "looking")
+        self.report.runs += 1
+        self._tell("looking")
+        broken = self._judged(run)
+        if run.outcome.kind == "hung" and not broken:
+            self.report.undecided += 1
+        for found in broken:
+            if found.rule not in self._masked:
+                self._pursue(found, run)
+
+    def _judged(self, run: Run) -> list[Broken]:
+        return judge_with_twin(run, lambda twin: self._play(twin, "comparing"))
+
+    def _pursue(self, found: Broken, run: Run) -> None:
+        """Confirm a broken rule, shrink its case, and write it down."""
+        rule = found.rule
+        self._hangs = self._hangs or run.outcome.kind == "hung"
+        again = self._play(run.case, f"confirming {rule}")
+        confirmed = _of(rule, self._judged(again))
+        if confirmed is None:
+            self._flakes[rule] = self._flakes.get(rule, 0) + 1
+            if rule not in self.report.flaky:
+                self.report.flaky.append(rule)
+            if self._flakes[rule] >= MOST_FLAKES:
+                self._masked.add(rule)
+            return
+        self._masked.add(rule)
+        finding = self._smallest(Finding.of(confirmed, again, 2))
+        if rule in self.report.flaky:
+            self.report.flaky.remove(rule)
+        (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
+        self._tell("looking")
+
+    def _smallest(self, finding: Finding) -> Finding:
+        """The finding with its case shrunk, as far as runs and time go; the smallest is played twice."""
+        best = finding
+        runs, began = 0, wall_time()
+        doing = f"shrinking {finding.rule}"
+
+        def played(case: Case) -> Finding | None:
+            run = self._play(case, doing)
+            broken = _of(finding.rule, self._judged(run))
+            return None if broken is None else Finding.of(broken, run, 2)
+
+        def still_fails(case: Case) -> bool:
+            nonlocal best, runs
+            over = runs >= SHRINK_RUNS or (wall_time() - began) / SECOND > SHRINK_SECONDS
+            if over or self._elapsed() > self._plan.budget or not self._allowed(case):
+                return False
+            runs += 1
+            smaller = played(case)
+            if smaller is None or played(case) is None:
+                return False
+            best = smaller
+            return True
+
+        with suppress(_Over):  # what it was shrunk to so far counts
+            shrink(finding.case, still_fails)
+        return best
+
+    def _allowed(self, case: Case) -> bool:
+        try:
+            self._arena.check(case)
+        except MockServerError:
+            return False
+        return True
+
+    def _play(self, case: Case, doing: str) -> Run:
+        if self._elapsed() > self._plan.budget:
+            raise _Over
+        self._tell(doing)
+        run = self._arena.play(case, self._driver, self._plan.terms, self._patience())
+        self._touched |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
+        self._touched |= {str(exchange.operation_id) for exchange in run.exchanges}
+        if run.outcome.kind != "hung":
+            self._longest = max(self._longest, run.seconds)
+        return run
+
+    def _patience(self) -> float:
+        """Seconds that the next run may take. A client known to hang is not waited for as long again."""
+        longest = self._plan.terms.longest
+        return min(longest, max(LEAST_PATIENCE, 5 * self._longest)) if self._hangs else longest
+
+    def _elapsed(self) -> float:
+        return (wall_time() - self._began) / SECOND
+
+    def _tell(self, doing: str) -> None:
+        broken = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
+        left = max(0.0, self._plan.budget - self._elapsed())
+        self._listen(Progress(self.report.runs, self._plan.max_runs, broken, left, doing))
+
+
+def judge_with_twin(run: Run, play: Callable[[Case], Run]) -> list[Broken]:
+    """What a run broke; its twin without variety is played where that decides."""
+    trouble = run.outcome.kind != "returned" and not run.starved
+    twin = twin_of(run.case)
+    return judge(run.with_twin(play(twin).outcome) if trouble and twin != run.case else run)
+
+
+def replay(arena: Arena, driver: Driver, finding: Finding, terms: Terms) -> Finding:
+    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept."""
+    run = arena.play(finding.case, driver, terms)
+    found = _of(finding.rule, judge_with_twin(run, lambda twin: arena.play(twin, driver, terms)))
+    if found is not None:
+        return Finding.of(found, run, 1)
+    rule = RULES[finding.rule]
+    return Finding.of(Broken(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
+
+
+class _Stopped(BaseException):
+    """Carries an error past Hypothesis, which would take it for a failing example."""
+
+    def __init__(self, reason: MockServerError) -> None:
+        self.reason = reason
+
+
+def _of(rule: str, broken: Sequence[Broken]) -> Broken | None:
+    return next((found for found in broken if found.rule == rule), None)
+
+
+def _family(run: Run, operation_id: str | None) -> str:
+    operation = run.contract.by_id.get(operation_id or "")
+    return operation.family if operation is not None else ""

@@ -1,0 +1,111 @@
+"""A report as one page of HTML that needs nothing else: each finding with its timeline drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from string import Template
+
+import msgspec
+
+from mockserver.check.findings import Finding, Report
+from mockserver.check.wording import Line, situation
+
+ROW = 34  # pixels a line
+TOP = 40
+CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the lifelines, and the whole
+
+
+def page_of(report: Report, command: str) -> str:
+    """The page."""
+    template = Template(resources.files("mockserver.check").joinpath("report.html").read_text())
+    broken = len(report.findings)
+    verdict = f"{broken} {'rule' if broken == 1 else 'rules'} broken" if broken else "no rule broken"
+    facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
+    sections = [
+        _section("Findings", report.findings),
+        _section("Advice", report.advice),
+        _section("Accepted by the baseline", report.accepted),
+    ]
+    return template.substitute(
+        command=escape(command),
+        verdict=escape(verdict),
+        kind="bad" if broken else "good",
+        facts=escape(facts),
+        notes="".join(f"<p>{escape(note)}</p>" for note in notes_of(report)),
+        sections="".join(sections),
+    )
+
+
+def notes_of(report: Report) -> list[str]:
+    """What a reader should know beside the findings."""
+    notes = []
+    if report.fixed:
+        notes.append(f"Fixed, so take it out of the baseline: {', '.join(report.fixed)}.")
+    if report.flaky:
+        notes.append(f"Seen once and not again, so not held against the client: {', '.join(report.flaky)}.")
+    if report.undecided:
+        notes.append(
+            f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
+            "waiting as it is allowed to; a longer --deadline decides them."
+        )
+    if report.interrupted:
+        notes.append("Interrupted: what is shown is what was found until then.")
+    return notes
+
+
+def _section(title: str, findings: Sequence[Finding]) -> str:
+    return f"<h2>{title}</h2>" + "".join(map(_card, findings)) if findings else ""
+
+
+def _card(finding: Finding) -> str:
+    case = situation(finding.scenario, finding.call["input"], finding.clock)
+    plain = msgspec.json.format(msgspec.json.encode(finding.case)).decode()
+    return (
+        f'<article id="{finding.rule}" class="{finding.severity}">'
+        f"<h3><code>{finding.rule}</code> {escape(finding.title)} <small>{finding.severity}</small></h3>"
+        f"<p>{escape(finding.message)}</p>"
+        f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: {escape(case)}.</p>"
+        f"{_drawing(finding)}"
+        f"<p class=rests>Rests on: {escape(finding.rests_on)}.</p>"
+        f"<details><summary>The case as JSON, for <code>mockserver replay</code></summary>"
+        f"<pre>{escape(plain)}</pre></details></article>"
+    )
+
+
+def _drawing(finding: Finding) -> str:
+    """The exchanges as arrows between the client, the API and other origins, downwards in time."""
+    lines = finding.exchanges
+    others = any(_other(line) for line in lines)
+    height = TOP + ROW * (len(lines) + 1)
+    lifelines = [(CLIENT, "client"), (API, "API"), *([(OTHER, "elsewhere")] if others else [])]
+    drawn = [
+        f'<text x="{x}" y="16" class="who">{name}</text>'
+        f'<line x1="{x}" y1="24" x2="{x}" y2="{height - 6}" class="life"/>'
+        for x, name in lifelines
+    ]
+    drawn += [_arrow(line, TOP + ROW * place) for place, line in enumerate(lines)]
+    end = TOP + ROW * len(lines)
+    drawn.append(f'<text x="{CLIENT + 12}" y="{end + 6}" class="end">{escape(finding.outcome[:120])}</text>')
+    drawn.append(f'<circle cx="{CLIENT}" cy="{end + 2}" r="5" class="stop"/>')
+    label = escape(f"The exchanges of {finding.rule}")
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def _arrow(line: Line, y: int) -> str:
+    to = OTHER if _other(line) else API
+    kind = " ".join(name for name, holds in (("marked", line.marked), ("fault", "fault" in line.note)) if holds)
+    band = f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>' if line.marked else ""
+    note = f" · {line.note}" if line.note else ""
+    return (
+        f'<g class="{kind}">{band}<text x="8" y="{y + 4}" class="at">{line.at:.3f} s</text>'
+        f'<line x1="{CLIENT}" y1="{y}" x2="{to - 7}" y2="{y}" class="asked"/>'
+        f'<path d="M{to} {y} l-9 -4 v8 z"/>'
+        f'<text x="{CLIENT + 12}" y="{y - 5}">{escape(f"{line.method} {line.path}")}</text>'
+        f'<text x="{to + 12}" y="{y + 4}" class="answer">{escape(line.answer + note)}</text></g>'
+    )
+
+
+def _other(line: Line) -> bool:
+    return "file host" in line.note or "another origin" in line.note

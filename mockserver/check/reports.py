@@ -1,0 +1,88 @@
+"""A report in the forms that machines read: JSON, JUnit XML, and one HTML page for a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+
+from mockserver.check.findings import Finding, Report, describe
+from mockserver.check.page import page_of
+from mockserver.check.rules import RULES
+from mockserver.errors import MockServerError
+
+
+def write(report: Report, path: Path, command: str) -> None:
+    """Write a report, in the form that the file's ending asks for. Raises MockServerError."""
+    form = form_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(form(report, command))
+    except OSError as reason:
+        raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
+
+
+def form_of(path: Path) -> Callable[[Report, str], bytes]:
+    """What writes a report of that file's kind. Raises MockServerError."""
+    if path.suffix not in _FORMS:
+        raise MockServerError(f"--report {path}: the file ends in {', '.join(_FORMS)}, which says what form it has")
+    return _FORMS[path.suffix]
+
+
+def read_baseline(path: Path) -> tuple[Finding, ...]:
+    """The findings of a JSON report, or of a saved finding. Raises MockServerError."""
+    try:
+        source = path.read_bytes()
+        value = msgspec.json.decode(source)
+    except OSError as reason:
+        raise MockServerError(f"cannot read the baseline {path}: {reason.strerror}") from reason
+    except (msgspec.DecodeError, UnicodeDecodeError) as reason:
+        raise MockServerError(f"the baseline {path} is not JSON: {reason}") from reason
+    try:
+        if isinstance(value, dict) and "rule" in value:
+            return (msgspec.convert(value, Finding),)
+        report = msgspec.convert(value, Report)
+    except msgspec.ValidationError as reason:
+        raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver check`: {reason}") from reason
+    return (*report.findings, *report.advice, *report.accepted)
+
+
+def _as_json(report: Report, command: str) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+
+
+def _as_junit(report: Report, command: str) -> bytes:
+    """A test case for each rule that was looked at; advice is output, and no failure."""
+    rules = [rule for rule in RULES.values() if rule.judge is not None]
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"mockserver check -- {command}",
+        tests=str(len(rules)),
+        failures=str(len(report.findings)),
+        time=f"{report.seconds:.3f}",
+    )
+    broken = {finding.rule: finding for finding in report.findings}
+    advised = {finding.rule: finding for finding in (*report.advice, *report.accepted)}
+    for rule in rules:
+        case = ElementTree.SubElement(suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}")
+        if rule.code in broken:
+            finding = broken[rule.code]
+            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=_printable(finding.message))
+            failure.text = _printable(describe(finding))
+        elif rule.code in advised:
+            ElementTree.SubElement(case, "system-out").text = _printable(describe(advised[rule.code]))
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
+
+
+def _as_html(report: Report, command: str) -> bytes:
+    return page_of(report, command).encode()
+
+
+def _printable(text: str) -> str:
+    """Text without the characters that XML 1.0 does not have."""
+    return "".join(letter if letter in "\t\n" or letter >= " " else "\ufffd" for letter in text)
+
+
+_FORMS: dict[str, Callable[[Report, str], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}

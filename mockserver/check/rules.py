@@ -1,0 +1,660 @@
+"""What the kit demands of a client: one pure function a rule, from a run to what it broke.
+
+A rule rests on the contract, or on money, time or secrets. None may flag a legal client: one that raises at the first
+trouble, does not retry, waits longer, polls more slowly, or takes another documented way.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from mockserver.check.cases import Run, effective, fault_of, served, shows_output
+from mockserver.clock import SECOND
+from mockserver.contract import Operation
+from mockserver.journal import KEPT_BODY, Exchange
+from mockserver.lifecycle import TERMINAL
+from mockserver.violations import UNREADABLE_JSON, shorten
+
+Severity = Literal["error", "advice"]
+
+GRACE = SECOND // 20  # nanoseconds; a client's timer may be early by that much
+MOST_REQUESTS = 20  # of one operation, while an outage lasts
+HOT_POLLS = 50  # a second
+AT_ONCE = 2.0  # seconds; nobody can have waited for a picture in so short a time
+FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})
+FINAL_FOR_POLL = frozenset({401, 403})
+TRANSIENT = frozenset({502, 503, 504})
+REFUSING = frozenset({400, 405, 413, 415, 422})  # what the double answers to what the contract does not allow
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A rule that a run broke: in what way, and at which of its exchanges."""
+
+    rule: str
+    severity: Severity
+    message: str
+    marks: tuple[int, ...] = ()
+
+
+class Wrong(NamedTuple):
+    """What a rule's function found: a sentence, the places of the exchanges, and whether it is only advice."""
+
+    message: str
+    marks: tuple[int, ...] = ()
+    severity: Severity | None = None
+
+
+Judge = Callable[[Run], Iterator[Wrong]]
+
+
+class Rule(NamedTuple):
+    """One thing that is demanded, with its stable code, what it rests on, and an example of a client that breaks it."""
+
+    code: str
+    title: str
+    severity: Severity
+    rests_on: str
+    demand: str
+    example: str
+    judge: Judge | None = None
+
+
+RULES: dict[str, Rule] = {}
+
+
+def judge(run: Run) -> list[Broken]:
+    """Every rule that a run broke."""
+    broken = []
+    for rule in RULES.values():
+        if rule.judge is not None and (wrong := next(rule.judge(run), None)) is not None:
+            broken.append(Broken(rule.code, wrong.severity or rule.severity, wrong.message, wrong.marks))
+    return broken
+
+
+def beyond_doubt(run: Run) -> bool:
+    """Whether a client that is still running has broken a rule already, in a way that may have no end."""
+    return any(next(found(run), None) for found in (_keeps_polling, _storms, _repeats, _hot_loop))
+
+
+def rule(
+    code: str, title: str, *, rests_on: str, demand: str, example: str, severity: Severity = "error"
+) -> Callable[[Judge], Judge]:
+    """Enter a function among the rules."""
+
+    def enter(judge: Judge) -> Judge:
+        RULES[code] = Rule(code, title, severity, rests_on, demand, example, judge)
+        return judge
+
+    return enter
+
+
+@rule(
+    "MC101",
+    "a request that the contract refuses",
+    rests_on="the contract: paths, parameters, media types and schemas",
+    example="The client posts to /v1/models/… and forgets the prefix of its base URL.",
+    demand="The client sends only requests that the contract allows. An unknown field or parameter is advice.",
+)
+def _sends_what_is_allowed(run: Run) -> Iterator[Wrong]:
+    advice = []
+    for place, exchange in enumerate(run.exchanges):
+        if exchange.origin != "api":
+            continue
+        asked = f"{exchange.method} {shorten(exchange.path)}"
+        if exchange.unmatched:
+            near = run.contract.nearest(exchange.method, exchange.path)
+            if _meant_for_api(run, exchange):
+                yield Wrong(f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (place,))
+            continue
+        for violation in exchange.violations:
+            if violation.kind == "authorization":
+                continue
+            where = violation.pointer or "/"
+            said = f"{asked} at {where}: {violation.description}; sent {violation.sent}, allowed: {violation.allowed}."
+            if violation.fatal:
+                yield Wrong(said, (place,))
+            advice.append(Wrong(said, (place,), "advice"))
+        if exchange.status in REFUSING and exchange.fault is None and not exchange.violations:
+            said = _refusal_of(exchange)
+            yield Wrong(f"{asked} was refused with {exchange.status}{said}", (place,))
+    yield from advice
+
+
+@rule(
+    "MC102",
+    "the input arrives changed",
+    rests_on="the contract: what is asked for is what is paid for",
+    example="`{k: v for k, v in input.items() if v}` drops a 0, and the default applies.",
+    demand=(
+        "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
+        "filled in, on both sides; leaving out what equals its default is fine."
+    ),
+)
+def _sends_what_was_asked(run: Run) -> Iterator[Wrong]:
+    asked = effective(run.operation, run.case.input)
+    for place, exchange in run.of_role("create"):
+        operation = run.contract.by_id[str(exchange.operation_id)]
+        if operation is not run.operation:
+            yield Wrong(f"The call asked {run.case.model}; the request went to {operation.model}.", (place,))
+            continue
+        arrived = _input_of(exchange)
+        if arrived is None:
+            continue
+        sent = effective(operation, arrived)
+        for name in operation.input:
+            if name not in asked and name not in sent:
+                continue
+            if _exact(asked.get(name)) != _exact(sent.get(name)):
+                came = shorten(sent[name]) if name in sent else "nothing"
+                given = shorten(asked[name]) if name in asked else "nothing"
+                yield Wrong(f"`{name}` was to be {given}; what arrived is {came}.", (place,))
+
+
+@rule(
+    "MC103",
+    "a request without the right authorisation",
+    rests_on="the contract: its security scheme is `Authorization: Bearer <token>`",
+    example="`Authorization: Token …`, as older clients of this API sent.",
+    demand="Every API request carries exactly `Authorization: Bearer <the token given>`. The files are public.",
+)
+def _authorises(run: Run) -> Iterator[Wrong]:
+    wanted = f"Bearer {run.token}"
+    for place, exchange in enumerate(run.exchanges):
+        operation = run.contract.by_id.get(exchange.operation_id or "")
+        if exchange.origin != "api" or operation is None or operation.public:
+            continue
+        sent = [value for name, value in _headers(exchange) if name == "authorization"]
+        if sent != [wanted]:
+            came = "none" if not sent else _hide(run, " and ".join(sent))
+            yield Wrong(f"Authorization was to be `Bearer <token>`; it was {came}.", (place,))
+
+
+@rule(
+    "MC201",
+    "double billing",
+    rests_on="money; the contract gives a create no idempotency key",
+    example="The answer to a create is lost, and the client sends the create again.",
+    demand=(
+        "At most one prediction is created in one call. Repeating a create that was refused before it took effect "
+        "is fine; repeating one whose answer was lost is not."
+    ),
+)
+def _pays_once(run: Run) -> Iterator[Wrong]:
+    paid = run.committed
+    if len(paid) > 1:
+        yield Wrong(f"One call created {len(paid)} predictions.", tuple(paid[1:]))
+
+
+@rule(
+    "MC202",
+    "gives up without a cancel",
+    severity="advice",
+    rests_on="money; what nobody waits for any more is still worked on, and paid for",
+    example="The client's own timeout strikes, and it leaves the prediction running.",
+    demand=(
+        "A client that declares a timeout cancels the prediction that it gives up on, or sent Cancel-After with it."
+    ),
+)
+def _cancels(run: Run) -> Iterator[Wrong]:
+    if run.client_timeout is None or run.outcome.kind != "raised" or run.starved or run.ends:
+        return
+    known = [(place, exchange) for place, exchange in run.of_role("create") if served(exchange)]
+    if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
+        return
+    place, create = known[-1]
+    bounded = any(name == "cancel-after" for name, _ in _headers(create))
+    if not bounded and run.end not in TERMINAL:
+        yield Wrong("It gave up on a prediction that was still running, and sent no cancel.", (place,))
+
+
+@rule(
+    "MC301",
+    "an outcome that is not true",
+    rests_on="the contract: `status` says how a prediction ended",
+    example="`canceled` is taken for an end like any other, and the call returns nothing, without an error.",
+    demand=(
+        "The client reports success if and only if the prediction succeeded and it was told so, in an answer that "
+        "arrived whole. Raising is fine wherever the scenario holds any fault."
+    ),
+)
+def _tells_the_truth(run: Run) -> Iterator[Wrong]:
+    if run.starved:
+        return
+    told = run.successes
+    if run.outcome.kind == "returned":
+        if not told:
+            ended = run.ends
+            if ended:
+                said = f"the prediction ended {run.end}"
+            elif run.committed:
+                said = "it was never told, whole, that the prediction had succeeded"
+            else:
+                said = "no prediction was created"
+            yield Wrong(f"It reported success, though {said}.", tuple(ended[:1]))
+        return
+    if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied:
+        return
+    if told and _has_output(run, told):
+        yield Wrong(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
+    elif run.committed and not told and _gave_up_at_once(run):
+        yield Wrong(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
+
+
+@rule(
+    "MC302",
+    "not the output that was served",
+    rests_on="the contract: `output` is the URL of the picture",
+    example="`output[0]` of a string is its first character.",
+    demand=(
+        "What is returned is the output that was served: its URL, or the picture's bytes, whole. A list of one is "
+        "the same thing."
+    ),
+)
+def _returns_the_output(run: Run) -> Iterator[Wrong]:
+    told = run.successes
+    if run.outcome.kind != "returned" or not told or run.starved:
+        return
+    value = _single(run.outcome.value)
+    if value is None and not _has_output(run, told):
+        return
+    if isinstance(value, bytes):
+        if value not in run.delivered:
+            sizes = " or ".join(str(len(picture)) for picture in run.delivered)
+            yield Wrong(f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1]))
+    elif not isinstance(value, str) or value not in run.outputs:
+        yield Wrong(f"It returned {_shown(value)}, which is not the output.", tuple(told[:1]))
+
+
+@rule(
+    "MC303",
+    "polls on after the end",
+    rests_on="the contract: a terminal status never changes",
+    example="`aborted` is not in the client's list of terminal statuses.",
+    demand=(
+        "Once it was told a terminal status, in an answer that arrived whole, the client stops polling. One read "
+        "more, to confirm, is fine."
+    ),
+)
+def _keeps_polling(run: Run) -> Iterator[Wrong]:
+    for end in run.ends:
+        identifier = run.exchanges[end].prediction_id
+        polls = [(place, poll) for place, poll in run.of_role("get") if place > end and served(poll)]
+        after = [place for place, poll in polls if poll.prediction_id == identifier]
+        if identifier and len(after) > 1:
+            said = f"It was told {_status_at(run, end)} and polled at least {len(after)} times more."
+            yield Wrong(said, tuple(after[1:]))
+
+
+@rule(
+    "MC304",
+    "does not end",
+    rests_on="time; a suite that hangs is worse than one that fails",
+    example="The client's own timeout is never looked at while it waits for the body of an answer.",
+    demand=(
+        "The call ends within the deadline once there is nothing left to wait for: the prediction has ended, or "
+        "its create was refused for good, or the time is over after which the client promises to give up."
+    ),
+)
+def _ends(run: Run) -> Iterator[Wrong]:
+    if run.outcome.kind != "hung":
+        return
+    ended = run.ends
+    refused = [place for place, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
+    if ended:
+        yield Wrong(
+            f"It was told {_status_at(run, ended[0])}, and had not ended {run.patience:g} s later.", tuple(ended[:1])
+        )
+    elif refused and not run.committed and not run.starved:
+        status = run.exchanges[refused[-1]].status
+        yield Wrong(
+            f"Its create was refused with {status}, and it had not ended {run.patience:g} s later.", (refused[-1],)
+        )
+    elif run.client_timeout is not None:
+        promised = f"It promises to give up after {run.client_timeout:g} s"
+        yield Wrong(f"{promised}, and had not ended after {run.patience:g} s.")
+
+
+@rule(
+    "MC305",
+    "trips over legal variety",
+    rests_on="the contract: what it leaves open may differ from one day to the next",
+    example="`prediction['logs'].splitlines()`, where `logs` may be null.",
+    demand=(
+        "The outcome does not depend on what the contract leaves open: unknown fields and headers, null logs, "
+        "absent optional fields, 200, 201 or 202, the precision of time stamps."
+    ),
+)
+def _carries_on(run: Run) -> Iterator[Wrong]:
+    if run.twin is None or not run.varied or not run.faultless or run.starved:
+        return
+    if run.outcome.kind != "returned" and run.twin.kind == "returned":
+        how = "hangs" if run.outcome.kind == "hung" else f"raises: {_said(run)}"
+        yield Wrong(f"It succeeds where the gateway answers as usual; here it {how}", tuple(run.committed[:1]))
+
+
+@rule(
+    "MC401",
+    "does not wait out Retry-After",
+    rests_on="the contract: a 429 says when to come back (RFC 9110, 10.2.3); too early costs the next turn as well",
+    example="Six requests back to back against a limit of one a second.",
+    demand=(
+        "The next request of an operation comes no sooner than its Retry-After allowed, in seconds or as a date. "
+        "One that cannot be read must neither crash the client nor make it wait for ever."
+    ),
+)
+def _waits(run: Run) -> Iterator[Wrong]:
+    for place, exchange in enumerate(run.exchanges):
+        due = _due(exchange)
+        if due is None:
+            continue
+        for later, again in list(enumerate(run.exchanges))[place + 1 :]:
+            if (again.method, again.path) != (exchange.method, exchange.path):
+                continue
+            if again.received_at < due - GRACE:
+                waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
+                yield Wrong(
+                    f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s.",
+                    (later,),
+                )
+            break
+    unreadable = [place for place, exchange in enumerate(run.exchanges) if _unreadable(exchange)]
+    if unreadable and run.twin is not None and not run.starved and not run.varied:
+        if run.outcome.kind == "raised" and run.twin.kind == "returned":
+            said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {_said(run)}"
+            yield Wrong(said, tuple(unreadable[:1]))
+        if run.outcome.kind == "hung" and run.twin.kind != "hung":
+            yield Wrong("A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1]))
+
+
+@rule(
+    "MC402",
+    "storms a gateway that is down",
+    rests_on="time, and the gateway: an outage ends sooner without a herd at the door",
+    example="`while True: try … except HTTPError: continue`.",
+    demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
+)
+def _bounds_retries(run: Run) -> Iterator[Wrong]:
+    yield from _storms(run)
+    if run.outcome.kind == "hung" and not run.ends:
+        lasting = [place for place, exchange in enumerate(run.exchanges) if _lasting(exchange)]
+        if lasting and not any(_due(run.exchanges[place]) for place in lasting):
+            yield Wrong(f"The outage lasted, and after {run.patience:g} s it had still not given up.", (lasting[-1],))
+
+
+@rule(
+    "MC403",
+    "repeats what was refused for good",
+    rests_on="the contract: 400, 401, 402, 403 and 422 are about the request, and it has not changed",
+    example="A general retry around the call tries seven times to pay with an empty account.",
+    demand=(
+        "A create that was answered 400, 401, 402, 403 or 422 is not sent again as it was, nor a poll that was "
+        "answered 401 or 403."
+    ),
+)
+def _repeats(run: Run) -> Iterator[Wrong]:
+    refused: dict[tuple[str, str, bytes], int] = {}
+    for place, exchange in enumerate(run.exchanges):
+        asked = (exchange.method, exchange.path, exchange.body)
+        if asked in refused:
+            status = run.exchanges[refused[asked]].status
+            yield Wrong(f"It was refused with {status}, and sent the same again.", (place,))
+        creating = run.role(exchange) == "create"
+        if exchange.status in (FINAL_FOR_CREATE if creating else FINAL_FOR_POLL):
+            refused[asked] = place
+
+
+@rule(
+    "MC404",
+    "polls in a hot loop",
+    severity="advice",
+    rests_on="the gateway: polls are limited to 3,000 a minute",
+    example="A loop without a pause.",
+    demand="A client polls at most 50 times a second.",
+)
+def _hot_loop(run: Run) -> Iterator[Wrong]:
+    polls = [(place, poll.received_at) for place, poll in run.of_role("get") if poll.fault is None]
+    for (_, first), (last, at) in zip(polls, polls[HOT_POLLS:], strict=False):
+        if at - first < SECOND:
+            yield Wrong(f"It polled {HOT_POLLS + 1} times in {(at - first) / SECOND:.2f} s.", (last,))
+            return
+
+
+@rule(
+    "MC405",
+    "gives up after one transient failure",
+    severity="advice",
+    rests_on="money; the prediction is paid for, and a second poll would have found it",
+    example="One 502 from a proxy, in three minutes of polling, ends the call.",
+    demand="A single 502, 503 or 504, or one dropped connection, on a poll does not end the call.",
+)
+def _survives_a_hiccup(run: Run) -> Iterator[Wrong]:
+    met = [place for place, exchange in enumerate(run.exchanges) if exchange.fault is not None]
+    if run.outcome.kind != "raised" or len(met) != 1 or run.starved or run.end != "succeeded" or run.ends:
+        return
+    poll = run.exchanges[met[0]]
+    fault = fault_of(poll)
+    transient = fault.status in TRANSIENT or fault.disconnect is not None
+    if run.role(poll) == "get" and transient and fault.times == 1:
+        yield Wrong(f"One failed poll ended the call: {_said(run)}", (met[0],))
+
+
+@rule(
+    "MC501",
+    "the token in the wrong place",
+    rests_on="secrets: URLs, bodies and output are logged, and other hosts are other people",
+    example="The session that carries the token also fetches the picture from the file host.",
+    demand=(
+        "The token goes to the API's origin only: never to the file host or wherever else a URL leads; and never "
+        "into a URL, a request's body or the client's output."
+    ),
+)
+def _keeps_the_secret(run: Run) -> Iterator[Wrong]:
+    secret = run.token.encode()
+    for place, exchange in enumerate(run.exchanges):
+        shown = exchange.path.encode() + b"?" + exchange.query
+        headers = b"\n".join(value for _, value in exchange.headers)
+        if exchange.origin != "api" and secret in headers:
+            there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
+            yield Wrong(f"The token went to {there}.", (place,))
+        if secret in shown:
+            yield Wrong("The token stands in a URL.", (place,))
+        if secret in exchange.body:
+            yield Wrong("The token stands in the body of a request.", (place,))
+        if exchange.origin == "api" and exchange.unmatched and secret in headers and not _meant_for_api(run, exchange):
+            yield Wrong(f"The token went to {shorten(exchange.path)}, which is not the API's.", (place,))
+    outcome = run.outcome
+    if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
+        yield Wrong("The token stands in the client's output.")
+
+
+@rule(
+    "MC502",
+    "leaves the base URL it was given",
+    severity="advice",
+    rests_on="the documents: `urls.*` there point at another host than the gateway, where its token means nothing",
+    example="The client polls `urls.get` as it is.",
+    demand=(
+        "A client polls through the base URL that it was given when `urls.*` point elsewhere. With --strict-urls "
+        "an error."
+    ),
+)
+def _stays(run: Run) -> Iterator[Wrong]:
+    for place, exchange in enumerate(run.exchanges):
+        if exchange.origin == "foreign":
+            said = f"It followed a URL of the prediction to another origin: {exchange.method} {shorten(exchange.path)}."
+            yield Wrong(said, (place,), "error" if run.strict_urls else None)
+
+
+_SIGNED = "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
+for receiver_rule in (
+    Rule(
+        "MC601",
+        "refuses a genuine webhook",
+        "error",
+        "the contract: what is not answered 2xx within 5 s is delivered again, or lost",
+        "Every genuine event is answered 2xx, also with two signatures, one of a key that is being replaced.",
+        "The receiver compares the whole `webhook-signature` header with one signature.",
+    ),
+    Rule(
+        "MC602",
+        "takes a forged webhook",
+        "error",
+        _SIGNED,
+        "A webhook that is signed with another key, or not at all, is not answered 2xx.",
+        "`if (validateWebhook(request))`, where the function returns a promise, which is always true.",
+    ),
+    Rule(
+        "MC603",
+        "takes a tampered webhook",
+        "error",
+        _SIGNED,
+        "A webhook whose body, id or timestamp is not what was signed is not answered 2xx.",
+        "The receiver verifies the body alone, and trusts the headers.",
+    ),
+    Rule(
+        "MC604",
+        "takes a stale webhook",
+        "error",
+        "Standard Webhooks 1.0: a timestamp far from the present is refused, or the message can be replayed for ever",
+        "A webhook that was signed an hour ago, or for an hour ahead, is not answered 2xx.",
+        "The timestamp is part of what is verified, but is never compared with the clock.",
+    ),
+    Rule(
+        "MC605",
+        "refuses a duplicate or a late webhook",
+        "error",
+        "the contract: the same event may arrive twice, and late",
+        "The same webhook again, and one that comes after the end, are answered 2xx: otherwise they come again.",
+        "A second insert of the same id violates a constraint, and the receiver answers 500.",
+    ),
+):
+    RULES[receiver_rule.code] = receiver_rule
+
+
+def _storms(run: Run) -> Iterator[Wrong]:
+    """More requests of one operation than an outage deserves."""
+    counts: dict[str | None, int] = {}
+    for place, exchange in enumerate(run.exchanges):
+        if not _lasting(exchange):
+            continue
+        count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
+        if count > MOST_REQUESTS:
+            yield Wrong(
+                f"While the outage lasted it sent {exchange.operation_id} more than {MOST_REQUESTS} times.", (place,)
+            )
+            return
+
+
+def _lasting(exchange: Exchange) -> bool:
+    if exchange.fault is None or exchange.fault.get("times") != "always":
+        return False
+    return exchange.status == 0 or exchange.status >= 429
+
+
+def _due(exchange: Exchange) -> int | None:
+    """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
+    fault = exchange.fault or {}
+    if "retry_after_date" in fault:
+        return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
+    asked = fault.get("retry_after")
+    return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
+
+
+def _unreadable(exchange: Exchange) -> bool:
+    return isinstance((exchange.fault or {}).get("retry_after"), str)
+
+
+def _meant_for_api(run: Run, exchange: Exchange) -> bool:
+    """Whether a request without an operation was meant for one: under the API's prefix, or but for the prefix."""
+    root = "/".join(run.operation.path.split("/")[:2]) + "/"
+    if exchange.path.startswith(root):
+        return True
+    return any(_ends_like(operation, exchange.path) for operation in run.contract.operations if not operation.public)
+
+
+def _ends_like(operation: Operation, path: str) -> bool:
+    pieces = ["[^/]+" if "{" in piece else re.escape(piece) for piece in operation.path.split("/")[1:]]
+    return any(re.fullmatch("/" + "/".join(pieces[skipped:]), path) for skipped in range(1, len(pieces) - 1))
+
+
+def _refusal_of(exchange: Exchange) -> str:
+    try:
+        said = msgspec.json.decode(exchange.answer)
+    except UNREADABLE_JSON:
+        return "."
+    detail = said.get("detail") if isinstance(said, dict) else None
+    return f": {detail}" if isinstance(detail, str) else "."
+
+
+def _input_of(exchange: Exchange) -> dict[str, Any] | None:
+    if exchange.body_size > KEPT_BODY:
+        return None
+    try:
+        given = msgspec.json.decode(exchange.body)["input"]
+    except (*UNREADABLE_JSON, LookupError, TypeError):
+        return None
+    return given if isinstance(given, dict) else None
+
+
+def _exact(value: Any) -> Any:
+    """A JSON value so that true is not 1, while 1 is 1.0."""
+    if isinstance(value, dict):
+        return {name: _exact(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_exact(part) for part in value]
+    return (isinstance(value, bool), value)
+
+
+def _headers(exchange: Exchange) -> Iterable[tuple[str, str]]:
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in exchange.headers]
+
+
+def _hide(run: Run, text: str) -> str:
+    return shorten(text.replace(run.token, "<token>"))
+
+
+def _has_output(run: Run, told: Iterable[int]) -> bool:
+    """Whether an answer that told of success showed the output, and not that it had expired."""
+    return any(run.role(run.exchanges[place]) == "stream" or shows_output(run.exchanges[place]) for place in told)
+
+
+def _gave_up_at_once(run: Run) -> bool:
+    """Whether a client raised too soon to have lost its patience with a prediction."""
+    patient = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
+    usual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
+    well = all(served(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
+    return usual and well and patient and run.seconds < AT_ONCE
+
+
+def _status_at(run: Run, place: int) -> str:
+    return run.exchanges[place].prediction_status or run.end
+
+
+def _said(run: Run) -> str:
+    said = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
+    return said[-1][:200] if said else "no reason given"
+
+
+def _single(value: Any) -> Any:
+    """The value; of a list of one, the one. A data URI stands for its bytes."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and value.startswith("data:"):
+        try:
+            return b64decode(value.partition(",")[2], validate=True)
+        except ValueError:
+            return value
+    return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return shorten(value)
+    except TypeError:
+        return f"a {type(value).__name__}"

@@ -1,0 +1,130 @@
+"""Cases drawn by Hypothesis: a call and a scenario up front, as one JSON value, simple ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mockserver.check.cases import Case, operation_of
+from mockserver.check.catalogue import LONG, NOT_A_FAULT, UNREADABLE
+from mockserver.check.inputs import inputs
+from mockserver.contract import Contract, Operation
+from mockserver.errors import ScenarioError
+from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios import Catalogue
+
+Json = dict[str, Any]
+
+WAITS = (0, 0.4, 3.5, 30, 120)  # seconds of a prediction's own time, which costs no real time
+LEAVES = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=10)
+
+
+def cases(catalogue: Catalogue, contract: Contract, models: Sequence[str]) -> st.SearchStrategy[Case]:
+    """A call of one of the models, and a scenario that the contract allows."""
+    calls = st.one_of([_calls(contract, model) for model in models])
+    return st.builds(
+        lambda call, scenario: Case(model=call[0], input=call[1], scenario=scenario),
+        calls,
+        scenarios(catalogue, contract),
+    )
+
+
+def _calls(contract: Contract, model: str) -> st.SearchStrategy[tuple[str, Json]]:
+    return st.tuples(st.just(model), inputs(operation_of(contract, model)))
+
+
+def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Json]:
+    """A scenario as its JSON value, with only what differs from usual."""
+    create = contract.of_role("create")[0]
+    assert contract.reader is not None
+    faults = st.fixed_dictionaries(
+        {},
+        optional={
+            "createPrediction": _scripts(_faults(create, committing=True)),
+            "getPrediction": _scripts(_faults(contract.reader, committing=False)),
+        },
+    )
+    parts: Mapping[str, st.SearchStrategy[Any]] = {
+        "lifecycle": _lifecycles(),
+        "faults": faults,
+        "body": _bodies(contract),
+        "headers": st.dictionaries(
+            st.sampled_from(["X-Served-By", "X-Cost", "x-trace"]), st.sampled_from(["0", "a b"])
+        ),
+        "create_status": st.sampled_from([status for status in create.answers if status < 300]),
+        "urls": st.sampled_from(["local", "foreign"]),
+        "errors": st.sampled_from(["upstream", "gateway"]),
+        "wait": st.sampled_from(["final", "processing"]),
+        "retention": st.sampled_from([3600, 0]),
+    }
+    drawn = st.fixed_dictionaries({}, optional=dict(parts))
+    return drawn.filter(lambda scenario: _fits(catalogue, scenario))
+
+
+def _lifecycles() -> st.SearchStrategy[list[Json]]:
+    def steps(draw: Any) -> list[Json]:
+        end = draw(st.sampled_from(["succeeded", *sorted(TERMINAL - {"succeeded"})]))
+        begun = [{**step, "seconds": draw(st.sampled_from(WAITS))} for step in LONG if draw(st.booleans())]
+        if end == "aborted":
+            begun = [step for step in begun if step["status"] == "starting"]
+        last = {"status": end}
+        if end == "failed" and draw(st.booleans()):
+            last["error"] = draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50))
+        return [*begun, last]
+
+    return st.composite(steps)()
+
+
+def _scripts(faults: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json | None]]:
+    script = st.lists(st.none() | faults, min_size=1, max_size=3)
+    return st.builds(_lasting, script, st.sampled_from([False, False, False, True]))
+
+
+def _lasting(script: list[Json | None], always: bool) -> list[Json | None]:
+    last = script[-1]
+    if not always or last is None or "delay" in last or "drip" in last or "retry_after" in last:
+        return script
+    return [*script[:-1], {**last, "times": "always"}]
+
+
+def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json]:
+    statuses = [status for status in operation.answers if status >= 400 and status not in NOT_A_FAULT]
+    failing = st.fixed_dictionaries(
+        {"status": st.sampled_from(statuses)}, optional={"page": st.sampled_from(["api", "html", "empty"])}
+    )
+    throttling = st.fixed_dictionaries(
+        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, UNREADABLE])}
+    )
+    dropping = st.fixed_dictionaries({"disconnect": st.sampled_from(["reset", "close"])})
+    spoiling: st.SearchStrategy[Json] = st.sampled_from(
+        [{"cut": 0}, {"cut": 0.5}, {"body": "malformed"}, {"body": "empty"}]
+    )
+    slowing: st.SearchStrategy[Json] = st.sampled_from([{"delay": 0.05}, {"drip": 0.1}])
+    fault = st.one_of(failing, dropping, spoiling, slowing, throttling)
+    if not committing:
+        return fault
+    return st.one_of(fault, st.one_of(failing, dropping).map(lambda lost: {**lost, "after": "commit"}))
+
+
+def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
+    schema = contract.prediction_schema
+    optional = [name for name in schema["properties"] if name not in schema.get("required", [])]
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "extra": st.dictionaries(st.sampled_from(["queue_position", "x", "créé"]), LEAVES, max_size=2),
+            "omit": st.lists(st.sampled_from([*optional, "urls.stream"]), unique=True, max_size=3),
+            "null": st.lists(st.sampled_from(list(schema["properties"])), unique=True, max_size=2),
+            "fraction": st.integers(0, 9),
+        },
+    )
+
+
+def _fits(catalogue: Catalogue, scenario: Json) -> bool:
+    try:
+        catalogue.parse(scenario)
+    except ScenarioError:
+        return False
+    return True

@@ -1,0 +1,167 @@
+"""Cases and runs in words, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mockserver.check.cases import Run, fault_of
+from mockserver.clock import SECOND
+from mockserver.journal import Exchange, mask
+from mockserver.scenarios import Fault
+
+MOST_LINES = 24  # of a timeline
+MOST_MARKS = 6  # that are shown of many
+LONGEST = 160  # characters of a value
+STARVED = "was refused everything from here on, and"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One exchange of a case, to be read by people. `at` is in seconds since the first; `marked` the one at fault."""
+
+    at: float
+    method: str
+    path: str
+    answer: str
+    note: str
+    marked: bool
+
+
+def lines_of(run: Run, marks: Sequence[int]) -> list[Line]:
+    """The exchanges of a run, those at fault marked; of very many, the first, the last and the marked."""
+    began = run.exchanges[0].received_at if run.exchanges else 0
+    lines = [
+        Line(
+            at=round((exchange.received_at - began) / SECOND, 3),
+            method=exchange.method,
+            path=_short(exchange.path.replace(run.token, mask(run.token))),
+            answer=_answer(run, exchange),
+            note=", ".join(_notes(run, place, exchange)),
+            marked=place in marks,
+        )
+        for place, exchange in enumerate(run.exchanges)
+    ]
+    if len(lines) <= MOST_LINES:
+        return lines
+    shown = {*range(MOST_LINES // 2), *range(len(lines) - 6, len(lines)), *marks[:MOST_MARKS]}
+    return list(_with_gaps(lines, sorted(shown)))
+
+
+def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
+    """Some of the lines, each telling how many were left out before it."""
+    for before, place in zip([-1, *shown], shown, strict=False):
+        line, skipped = lines[place], place - before - 1
+        note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
+        yield msgspec.structs.replace(line, note=note)
+
+
+def timeline(lines: Sequence[Line]) -> list[str]:
+    """Exchanges as text in columns."""
+    path = max((len(line.path) for line in lines), default=0)
+    answer = min(60, max((len(line.answer) for line in lines), default=0))
+    shown = []
+    for line in lines:
+        mark = "▶" if line.marked else " "
+        text = f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.answer:<{answer}}  {line.note}"
+        shown.append(text.rstrip())
+    return shown
+
+
+def situation(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str) -> str:
+    """A case in words: what is unusual about the gateway; if nothing is, then the call."""
+    said = []
+    for key, script in scenario.get("faults", {}).items():
+        for number, fault in enumerate(script, 1):
+            if fault is not None:
+                which = f"{key} number {number}" if number > 1 or len(script) > 1 else f"the first {key}"
+                said.append(f"{which}: {describe_fault(msgspec.convert(fault, Fault))}")
+    if "lifecycle" in scenario:
+        said.append("the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"]))
+    rest = {name: part for name, part in scenario.items() if name not in ("faults", "lifecycle", "name", "description")}
+    said += [f"{name}: {compact(part)}" for name, part in rest.items()]
+    if clock != "autojump":
+        said.append("in real time")
+    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {compact(given)}"
+
+
+def describe_fault(fault: Fault) -> str:
+    """A fault in words."""
+    after = " after it took effect" if fault.after else ""
+    times = {1: "", "always": ", always"}.get(fault.times, f", {fault.times} times")
+    return _failure(fault) + after + times
+
+
+def _failure(fault: Fault) -> str:
+    if fault.status is not None:
+        page = {"api": "", "html": " with an HTML page", "empty": " with an empty body"}[fault.page]
+        return f"answered {fault.status}{page}{_retry_after(fault)}"
+    if fault.disconnect is not None:
+        return "connection reset" if fault.disconnect == "reset" else "connection closed"
+    if fault.body is not None:
+        return f"{fault.body} body"
+    if fault.cut is not None:
+        return f"cut at {fault.cut:.0%} of the body"
+    if fault.stall is not None:
+        return f"stalled at {fault.stall:.0%} of the body"
+    return f"dripping for {fault.drip:g} s" if fault.drip is not None else f"{fault.delay:g} s late"
+
+
+def _retry_after(fault: Fault) -> str:
+    if fault.retry_after_date is not None:
+        return f", Retry-After: a date {fault.retry_after_date:g} s ahead"
+    return f", Retry-After: {fault.retry_after}" if fault.retry_after is not None else ""
+
+
+def ending_of(run: Run) -> str:
+    """How the client's call ended."""
+    outcome = run.outcome
+    if outcome.kind == "hung":
+        return f"{STARVED} did not end" if run.starved else f"had not ended after {run.patience:g} s"
+    if outcome.kind == "raised":
+        said = outcome.message.replace(run.token, mask(run.token)).strip().splitlines() or ["no reason given"]
+        return f"{STARVED} raised {said[-1][:300]}" if run.starved else f"raised {said[-1][:300]}"
+    if isinstance(outcome.value, bytes):
+        return f"returned {len(outcome.value)} bytes"
+    return f"returned {compact(outcome.value)}".replace(run.token, mask(run.token))
+
+
+def compact(value: Any) -> str:
+    """A value as JSON on one line, cut to what can be read."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except TypeError:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
+def _notes(run: Run, place: int, exchange: Exchange) -> list[str]:
+    notes = []
+    if place in run.committed[1:]:
+        notes.append("billed again")
+    if exchange.fault is not None:
+        notes.append("fault")
+    if exchange.origin != "api":
+        notes.append({"files": "file host", "foreign": "another origin"}[exchange.origin])
+    return notes
+
+
+def _answer(run: Run, exchange: Exchange) -> str:
+    said = str(exchange.status) if exchange.status else "no answer"
+    if exchange.status and exchange.prediction_status:
+        said += f" {exchange.prediction_status}"
+    if exchange.fault is not None:
+        fault = fault_of(exchange)
+        if fault.status is None:
+            said = f"{said}, {_failure(fault)}" if exchange.status else _failure(fault)
+        said += _retry_after(fault)
+    if exchange.committed and run.role(exchange) == "create":
+        said += f", {(exchange.prediction_id or '')[:4]}… created"
+    return said
+
+
+def _short(path: str) -> str:
+    """A path, with what is before its last two parts left out."""
+    parts = path.split("/")
+    return "…/" + "/".join(parts[-2:]) if len(parts) > 4 else path

@@ -1,0 +1,166 @@
+"""The kit's own proof: how many planted bugs it finds, how fast, in how small a case, and how often it cries wolf.
+
+python -m tests.check.bench [--seeds N] [--only WORD] [--replays]
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mockserver.check.arena import Arena, Terms
+from mockserver.check.drivers import CallableDriver, Driver, WorkerDriver
+from mockserver.check.findings import Finding
+from mockserver.check.hunt import Hunt, Progress, make_plan, replay
+from mockserver.check.shrinker import size
+from mockserver.contract import Contract
+from tests.check import client
+
+NODE_CLIENT = Path(__file__).parent.parent / "clients" / "flux.mjs"
+
+
+class Subject(NamedTuple):
+    """A client under test: with the rules of which it breaks at least one; none, if it is legal."""
+
+    name: str
+    make: Callable[[], Driver]
+    rules: set[str]
+    timeout: float | None = None
+
+
+class Killed(BaseException):
+    """The planted bug was found; the hunt need not go on."""
+
+
+class Result(NamedTuple):
+    """What a hunt came to: the finding, or none, after so many runs and seconds."""
+
+    finding: Finding | None
+    runs: int
+    seconds: float
+    fails_again: bool
+
+
+def python_subjects() -> Iterator[Subject]:
+    for variant in client.VARIANTS:
+        call = partial(client.call_once, variant=variant)
+        yield Subject(f"python: {variant}", partial(CallableDriver, call), set())
+    for bug, rules in client.BUGS.items():
+        call = partial(client.call_once, bug=bug)
+        yield Subject(f"python: {bug}", partial(CallableDriver, call), rules, client.TIMEOUT.get(bug))
+
+
+def node_subjects() -> Iterator[Subject]:
+    node = shutil.which("node")
+    if node is None or not NODE_CLIENT.exists():
+        return
+    listed = json.loads(
+        subprocess.run([node, NODE_CLIENT, "--list"], capture_output=True, check=True, text=True).stdout
+    )
+    for variant in listed["variants"]:
+        command = [node, str(NODE_CLIENT), "--worker", "--variant", variant]
+        yield Subject(f"node: {variant}", partial(WorkerDriver, command), set())
+    for bug, facts in listed["bugs"].items():
+        command = [node, str(NODE_CLIENT), "--worker", "--bug", bug]
+        yield Subject(f"node: {bug}", partial(WorkerDriver, command), set(facts["rules"]), facts.get("timeout"))
+
+
+def hunt(subject: Subject, seed: int = 0, **limits: Any) -> Result:
+    """Hunt until one of the subject's rules is found broken; a legal one to the end."""
+    driver = subject.make()
+    with Arena(Contract.load(), seed=seed) as arena:
+        terms = Terms(client_timeout=subject.timeout)
+        plan = make_plan(arena, models=None, ignore=(), seed=seed, terms=terms, **limits)
+        began = time.perf_counter()
+        wanted = subject.rules
+        state = {"runs": 0}
+
+        def listen(progress: Progress) -> None:
+            state["runs"] = progress.runs
+            if wanted & set(progress.broken):
+                raise Killed
+
+        hunting = Hunt(arena, driver, plan, listen)
+        with suppress(Killed):
+            hunting.run()
+        seconds = time.perf_counter() - began
+        found = [*hunting.report.findings, *hunting.report.advice]
+        if not subject.rules:
+            alarms = [f for f in found if f.severity == "error"]
+            driver.close()
+            return Result(alarms[0] if alarms else None, hunting.report.runs, seconds, True)
+        finding = next((f for f in found if f.rule in wanted), None)
+        again = finding is not None and _fails_again(arena, driver, finding, terms)
+        driver.close()
+        return Result(finding, state["runs"], seconds, again)
+
+
+def _fails_again(arena: Arena, driver: Driver, finding: Finding, terms: Terms) -> bool:
+    """Whether what would be saved still fails when it is read back and played."""
+    saved = msgspec.json.decode(msgspec.json.encode(finding), type=Finding)
+    return replay(arena, driver, saved, terms).confirmed > 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="hunts of each legal client")
+    parser.add_argument("--only", default="", help="subjects whose name holds this")
+    wanted = parser.parse_args()
+    subjects = [subject for subject in (*python_subjects(), *node_subjects()) if wanted.only in subject.name]
+    killed, missed, alarms, legal_runs = [], [], [], []
+    print(f"| {'planted bug':<52} | rule | runs | seconds | size | replay |\n|---|---|---:|---:|---:|---|")
+    for subject in [subject for subject in subjects if subject.rules]:
+        result = hunt(subject)
+        if result.finding is None:
+            missed.append(subject)
+            print(
+                f"| {subject.name:<52} | {'/'.join(sorted(subject.rules))} missed | {result.runs} | {result.seconds:.1f} | | |"
+            )
+            continue
+        killed.append(result)
+        smallest = size(result.finding.case)
+        again = "fails" if result.fails_again else "PASSES"
+        print(
+            f"| {subject.name:<52} | {result.finding.rule} | {result.runs} | {result.seconds:.1f} | {smallest} | {again} |"
+        )
+        sys.stdout.flush()
+    for subject in [subject for subject in subjects if not subject.rules]:
+        for seed in range(wanted.seeds):
+            result = hunt(subject, seed)
+            legal_runs.append(result)
+            if result.finding is not None:
+                alarms.append((subject, seed, result.finding))
+                print(f"FALSE ALARM {subject.name} seed {seed}: {result.finding.rule} {result.finding.message}")
+        print(f"| {subject.name:<52} | legal | {legal_runs[-1].runs} | {legal_runs[-1].seconds:.1f} | | |")
+        sys.stdout.flush()
+    print()
+    total = len(killed) + len(missed)
+    if total:
+        soon = sum(result.seconds <= 30 for result in killed)
+        print(f"found {len(killed)} of {total} planted bugs, {soon} of them within 30 s")
+    if killed:
+        print(
+            f"median {statistics.median(r.runs for r in killed):.0f} runs and {statistics.median(r.seconds for r in killed):.1f} s to the finding"
+        )
+        sizes = [size(r.finding.case) for r in killed if r.finding]
+        print(f"size of the smallest case: median {statistics.median(sizes):.0f}, largest {max(sizes)}")
+        print(f"replays that fail again: {sum(r.fails_again for r in killed)} of {len(killed)}")
+    if legal_runs:
+        print(
+            f"false alarms: {len(alarms)} in {len(legal_runs)} hunts of legal clients ({sum(r.runs for r in legal_runs)} runs)"
+        )
+    sys.exit(bool(missed or alarms or not all(r.fails_again for r in killed)))
+
+
+if __name__ == "__main__":
+    main()
