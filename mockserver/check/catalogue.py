@@ -20,6 +20,7 @@ REAL: list[Json] = [
     {"status": "succeeded"},
 ]
 NOT_A_FAULT = frozenset({404, 405, 413, 415})  # statuses that a gateway has no reason to answer to a valid create
+LOST = (500, 502, 504)  # after which nobody knows whether a create took effect; 429 and 503 say that it did not
 UNREADABLE = "soon"
 
 
@@ -80,7 +81,7 @@ def _lost_answers() -> Iterator[Json]:
     """The create takes effect, and its answer does not arrive."""
     yield {"disconnect": "reset", "after": "commit"}
     yield {"disconnect": "close", "after": "commit"}
-    yield from ({"status": status, "after": "commit"} for status in (500, 502, 503, 504))
+    yield from ({"status": status, "after": "commit"} for status in LOST)
     yield from _broken_answers()
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from mockserver.check.cases import ClientError, Outcome
 
+LEFT_OPEN = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
 KEPT_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
 
@@ -184,7 +185,8 @@ class _Worker:
         self._read_err = 0
         self.alive = True
         self._process = _spawn(command, environment, subprocess.PIPE, subprocess.PIPE, self._err)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -208,8 +210,7 @@ class _Worker:
             except queue.Empty:
                 return None
             if line is None:
-                self.end()
-                err = self._errors()
+                err = self.end()
                 return _outcome_of("", self._process.returncode, self._printed + err, err)
             self._printed = (self._printed + line)[-KEPT_OUTPUT:]
             if _answer_in(line) is not None:
@@ -218,14 +219,22 @@ class _Worker:
 
     def kill(self) -> Outcome:
         """End the process, and with it the call."""
-        self.end()
-        return Outcome("hung", printed=self._printed + self._errors())
+        return Outcome("hung", printed=self._printed + self.end())
 
-    def end(self) -> None:
-        """End the process and all that it started."""
+    def end(self) -> str:
+        """End the process and all that it started; what it last printed as errors."""
+        if not self.alive:
+            return ""
         self.alive = False
         _kill_group(self._process)
         self._process.wait()
+        self._listener.join(LEFT_OPEN)
+        err = self._errors()
+        pipes = [self._process.stdin, self._err, None if self._listener.is_alive() else self._process.stdout]
+        for pipe in filter(None, pipes):
+            with suppress(OSError):  # a line that was never read
+                pipe.close()
+        return err
 
     def _errors(self) -> str:
         """What it has printed as errors since it was last asked."""

@@ -20,12 +20,13 @@ from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.clock import SECOND, wall_time
 from mockserver.errors import MockServerError, ScenarioError
+from mockserver.lifecycle import TERMINAL
 
 SHRINK_RUNS = 60  # a rule
 SHRINK_SECONDS = 5.0  # a rule
 ENDLESS_RUNS = 4  # at least, of a client that declares a timeout
 MOST_FLAKES = 3  # of a rule; after that it is left alone
-LEAST_PATIENCE = 2.0  # seconds
+LEAST_PATIENCE = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,24 +193,42 @@ class Hunt:
         """Confirm a broken rule, shrink its case, and write it down."""
         rule = found.rule
         self._hangs = self._hangs or run.outcome.kind == "hung"
-        again = self._play(run.case, f"confirming {rule}")
+        again = self._play(run.case, f"confirming {rule}", at_any_cost=True)
         confirmed = _of(rule, self._judged(again))
         if confirmed is None:
-            self._flakes[rule] = self._flakes.get(rule, 0) + 1
-            if rule not in self.report.flaky:
-                self.report.flaky.append(rule)
-            if self._flakes[rule] >= MOST_FLAKES:
-                self._masked.add(rule)
+            self._note_flake(rule)
             return
         self._masked.add(rule)
-        finding = self._smallest(Finding.of(confirmed, again, 2))
+        short = again.outcome.kind == "hung" and again.patience < run.patience
+        smallest = self._smallest(Finding.of(confirmed, again, 2))
+        finding = self._once_more(smallest, patience=run.patience if short else None)
+        if finding is None:  # no time, or not so sure: the case as it was met has been seen twice
+            finding = Finding.of(found, run, 2)
         if rule in self.report.flaky:
             self.report.flaky.remove(rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
         self._tell("looking")
 
+    def _note_flake(self, rule: str) -> None:
+        self._flakes[rule] = self._flakes.get(rule, 0) + 1
+        if rule not in self.report.flaky:
+            self.report.flaky.append(rule)
+        if self._flakes[rule] >= MOST_FLAKES:
+            self._masked.add(rule)
+
+    def _once_more(self, finding: Finding, patience: float | None) -> Finding | None:
+        """The finding of the smallest case, played again, with all the time that it is due."""
+        if patience is not None and self._elapsed() + patience > self._plan.budget:
+            return None
+        try:
+            run = self._play(finding.case, f"confirming {finding.rule}", patience=patience)
+            broken = _of(finding.rule, self._judged(run))
+        except _Over:
+            return None
+        return None if broken is None else Finding.of(broken, run, 2)
+
     def _smallest(self, finding: Finding) -> Finding:
-        """The finding with its case shrunk, as far as runs and time go; the smallest is played twice."""
+        """The finding with its case shrunk, as far as runs and time go."""
         best = finding
         runs, began = 0, wall_time()
         doing = f"shrinking {finding.rule}"
@@ -226,10 +245,8 @@ class Hunt:
                 return False
             runs += 1
             smaller = played(case)
-            if smaller is None or played(case) is None:
-                return False
-            best = smaller
-            return True
+            best = smaller or best
+            return smaller is not None
 
         with suppress(_Over):  # what it was shrunk to so far counts
             shrink(finding.case, still_fails)
@@ -237,16 +254,16 @@ class Hunt:
 
     def _allowed(self, case: Case) -> bool:
         try:
-            self._arena.check(case)
+            scenario = self._arena.check(case)
         except MockServerError:
             return False
-        return True
+        return scenario.lifecycle[-1].status in TERMINAL or self._plan.terms.client_timeout is not None
 
-    def _play(self, case: Case, doing: str) -> Run:
-        if self._elapsed() > self._plan.budget:
+    def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, patience: float | None = None) -> Run:
+        if self._elapsed() > self._plan.budget and not at_any_cost:
             raise _Over
         self._tell(doing)
-        run = self._arena.play(case, self._driver, self._plan.terms, self._patience())
+        run = self._arena.play(case, self._driver, self._plan.terms, patience or self._patience())
         self._touched |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._touched |= {str(exchange.operation_id) for exchange in run.exchanges}
         if run.outcome.kind != "hung":
@@ -256,7 +273,7 @@ class Hunt:
     def _patience(self) -> float:
         """Seconds that the next run may take. A client known to hang is not waited for as long again."""
         longest = self._plan.terms.longest
-        return min(longest, max(LEAST_PATIENCE, 5 * self._longest)) if self._hangs else longest
+        return min(longest, LEAST_PATIENCE + 2 * self._longest) if self._hangs else longest
 
     def _elapsed(self) -> float:
         return (wall_time() - self._began) / SECOND

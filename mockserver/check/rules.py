@@ -240,7 +240,7 @@ def _tells_the_truth(run: Run) -> Iterator[Wrong]:
         return
     if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied:
         return
-    if told and _has_output(run, told):
+    if told and all(_has_output(run, [place]) for place in told) and set(told) & set(run.ends):
         yield Wrong(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
     elif run.committed and not told and _gave_up_at_once(run):
         yield Wrong(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
@@ -308,16 +308,16 @@ def _ends(run: Run) -> Iterator[Wrong]:
     refused = [place for place, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
     if ended:
         yield Wrong(
-            f"It was told {_status_at(run, ended[0])}, and had not ended {run.patience:g} s later.", tuple(ended[:1])
+            f"It was told {_status_at(run, ended[0])}, and had not ended {run.patience:.3g} s later.", tuple(ended[:1])
         )
     elif refused and not run.committed and not run.starved:
         status = run.exchanges[refused[-1]].status
         yield Wrong(
-            f"Its create was refused with {status}, and it had not ended {run.patience:g} s later.", (refused[-1],)
+            f"Its create was refused with {status}, and it had not ended {run.patience:.3g} s later.", (refused[-1],)
         )
     elif run.client_timeout is not None:
         promised = f"It promises to give up after {run.client_timeout:g} s"
-        yield Wrong(f"{promised}, and had not ended after {run.patience:g} s.")
+        yield Wrong(f"{promised}, and had not ended after {run.patience:.3g} s.")
 
 
 @rule(
@@ -384,7 +384,7 @@ def _bounds_retries(run: Run) -> Iterator[Wrong]:
     if run.outcome.kind == "hung" and not run.ends:
         lasting = [place for place, exchange in enumerate(run.exchanges) if _lasting(exchange)]
         if lasting and not any(_due(run.exchanges[place]) for place in lasting):
-            yield Wrong(f"The outage lasted, and after {run.patience:g} s it had still not given up.", (lasting[-1],))
+            yield Wrong(f"The outage lasted, and after {run.patience:.3g} s it had still not given up.", (lasting[-1],))
 
 
 @rule(

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mockserver.check.cases import Case, operation_of
-from mockserver.check.catalogue import LONG, NOT_A_FAULT, UNREADABLE
+from mockserver.check.catalogue import LONG, LOST, NOT_A_FAULT, UNREADABLE
 from mockserver.check.inputs import inputs
 from mockserver.contract import Contract, Operation
 from mockserver.errors import ScenarioError
@@ -105,7 +105,8 @@ def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json
     fault = st.one_of(failing, dropping, spoiling, slowing, throttling)
     if not committing:
         return fault
-    return st.one_of(fault, st.one_of(failing, dropping).map(lambda lost: {**lost, "after": "commit"}))
+    losing = st.fixed_dictionaries({"status": st.sampled_from([status for status in statuses if status in LOST])})
+    return st.one_of(fault, st.one_of(losing, dropping).map(lambda lost: {**lost, "after": "commit"}))
 
 
 def _bodies(contract: Contract) -> st.SearchStrategy[Json]:

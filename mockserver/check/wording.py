@@ -118,7 +118,7 @@ def ending_of(run: Run) -> str:
     """How the client's call ended."""
     outcome = run.outcome
     if outcome.kind == "hung":
-        return f"{STARVED} did not end" if run.starved else f"had not ended after {run.patience:g} s"
+        return f"{STARVED} did not end" if run.starved else f"had not ended after {run.patience:.3g} s"
     if outcome.kind == "raised":
         said = outcome.message.replace(run.token, mask(run.token)).strip().splitlines() or ["no reason given"]
         return f"{STARVED} raised {said[-1][:300]}" if run.starved else f"raised {said[-1][:300]}"

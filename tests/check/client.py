@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from mockserver.check.drivers import Call
 
 POLL = 0.004  # seconds
-VARIANTS = ("plain", "wait", "no-retry", "confirm", "slow", "download", "list-of-one", "asynchronous")
+VARIANTS = ("plain", "wait", "no-retry", "confirm", "slow", "download", "list-of-one")
 
 # Each bug, and the rules of which it breaks at least one.
 BUGS: dict[str, set[str]] = {
@@ -216,6 +216,7 @@ class Client:
             return path
         address = urlsplit(str(prediction["urls"]["get"]))
         if address.netloc != f"{self.connection.host}:{self.connection.port}":
+            self.connection.close()
             self.connection = http.client.HTTPConnection(address.netloc, timeout=5)
         return address.path
 

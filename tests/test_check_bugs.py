@@ -1,0 +1,58 @@
+"""The kit finds bugs that were planted, in clients of two languages, and leaves legal clients in peace."""
+
+import shutil
+from collections.abc import Iterable
+
+import pytest
+
+from tests.check.bench import Subject, hunt, node_subjects, python_subjects
+
+# Found by waiting out a deadline, or after a second of polling: the bench has them, a suite has no time.
+SLOW = ("sleeps for ever", "stalled body", "retries creates for ever", "never cancels")
+NODE = (  # a process for each is dear; the rules are the same
+    "text/plain",
+    "drops falsy",
+    "creates again on 5xx",
+    "canceled returns null",
+    "does not know aborted",
+    "splits logs",
+    "throws at an unreadable",
+    "repeats 422",
+    "token on standard error",
+    "follows urls.get",
+)
+LEGAL = ("python: no-retry", "python: asynchronous", "python: confirm")
+
+
+def name(subject: Subject) -> str:
+    return subject.name
+
+
+def without(subjects: Iterable[Subject], words: tuple[str, ...]) -> list[Subject]:
+    return [subject for subject in subjects if subject.rules and not any(word in subject.name for word in words)]
+
+
+def those(subjects: Iterable[Subject], words: tuple[str, ...]) -> list[Subject]:
+    return [subject for subject in subjects if any(word in subject.name for word in words)]
+
+
+@pytest.mark.parametrize("subject", without(python_subjects(), SLOW), ids=name)
+def test_a_planted_bug_is_found_and_its_case_fails_again(subject: Subject) -> None:
+    result = hunt(subject, budget=60)
+    assert result.finding is not None, f"not found in {result.runs} runs"
+    assert result.fails_again
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node here")
+@pytest.mark.parametrize("subject", those(node_subjects(), NODE), ids=name)
+def test_in_another_language_too(subject: Subject) -> None:
+    result = hunt(subject, budget=60)
+    assert result.finding is not None, f"not found in {result.runs} runs"
+    assert result.fails_again
+
+
+@pytest.mark.parametrize("subject", those(python_subjects(), LEGAL), ids=name)
+def test_a_legal_client_is_cleared(subject: Subject) -> None:
+    result = hunt(subject, seed=4711, budget=120, max_runs=250)
+    assert result.finding is None, str(result.finding)
+    assert result.runs == 250

@@ -1,0 +1,277 @@
+"""How the kit hunts: what it draws, how it shrinks, what it keeps to."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from mockserver import check_client
+from mockserver.check.arena import Arena, Terms
+from mockserver.check.cases import Case, ClientError, is_valid, operation_of
+from mockserver.check.catalogue import fixed_cases
+from mockserver.check.drivers import Call, CallableDriver
+from mockserver.check.findings import Finding, FindingsError
+from mockserver.check.hunt import Hunt, Progress, make_plan, replay
+from mockserver.check.inputs import corners
+from mockserver.check.shrinker import shrink, simpler, size
+from mockserver.check.strategies import cases
+from mockserver.contract import Contract
+from mockserver.errors import MockServerError, ScenarioError
+from mockserver.scenarios import Catalogue
+from tests.check import client
+from tests.documents import CONTRACT
+
+CATALOGUE = Catalogue(CONTRACT)
+MODELS = [str(operation.model) for operation in CONTRACT.of_role("create")]
+CASES = cases(CATALOGUE, CONTRACT, MODELS)
+
+
+def planted(bug: str) -> Callable[[Call], Any]:
+    return partial(client.call_once, bug=bug)
+
+
+class TestCases:
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @given(CASES)
+    def test_each_drawn_case_is_one_the_contract_allows(self, case: Case) -> None:
+        assert is_valid(operation_of(CONTRACT, case.model), case.input)
+        CATALOGUE.parse(case.scenario)
+        assert msgspec.json.decode(msgspec.json.encode(case), type=Case) == case
+
+    def test_the_corners_hold_every_property_at_its_edges(self) -> None:
+        for operation in CONTRACT.of_role("create"):
+            found = list(corners(operation))
+            assert all(is_valid(operation, case) for case in found)
+            assert {name for case in found for name in case} == set(operation.input)
+            assert found[0] == {"prompt": "a cat"}
+            assert any(case.get("safety_tolerance") == operation.input["safety_tolerance"]["minimum"] for case in found)
+
+    def test_the_fixed_cases_hold_every_way_to_end_and_every_status_of_the_contract(self) -> None:
+        fixed = [case.scenario for case in fixed_cases(CONTRACT, MODELS, None)]
+        assert fixed[0] == {}
+        ends = {scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario}
+        assert ends == set(CONTRACT.statuses) - {"starting", "processing"}
+        assert CONTRACT.reader is not None
+        read = {
+            fault.get("status") for scenario in fixed for fault in scenario.get("faults", {}).get("getPrediction", [])
+        }
+        assert read >= {status for status in CONTRACT.reader.answers if status >= 400} - {405, 413}
+
+    def test_only_a_client_that_gives_up_by_itself_meets_what_never_ends(self) -> None:
+        def endless(client_timeout: float | None) -> bool:
+            found = fixed_cases(CONTRACT, MODELS, client_timeout)
+            return any(
+                case.scenario.get("lifecycle", [{"status": "failed"}])[-1]["status"] == "processing" for case in found
+            )
+
+        assert not endless(None)
+        assert endless(2.0)
+
+    def test_a_refusal_that_took_effect_is_never_played_for_no_client_could_know(self) -> None:
+        played = [case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0)]
+        lost = [
+            fault for scenario in played for fault in scenario.get("faults", {}).get("createPrediction", []) if fault
+        ]
+        assert {fault.get("status") for fault in lost if fault.get("after")} == {None, 500, 502, 504}
+
+
+class TestShrinking:
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(CASES)
+    def test_a_step_is_smaller_or_plainer(self, case: Case) -> None:
+        for candidate in simpler(case):
+            assert len(candidate.key) <= len(case.key) or size(candidate) <= size(case)
+            assert candidate != case
+
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+    @given(CASES.filter(lambda case: "faults" in case.scenario))
+    def test_what_does_not_matter_goes(self, case: Case) -> None:
+        def still_fails(candidate: Case) -> bool:
+            return _is_allowed(candidate) and "faults" in candidate.scenario
+
+        smallest = shrink(case, still_fails)
+        assert smallest.scenario == {"faults": {}}
+        assert list(smallest.input) == ["prompt"]
+        assert len(smallest.input["prompt"]) == 1
+
+    def test_what_matters_stays(self) -> None:
+        script = [None, {"status": 429, "retry_after": 1, "page": "html"}, {"status": 502, "detail": "x" * 50}]
+        scenario = {"faults": {"createPrediction": script, "getPrediction": [{"cut": 0.5}]}, "create_status": 201}
+        case = Case(model=MODELS[0], input={"prompt": "a cat", "raw": True}, scenario=scenario)
+
+        def still_fails(candidate: Case) -> bool:
+            faults = candidate.scenario.get("faults", {}).get("createPrediction", [])
+            return _is_allowed(candidate) and any(fault and fault.get("status") == 502 for fault in faults)
+
+        smallest = shrink(case, still_fails)
+        assert smallest.scenario == {"faults": {"createPrediction": [{"status": 502}]}}
+        assert smallest.input == {"prompt": "a"}
+
+
+class TestHunting:
+    def test_a_finding_has_the_smallest_case_and_tells_the_story(self) -> None:
+        report = check_client(planted("creates again when the network fails"), max_runs=45)
+        (finding,) = report.findings
+        assert (finding.rule, finding.title, finding.severity) == ("MC201", "double billing", "error")
+        assert finding.scenario == {"faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}}
+        assert finding.call == {"model": MODELS[0], "input": {"prompt": "a"}}
+        assert [line.method for line in finding.exchanges] == ["POST", "POST", "GET", "GET"]
+        assert [line.marked for line in finding.exchanges] == [False, True, False, False]
+        assert finding.confirmed == 2
+        with pytest.raises(FindingsError, match=r"MC201.*double billing"):
+            report.raise_for_findings()
+
+    def test_it_goes_on_after_a_finding_and_finds_the_next_rule(self) -> None:
+        def call(call: Call) -> Any:
+            return client.Client(call, "canceled returns nothing").run() and client.Client(call, "").run()
+
+        assert {"MC201", "MC301"} <= {found.rule for found in check_client(call, max_runs=40).findings}
+
+    def test_the_same_seed_plays_the_same_cases(self) -> None:
+        def played(seed: int) -> list[tuple[str, str]]:
+            seen: list[tuple[str, str]] = []
+
+            def call(call: Call) -> Any:
+                seen.append((call.token, call.input["prompt"]))
+                if len(seen) > 1:
+                    raise RuntimeError("not today")  # without a request, so that each run is over at once
+                return client.call_once(call)
+
+            check_client(call, max_runs=170, seed=seed)
+            return seen
+
+        first = played(7)
+        assert first == played(7)
+        assert first != played(8)
+
+    def test_models_and_rules_can_be_left_out(self) -> None:
+        asked = set()
+
+        def call(call: Call) -> Any:
+            asked.add(call.model)
+            return client.call_once(call, "canceled returns nothing")
+
+        assert check_client(call, models=MODELS[1:], max_runs=25, ignore=["MC301"]).ok
+        assert asked == set(MODELS[1:])
+
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"models": ["a/b"]}, "no model a/b; it has"),
+            ({"ignore": ["MC999"]}, "no rule MC999"),
+            ({"client_timeout": 60}, "budget of at least 248 s is needed, not 30"),
+        ],
+    )
+    def test_a_wrong_word_is_told(self, settings: dict[str, Any], said: str) -> None:
+        with pytest.raises(MockServerError, match=said):
+            check_client(client.call_once, **settings)
+
+    def test_a_client_that_makes_no_request_is_no_clean_client(self) -> None:
+        def call(call: Call) -> str:
+            raise ModuleNotFoundError("No module named 'flux'")
+
+        with pytest.raises(ClientError, match=r"no request.*\n.*No module named 'flux'"):
+            check_client(call)
+
+    def test_a_client_too_slow_for_the_deadline_is_told_so(self) -> None:
+        with pytest.raises(ClientError, match="longer --deadline"):
+            check_client(partial(client.call_once, variant="slow"), deadline=0.15)
+
+    def test_what_is_seen_once_and_not_again_is_flaky_and_held_against_nobody(self) -> None:
+        calls = 0
+
+        def call(call: Call) -> Any:
+            nonlocal calls
+            calls += 1
+            output = client.call_once(call)
+            return "nonsense" if calls == 5 else output
+
+        report = check_client(call, max_runs=12)
+        assert (report.ok, report.flaky) == (True, ["MC302"])
+
+    def test_the_budget_is_kept(self) -> None:
+        report = check_client(partial(client.call_once, variant="slow"), budget=1.5)
+        assert report.seconds < 3
+        assert 2 <= report.runs < 30
+
+    def test_a_runaway_is_starved_and_ends_long_before_the_deadline(self) -> None:
+        report = check_client(planted("does not know aborted"), max_runs=26, deadline=60, budget=40)
+        assert [finding.rule for finding in report.findings] == ["MC303"]
+        assert report.seconds < 20
+        assert "was refused everything from here on" in report.findings[0].outcome
+
+    def test_a_thread_that_never_ends_is_left_behind(self) -> None:
+        release = threading.Event()
+
+        def call(call: Call) -> Any:
+            try:
+                return client.call_once(call)
+            except client.FluxError:
+                release.wait(60)
+
+        try:
+            report = check_client(call, max_runs=26, deadline=0.7, budget=20)
+        finally:
+            release.set()
+        assert [finding.rule for finding in report.findings] == ["MC304"]
+
+    def test_ctrl_c_keeps_what_was_found(self) -> None:
+        def listen(progress: Progress) -> None:
+            if progress.broken:
+                raise KeyboardInterrupt
+
+        with Arena(CONTRACT) as arena:
+            plan = make_plan(arena, models=None, ignore=())
+            report = Hunt(arena, CallableDriver(planted("first character of the output")), plan, listen).run()
+        assert report.interrupted
+        assert [finding.rule for finding in report.findings] == ["MC302"]
+
+    def test_a_baseline_accepts_what_is_known_and_tells_what_is_fixed(self) -> None:
+        known = check_client(planted("canceled returns nothing"), max_runs=25).findings
+        with Arena(CONTRACT) as arena:
+            plan = make_plan(arena, models=None, ignore=(), max_runs=25, known=tuple(known))
+            still = Hunt(arena, CallableDriver(planted("canceled returns nothing")), plan).run()
+            fixed = Hunt(arena, CallableDriver(client.call_once), plan).run()
+        assert still.ok
+        assert [finding.rule for finding in still.accepted] == ["MC301"]
+        assert (fixed.fixed, fixed.accepted) == (["MC301"], [])
+
+    def test_a_finding_is_saved_and_replayed(self, tmp_path: Path) -> None:
+        (finding,) = check_client(planted("returns urls.get"), max_runs=3).findings
+        path = finding.save(tmp_path / "found")
+        saved = Finding.read(path)
+        assert saved == finding
+        assert path.name.startswith("MC302-")
+        with Arena(CONTRACT) as arena:
+            again = replay(arena, CallableDriver(planted("returns urls.get")), saved, Terms())
+            kept = replay(arena, CallableDriver(client.call_once), saved, Terms())
+        assert (again.confirmed, kept.confirmed) == (1, 0)
+
+    def test_a_third_model_needs_no_line_of_python(self, tmp_path: Path) -> None:
+        path = tmp_path / "contract.yaml"
+        path.write_bytes(CONTRACT.source.replace(b"flux-kontext-max", b"flux-kontext-pro"))
+        contract = Contract.load(path)
+        models = [str(operation.model) for operation in contract.of_role("create")]
+        report = check_client(planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=4)
+        assert [(finding.rule, finding.call["model"]) for finding in report.findings] == [("MC102", models[1])]
+
+
+def _is_allowed(case: Case) -> bool:
+    try:
+        CATALOGUE.parse(case.scenario)
+    except ScenarioError:
+        return False
+    return is_valid(operation_of(CONTRACT, case.model), case.input)
+
+
+def test_simpler_values_of_the_same_kind_come_after_leaving_out() -> None:
+    case = Case(model="m", input={"n": 5, "flag": True, "list": [1, 2]})
+    inputs = [candidate.input for candidate in simpler(case)]
+    assert {"flag": True, "list": [1, 2]} in inputs
+    assert {"n": 0, "flag": True, "list": [1, 2]} in inputs
+    assert {"n": 5, "flag": True, "list": [2]} in inputs
