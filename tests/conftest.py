@@ -1,9 +1,12 @@
-"""What the end-to-end tests share: one double for each module, a fresh tenant and a client for each test."""
+"""What the end-to-end tests share: one double for each module, a fresh tenant and a client for each test; a browser."""
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import sync_playwright
 
 from mockserver import MockServer, Tenant
 from tests.receiver import Receiver
@@ -33,3 +36,17 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-component-update"])
+        yield browser
+        browser.close()

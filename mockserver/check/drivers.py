@@ -256,6 +256,9 @@ def _spawn(
             command, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
         )
     except OSError as reason:
+        for file in (out, err):
+            if file is not subprocess.PIPE:
+                file.close()
         raise ClientError(f"cannot run {command[0]}: {reason.strerror}") from reason
 
 

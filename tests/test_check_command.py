@@ -1,0 +1,179 @@
+"""`mockserver check` and its sisters, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from mockserver.check.findings import Finding, Report
+from mockserver.check.hunt import Progress
+from mockserver.check.page import page_of
+from mockserver.check.rules import RULES
+from mockserver.check.terminal import line_of
+from mockserver.cli import main
+from mockserver.contract import Contract
+from mockserver.scenarios import Catalogue
+
+ROOT = Path(__file__).parent.parent
+CLIENT = [sys.executable, "-m", "tests.check.client"]
+
+
+def mockserver(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mockserver", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A client that is broken, checked: the folder, and what the command said."""
+    folder = tmp_path_factory.mktemp("client")
+    reports = [word for kind in ("json", "xml", "html") for word in ("--report", f"out/report.{kind}")]
+    bug = "canceled returns nothing"
+    return folder, mockserver("check", "--max-runs", "26", *reports, "--", *CLIENT, bug, cwd=folder)
+
+
+class TestChecking:
+    def test_findings_exit_with_1_and_are_told_with_their_story(self, checked: Any) -> None:
+        folder, result = checked
+        assert (result.returncode, result.stderr) == (1, "")
+        lines = result.stdout.splitlines()
+        assert lines[0] == f"checking: {' '.join(CLIENT)} canceled returns nothing · 2 models · seed 0"
+        assert "MC301  an outcome that is not true  [error]" in lines
+        assert "     client  returned null" in lines
+        assert any(line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines)
+        assert lines[-1].startswith("26 runs · ")
+        assert lines[-1].endswith(" · 1 rule broken")
+        (saved,) = (folder / ".mockserver").iterdir()
+        assert f"  Replay:   mockserver replay .mockserver/{saved.name} -- {' '.join(CLIENT)}" in result.stdout
+
+    def test_the_json_report_can_be_read_back(self, checked: Any) -> None:
+        folder, _ = checked
+        report = json.loads((folder / "out/report.json").read_text())
+        assert [finding["rule"] for finding in report["findings"]] == ["MC301"]
+        assert (report["runs"], report["seed"], len(report["models"])) == (26, 0, 2)
+
+    def test_the_junit_report_has_a_case_for_each_rule(self, checked: Any) -> None:
+        folder, _ = checked
+        suite = ElementTree.parse(folder / "out/report.xml").getroot()
+        assert suite.get("failures") == "1"
+        assert int(suite.get("tests", "0")) == len(suite) == sum(rule.judge is not None for rule in RULES.values())
+        (failed,) = suite.findall("testcase/failure")
+        assert failed.get("type") == "MC301"
+
+    def test_the_page_draws_the_timeline(self, checked: Any, browser: Any) -> None:
+        folder, _ = checked
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto((folder / "out/report.html").as_uri())
+        assert page.inner_text("h1") == "1 rule broken"
+        assert page.locator("article#MC301 svg g").count() == 1
+        assert page.locator("article#MC301 svg .marked").count() == 1
+        assert page.locator("svg .end").inner_html() == "returned null"
+        assert problems == []
+
+    def test_a_replay_still_fails_and_tells_when_it_is_mended(self, checked: Any) -> None:
+        folder, _ = checked
+        (saved,) = (folder / ".mockserver").iterdir()
+        again = mockserver("replay", str(saved), "--", *CLIENT, "canceled returns nothing", cwd=folder)
+        assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "MC301 is still broken")
+        mended = mockserver("replay", str(saved), "--", *CLIENT, cwd=folder)
+        assert (mended.returncode, mended.stdout.splitlines()[-1]) == (0, "MC301 is not broken any more")
+
+    def test_a_finding_can_be_served(self, checked: Any) -> None:
+        folder, _ = checked
+        (saved,) = (folder / ".mockserver").iterdir()
+        served = Catalogue(Contract.load()).read(str(saved))
+        assert [step.status for step in served.lifecycle] == ["canceled"]
+
+    def test_a_baseline_accepts_what_is_known(self, checked: Any) -> None:
+        folder, _ = checked
+        words = ("check", "--max-runs", "3", "--baseline", "out/report.json", "--", *CLIENT)
+        result = mockserver(*words, "canceled returns nothing", cwd=folder)
+        assert result.returncode == 0
+        assert "accepted by the baseline: MC301 an outcome that is not true" in result.stdout
+        mended = mockserver(*words, cwd=folder)
+        assert "Fixed, so take it out of the baseline: MC301." in mended.stdout
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--", "no-such-client"], "mockserver: cannot run no-such-client: No such file or directory\n"),
+            (["--", sys.executable, "-c", "raise SystemExit('no module flux')"], "no module flux"),
+            (["--report", "report.txt", "--", "x"], "the file ends in .json, .xml, .html"),
+            (["--model", "a/b", "--", "x"], "the contract has no model a/b; it has"),
+            (["--ignore", "MC7", "--", "x"], "there is no rule MC7"),
+            (["--baseline", "none.json", "--", "x"], "cannot read the baseline none.json"),
+            ([], "Missing argument '-- CMD...'"),
+        ],
+    )
+    def test_what_cannot_be_done_exits_with_2_and_says_why(self, tmp_path: Path, words: list[str], said: str) -> None:
+        result = mockserver("check", *words, cwd=tmp_path)
+        assert result.returncode == 2
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_ctrl_c_prints_what_was_found(self, tmp_path: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "mockserver", "check", "--budget", "100", "--", *CLIENT, "returns urls.get"]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not list(tmp_path.glob("never")) and process.poll() is None:
+            if _children(process.pid):  # a client runs, so the hunt is on
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        process.stdout.close()
+        assert process.wait() in (1, 130)
+        assert "Interrupted: what is shown is what was found until then." in rest
+
+
+class TestTalking:
+    def test_the_rules_are_listed(self) -> None:
+        result = CliRunner().invoke(main, ["rules"])
+        assert all(f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output for rule in RULES.values())
+
+    @pytest.mark.parametrize("code", RULES)
+    def test_each_is_explained(self, code: str) -> None:
+        output = CliRunner().invoke(main, ["explain", code.lower()]).output
+        assert all(text in output for text in (RULES[code].title, RULES[code].demand, RULES[code].example, "Rests on:"))
+
+    def test_an_unknown_one_is_not(self) -> None:
+        result = CliRunner().invoke(main, ["explain", "MC000"])
+        assert (result.exit_code, result.output) == (
+            2,
+            "mockserver: there is no rule MC000; `mockserver rules` lists them\n",
+        )
+
+    def test_progress_is_one_line(self) -> None:
+        line = line_of(Progress(150, 300, ("MC201",), 12.4, "shrinking MC201"))
+        assert line == "━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 150/300 runs · 12 s left · MC201 · shrinking MC201"
+
+    def test_a_page_shows_hostile_text_as_text(self) -> None:
+        bad = "<script>alert(1)</script>"
+        finding = Finding(
+            rule="MC301",
+            title="t",
+            severity="error",
+            message=bad,
+            rests_on="r",
+            call={"model": "m", "input": {"prompt": bad}},
+            scenario={},
+            outcome=bad,
+        )
+        page = page_of(Report(findings=[finding], models=("m",)), command=bad)
+        assert "<script" not in page
+        assert page.count("&lt;script&gt;") >= 4
+
+
+def _children(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()

@@ -1,0 +1,58 @@
+"""Webhook receivers are sent what they must take and what they must refuse."""
+
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from mockserver.check.receivers import check_receiver
+from mockserver.cli import main
+from mockserver.errors import MockServerError
+from tests.check.receiver import SECRET, WebhookReceiver
+from tests.documents import CONTRACT
+
+BUGS = {
+    "refuses": {"MC601", "MC605"},
+    "verifies nothing": {"MC602", "MC603", "MC604"},
+    "ignores the time": {"MC604"},
+    "signs the body alone": {"MC601", "MC605"},
+    "one signature only": {"MC601"},
+    "looks at the key's id only": {"MC602", "MC603"},
+    "stumbles over duplicates": {"MC605"},
+}
+
+
+def broken(receiver: WebhookReceiver) -> set[str]:
+    return {answered.message.rule for answered in check_receiver(receiver.url, SECRET, CONTRACT) if not answered.ok}
+
+
+def test_a_right_receiver_is_cleared() -> None:
+    with WebhookReceiver() as receiver:
+        assert broken(receiver) == set()
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_wrong_one_is_told_what_it_does(bug: str) -> None:
+    with WebhookReceiver(bug) as receiver:
+        assert broken(receiver) == BUGS[bug]
+
+
+def test_the_command_says_so_and_exits_with_it() -> None:
+    with WebhookReceiver("ignores the time") as receiver:
+        result = CliRunner().invoke(main, ["check-webhook", receiver.url, "--secret", SECRET])
+    assert result.exit_code == 1
+    assert "MC604  one signed an hour ago: 200; a refusal was right" in result.output
+    with WebhookReceiver() as receiver:
+        result = CliRunner().invoke(main, ["check-webhook", receiver.url, "--secret", SECRET])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "no rule broken")
+
+
+def test_no_receiver_is_no_verdict() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/hook"
+    with pytest.raises(MockServerError, match="no receiver answers at"):
+        list(check_receiver(url, SECRET, CONTRACT))
+    with pytest.raises(MockServerError, match="not the address of a receiver"):
+        list(check_receiver("localhost:8000", SECRET, CONTRACT))
+    with pytest.raises(MockServerError, match="--secret"):
+        list(check_receiver(url, "whsec_!", CONTRACT))
