@@ -196,3 +196,34 @@ def test_it_is_listed_where_people_look(pytester: pytest.Pytester) -> None:
     assert "A fresh tenant for this test" in fixtures
     assert "The double of this session" in fixtures
     assert "--mockserver-url" in pytester.runpytest_subprocess("--help").stdout.str()
+
+
+def test_the_whole_kit_is_one_test_of_three_lines(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+import time
+
+
+def call_fn(call, ends=("succeeded", "failed", "canceled", "aborted")):
+    prediction = ask(call, f"/v1/models/{call.model}/predictions", {"input": call.input})
+    while prediction["status"] not in ends:
+        time.sleep(0.002)
+        prediction = ask(call, f"/v1/predictions/{prediction['id']}")
+    if prediction["status"] != "succeeded":
+        raise RuntimeError(prediction["status"])
+    return prediction["output"]
+
+
+def test_right(check):
+    report = check(call_fn, max_runs=40)
+    assert report.runs == 40
+
+
+def test_wrong(check):
+    check(lambda call: call_fn(call, ends=("succeeded", "failed", "canceled")), max_runs=40)
+"""
+    )
+    result = pytester.runpytest_subprocess(*STRICT)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["MC303  polls on after the end*", "*▶*GET*200 aborted*"])

@@ -61,7 +61,7 @@ def _section(title: str, findings: Sequence[Finding]) -> str:
 
 def _card(finding: Finding) -> str:
     case = situation(finding.scenario, finding.call["input"], finding.clock)
-    plain = msgspec.json.format(msgspec.json.encode(finding.case)).decode()
+    plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
     return (
         f'<article id="{finding.rule}" class="{finding.severity}">'
         f"<h3><code>{finding.rule}</code> {escape(finding.title)} <small>{finding.severity}</small></h3>"
@@ -69,7 +69,7 @@ def _card(finding: Finding) -> str:
         f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: {escape(case)}.</p>"
         f"{_drawing(finding)}"
         f"<p class=rests>Rests on: {escape(finding.rests_on)}.</p>"
-        f"<details><summary>The case as JSON, for <code>mockserver replay</code></summary>"
+        f"<details><summary>The finding as JSON, for <code>mockserver replay</code></summary>"
         f"<pre>{escape(plain)}</pre></details></article>"
     )
 

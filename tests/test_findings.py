@@ -1,0 +1,44 @@
+"""docs/findings.md tells the truth: each case that it shows still breaks its rule, in the official client."""
+
+import json
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mockserver.check.arena import Arena, Terms
+from mockserver.check.cases import Case
+from mockserver.check.hunt import judge_with_twin
+from mockserver.check.inputs import corners
+from tests.check.official import CLIENTS, WORKER
+from tests.documents import CONTRACT
+
+PAGE = (Path(__file__).parent.parent / "docs" / "findings.md").read_text()
+FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: f"{finding['client']} {finding['rule']}")
+def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
+    if "npm" in finding["client"] and not (shutil.which("node") and (WORKER.parent / "node_modules").exists()):
+        pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
+    create = CONTRACT.of_role("create")[0]
+    case = Case(model=str(create.model), input=next(corners(create)), scenario=finding["scenario"])
+    driver = CLIENTS[finding["client"]]()
+    try:
+        with Arena(CONTRACT) as arena:
+            run = arena.play(case, driver, Terms(deadline=3))
+            broken = judge_with_twin(run, lambda twin: arena.play(twin, driver, Terms()))
+    finally:
+        driver.close()
+    assert finding["rule"] in [found.rule for found in broken]
+
+
+def test_every_rule_in_the_table_has_its_case_and_the_versions_are_those_installed() -> None:
+    told = set(re.findall(r"MC\d{3}", PAGE.partition("| client |")[2].partition("\n\n")[0]))
+    assert told == {finding["rule"] for finding in FINDINGS}
+    packages = json.loads((WORKER.parent / "package.json").read_text())["dependencies"]
+    assert f"## PyPI `replicate` {metadata.version('replicate')}\n" in PAGE
+    assert f"## npm `replicate` {packages['replicate']}\n" in PAGE
