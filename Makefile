@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint lock dist clean
+.PHONY: help serve test lint bench-check lock dist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: make serve ARGS="--port 0 --strict")
 	@exec $(BIN)/mockserver serve $(ARGS)
@@ -20,6 +20,9 @@ lint: $(VENV)/test.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+
+bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
+	$(BIN)/python -m tests.check.bench $(ARGS)
 
 lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv

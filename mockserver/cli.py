@@ -254,7 +254,7 @@ def check(
 
     Example: mockserver check -- node client.mjs
     """
-    _need_hypothesis()
+    _use_hypothesis()
     from mockserver.check.arena import Arena, Terms
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import FOLDER
@@ -308,7 +308,7 @@ def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: boo
     Exits with 1 if the rule is still broken, 0 if not. To debug the client against the same behaviour at leisure:
     mockserver serve --scenario FINDING.
     """
-    _need_hypothesis()
+    _use_hypothesis()
     from mockserver.check.arena import Arena, Terms
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import Finding, describe
@@ -390,6 +390,11 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _need_hypothesis() -> None:
+def _use_hypothesis() -> None:
     if find_spec("hypothesis") is None:
         raise MockServerError("this needs Hypothesis: pip install 'flux-mockserver[check]'")
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    from mockserver.check.findings import FOLDER
+
+    set_hypothesis_home_dir(FOLDER / "hypothesis")  # it keeps a cache, which is not to lie about

@@ -51,7 +51,7 @@ class TestChecking:
         assert any(line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines)
         assert lines[-1].startswith("26 runs · ")
         assert lines[-1].endswith(" · 1 rule broken")
-        (saved,) = (folder / ".mockserver").iterdir()
+        (saved,) = (folder / ".mockserver").glob("*.json")
         assert f"  Replay:   mockserver replay .mockserver/{saved.name} -- {' '.join(CLIENT)}" in result.stdout
 
     def test_the_json_report_can_be_read_back(self, checked: Any) -> None:
@@ -82,7 +82,7 @@ class TestChecking:
 
     def test_a_replay_still_fails_and_tells_when_it_is_mended(self, checked: Any) -> None:
         folder, _ = checked
-        (saved,) = (folder / ".mockserver").iterdir()
+        (saved,) = (folder / ".mockserver").glob("*.json")
         again = mockserver("replay", str(saved), "--", *CLIENT, "canceled returns nothing", cwd=folder)
         assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "MC301 is still broken")
         mended = mockserver("replay", str(saved), "--", *CLIENT, cwd=folder)
@@ -90,7 +90,7 @@ class TestChecking:
 
     def test_a_finding_can_be_served(self, checked: Any) -> None:
         folder, _ = checked
-        (saved,) = (folder / ".mockserver").iterdir()
+        (saved,) = (folder / ".mockserver").glob("*.json")
         served = Catalogue(Contract.load()).read(str(saved))
         assert [step.status for step in served.lifecycle] == ["canceled"]
 

@@ -18,8 +18,8 @@ COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs":
 
 def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert {path.name for path in (ROOT / "examples").iterdir()} == COMMANDS.keys()
-    for name in COMMANDS:
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, "client.mjs"}
+    for name in (*COMMANDS, "client.mjs"):
         program = (ROOT / "examples" / name).read_text()
         shown = readme.partition(f"](examples/{name}):\n\n```")[2].partition("\n")[2].partition("```")[0]
         assert shown

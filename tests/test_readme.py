@@ -14,7 +14,8 @@ import pytest
 from mockserver import MockServer
 from mockserver.admin import Admin
 from mockserver.app import App
-from mockserver.cli import serve
+from mockserver.check.rules import RULES
+from mockserver.cli import check, serve
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
 from tests.documents import CONTRACT
@@ -55,18 +56,28 @@ def test_a_shown_session_gives_the_shown_output(session: str, server: MockServer
     assert normal(ended.stdout, port).splitlines() == shown_lines
 
 
-def test_the_pytest_example_passes(tmp_path: Path) -> None:
-    (example,) = (block for block in blocks("python") if "def test_" in block)
-    (tmp_path / "test_example.py").write_text(example)
+def test_the_pytest_examples_pass(tmp_path: Path) -> None:
+    examples = [block for block in blocks("python") if "def test_" in block]
+    for number, example in enumerate(examples):
+        (tmp_path / f"test_example_{number}.py").write_text(example)
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", "test_example.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--strict-markers",
+            "-p",
+            "no:cacheprovider",
+            *[path.name for path in sorted(tmp_path.iterdir())],
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         env=environment(REPLICATE_POLL_INTERVAL="0"),
         timeout=60,
     )
-    assert "3 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "4 passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 def test_the_other_python_example_runs(tmp_path: Path) -> None:
@@ -107,6 +118,37 @@ def test_every_flag_of_serve_is_in_the_table() -> None:
         assert f"`{parameter.opts[0]}" in README
 
 
+def test_every_flag_of_check_is_in_the_table() -> None:
+    table = README.partition("| flag of `check` |")[2].partition("\n\n")[0]
+    for parameter in check.params[:-1]:
+        assert f"`{parameter.opts[0]}" in table
+
+
+def test_every_rule_is_in_the_table_in_order() -> None:
+    rows = re.findall(r"^\| `(MC\d+)` \| (\(advice\))?", README, re.M)
+    assert [code for code, _ in rows] == list(RULES)
+    assert {code for code, advice in rows if advice} == {
+        rule.code for rule in RULES.values() if rule.severity == "advice"
+    }
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node here")
+def test_the_finding_that_is_shown_is_found(tmp_path: Path) -> None:
+    shown = README.partition("```\n$ mockserver check")[2].partition("```")[0]
+    command, *lines = f"$ mockserver check{shown}".splitlines()
+    shutil.copy(ROOT / "examples" / "client.mjs", tmp_path)
+    ended = subprocess.run(
+        command.removeprefix("$ ").split(), capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=60
+    )
+    assert ended.returncode == 1
+
+    def plain(text: str) -> str:
+        text = re.sub(r"127\.0\.0\.1:\d+", "<host>", re.sub(r" \d\.\d{3} ", " <at> ", text))
+        return re.sub(r"\b[0-9a-z]{26}\b", "<id>", re.sub(r"\b[0-9a-z]{4}… created", "<id> created", text))
+
+    assert plain("\n".join(lines)) in plain(ended.stdout)
+
+
 def test_every_request_of_the_steering_plane_is_in_the_table() -> None:
     told = set(re.findall(r"/__admin/[a-z/{}_]*", README))
     there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
@@ -121,5 +163,5 @@ def test_the_clients_are_tested_in_the_versions_that_are_told() -> None:
 
 
 def test_every_make_target_that_is_told_of_is_there() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`?make ([a-z]+)`?\b(?=`|   #)", README)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`?make ([a-z-]+)`?(?=`|   #)", README)) <= targets
