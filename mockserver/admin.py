@@ -18,16 +18,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mockserver.clock import MODES, SECOND, parse_timestamp, timestamp
+from mockserver.clock import LAST, MODES, SECOND, parse_timestamp, timestamp
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.gateway import Gateway
+from mockserver.journal import masked
 from mockserver.request import bearer_token
 from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.verdict import judge
 from mockserver.violations import UNREADABLE_JSON, pointer_to
+from mockserver.wire import Receive, Scope, Send
 
-ALL_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 1024 * 1024  # bytes
 
 
@@ -76,6 +78,17 @@ class AdminError(MockServerError):
         self.status = status
 
 
+class _Steering:
+    """The ASGI application of one path: unlike a function, one that Starlette gives every method, however rare."""
+
+    def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+
 class Admin:
     """The handlers of the steering plane."""
 
@@ -109,7 +122,7 @@ class Admin:
         for method, path, handler in table:
             methods.setdefault(path, {})[method] = handler
         return [
-            Route(PREFIX + path, self._endpoint(handlers), methods=ALL_METHODS)
+            Route(PREFIX + path, _Steering(self._endpoint(handlers)))
             for path, handlers in [*methods.items(), ("/{path:path}", {}), ("", {})]
         ]
 
@@ -187,6 +200,8 @@ class Admin:
         return {"reset": True}
 
     async def _requests(self, request: Request, tenant: TenantState) -> object:
+        if unknown := request.query_params.keys() - FILTERS:
+            raise AdminError(422, f"There is no filter ?{min(unknown)[:50]}; there are {', '.join(FILTERS)}.")
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
         wanted = [
@@ -239,20 +254,23 @@ class Admin:
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
         wanted = _checked(_ADVANCE, await _body(request))
+        if tenant.clock.now() + wanted["seconds"] * SECOND > (LAST + 1) * SECOND:
+            raise AdminError(422, "/seconds: time ends with the year 9999")
         happened = await self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         scenario = self._gateway.scenario(tenant)
         met = tenant.met.get(TENANT, {})
-        return judge(tenant.journal, tenant.deliveries, scenario, met, self._gateway.contract)
+        found = judge(tenant.journal, tenant.deliveries, scenario, met, self._gateway.contract)
+        return masked(found, _secret(tenant))
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         return tenant.coverage.report(self._gateway.contract)
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
-            "deliveries": [delivery.as_json() for delivery in tenant.deliveries],
+            "deliveries": [masked(delivery.as_json(), _secret(tenant)) for delivery in tenant.deliveries],
             "recorded": tenant.deliveries.recorded,
         }
 
@@ -272,6 +290,10 @@ class Admin:
             ],
             "evicted": tenant.evicted,
         }
+
+
+def _secret(tenant: TenantState) -> str:
+    return "" if tenant.name == ANONYMOUS else tenant.name
 
 
 def _name_in(host: str) -> str:

@@ -36,7 +36,7 @@ class Call:
     """A request that the contract allows, ready to be handled.
 
     `origin` is the address that the client used; `chosen` the scenario that the request itself asked for;
-    `receive` tells when the client hangs up.
+    `receive` tells when the client hangs up; `heard` whether the answer is to arrive whole.
     """
 
     gateway: Gateway
@@ -50,6 +50,7 @@ class Call:
     headers: Mapping[str, str]
     body: Any
     receive: Receive
+    heard: bool = True
 
     @property
     def urls(self) -> Urls:
@@ -144,7 +145,8 @@ async def list_page(call: Call) -> Answer:
     for identifier in ids:
         prediction = gateway.look(tenant, tenant.predictions[identifier])
         shown = gateway.represent(tenant, prediction, call.origin, call.urls)
-        gateway.tell(tenant, prediction, shown["status"])
+        if call.heard:
+            gateway.tell(tenant, prediction, shown["status"])
         results.append(shown)
     here = call.origin + call.operation.path
     value = {
@@ -301,7 +303,8 @@ def _told(call: Call, prediction: Prediction, status: int, age: int | None = Non
     gateway, tenant = call.gateway, call.tenant
     creating = call.operation.role == "create"  # its answer has everything, however soon the data expire
     value = gateway.represent(tenant, prediction, call.origin, call.urls, age=age, whole=creating)
-    gateway.tell(tenant, prediction, value["status"])
+    if call.heard:
+        gateway.tell(tenant, prediction, value["status"])
     if call.scenario.body != USUAL_BODY:
         value = call.scenario.vary(call.operation, status, value)
     return Answer(

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -17,6 +17,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 SECOND = 1_000_000_000  # nanoseconds
 SETTLE_LIMIT = 5.0  # seconds of real time
 FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
+
+EPOCH = datetime(1970, 1, 1)
+FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds since the epoch: the years 1 to 9999, as RFC 3339 has them
 
 _STARTED_AT = time.time_ns() - time.monotonic_ns()
 
@@ -35,7 +38,8 @@ def timestamp(instant: int) -> str:
 
 @lru_cache(1024)
 def _to_the_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    seconds = max(FIRST, min(seconds, LAST))  # what is due after the end of time is shown at its end
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def parse_timestamp(text: str) -> int:
@@ -45,7 +49,10 @@ def parse_timestamp(text: str) -> int:
         raise ValueError(f"{text!r} is not an RFC 3339 timestamp such as 2025-01-01T00:00:00Z")
     whole, fraction, zone = match.groups()
     moment = datetime.fromisoformat(whole + zone)
-    return int(moment.timestamp()) * SECOND + int((fraction or "0").ljust(9, "0"))
+    since = int(moment.timestamp())
+    if not FIRST <= since <= LAST:
+        raise ValueError(f"{text!r} is not within the years 1 to 9999")
+    return since * SECOND + int((fraction or "0").ljust(9, "0"))
 
 
 def seconds(nanoseconds: int) -> float:

@@ -112,6 +112,20 @@ class Operation:
         """The status that the contract lists first for success."""
         return next(status for status in self.answers if 200 <= status < 300)
 
+    @cached_property
+    def has_body(self) -> bool:
+        """Whether its success is answered with a body, sent in one piece."""
+        return self.role != "stream" and self.method != "HEAD" and bool(self.answers[self.success])
+
+    def ends_like(self, path: str) -> bool:
+        """Whether a path is the operation's own but for a prefix that was forgotten."""
+        pieces = self.path.split("/")[1:]
+        patterns = ["[^/]+" if "{" in piece else re.escape(piece) for piece in pieces]
+        return any(
+            "{" not in pieces[skipped] and re.fullmatch("/" + "/".join(patterns[skipped:]), path)
+            for skipped in range(1, len(pieces))
+        )
+
     def check_body(self, media_type: str, value: object) -> list[Violation]:
         """Everything that the contract does not allow in a request's decoded body."""
         assert self.body is not None
@@ -261,7 +275,7 @@ class Contract:
                 for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
             ]
             same = difflib.SequenceMatcher(None, path[:300], "/".join(filled)).ratio()
-            return same + (0.05 if operation.method == method else 0)
+            return same + operation.ends_like(path[:300]) + (0.05 if operation.method == method else 0)
 
         return max(self.operations, key=likeness)
 

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Mapping
 from email.utils import formatdate
-from http import HTTPStatus
+from functools import partial
+from http.client import responses
 from time import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +20,7 @@ from mockserver.errors import Dialect, Refusal, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import KEPT_BODY, Exchange, Origin
 from mockserver.request import Request, read_body, read_head
-from mockserver.scenarios import Fault, Scenario
+from mockserver.scenarios import OF_BODIES, Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import UNREADABLE_JSON, shorten
@@ -27,7 +28,7 @@ from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left
 
 SCENARIO_HEADER = "x-mock-scenario"
 
-_PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]{0,100})\]")
+_PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]*)\]")
 _HTML_PAGE = (
     "<html>\r\n<head><title>{0} {1}</title></head>\r\n<body>\r\n"
     "<center><h1>{0} {1}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -64,7 +65,8 @@ class Endpoint:
         try:
             play = _play(self._gateway, tenant, operation, request)
         except ScenarioError as reason:
-            play = Play(self._gateway.scenario(tenant), None, self._gateway.options.errors)
+            scenario = self._gateway.scenario(tenant)
+            play = Play(scenario, None, scenario.errors or self._gateway.options.errors)
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
             answer = await self._perform(tenant, operation, request, play)
@@ -111,6 +113,7 @@ class Endpoint:
                 headers=request.headers,
                 body=request.value,
                 receive=request.receive,
+                heard=play.fault is None or play.fault.kind in ("delay", "drip"),
             )
             answer = await ROLES[operation.role](call)
         except Refusal as refusal:
@@ -148,17 +151,17 @@ class Endpoint:
         if fault.status is None:
             return Answer(NO_ANSWER)
         headers = _retry_after(fault)
+        if fault.status == 405:
+            headers = (*headers, (b"allow", ", ".join(self._operations).encode()))
         if fault.page == "html":
-            page = _HTML_PAGE.format(fault.status, HTTPStatus(fault.status).phrase)
+            page = _HTML_PAGE.format(fault.status, responses.get(fault.status, "Error"))
             return Answer(fault.status, page.encode(), "text/html", headers)
         if fault.page == "empty":
             return Answer(fault.status, headers=headers)
         answer = self._refuse(operation, Refusal(fault.status, fault.detail), play)
         body = answer.body
-        if isinstance(fault.retry_after, int | float) and "retry_after" in answer.value:
-            value = {**answer.value, "retry_after": fault.retry_after}
-            value["detail"] = re.sub(r"~\d+s", f"~{math.ceil(fault.retry_after)}s", value["detail"])
-            body = msgspec.json.encode(value)
+        if headers and "retry_after" in answer.value:
+            body = msgspec.json.encode(_agreeing(answer.value, fault))
         return Answer(fault.status, body, answer.content_type, headers)
 
     def _unmatched(self, request: Request) -> Refusal:
@@ -219,10 +222,15 @@ def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, re
     fault = None
     script = scenario.script(operation) if operation is not None and scenario.faults else None
     if operation is not None and script is not None:
-        fault = tenant.take_fault(who, *script, again=named is not None)
-        if fault is not None and fault.status is not None and fault.status not in operation.answers:
-            fault = None  # laid down for every operation, but this one has no such answer
+        fault = tenant.take_fault(who, *script, partial(_can_show, operation), again=named is not None)
     return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+
+
+def _can_show(operation: Operation, fault: Fault) -> bool:
+    """Whether an operation can meet a fault that was laid down for every operation."""
+    if fault.status is not None:
+        return fault.status in operation.answers
+    return operation.has_body or (fault.kind not in OF_BODIES and fault.after is None)
 
 
 def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
@@ -234,6 +242,17 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
     except (*UNREADABLE_JSON, LookupError, TypeError):
         return None
     return found.group(1) if found else None
+
+
+def _agreeing(value: Mapping[str, Any], fault: Fault) -> dict[str, Any]:
+    """The body of an error that says the same of its Retry-After as the header."""
+    asked = fault.retry_after_date if fault.retry_after_date is not None else fault.retry_after
+    if isinstance(asked, str):
+        asked = int(asked) if asked.isdecimal() else None
+    said = "a while" if asked is None else f"~{math.ceil(asked)}s"
+    detail = value["detail"] if fault.detail is not None else re.sub(r"~\d+s", said, value["detail"])
+    rest = {name: part for name, part in value.items() if name != "retry_after"}
+    return {**rest, "detail": detail, **({} if asked is None else {"retry_after": asked})}
 
 
 def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
@@ -264,7 +283,8 @@ def _record(
         if answer.status >= 400:
             coverage.errors[answer.status] += 1
         if operation.role == "create" and isinstance(request.value, dict):
-            for name in request.value.get("input") or ():
+            given = request.value.get("input")
+            for name in given if isinstance(given, dict) else ():
                 if name in operation.input:
                     coverage.inputs[operation.operation_id, name] += 1
     if play.fault is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -14,7 +14,11 @@ from mockserver.clock import timestamp
 from mockserver.violations import UNREADABLE_JSON, Violation
 
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
-SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization"})
+SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
+SHORTEST_SECRET = 6  # characters
+
+_WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
+T = TypeVar("T")
 
 Origin = Literal["api", "files", "foreign"]
 Headers = list[tuple[bytes, bytes]]
@@ -125,13 +129,20 @@ class Journal:
         self._bytes = self.evicted = self.violating = self.unmatched = 0
 
 
-def masked(shown: dict[str, Any], secret: str) -> dict[str, Any]:
-    """JSON values with a secret shown in part wherever it stands. One too short to be a secret is left."""
-    text = msgspec.json.encode(shown)
-    if len(secret) < 6 or secret.encode() not in text:
-        return shown
-    hidden: dict[str, Any] = msgspec.json.decode(text.replace(secret.encode(), mask(secret).encode()))
-    return hidden
+def masked(shown: T, secret: str) -> T:
+    """JSON values with secrets shown in part wherever they stand. A token too short to be a secret is left."""
+    pattern = f"{re.escape(secret)}|{_WEBHOOK_KEY}" if len(secret) >= SHORTEST_SECRET else _WEBHOOK_KEY
+    return cast(T, _masked(shown, re.compile(pattern)))
+
+
+def _masked(value: object, secrets: re.Pattern[str]) -> object:
+    if isinstance(value, str):
+        return secrets.sub(lambda found: mask(found.group()), value)
+    if isinstance(value, dict):
+        return {name: _masked(part, secrets) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(part, secrets) for part in value]
+    return value
 
 
 def mask(secret: str) -> str:
@@ -142,7 +153,14 @@ def mask(secret: str) -> str:
 def _readable(headers: Headers) -> Iterator[tuple[str, str]]:
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        yield name, re.sub(r"\S+$", lambda found: mask(found.group()), value) if name in SECRET_HEADERS else value
+        yield name, _hidden(value) if name in SECRET_HEADERS else value
+
+
+def _hidden(credentials: str) -> str:
+    """The value of a header with all of it in part, but for the word that says what kind it is."""
+    scheme, space, rest = credentials.partition(" ")
+    kind = scheme + space if rest and "=" not in scheme else ""
+    return kind + re.sub(r"[^\s;,=]+", lambda found: mask(found.group()), credentials.removeprefix(kind))
 
 
 def _body(kept: bytes, size: int) -> Any:

@@ -23,8 +23,8 @@ from mockserver.violations import pointer_to, shorten
 Urls = Literal["local", "documented", "foreign"]
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
-_OF_BODIES = frozenset({"cut", "stall", "drip", "body"})
-_COMMITTING = frozenset({"create", "cancel"})
+OF_BODIES = frozenset({"cut", "stall", "drip", "body"})
+_COMMITTING = frozenset({"create", "cancel", "upload", "delete-file"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -282,8 +282,8 @@ class Catalogue:
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
             if fault.after and not any(operation.role in _COMMITTING for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
-            if fault.kind in _OF_BODIES and all(operation.role == "stream" for operation in operations):
-                yield f"{place}: a stream has no body to {fault.kind}; see the scenario's `stream`"
+            if fault.kind in OF_BODIES and not any(operation.has_body for operation in operations):
+                yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"
 

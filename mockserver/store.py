@@ -72,18 +72,23 @@ class TenantState:
         self.scenario = scenario
         self.met.pop(TENANT, None)
 
-    def take_fault(self, who: str, key: str, faults: Sequence[Fault | None], *, again: bool) -> Fault | None:
-        """The fault due in the next exchange of a script, which this is.
+    def take_fault(
+        self, who: str, key: str, faults: Sequence[Fault | None], can_show: Callable[[Fault], bool], *, again: bool
+    ) -> Fault | None:
+        """The fault due in the next exchange of a script, which this is unless the exchange cannot show it.
 
         `who` keeps scripts of different origin apart. With `again`, a script that has run out starts anew
         after one normal exchange.
         """
         met = self.met.setdefault(who, {})
         number = met.get(key, 0)
+        due = fault_at(faults, number)
+        if due is not None and not can_show(due):
+            return None
         length = script_length(faults)
         over = length is not None and number >= length
         met[key] = 0 if over and again else number + 1
-        return fault_at(faults, number)
+        return due
 
 
 class Store:

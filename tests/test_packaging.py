@@ -63,7 +63,7 @@ def test_serving_needs_none_of_what_checking_and_testing_need() -> None:
     assert project["optional-dependencies"]["tls"][0].startswith("trustme")
     for name in ("trustme", "hypothesis", "schemathesis", "pytest", "httpx"):
         assert name not in needed
-    assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {"hypothesis", "schemathesis"}
+    assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {"hypothesis"}
 
 
 def test_every_dependency_is_locked_to_one_version_with_its_hash() -> None:

@@ -1,277 +1,569 @@
-"""Each shipped scenario from end to end, and the five ways to choose one."""
+"""Each shipped scenario, as a plain client meets it over a socket, and the five ways to choose one."""
 
-from collections.abc import Callable
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mockserver import MockServer, SteeringError, Tenant
+from mockserver import MockServer, Scenario, SteeringError, Tenant
+from mockserver.contract import Contract
+from mockserver.errors import ScenarioError
 from mockserver.scenarios import Catalogue
-from tests.documents import CONTRACT, KONTEXT, ULTRA
 
+CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)
-GET = "/replicate/v1/predictions/{}"
-Show = Callable[[httpx.Client, Tenant], None]
-SHOWN: dict[str, Show] = {}
+CREATES = {operation.operation_id: operation.path for operation in CONTRACT.of_role("create")}
+KONTEXT = "createFluxKontextMaxPrediction"
+ULTRA = "createFlux11ProUltraPrediction"
+LIST = "/replicate/v1/predictions"
+
+EXEMPT = {"silent-processing": "needs `Prefer: wait`, which has a test file of its own"}
+SHOWN: set[str] = set()
 
 
-def shows(name: str) -> Callable[[Show], Show]:
-    def note(show: Show) -> Show:
-        SHOWN[name] = show
-        return show
-
-    return note
+def shows(name: str) -> pytest.MarkDecorator:
+    """Play a test under a shipped scenario, and note that it has been shown."""
+    SHOWN.add(name)
+    return pytest.mark.parametrize("player", [name], indirect=True)
 
 
-def create(client: httpx.Client, prompt: str = "p", **headers: str) -> httpx.Response:
-    return client.post(KONTEXT, json={"input": {"prompt": prompt}}, headers=headers)
+class Player:
+    """A plain client of one tenant. Each answer that it takes in is held against the contract."""
 
+    def __init__(self, client: httpx.Client, tenant: Tenant) -> None:
+        self.client = client
+        self.tenant = tenant
 
-def poll(client: httpx.Client, identifier: str, times: int) -> list[dict[str, Any]]:
-    return [client.get(GET.format(identifier)).json() for _ in range(times)]
+    def create(
+        self, prompt: str = "a lighthouse", *, operation: str = KONTEXT, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        answer = self.client.post(CREATES[operation], json={"input": {"prompt": prompt}}, headers=headers)
+        return self.held(operation, answer)
 
+    def get(self, prediction: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
+        return self.held("getPrediction", self.client.get(f"{LIST}/{prediction['id']}", headers=headers))
 
-def told(client: httpx.Client, times: int = 3) -> list[dict[str, Any]]:
-    first = create(client).json()
-    return [first, *poll(client, first["id"], times)]
+    def cancel(self, prediction: dict[str, Any]) -> httpx.Response:
+        return self.held("cancelPrediction", self.client.post(f"{LIST}/{prediction['id']}/cancel"))
+
+    def listed(self) -> httpx.Response:
+        return self.held("listPredictions", self.client.get(LIST))
+
+    def looks(self, prediction: dict[str, Any], times: int) -> list[dict[str, Any]]:
+        return [self.get(prediction).json() for _ in range(times)]
+
+    def life(self, looks: int) -> list[dict[str, Any]]:
+        first: dict[str, Any] = self.create().json()
+        return [first, *self.looks(first, looks)]
+
+    def held(self, operation: str, answer: httpx.Response) -> httpx.Response:
+        kind = answer.headers["content-type"].partition(";")[0]
+        value = answer.json() if "json" in kind else answer.text
+        assert CONTRACT.by_id[operation].check_answer(answer.status_code, kind, value) is None
+        return answer
 
 
 def statuses(predictions: list[dict[str, Any]]) -> list[str]:
     return [prediction["status"] for prediction in predictions]
 
 
-@shows("succeeded")
-def succeeded(client: httpx.Client, tenant: Tenant) -> None:
-    assert statuses(told(client)) == ["starting", "processing", "succeeded", "succeeded"]
+def lasted(prediction: dict[str, Any]) -> float:
+    """Seconds from a prediction's creation to its end."""
+    created, ended = (datetime.fromisoformat(prediction[name]) for name in ("created_at", "completed_at"))
+    return (ended - created).total_seconds()
 
 
-@shows("immediate")
-def immediate(client: httpx.Client, tenant: Tenant) -> None:
-    first = create(client).json()
-    assert first["status"] == "succeeded"
-    assert client.get(first["output"]).status_code == 200
+@contextmanager
+def playing(tenant: Tenant) -> Iterator[Player]:
+    headers = {"Authorization": f"Bearer {tenant.token}"}
+    # No certificates are needed, and reading them would take longer than the test.
+    with httpx.Client(base_url=tenant.url, headers=headers, timeout=10, verify=False) as client:
+        yield Player(client, tenant)
 
 
-@shows("slow")
-def slow(client: httpx.Client, tenant: Tenant) -> None:
-    predictions = told(client)
-    assert statuses(predictions) == ["starting", "processing", "succeeded", "succeeded"]
-    assert predictions[-1]["metrics"]["predict_time"] == 120
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer() as running:
+        yield running
 
 
-@shows("failed")
-def failed(client: httpx.Client, tenant: Tenant) -> None:
-    predictions = told(client)
-    assert statuses(predictions) == ["starting", "processing", "failed", "failed"]
-    assert predictions[-1]["error"] == CONTRACT.templates["failed"]["error"]
-    assert predictions[-1]["output"] is None
+@pytest.fixture(scope="module")
+def failing_server() -> Iterator[MockServer]:
+    with MockServer(scenario="failed") as running:
+        yield running
 
 
-@shows("nsfw")
-def nsfw(client: httpx.Client, tenant: Tenant) -> None:
-    predictions = told(client)
-    assert statuses(predictions)[2:] == ["failed", "failed"]
-    assert "flagged as sensitive" in predictions[-1]["error"]
+@pytest.fixture
+def player(server: MockServer, request: pytest.FixtureRequest) -> Iterator[Player]:
+    with playing(server.tenant(scenario=getattr(request, "param", None))) as one:
+        yield one
 
 
-@shows("canceled")
-def canceled(client: httpx.Client, tenant: Tenant) -> None:
-    predictions = told(client)
-    assert statuses(predictions) == ["starting", "processing", "canceled", "canceled"]
-    assert predictions[-1]["metrics"]["predict_time"] == 1
+def test_every_shipped_scenario_is_shown_here_or_exempt_for_a_reason() -> None:
+    names = {scenario.name for scenario in CATALOGUE}
+    assert names - SHOWN == EXEMPT.keys()
+    assert names >= SHOWN
 
 
-@shows("aborted")
-def aborted(client: httpx.Client, tenant: Tenant) -> None:
-    predictions = told(client)
-    assert statuses(predictions) == ["starting", "aborted", "aborted", "aborted"]
-    assert "started_at" not in predictions[-1]
+class TestLives:
+    """The scenarios that differ in what becomes of a prediction."""
+
+    @shows("succeeded")
+    def test_succeeded_passes_all_statuses_at_the_pace_of_the_real_models_and_delivers(self, player: Player) -> None:
+        seen = player.life(3)
+        assert statuses(seen) == ["starting", "processing", "succeeded", "succeeded"]
+        assert seen[3] == seen[2]
+        assert seen[2]["metrics"] == {"image_count": 1, "predict_time": 3.5}
+        assert lasted(seen[2]) == 3.9
+        assert seen[2]["created_at"] < seen[2]["started_at"] < seen[2]["completed_at"]
+        picture = player.client.get(seen[2]["output"])
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+        assert picture.content.startswith(b"\x89PNG")
+
+    @shows("immediate")
+    def test_immediate_answers_the_create_itself_with_the_picture(self, player: Player) -> None:
+        (first,) = player.life(0)
+        assert first["status"] == "succeeded"
+        assert lasted(first) == 0
+        assert player.client.get(first["output"]).status_code == 200
+
+    @shows("slow")
+    def test_slow_queues_half_a_minute_and_works_for_two(self, player: Player) -> None:
+        player.tenant.freeze()
+        first = player.create().json()
+        seen = []
+        for step in (29.9, 0.1, 119.9, 0.1):
+            player.tenant.advance(step)
+            seen += player.looks(first, 1)
+        assert statuses(seen) == ["starting", "processing", "processing", "succeeded"]
+        assert (seen[-1]["metrics"]["predict_time"], lasted(seen[-1])) == (120, 150)
+
+    @shows("failed")
+    def test_failed_ends_with_an_error_and_without_a_picture(self, player: Player) -> None:
+        seen = player.life(3)
+        assert statuses(seen) == ["starting", "processing", "failed", "failed"]
+        assert [prediction["error"] is None for prediction in seen] == [True, True, False, False]
+        assert seen[-1]["output"] is None
+        assert player.client.get(f"/xezq/{seen[0]['id']}/output.png").status_code == 404
+
+    @shows("nsfw")
+    def test_nsfw_fails_with_the_words_of_the_safety_filter(self, player: Player) -> None:
+        seen = player.life(2)
+        assert statuses(seen) == ["starting", "processing", "failed"]
+        assert seen[-1]["error"] == (
+            "The input or output was flagged as sensitive. Please try again with different inputs. (E005) (uIJ6l3ruRD)"
+        )
+
+    @shows("canceled")
+    def test_canceled_is_ended_by_somebody_else_a_second_into_its_work(self, player: Player) -> None:
+        seen = player.life(3)
+        assert statuses(seen) == ["starting", "processing", "canceled", "canceled"]
+        assert (seen[-1]["error"], seen[-1]["output"], seen[-1]["metrics"]["predict_time"]) == (None, None, 1)
+
+    @shows("aborted")
+    def test_aborted_never_starts(self, player: Player) -> None:
+        seen = player.life(2)
+        assert statuses(seen) == ["starting", "aborted", "aborted"]
+        assert "started_at" not in seen[-1]
+        assert "predict_time" not in seen[-1].get("metrics", {})
+
+    @shows("stuck")
+    def test_stuck_never_ends_until_it_is_canceled(self, player: Player) -> None:
+        seen = player.life(20)
+        assert statuses(seen) == ["starting"] + ["processing"] * 20
+        assert player.tenant.advance(86400) == []
+        assert statuses(player.looks(seen[0], 2)) == ["processing"] * 2
+        assert player.cancel(seen[0]).json()["status"] == "canceled"
+        assert statuses(player.looks(seen[0], 1)) == ["canceled"]
+
+    @shows("expired")
+    def test_expired_has_lost_its_data_by_the_time_that_it_is_told(self, player: Player) -> None:
+        first, second, last = player.life(2)
+        assert [first["input"]["prompt"], second["input"]["prompt"]] == ["a lighthouse"] * 2
+        assert (last["status"], last["data_removed"], last["output"], last["input"]) == ("succeeded", True, None, {})
+        assert "logs" not in last
+        assert player.listed().json()["results"] == [last]
+        assert player.client.get(f"/xezq/{first['id']}/output.png").status_code == 404
+
+    @shows("variety")
+    @pytest.mark.parametrize("operation", [KONTEXT, ULTRA])
+    def test_variety_sends_201_and_what_is_extra_and_leaves_out_or_nulls_what_it_may(
+        self, player: Player, operation: str
+    ) -> None:
+        answer = player.create(operation=operation)
+        assert answer.status_code == 201
+        first = answer.json()
+        seen = [first, *player.looks(first, 2)]
+        assert statuses(seen) == ["starting", "processing", "succeeded"]
+        for prediction in seen:
+            assert (prediction["queue_position"], prediction["source"]) == (3, "api")
+            assert prediction.keys().isdisjoint({"metrics", "started_at", "completed_at"})
+        # A create's logs are a string in the documents; only a read may send null.
+        assert [prediction["logs"] for prediction in seen] == ["", None, None]
+        assert player.client.get(seen[-1]["output"]).status_code == 200
 
 
-@shows("stuck")
-def stuck(client: httpx.Client, tenant: Tenant) -> None:
-    assert statuses(told(client, 10))[1:] == ["processing"] * 10
-    tenant.advance(86400)
-    assert statuses(poll(client, tenant.predictions()[0]["id"], 1)) == ["processing"]
+class TestRefusals:
+    """The scenarios that differ in how requests are answered."""
+
+    @shows("rate-limited")
+    def test_rate_limited_throttles_the_first_create_and_says_how_long_to_wait(self, player: Player) -> None:
+        throttled = player.create()
+        assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "1")
+        assert throttled.json()["retry_after"] == 1
+        assert player.tenant.predictions() == []
+        assert statuses(player.life(2)) == ["starting", "processing", "succeeded"]
+        assert player.create().status_code == 200
+
+    @shows("flaky")
+    def test_flaky_meets_every_second_poll_with_another_trouble(self, player: Player) -> None:
+        assert (player.create().status_code, player.create().status_code) == (429, 200)
+        (first,) = player.tenant.predictions()
+        assert player.get(first).json()["status"] == "processing"
+        proxy = player.get(first)
+        assert (proxy.status_code, proxy.headers["content-type"]) == (502, "text/html")
+        assert player.get(first).json()["status"] == "succeeded"
+        with pytest.raises(httpx.ReadError):
+            player.get(first)
+        assert player.get(first).json()["status"] == "succeeded"
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+            player.get(first)
+        with pytest.raises(httpx.ReadTimeout):  # two seconds' delay, longer than this client waits
+            player.client.get(f"{LIST}/{first['id']}", timeout=0.2)
+        assert player.tenant.verdict()["unused_faults"] == []
+        assert statuses(player.looks(first, 2)) == ["succeeded"] * 2
+
+    @shows("outage")
+    def test_outage_answers_every_operation_with_a_proxys_page_for_ever(self, player: Player) -> None:
+        nobody = {"id": "0" * 26}
+        for _ in range(3):
+            for answer in (player.create(), player.get(nobody), player.cancel(nobody), player.listed()):
+                assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html")
+            assert player.client.get(f"/xezq/{'0' * 26}/output.png").status_code == 503
+        assert player.tenant.predictions() == []
+
+    @shows("unauthorized")
+    def test_unauthorized_knows_no_token(self, player: Player) -> None:
+        for answer in (player.create(), player.get({"id": "0" * 26}), player.listed(), player.create()):
+            assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+            assert answer.json() == {
+                "title": "Unauthenticated",
+                "detail": "You did not pass a valid authentication token",
+                "status": 401,
+            }
+        assert player.tenant.predictions() == []
+
+    @shows("out-of-credit")
+    def test_out_of_credit_refuses_creates_only(self, player: Player) -> None:
+        for operation in (KONTEXT, ULTRA, KONTEXT):
+            refused = player.create(operation=operation)
+            assert refused.status_code == 402
+            assert refused.json()["title"] == "Insufficient credit"
+            assert refused.json()["detail"].startswith("You have insufficient credit to run this model. Go to https://")
+        assert player.listed().json()["results"] == []
+
+    def test_out_of_credit_speaks_the_gateways_dialect_too(self, player: Player) -> None:
+        player.tenant.use({**CATALOGUE.named("out-of-credit").as_json(), "errors": "gateway"})
+        refused = player.create()
+        assert refused.status_code == 402
+        assert refused.json() == {
+            "error": {
+                "message": "用户额度不足, 剩余额度: 0",
+                "type": "new_api_error",
+                "param": "",
+                "code": "insufficient_user_quota",
+            }
+        }
+
+    def test_a_server_of_the_other_dialect_plays_the_same_scenarios(self) -> None:
+        with MockServer(errors="gateway") as other:
+            for name, status, kind in [
+                ("unauthorized", 401, "new_api_error"),
+                ("rate-limited", 429, "new_api_error"),
+                ("out-of-credit", 402, "new_api_error"),
+            ]:
+                with playing(other.tenant(scenario=name)) as player:
+                    refused = player.create()
+                    assert (refused.status_code, refused.json()["error"]["type"]) == (status, kind)
+
+    @shows("lost-answer")
+    def test_lost_answer_commits_before_it_hangs_up_so_that_a_repeat_is_billed_twice(self, player: Player) -> None:
+        with pytest.raises(httpx.ReadError):
+            player.create()
+        (lost,) = player.tenant.predictions()
+        (exchange,) = player.tenant.requests()
+        assert (exchange["committed"], exchange["prediction"]) == (True, lost["id"])
+        assert player.create().status_code == 200
+        assert len(player.tenant.predictions()) == 2
+        assert statuses(player.looks(lost, 2)) == ["processing", "succeeded"]
 
 
-@shows("rate-limited")
-def rate_limited(client: httpx.Client, tenant: Tenant) -> None:
-    throttled = create(client)
-    assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "1")
-    assert statuses(told(client)) == ["starting", "processing", "succeeded", "succeeded"]
-
-
-@shows("flaky")
-def flaky(client: httpx.Client, tenant: Tenant) -> None:
-    assert create(client).status_code == 429
-    identifier = create(client).json()["id"]
-    seen: list[str] = []
-    for _ in range(6):
+@pytest.mark.parametrize("operation", [KONTEXT, ULTRA])
+@pytest.mark.parametrize("player", sorted({scenario.name for scenario in CATALOGUE} - EXEMPT.keys()), indirect=True)
+def test_nothing_that_a_scenario_sends_breaks_the_contract_unless_a_fault_breaks_it(
+    player: Player, operation: str
+) -> None:
+    def tried(method: str, path: str, **settings: Any) -> None:
         try:
-            answer = client.get(GET.format(identifier))
-            seen.append(answer.json()["status"] if answer.status_code == 200 else str(answer.status_code))
-        except httpx.TransportError as trouble:
-            seen.append(type(trouble).__name__)
-    # What was lost on the wire had happened all the same: the cut answer moved nothing more.
-    assert seen == ["processing", "502", "succeeded", "ReadError", "succeeded", "RemoteProtocolError"]
+            player.client.request(method, path, **settings)
+        except httpx.TransportError:
+            assert player.tenant.requests()[-1]["fault"]
 
-
-@shows("outage")
-def outage(client: httpx.Client, tenant: Tenant) -> None:
-    for answer in [create(client), client.get(GET.format("0" * 26)), client.get("/replicate/v1/predictions")] * 3:
-        assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html")
-
-
-@shows("unauthorized")
-def unauthorized(client: httpx.Client, tenant: Tenant) -> None:
-    for answer in [create(client), client.get(GET.format("0" * 26))] * 2:
-        assert answer.status_code == 401
-        assert answer.json()["title"] == "Unauthenticated"
-
-
-@shows("out-of-credit")
-def out_of_credit(client: httpx.Client, tenant: Tenant) -> None:
+    for _ in range(2):
+        tried("POST", CREATES[operation], json={"input": {"prompt": "a lighthouse"}})
+    known = [prediction["id"] for prediction in player.tenant.predictions()] or ["0" * 26]
     for _ in range(3):
-        answer = create(client)
-        assert answer.status_code == 402
-        assert "purchase credit" in answer.json()["detail"]
-    assert client.get("/replicate/v1/predictions").status_code == 200
+        tried("GET", f"{LIST}/{known[-1]}")
+    tried("POST", f"{LIST}/{known[-1]}/cancel")
+    tried("GET", LIST)
+    journal = player.tenant.requests()
+    assert len(journal) == 7
+    for exchange in journal:
+        sent = exchange["response"]
+        if sent["status"]:
+            contract = CONTRACT.by_id[exchange["operation"]]
+            assert contract.check_answer(sent["status"], sent["content_type"], sent["body"]) is None
+        else:
+            assert exchange["fault"]
+        assert exchange["violations"] == []
 
 
-@shows("expired")
-def expired(client: httpx.Client, tenant: Tenant) -> None:
-    last = told(client)[-1]
-    assert (last["status"], last["data_removed"], last["output"], last["input"]) == ("succeeded", True, None, {})
-    assert "logs" not in last
-    assert client.get(f"/xezq/{last['id']}/output.png").status_code == 404
+# Strongest first. Each way is one of these words, with the name of the scenario that it asks for.
+WAYS = ("header", "prompt", "token", "put", "server")
+ENDS = {"succeeded": "succeeded", "failed": "failed", "aborted": "aborted", "canceled": "canceled"}
+_numbers = itertools.count()
 
 
-@shows("silent-processing")
-def silent_processing(client: httpx.Client, tenant: Tenant) -> None:
-    answer = create(client, Prefer="wait=5")
-    assert answer.headers["preference-applied"] == "wait=5"
-    first = answer.json()
-    assert (first["status"], first["output"]) == ("processing", None)
-    assert statuses(poll(client, first["id"], 2))[-1] == "succeeded"
+def end_of(server: MockServer, **ways: str) -> str:
+    """The last status of a prediction whose scenario is asked for in some ways at once."""
+    ending = f"+{ways['token']}" if "token" in ways else ""
+    tenant = server.tenant(f"way-{next(_numbers)}{ending}")
+    if "put" in ways:
+        tenant.use(ways["put"])
+    with playing(tenant) as player:
+        prompt = f"a [mock:{ways['prompt']}] lighthouse" if "prompt" in ways else "a lighthouse"
+        headers = {"X-Mock-Scenario": ways["header"]} if "header" in ways else None
+        first = player.create(prompt, headers=headers).json()
+        return statuses(player.looks(first, 3))[-1]
 
 
-@shows("lost-answer")
-def lost_answer(client: httpx.Client, tenant: Tenant) -> None:
-    with pytest.raises(httpx.ReadError):
-        create(client)
-    assert create(client).status_code == 200
-    assert len(tenant.predictions()) == 2
+class TestFiveWaysToChoose:
+    @pytest.mark.parametrize("name", ENDS)
+    @pytest.mark.parametrize("way", [way for way in WAYS if way != "server"])
+    def test_each_way_alone_is_enough(self, server: MockServer, way: str, name: str) -> None:
+        assert end_of(server, **{way: name}) == ENDS[name]
 
+    def test_the_servers_own_scenario_holds_where_nothing_else_is_said(self, failing_server: MockServer) -> None:
+        assert end_of(failing_server) == "failed"
 
-@shows("variety")
-def variety(client: httpx.Client, tenant: Tenant) -> None:
-    answer = create(client)
-    assert answer.status_code == 201
-    predictions = [answer.json(), *poll(client, answer.json()["id"], 2)]
-    assert statuses(predictions) == ["starting", "processing", "succeeded"]
-    for prediction in predictions:
-        assert prediction["queue_position"] == 3
-        assert prediction.keys().isdisjoint({"metrics", "started_at", "completed_at"})
-    # The documents have a create send logs as a string; only a read may send null.
-    assert [prediction["logs"] for prediction in predictions] == ["", None, None]
+    @pytest.mark.parametrize(("stronger", "weaker"), list(itertools.combinations(WAYS, 2)))
+    def test_of_two_the_stronger_decides(self, failing_server: MockServer, stronger: str, weaker: str) -> None:
+        said = {stronger: "aborted"} if weaker == "server" else {stronger: "aborted", weaker: "canceled"}
+        assert end_of(failing_server, **said) == "aborted"
 
-
-@pytest.mark.parametrize("name", [scenario.name for scenario in CATALOGUE])
-def test_it_plays_as_described(client: httpx.Client, tenant: Tenant, name: str) -> None:
-    tenant.use(name)
-    SHOWN[name](client, tenant)
-    for exchange in tenant.requests():
-        response = exchange["response"]
-        if not exchange["fault"] and "json" in response["content_type"]:
-            operation = CONTRACT.by_id[exchange["operation"]]
-            wrong = operation.check_answer(response["status"], response["content_type"], response["body"])
-            assert wrong is None
-    assert tenant.verdict()["violations"] == []
-
-
-class TestChoosing:
-    """Strongest first: header, prompt, ending of the token, the tenant's, the server's."""
-
-    def test_by_the_tenants_setting(self, client: httpx.Client, tenant: Tenant) -> None:
-        tenant.use("aborted")
-        assert statuses(told(client))[-1] == "aborted"
-        tenant.use(None)
-        assert statuses(told(client))[-1] == "succeeded"
-
-    def test_by_the_server_and_the_tenant_over_it(self) -> None:
-        with MockServer(scenario="failed") as server, httpx.Client(base_url=server.url) as client:
-            assert statuses(told(client))[-1] == "failed"
-            server.tenant("").use("aborted")
-            assert statuses(told(client))[-1] == "aborted"
-
-    def test_by_the_ending_of_the_token_over_the_tenant(self, server: MockServer, client: httpx.Client) -> None:
-        tenant = server.tenant("ci-7+nsfw")
-        tenant.use("aborted")
-        client.headers["Authorization"] = "Bearer ci-7+nsfw"
-        assert statuses(told(client))[-1] == "failed"
-        client.headers["Authorization"] = "Bearer ci-7"
-        assert statuses(told(client))[-1] == "succeeded"
-        assert len(tenant.predictions()) == 1
-
-    def test_an_ending_that_names_none_is_part_of_the_token(self, client: httpx.Client) -> None:
-        client.headers["Authorization"] = "Bearer ci-7+nothing"
-        assert statuses(told(client))[-1] == "succeeded"
-
-    def test_by_the_prompt_over_the_token(self, client: httpx.Client) -> None:
-        client.headers["Authorization"] = "Bearer ci-8+nsfw"
-        first = create(client, "a tower [mock:aborted] by the sea").json()
-        assert statuses(poll(client, first["id"], 1)) == ["aborted"]
-
-    def test_by_the_header_over_the_prompt(self, client: httpx.Client) -> None:
-        first = create(client, "[mock:aborted]", **{"X-Mock-Scenario": "failed"}).json()
-        assert statuses(poll(client, first["id"], 2))[-1] == "failed"
-
-    def test_a_prediction_keeps_the_scenario_that_its_request_chose(self, client: httpx.Client, tenant: Tenant) -> None:
-        first = create(client, "[mock:variety]")
-        assert first.status_code == 201
-        tenant.use("succeeded")
-        assert poll(client, first.json()["id"], 1)[0]["queue_position"] == 3
-        assert "queue_position" not in told(client)[-1]
-
-    def test_a_call_that_chooses_meets_the_faults_of_a_create_each_time_anew(self, client: httpx.Client) -> None:
-        met = [create(client, "[mock:rate-limited]").status_code for _ in range(4)]
-        assert met == [429, 200, 429, 200]
-
-    def test_each_prediction_meets_the_faults_of_its_own_reads(self, client: httpx.Client, tenant: Tenant) -> None:
-        create(client, "[mock:flaky]")
-        for _ in range(2):
-            identifier = create(client, "[mock:flaky]").json().get("id") or create(client, "[mock:flaky]").json()["id"]
-            assert [client.get(GET.format(identifier)).status_code for _ in range(3)] == [200, 502, 200]
+    def test_each_one_taken_away_leaves_the_next_in_force(self, failing_server: MockServer) -> None:
+        said = {"header": "aborted", "prompt": "canceled", "token": "succeeded", "put": "aborted"}
+        for way in ("header", "prompt", "token", "put"):
+            assert end_of(failing_server, **said) == ENDS[said[way]]
+            del said[way]
+        assert end_of(failing_server) == "failed"
 
     @pytest.mark.parametrize(
-        ("prompt", "headers"), [("[mock:nfsw]", {}), ("p", {"X-Mock-Scenario": "nfsw"}), ("[mock:]", {})]
+        "given",
+        ["aborted", {"name": "aborted"}, {"lifecycle": [{"status": "aborted"}]}, CATALOGUE.named("aborted")],
+        ids=["name", "name in JSON", "JSON", "Scenario"],
     )
-    def test_a_wrong_name_is_told_with_the_right_ones(
-        self, client: httpx.Client, prompt: str, headers: dict[str, str]
-    ) -> None:
-        answer = create(client, prompt, **headers)
-        assert answer.status_code == 400
-        for scenario in CATALOGUE:
-            assert scenario.name in answer.json()["detail"]
-        assert client.get("/replicate/v1/predictions").json()["results"] == []
+    def test_a_server_and_a_tenant_take_a_name_a_value_or_a_scenario(self, given: str | Scenario) -> None:
+        with MockServer(scenario=given) as server:
+            assert end_of(server) == "aborted"
+            tenant = server.tenant()
+            tenant.use("failed")
+            tenant.use(given)
+            with playing(tenant) as player:
+                assert statuses(player.life(2))[-1] == "aborted"
 
-    def test_a_wrong_scenario_is_refused_with_place_and_reason_and_changes_nothing(
-        self, client: httpx.Client, tenant: Tenant
-    ) -> None:
-        tenant.use("aborted")
-        for wrong, said in [
-            ("nfsw", "did you mean nsfw"),
-            ({"lifecycle": [{"status": "done"}]}, "/lifecycle/0/status"),
-            ({"faults": {"getFoo": [{"status": 500}]}}, "/faults/getFoo: no such operation"),
-            ({"faults": {"getPrediction": [{"status": 418}]}}, "/faults/getPrediction/0/status"),
-            ({"unknown": 1}, "unknown"),
-        ]:
-            with pytest.raises(SteeringError, match=said):
-                tenant.use(wrong)  # type: ignore[arg-type]
-        assert tenant.scenario()["name"] == "aborted"
+    @pytest.mark.parametrize("given", ["name", "file"])
+    def test_the_command_takes_a_name_or_a_file(self, given: str, tmp_path: Path) -> None:
+        file = tmp_path / "mine.yaml"
+        file.write_text("name: mine\nlifecycle: [{status: aborted}]\n")
+        ready = tmp_path / "ready.json"
+        command = [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--ready-file", str(ready)]
+        word = "aborted" if given == "name" else str(file)
+        with subprocess.Popen([*command, "--scenario", word], stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith("mockserver listening on ")
+                with playing(Tenant(json.loads(ready.read_text())["url"], "t")) as player:
+                    assert statuses(player.life(1))[-1] == "aborted"
+                    assert player.tenant.scenario()["name"] == ("aborted" if given == "name" else "mine")
+            finally:
+                process.terminate()
 
-    def test_the_other_model_is_as_good(self, client: httpx.Client) -> None:
-        answer = client.post(ULTRA, json={"input": {"prompt": "[mock:immediate]"}})
-        assert answer.json()["status"] == "succeeded"
+    def test_a_token_that_names_a_scenario_is_a_tenant_of_its_own(self, server: MockServer) -> None:
+        with playing(server.tenant("own+nsfw")) as named, playing(server.tenant("own")) as plain:
+            assert statuses(named.life(2))[-1] == "failed"
+            assert statuses(plain.life(2))[-1] == "succeeded"
+            assert len(named.tenant.predictions()) == len(plain.tenant.predictions()) == 1
+
+    @pytest.mark.parametrize("ending", ["+nothing", "+", "+nsfw+more", "-nsfw", "+NSFW"])
+    def test_a_token_ending_that_names_no_scenario_is_just_part_of_the_token(
+        self, server: MockServer, ending: str
+    ) -> None:
+        with playing(server.tenant(f"plain{ending}")) as player:
+            assert statuses(player.life(2)) == ["starting", "processing", "succeeded"]
+            assert player.tenant.scenario()["name"] == "succeeded"
+            assert len(player.tenant.predictions()) == 1
+
+    def test_a_token_that_is_a_scenarios_name_without_a_plus_is_just_a_token(self, server: MockServer) -> None:
+        with playing(server.tenant("nsfw")) as player:
+            assert statuses(player.life(2))[-1] == "succeeded"
+
+    def test_only_the_last_ending_of_a_token_counts(self, server: MockServer) -> None:
+        with playing(server.tenant("both+stuck+aborted")) as player:
+            assert statuses(player.life(1))[-1] == "aborted"
+
+
+WRONG = [
+    ("header", "nfsw"),
+    ("header", ""),
+    ("header", "NSFW"),
+    ("prompt", "nfsw"),
+    ("prompt", ""),
+    ("prompt", " nsfw"),
+]
+
+
+def names_all(said: str) -> bool:
+    return all(scenario.name in said for scenario in CATALOGUE)
+
+
+class TestWrongNames:
+    @pytest.mark.parametrize(("way", "name"), WRONG)
+    def test_in_a_call_they_are_refused_with_the_right_ones_and_nothing_is_created(
+        self, player: Player, way: str, name: str
+    ) -> None:
+        prompt = f"[mock:{name}]" if way == "prompt" else "a lighthouse"
+        refused = player.create(prompt, headers={"X-Mock-Scenario": name} if way == "header" else None)
+        assert refused.status_code == 400
+        assert names_all(refused.json()["detail"])
+        assert json.dumps(name) in refused.json()["detail"]
+        assert player.tenant.predictions() == []
+        (exchange,) = player.tenant.requests()
+        assert exchange["response"]["status"] == 400
+
+    def test_the_nearest_right_one_is_offered(self, player: Player) -> None:
+        assert "did you mean nsfw?" in player.create("[mock:nfsw]").json()["detail"]
+
+    def test_a_read_refuses_them_too(self, player: Player) -> None:
+        first = player.create().json()
+        refused = player.client.get(f"{LIST}/{first['id']}", headers={"X-Mock-Scenario": "nfsw"})
+        assert refused.status_code == 400
+        assert names_all(refused.json()["detail"])
+        assert player.tenant.predictions()[0]["status"] == "starting"
+
+    def test_a_setting_of_the_tenant_is_refused_and_the_old_one_stays(self, player: Player) -> None:
+        player.tenant.use("aborted")
+        for wrong in ("nfsw", {"name": "nfsw"}):
+            with pytest.raises(SteeringError) as refusal:
+                player.tenant.use(wrong)
+            assert names_all(str(refusal.value))
+        assert statuses(player.life(1))[-1] == "aborted"
+
+    def test_a_server_does_not_start_with_one(self) -> None:
+        with pytest.raises(ScenarioError) as refusal:
+            MockServer(scenario="nfsw")
+        assert names_all(str(refusal.value))
+
+    def test_the_command_ends_with_2_and_one_line(self) -> None:
+        command = [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--scenario", "nfsw"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert names_all(ended.stderr)
+        assert ended.stderr.count("\n") == 1
+
+    def test_they_are_refused_in_the_dialect_that_the_tenant_hears_otherwise(self, player: Player) -> None:
+        player.tenant.use({"errors": "gateway"})
+        refused = player.create(headers={"X-Mock-Scenario": "nfsw"})
+        assert names_all(refused.json()["error"]["message"])
+
+    def test_a_very_long_one_in_a_prompt_is_no_silent_default(self, player: Player) -> None:
+        assert player.create(f"[mock:{'nsfw' * 30}]").status_code == 400
+
+
+class TestPredictionsKeepTheirScenario:
+    @pytest.mark.parametrize("way", ["header", "prompt"])
+    def test_one_that_its_request_chose_shapes_every_later_read(self, player: Player, way: str) -> None:
+        headers = {"X-Mock-Scenario": "variety"} if way == "header" else None
+        created = player.create("[mock:variety]" if way == "prompt" else "p", headers=headers)
+        assert created.status_code == 201
+        player.tenant.use("failed")
+        chosen = player.looks(created.json(), 2)
+        assert statuses(chosen) == ["processing", "succeeded"]
+        assert [prediction["queue_position"] for prediction in chosen] == [3, 3]
+        assert "queue_position" not in player.life(0)[0]
+
+    def test_the_faults_laid_down_for_the_tenant_do_not_reach_it(self, player: Player) -> None:
+        chosen = player.create("[mock:succeeded]").json()
+        usual = player.create().json()
+        player.tenant.use({"faults": {"getPrediction": [{"status": 502, "times": "always"}]}})
+        assert [player.get(prediction).status_code for prediction in (chosen, usual)] == [200, 502]
+
+    def test_a_read_that_chooses_for_itself_meets_its_own_faults_but_changes_no_life(self, player: Player) -> None:
+        first = player.create("[mock:failed]").json()
+        assert player.get(first, headers={"X-Mock-Scenario": "outage"}).status_code == 503
+        assert player.get(first, headers={"X-Mock-Scenario": "aborted"}).json()["status"] == "processing"
+        assert statuses(player.looks(first, 1)) == ["failed"]
+
+    def test_a_tenants_new_scenario_changes_no_life_that_has_begun(self, player: Player) -> None:
+        before = player.create().json()
+        player.tenant.use("aborted")
+        after = player.create().json()
+        assert [statuses(player.looks(each, 2))[-1] for each in (before, after)] == ["succeeded", "aborted"]
+
+
+class TestFaultLists:
+    @pytest.mark.parametrize("way", ["header", "prompt"])
+    def test_chosen_per_call_they_start_again_after_a_normal_create(self, player: Player, way: str) -> None:
+        headers = {"X-Mock-Scenario": "rate-limited"} if way == "header" else None
+        prompt = "[mock:rate-limited]" if way == "prompt" else "p"
+        met = [player.create(prompt, headers=headers).status_code for _ in range(6)]
+        assert met == [429, 200, 429, 200, 429, 200]
+
+    @pytest.mark.parametrize("way", ["put", "token"])
+    def test_those_of_the_tenant_do_not(self, server: MockServer, way: str) -> None:
+        tenant = server.tenant("once+rate-limited" if way == "token" else None)
+        if way == "put":
+            tenant.use("rate-limited")
+        with playing(tenant) as player:
+            assert [player.create().status_code for _ in range(5)] == [429, 200, 200, 200, 200]
+
+    def test_those_of_the_server_do_not_and_each_tenant_meets_them_once(self) -> None:
+        with MockServer(scenario="rate-limited") as server:
+            for _ in range(2):
+                with playing(server.tenant()) as player:
+                    assert [player.create().status_code for _ in range(4)] == [429, 200, 200, 200]
+
+    def test_laid_down_anew_they_start_again(self, player: Player) -> None:
+        for _ in range(2):
+            player.tenant.use("rate-limited")
+            assert [player.create().status_code for _ in range(3)] == [429, 200, 200]
+
+    def test_those_of_a_call_and_those_of_the_tenant_are_counted_apart(self, player: Player) -> None:
+        player.tenant.use("rate-limited")
+        chosen = {"X-Mock-Scenario": "rate-limited"}
+        met = [player.create(headers=headers).status_code for headers in (chosen, None, chosen, None)]
+        assert met == [429, 429, 200, 200]
+
+    def test_each_prediction_that_chose_them_meets_the_whole_list_of_its_reads(self, player: Player) -> None:
+        for _ in range(2):
+            player.create("[mock:flaky]")
+            created = player.create("[mock:flaky]").json()
+            assert [player.get(created).status_code for _ in range(3)] == [200, 502, 200]

@@ -130,7 +130,17 @@ def test_what_is_put_after_a_reset_by_a_request_from_before_it_is_not_kept() -> 
 def test_a_script_is_met_once_or_again_and_again() -> None:
     tenant = store().tenant("ann")
     faults = (Fault(status=429), None, Fault(status=500))
-    once = [tenant.take_fault("tenant", "k", faults, again=False) for _ in range(8)]
+    once = [tenant.take_fault("tenant", "k", faults, lambda fault: True, again=False) for _ in range(8)]
     assert once == [*faults, None, None, None, None, None]
-    again = [tenant.take_fault("call", "k", faults, again=True) for _ in range(8)]
+    again = [tenant.take_fault("call", "k", faults, lambda fault: True, again=True) for _ in range(8)]
     assert again == [*faults, None, *faults, None]
+
+
+def test_a_fault_that_cannot_be_shown_stays_due() -> None:
+    tenant = store().tenant("ann")
+    faults = (Fault(status=402), Fault(status=500))
+
+    def take(status: int) -> Fault | None:
+        return tenant.take_fault("tenant", "*", faults, lambda fault: fault.status == status, again=False)
+
+    assert [take(500), take(402), take(402), take(500), take(500)] == [None, faults[0], None, faults[1], None]

@@ -7,7 +7,6 @@ trouble, does not retry, waits longer, polls more slowly, or takes another docum
 from __future__ import annotations
 
 import math
-import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -16,7 +15,6 @@ import msgspec
 
 from mockserver.check.cases import Run, effective, fault_of, served, shows_output
 from mockserver.clock import SECOND
-from mockserver.contract import Operation
 from mockserver.journal import KEPT_BODY, Exchange
 from mockserver.lifecycle import TERMINAL
 from mockserver.violations import UNREADABLE_JSON, shorten
@@ -575,12 +573,7 @@ def _meant_for_api(run: Run, exchange: Exchange) -> bool:
     root = "/".join(run.operation.path.split("/")[:2]) + "/"
     if exchange.path.startswith(root):
         return True
-    return any(_ends_like(operation, exchange.path) for operation in run.contract.operations if not operation.public)
-
-
-def _ends_like(operation: Operation, path: str) -> bool:
-    pieces = ["[^/]+" if "{" in piece else re.escape(piece) for piece in operation.path.split("/")[1:]]
-    return any(re.fullmatch("/" + "/".join(pieces[skipped:]), path) for skipped in range(1, len(pieces) - 1))
+    return any(operation.ends_like(exchange.path) for operation in run.contract.operations if not operation.public)
 
 
 def _refusal_of(exchange: Exchange) -> str:
