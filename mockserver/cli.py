@@ -258,7 +258,7 @@ def check(
     from mockserver.check.arena import Arena, Terms
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import FOLDER
-    from mockserver.check.hunt import Hunt, make_plan
+    from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.reports import form_of, read_baseline, write
     from mockserver.check.terminal import Bar, show
     from mockserver.contract import Contract
@@ -270,20 +270,12 @@ def check(
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = Bar()
     with Arena(Contract.load(contract), files="separate" if files == "separate" else "same", seed=seed) as arena:
-        plan = make_plan(
-            arena,
-            models=model,
-            ignore=ignore,
-            max_runs=max_runs,
-            budget=budget,
-            seed=seed,
-            terms=terms,
-            known=known,
-        )
-        words = f"{len(plan.models)} {'model' if len(plan.models) == 1 else 'models'}"
+        hunt = Hunt(arena, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), terms, known), bar)
+        models = len(hunt.report.models)
+        words = f"{models} {'model' if models == 1 else 'models'}"
         click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
         try:
-            found = Hunt(arena, driver, plan, bar).run()
+            found = hunt.run()
         finally:
             bar.clear()
             driver.close()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from mockserver.check.cases import Case, ClientError, is_valid, operation_of
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError
-from mockserver.check.hunt import Hunt, Progress, make_plan, replay
+from mockserver.check.hunt import Hunt, Plan, Progress, replay
 from mockserver.check.inputs import corners
 from mockserver.check.shrinker import shrink, simpler, size
 from mockserver.check.strategies import cases
@@ -178,6 +179,14 @@ class TestHunting:
         with pytest.raises(ClientError, match=r"no request.*\n.*No module named 'flux'"):
             check_client(call)
 
+    def test_nor_is_one_that_creates_nothing(self) -> None:
+        def call(call: Call) -> str:
+            httpx.get(f"{call.base_url}/v1/predictions", headers={"Authorization": f"Bearer {call.token}"})
+            raise RuntimeError("no model today")
+
+        with pytest.raises(ClientError, match=r"created no prediction.*\n.*no model today"):
+            check_client(call)
+
     def test_a_client_too_slow_for_the_deadline_is_told_so(self) -> None:
         with pytest.raises(ClientError, match="longer --deadline"):
             check_client(partial(client.call_once, variant="slow"), deadline=0.15)
@@ -226,7 +235,7 @@ class TestHunting:
                 raise KeyboardInterrupt
 
         with Arena(CONTRACT) as arena:
-            plan = make_plan(arena, models=None, ignore=())
+            plan = Plan()
             report = Hunt(arena, CallableDriver(planted("first character of the output")), plan, listen).run()
         assert report.interrupted
         assert [finding.rule for finding in report.findings] == ["MC302"]
@@ -234,7 +243,7 @@ class TestHunting:
     def test_a_baseline_accepts_what_is_known_and_tells_what_is_fixed(self) -> None:
         known = check_client(planted("canceled returns nothing"), max_runs=25).findings
         with Arena(CONTRACT) as arena:
-            plan = make_plan(arena, models=None, ignore=(), max_runs=25, known=tuple(known))
+            plan = Plan(max_runs=25, known=tuple(known))
             still = Hunt(arena, CallableDriver(planted("canceled returns nothing")), plan).run()
             fixed = Hunt(arena, CallableDriver(client.call_once), plan).run()
         assert still.ok

@@ -95,7 +95,12 @@ class Arena:
         )
         self._server.ask(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
-        run = self._watch(driver.start(Call(self.base_url, token, case.model, case.input)), draft)
+        pending = driver.start(Call(self.base_url, token, case.model, case.input))
+        try:
+            run = self._watch(pending, draft)
+        except BaseException:  # Ctrl-C, most likely: no client is left running
+            pending.kill()
+            raise
         seconds = (wall_time() - started) / SECOND
         outputs, delivered = self._server.ask(lambda gateway: _pictures(gateway, run, self.base_url))
         self._clean_up(run)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mockserver.check.arena import Arena, Terms
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Report
-from mockserver.check.hunt import Hunt, make_plan
+from mockserver.check.hunt import Hunt, Plan
 from mockserver.contract import Contract
 
 
@@ -37,5 +37,5 @@ def check_client(
     driver = CallableDriver(call_fn)
     with Arena(Contract.load(contract), files=files, seed=seed) as arena:
         terms = Terms(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-        plan = make_plan(arena, models=models, ignore=ignore, max_runs=max_runs, budget=budget, seed=seed, terms=terms)
+        plan = Plan(tuple(models or ()), max_runs, budget, seed, frozenset(ignore), terms)
         return Hunt(arena, driver, plan).run()

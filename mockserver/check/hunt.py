@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,6 +18,7 @@ from mockserver.check.rules import RULES, Broken, judge
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.clock import SECOND, wall_time
+from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
 
@@ -31,9 +31,13 @@ LEAST_PATIENCE = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How far a hunt goes. `budget` is in seconds of wall time; `known` are the findings of a baseline."""
+    """How far a hunt goes, and for what.
 
-    models: tuple[str, ...]
+    `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
+    are not looked for, `known` the findings of a baseline.
+    """
+
+    models: tuple[str, ...] = ()
     max_runs: int = 300
     budget: float = 30.0
     seed: int = 0
@@ -60,33 +64,14 @@ class _Over(BaseException):
     """The budget is spent. Not an Exception, so that Hypothesis lets it through."""
 
 
-def make_plan(arena: Arena, *, models: Sequence[str] | None, ignore: Collection[str], **rest: Any) -> Plan:
-    """A plan, its words checked. Raises MockServerError."""
-    known = tuple(str(operation.model) for operation in arena.contract.of_role("create"))
-    if not known:
-        raise MockServerError(
-            f"contract {arena.contract.name}: it creates no predictions, so there is nothing to check"
-        )
-    wanted = tuple(models or known)
-    if unknown := [model for model in wanted if model not in known]:
-        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
-    if unknown := [code for code in ignore if code not in RULES]:
-        raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
-    plan = Plan(models=wanted, ignore=frozenset(ignore), **rest)
-    if plan.terms.client_timeout is not None and plan.budget < ENDLESS_RUNS * plan.terms.longest:
-        raise MockServerError(
-            f"a client timeout of {plan.terms.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget "
-            f"of at least {ENDLESS_RUNS * plan.terms.longest:g} s is needed, not {plan.budget:g}"
-        )
-    return plan
-
-
 class Hunt:
-    """One hunt for the rules that a client breaks."""
+    """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense."""
 
     def __init__(self, arena: Arena, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
+        _check(plan, arena.contract)
         self._arena, self._driver, self._plan, self._listen = arena, driver, plan, listen
-        self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=plan.models)
+        self._models = plan.models or _models(arena.contract)
+        self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
         self._masked = set(plan.ignore)
         self._flakes: dict[str, int] = {}
         self._touched: set[str] = set()
@@ -99,7 +84,7 @@ class Hunt:
         try:
             self._see_that_it_runs()
             self._try_known()
-            for case in fixed_cases(self._arena.contract, self._plan.models, self._plan.terms.client_timeout):
+            for case in fixed_cases(self._arena.contract, self._models, self._plan.terms.client_timeout):
                 if self._fits(case):
                     self._try(case)
             self._explore()
@@ -107,6 +92,8 @@ class Hunt:
             pass
         except KeyboardInterrupt:
             self.report.interrupted = True
+        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
+        self.report.fixed = [rule for rule in self.report.fixed if rule not in broken]
         self.report.seconds = self._elapsed()
         for found in (self.report.findings, self.report.advice, self.report.accepted):
             found.sort(key=lambda finding: finding.rule)
@@ -114,11 +101,13 @@ class Hunt:
 
     def _see_that_it_runs(self) -> None:
         """Play the plain case. Raises ClientError if nothing can be learnt from such a client."""
-        plain = next(fixed_cases(self._arena.contract, self._plan.models, None))
+        plain = next(fixed_cases(self._arena.contract, self._models, None))
         run = self._play(plain, "seeing that it runs")
         said = (run.outcome.message or run.outcome.printed).strip() or "it said nothing"
         if not run.exchanges:
             raise ClientError(f"the client made no request ({run.outcome.kind}). It said:\n{said[-4000:]}")
+        if not list(run.of_role("create")) and not judge(run):
+            raise ClientError(f"the client created no prediction ({run.outcome.kind}). It said:\n{said[-4000:]}")
         if run.outcome.kind == "hung" and not run.ends:
             raise ClientError(
                 f"the client had not ended after {run.patience:g} s of a gateway that behaves as usual; if it is just "
@@ -152,7 +141,7 @@ class Hunt:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(cases(self._arena.catalogue, self._arena.contract, self._plan.models))
+        @given(cases(self._arena.catalogue, self._arena.contract, self._models))
         def explore(case: Case) -> None:
             try:
                 self._try(case)
@@ -306,6 +295,29 @@ class _Stopped(BaseException):
 
     def __init__(self, reason: MockServerError) -> None:
         self.reason = reason
+
+
+def _models(contract: Contract) -> tuple[str, ...]:
+    return tuple(str(operation.model) for operation in contract.of_role("create"))
+
+
+def _check(plan: Plan, contract: Contract) -> None:
+    """Make sure that a plan names only what there is. Raises MockServerError."""
+    known = _models(contract)
+    if not known:
+        raise MockServerError(
+            f"contract {contract.name}: nothing in it creates predictions, so there is nothing to check"
+        )
+    if unknown := [model for model in plan.models if model not in known]:
+        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
+    if unknown := [code for code in plan.ignore if code not in RULES]:
+        raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
+    terms = plan.terms
+    if terms.client_timeout is not None and plan.budget < ENDLESS_RUNS * terms.longest:
+        raise MockServerError(
+            f"a client timeout of {terms.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
+            f"least {ENDLESS_RUNS * terms.longest:g} s is needed, not {plan.budget:g}"
+        )
 
 
 def _of(rule: str, broken: Sequence[Broken]) -> Broken | None:

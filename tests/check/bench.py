@@ -21,7 +21,7 @@ import msgspec
 from mockserver.check.arena import Arena, Terms
 from mockserver.check.drivers import CallableDriver, Driver, WorkerDriver
 from mockserver.check.findings import Finding
-from mockserver.check.hunt import Hunt, Progress, make_plan, replay
+from mockserver.check.hunt import Hunt, Plan, Progress, replay
 from mockserver.check.shrinker import size
 from mockserver.contract import Contract
 from tests.check import async_client, client
@@ -81,7 +81,7 @@ def hunt(subject: Subject, seed: int = 0, **limits: Any) -> Result:
     driver = subject.make()
     with Arena(Contract.load(), seed=seed) as arena:
         terms = Terms(client_timeout=subject.timeout)
-        plan = make_plan(arena, models=None, ignore=(), seed=seed, terms=terms, **limits)
+        plan = Plan(seed=seed, terms=terms, **limits)
         began = time.perf_counter()
         wanted = subject.rules
         state = {"runs": 0}
