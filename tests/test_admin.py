@@ -53,23 +53,6 @@ PAGES = [("GET", "/"), ("GET", "/predictions/{prediction_id}/picture")]  # these
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    with MockServer() as running:
-        yield running
-
-
-@pytest.fixture
-def tenant(server: MockServer) -> Tenant:
-    return server.tenant()
-
-
-@pytest.fixture
-def client(tenant: Tenant) -> Iterator[httpx.Client]:
-    with client_of(tenant) as client:
-        yield client
-
-
 def client_of(tenant: Tenant) -> httpx.Client:
     headers = {"Authorization": f"Bearer {tenant.token}"} if tenant.token else {}
     return httpx.Client(base_url=tenant.url, headers=headers, timeout=10, verify=False)

@@ -93,25 +93,6 @@ def length_in(head: bytes) -> int:
     return int(found[1])
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[MockServer]:
-    with MockServer() as running:
-        yield running
-
-
-@pytest.fixture
-def tenant(server: MockServer) -> Tenant:
-    return server.tenant()
-
-
-@pytest.fixture
-def client(tenant: Tenant) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {tenant.token}"}
-    # No certificates are needed, and reading them would take longer than the test.
-    with httpx.Client(base_url=tenant.url, headers=headers, timeout=DEADLINE, verify=False) as client:
-        yield client
-
-
 def ask(connection: HTTPConnection) -> HTTPResponse:
     connection.request("GET", LIST, headers={"Authorization": "Bearer bystander"})
     answer = connection.getresponse()
