@@ -236,9 +236,10 @@ def _tells_the_truth(run: Run) -> Iterator[Wrong]:
                 said = "no prediction was created"
             yield Wrong(f"It reported success, though {said}.", tuple(ended[:1]))
         return
-    if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied:
+    expires = "retention" in run.case.scenario  # sooner than usual, perhaps before it could be fetched
+    if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied or expires:
         return
-    if told and all(_has_output(run, [place]) for place in told) and set(told) & set(run.ends):
+    if told and _has_output(run, told) and set(told) & set(run.ends):
         yield Wrong(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
     elif run.committed and not told and _gave_up_at_once(run):
         yield Wrong(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
