@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -31,8 +30,7 @@ JSON = "application/json"
 MOST_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A request that the contract allows, ready to be handled.
 
     `origin` is the address that the client used; `chosen` the scenario that the request itself asked for;

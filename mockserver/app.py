@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,7 +24,10 @@ class App:
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
-        self._api = Starlette(routes=_routes(self.gateway))
+        endpoints = _endpoints(self.gateway)
+        self._api = Starlette(routes=_routes(self.gateway, endpoints))
+        # Creates come in great numbers, and their paths need no search among the routes.
+        self._fixed: dict[str, ASGIApp] = {path: there for path, there in endpoints.items() if "{" not in path}
         self._others: dict[int, ASGIApp] = {}
 
     def listen_as_decoy(self, url: str) -> None:
@@ -40,21 +43,26 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         port = (scope.get("server") or ("", 0))[1]
-        await self._others.get(port, self._api)(scope, receive, send)
+        app = self._others.get(port) or self._fixed.get(scope["path"]) or self._api
+        await app(scope, receive, send)
 
 
 def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def _routes(gateway: Gateway) -> list[Route]:
+def _endpoints(gateway: Gateway) -> dict[str, Endpoint]:
+    """What answers at each path of the contract."""
+    return {
+        path: Endpoint(gateway, {operation.method: operation for operation in operations})
+        for path, operations in gateway.contract.paths.items()
+    }
+
+
+def _routes(gateway: Gateway, endpoints: Mapping[str, Endpoint]) -> list[Route]:
     contract = gateway.contract
-    api = [
-        Route(path, Endpoint(gateway, {operation.method: operation for operation in operations}))
-        for path, operations in contract.paths.items()
-    ]
     return [
-        *api,
+        *(Route(path, endpoint) for path, endpoint in endpoints.items()),
         *Admin(gateway).routes(),
         Route("/openapi.json", _document(contract.as_json, "application/json")),
         Route("/openapi.yaml", _document(contract.source, "application/yaml")),

@@ -51,9 +51,10 @@ class UrlRule:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A path, query or header parameter."""
+    """A path, query or header parameter; `key` is what it goes by in a request."""
 
     name: str
+    key: str
     where: str
     required: bool
     convert: Callable[[str], Any]
@@ -382,6 +383,7 @@ class Contract:
         kind = self.resolve(node["schema"]).get("type", "string")
         return Parameter(
             name=node["name"],
+            key=node["name"].lower() if node["in"] == "header" else node["name"],
             where=node["in"],
             required=bool(node.get("required")),
             convert=_CONVERT.get(kind, str) if isinstance(kind, str) else str,

@@ -59,6 +59,7 @@ def measure(data: bytes) -> tuple[int, int]:
             raise UnsupportedImage("the data are not a jpeg, png, gif or webp picture") from reason
 
 
+@lru_cache(1024)
 def parse_ratio(text: str) -> float | None:
     """`16:9` as a number; None if it is no ratio."""
     match = re.fullmatch(r"([1-9]\d{0,5}):([1-9]\d{0,5})", text)

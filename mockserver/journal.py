@@ -106,6 +106,7 @@ class Journal:
 
     def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
         self._exchanges: deque[Exchange] = deque()
+        self._sizes: deque[int] = deque()
         self._most, self._most_bytes, self._bytes = most, most_bytes, 0
         self.recorded = self.evicted = self.violating = self.unmatched = 0
 
@@ -118,14 +119,18 @@ class Journal:
         self.recorded += 1
         self.violating += bool(exchange.violations)
         self.unmatched += exchange.unmatched
-        self._bytes += exchange.size
+        size = exchange.size
+        self._sizes.append(size)
+        self._bytes += size
         while len(self._exchanges) > self._most or (self._bytes > self._most_bytes and len(self._exchanges) > 1):
-            self._bytes -= self._exchanges.popleft().size
+            self._exchanges.popleft()
+            self._bytes -= self._sizes.popleft()
             self.evicted += 1
 
     def clear(self) -> None:
         """Forget every exchange. Numbers go on."""
         self._exchanges.clear()
+        self._sizes.clear()
         self._bytes = self.evicted = self.violating = self.unmatched = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -40,27 +41,29 @@ class Request(msgspec.Struct):
 def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
     """What the head of a request says. `public_url` is the origin to hand out, if not the one the client used."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    query = scope["query_string"]
     return Request(
         method=scope["method"],
         path=scope["path"],
-        query=scope["query_string"],
+        query=query,
         raw_headers=scope["headers"],
         headers=headers,
         path_params=scope.get("path_params", {}),
-        query_params=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-        origin=public_url or _origin(scope, headers.get("host", "")),
+        query_params=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        origin=public_url or _origin(scope["scheme"], headers.get("host", ""), scope.get("server")),
         receive=receive,
         received_at=wall_time(),
         token=bearer_token(headers.get("authorization", "")),
     )
 
 
-def _origin(scope: Scope, host: str) -> str:
+@lru_cache(1024)
+def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:
     """The address that the client used, as far as its Host header is one."""
     if not _HOST.fullmatch(host):
-        name, port = scope.get("server") or ("127.0.0.1", 80)
+        name, port = server or ("127.0.0.1", 80)
         host = f"{name}:{port}"
-    return f"{scope['scheme']}://{host}"
+    return f"{scheme}://{host}"
 
 
 def bearer_token(authorization: str) -> str | None:

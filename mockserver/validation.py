@@ -44,13 +44,14 @@ def _check_token(gateway: Gateway, request: Request) -> None:
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
     query = request.query_params
     sent = {"path": request.path_params, "query": query, "header": request.headers}
-    found = []
-    known = set()
+    found: list[Violation] = []
     for parameter in operation.parameters:
-        name = parameter.name
-        found += parameter.check(sent[parameter.where].get(name.lower() if parameter.where == "header" else name))
-        known.add(name)
-    for name in query.keys() - known:
+        text = sent[parameter.where].get(parameter.key)
+        if text is not None or parameter.required:
+            found += parameter.check(text)
+    if not query:
+        return found
+    for name in query.keys() - {parameter.name for parameter in operation.parameters}:
         said = f"Query parameter {shorten(name)} is not known"
         found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
     return found
