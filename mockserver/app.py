@@ -25,9 +25,9 @@ class App:
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
         endpoints = _endpoints(self.gateway)
-        self._api = Starlette(routes=_routes(self.gateway, endpoints))
-        # Creates come in great numbers, and their paths need no search among the routes.
+        # A path without parameters needs no search among the routes, however many models there are.
         self._fixed: dict[str, ASGIApp] = {path: there for path, there in endpoints.items() if "{" not in path}
+        self._api = Starlette(routes=_routes(self.gateway, endpoints))
         self._others: dict[int, ASGIApp] = {}
 
     def listen_as_decoy(self, url: str) -> None:
@@ -62,7 +62,7 @@ def _endpoints(gateway: Gateway) -> dict[str, Endpoint]:
 def _routes(gateway: Gateway, endpoints: Mapping[str, Endpoint]) -> list[Route]:
     contract = gateway.contract
     return [
-        *(Route(path, endpoint) for path, endpoint in endpoints.items()),
+        *(Route(path, endpoint) for path, endpoint in endpoints.items() if "{" in path),
         *Admin(gateway).routes(),
         Route("/openapi.json", _document(contract.as_json, "application/json")),
         Route("/openapi.yaml", _document(contract.source, "application/yaml")),
