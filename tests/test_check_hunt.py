@@ -150,6 +150,15 @@ class TestHunting:
         assert first == played(7)
         assert first != played(8)
 
+    def test_a_client_that_uses_its_input_up_does_no_harm_to_the_case(self) -> None:
+        def call(call: Call) -> Any:
+            given = dict(call.input)
+            call.input.clear()  # type: ignore[attr-defined]
+            return client.call_once(Call(call.base_url, call.token, call.model, given), "returns urls.get")
+
+        (finding,) = check_client(call, max_runs=2).findings
+        assert finding.call["input"] == {"prompt": "a"}
+
     def test_models_and_rules_can_be_left_out(self) -> None:
         asked = set()
 

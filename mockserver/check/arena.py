@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from types import TracebackType
@@ -95,7 +96,8 @@ class Arena:
         )
         self._server.ask(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
-        pending = driver.start(Call(self.base_url, token, case.model, case.input))
+        given = deepcopy(case.input)  # a client may do with its own what it likes
+        pending = driver.start(Call(self.base_url, token, case.model, given))
         try:
             run = self._watch(pending, draft)
         except BaseException:  # Ctrl-C, most likely: no client is left running
