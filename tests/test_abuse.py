@@ -1,0 +1,133 @@
+"""Clients that behave badly, in great numbers: the double goes on answering the others, and holds on to little."""
+
+import contextlib
+import json
+import resource
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from mockserver import MockServer, Tenant
+from tests.documents import ULTRA
+
+BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
+
+
+def crowd() -> int:
+    """How many connections there are room for: each is open at both ends, in this process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(2000, soft // 4)
+
+
+def connect(server: MockServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+@pytest.fixture
+def connections() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def answers(client: httpx.Client) -> bool:
+    created = client.post(ULTRA, content=BODY, headers={"Content-Type": "application/json"})
+    picture = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
+    return (created.status_code, picture.json()["status"]) == (200, "processing")
+
+
+def held(client: httpx.Client) -> dict[str, int]:
+    store: dict[str, int] = client.get("/__admin/health").json()["store"]
+    return store
+
+
+def test_idle_connections(server: MockServer, client: httpx.Client, connections: contextlib.ExitStack) -> None:
+    for _ in range(crowd()):
+        connections.enter_context(connect(server))
+    assert answers(client)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST ",
+        f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\n".encode(),
+        f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n".encode()
+        + BODY,
+        f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode(),
+    ],
+    ids=["method", "head", "body", "chunk"],
+)
+def test_senders_that_stop_in_the_middle(
+    server: MockServer, client: httpx.Client, connections: contextlib.ExitStack, begun: bytes
+) -> None:
+    before = held(client)["predictions"]
+    for _ in range(200):
+        connections.enter_context(connect(server)).sendall(begun)
+    assert answers(client)
+    assert held(client)["predictions"] == before + 1, "nothing has come of what was never finished"
+
+
+def test_streams_that_nobody_reads(
+    server: MockServer, tenant: Tenant, client: httpx.Client, connections: contextlib.ExitStack
+) -> None:
+    tenant.freeze()
+    created = client.post(ULTRA, content=BODY, headers={"Content-Type": "application/json"}).json()
+    path = "/" + created["urls"]["stream"].split("/", 3)[3]
+    for _ in range(300):
+        connections.enter_context(connect(server)).sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert client.get(f"/replicate/v1/predictions/{created['id']}").json()["status"] == "starting"
+    assert [event["status"] for event in tenant.advance(4)] == ["processing", "succeeded"]
+
+
+def test_waiting_creates(
+    server: MockServer, tenant: Tenant, client: httpx.Client, connections: contextlib.ExitStack
+) -> None:
+    tenant.freeze()
+    head = [f"POST {ULTRA} HTTP/1.1", "Host: x", "Prefer: wait", f"Authorization: Bearer {tenant.token}"]
+    head += ["Content-Type: application/json", f"Content-Length: {len(BODY)}", "", ""]
+    waiting = [connections.enter_context(connect(server)) for _ in range(300)]
+    for each in waiting:
+        each.sendall("\r\n".join(head).encode() + BODY)
+    while len(tenant.predictions()) < 300:
+        pass
+    other = server.tenant()
+    with httpx.Client(base_url=other.url, headers={"Authorization": f"Bearer {other.token}"}, verify=False) as stranger:
+        assert answers(stranger)
+    tenant.advance(4)
+    for each in waiting:
+        assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_answers_that_nobody_reads(server: MockServer, client: httpx.Client, connections: contextlib.ExitStack) -> None:
+    """Requests one behind the other on a connection whose answers are never taken."""
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    for _ in range(20):
+        pushing = connections.enter_context(connect(server))
+        pushing.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(100):
+                pushing.send(asked)
+    assert answers(client)
+
+
+def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> None:
+    before = held(client)
+    huge = connect(server)
+    with huge, contextlib.suppress(ConnectionError):
+        huge.sendall(f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        for _ in range(200):  # megabytes
+            huge.sendall(piece)
+    assert answers(client)
+    after = held(client)
+    assert after["input_bytes"] - before["input_bytes"] < 10_000
+
+
+def test_nesting_without_end(client: httpx.Client) -> None:
+    for opening in (b"[", b'{"input":'):
+        refused = client.post(ULTRA, content=opening * 500_000, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 400
+        assert "not valid JSON" in refused.json()["detail"]
+    assert answers(client)
