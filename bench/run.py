@@ -78,7 +78,16 @@ def create(peer: Peer, port: int) -> str | None:
 def load(url: str, seconds: float, body: str | None) -> Figures:
     """What wrk measures in some seconds; a body stands for POST."""
     environment = {**os.environ, **({"BENCH_BODY": body} if body else {})}
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(HERE / "load.lua"), "--latency", url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{max(1, round(seconds))}s",
+        "-s",
+        str(HERE / "load.lua"),
+        "--latency",
+        url,
+    ]
     said = subprocess.run(pinned(1, command), env=environment, capture_output=True, text=True, check=True).stdout
     found: Figures = json.loads(said.strip().splitlines()[-1])
     if found["failed"]:

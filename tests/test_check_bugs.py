@@ -21,7 +21,7 @@ NODE = (  # a process for each is dear; the rules are the same
     "token on standard error",
     "follows urls.get",
 )
-LEGAL = ("python: no-retry", "python: asynchronous", "python: confirm")
+LEGAL = ("python: no-retry", "python: asynchronous", "python: streaming")
 
 
 def name(subject: Subject) -> str:

@@ -12,7 +12,7 @@ from mockserver.contract import Contract, Operation
 from mockserver.errors import MockServerError
 from mockserver.journal import Exchange
 from mockserver.lifecycle import TERMINAL
-from mockserver.scenarios import Fault, Scenario
+from mockserver.scenarios import Fault, Scenario, Stream
 
 VARIETY = ("body", "headers", "create_status")  # the parts of a scenario that must not change an outcome
 PASSED = frozenset({"delay", "drip"})  # the faults after which an answer has still arrived whole
@@ -85,8 +85,8 @@ class Run:
 
     @property
     def faultless(self) -> bool:
-        """Whether the scenario holds no fault at all."""
-        return not self.scenario.faults
+        """Whether the scenario holds no fault at all, of answers or among the events of a stream."""
+        return not self.scenario.faults and self.scenario.stream == Stream()
 
     @property
     def varied(self) -> bool:

@@ -58,6 +58,8 @@ def _scenarios(
     for status in (401, 402, 422, 429):
         yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
     yield {"errors": "gateway", "lifecycle": succeeding, "faults": {"getPrediction": [{"status": 401}]}}
+    for quirk in ({"cut_after": 1}, {"cut_after": 0}, {"duplicate": [0, 1]}, {"gap": [1]}):
+        yield {"stream": quirk}
     yield from _endless(client_timeout)
     yield from _throttled(succeeding)
     yield from _outages(succeeding)

@@ -159,7 +159,9 @@ class Hunt:
             scenario = self._arena.catalogue.parse(case.scenario)
         except ScenarioError:
             return False
-        return not scenario.faults or any(key in self._touched for key in scenario.faults)
+        streams = {operation.operation_id for operation in self._arena.contract.of_role("stream")}
+        about = set(scenario.faults) | (streams if "stream" in case.scenario else set())
+        return not about or bool(about & self._touched)
 
     def _try(self, case: Case) -> None:
         """Play a case once, and pursue each rule that it breaks."""

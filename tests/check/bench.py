@@ -24,7 +24,7 @@ from mockserver.check.findings import Finding
 from mockserver.check.hunt import Hunt, Plan, Progress, replay
 from mockserver.check.shrinker import size
 from mockserver.contract import Contract
-from tests.check import async_client, client
+from tests.check import async_client, client, stream_client
 
 NODE_CLIENT = Path(__file__).parent.parent / "clients" / "flux.mjs"
 
@@ -56,6 +56,9 @@ def python_subjects() -> Iterator[Subject]:
         call = partial(client.call_once, variant=variant)
         yield Subject(f"python: {variant}", partial(CallableDriver, call), set())
     yield Subject("python: asynchronous", partial(CallableDriver, async_client.call_once), set())
+    yield Subject("python: streaming", partial(CallableDriver, stream_client.call_once), set())
+    deaf = partial(stream_client.call_once, bug="takes a cut stream for a whole one")
+    yield Subject("python: takes a cut stream for a whole one", partial(CallableDriver, deaf), {"MC301"})
     for bug, rules in client.BUGS.items():
         call = partial(client.call_once, bug=bug)
         yield Subject(f"python: {bug}", partial(CallableDriver, call), rules, client.TIMEOUT.get(bug))
