@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from mockserver.check.findings import Finding, Report
 from mockserver.check.hunt import Progress
-from mockserver.check.page import page_of
+from mockserver.check.page import notes_of, page_of
 from mockserver.check.rules import RULES
 from mockserver.check.terminal import line_of
 from mockserver.cli import main
@@ -157,6 +157,20 @@ class TestTalking:
     def test_progress_is_one_line(self) -> None:
         line = line_of(Progress(150, 300, ("MC201",), 12.4, "shrinking MC201"))
         assert line == "━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 150/300 runs · 12 s left · MC201 · shrinking MC201"
+
+    @pytest.mark.parametrize(
+        ("report", "said"),
+        [
+            (Report(runs=300, max_runs=300), []),
+            (Report(runs=120, max_runs=300), ["120 of 300 cases fitted into the time"]),
+            (Report(runs=5, max_runs=300, interrupted=True), ["Interrupted"]),
+            (Report(flaky=["MC405"], undecided=2), ["Seen once and not again", "2 of the runs had not ended"]),
+        ],
+    )
+    def test_what_a_reader_should_know_is_told(self, report: Report, said: list[str]) -> None:
+        notes = notes_of(report)
+        assert len(notes) == len(said)
+        assert all(start in note for start, note in zip(said, notes, strict=True))
 
     def test_a_page_shows_hostile_text_as_text(self) -> None:
         bad = "<script>alert(1)</script>"

@@ -50,6 +50,11 @@ def notes_of(report: Report) -> list[str]:
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
             "waiting as it is allowed to; a longer --deadline decides them."
         )
+    if report.runs < report.max_runs and not report.interrupted:
+        notes.append(
+            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest, and a "
+            "client that is a --worker is faster."
+        )
     if report.interrupted:
         notes.append("Interrupted: what is shown is what was found until then.")
     return notes
