@@ -28,7 +28,7 @@ from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left
 
 SCENARIO_HEADER = "x-mock-scenario"
 
-_PROMPT_SCENARIO = re.compile(r"\[mock:([^\]]*)\]")
+_PROMPT_SCENARIO = "[mock:"
 _HTML_PAGE = (
     "<html>\r\n<head><title>{0} {1}</title></head>\r\n<body>\r\n"
     "<center><h1>{0} {1}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -238,10 +238,10 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
         return None
     try:
         prompt = msgspec.json.decode(request.body)["input"][operation.picture["prompt"]]
-        found = _PROMPT_SCENARIO.search(prompt)
-    except (*UNREADABLE_JSON, LookupError, TypeError):
+        name, closed, _ = prompt.partition(_PROMPT_SCENARIO)[2].partition("]")
+    except (*UNREADABLE_JSON, LookupError, TypeError, AttributeError):
         return None
-    return found.group(1) if found else None
+    return name if closed else None
 
 
 def _agreeing(value: Mapping[str, Any], fault: Fault) -> dict[str, Any]:

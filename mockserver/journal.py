@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
@@ -136,8 +136,9 @@ class Journal:
 
 def masked(shown: T, secret: str) -> T:
     """JSON values with secrets shown in part wherever they stand. A token too short to be a secret is left."""
-    pattern = f"{re.escape(secret)}|{_WEBHOOK_KEY}" if len(secret) >= SHORTEST_SECRET else _WEBHOOK_KEY
-    return cast(T, _masked(shown, re.compile(pattern)))
+    spelt = {secret, quote(secret), quote(secret, safe=""), msgspec.json.encode(secret).decode()[1:-1]}
+    tokens = [re.escape(each) for each in sorted(spelt)] if len(secret) >= SHORTEST_SECRET else []
+    return cast(T, _masked(shown, re.compile("|".join([*tokens, _WEBHOOK_KEY]))))
 
 
 def _masked(value: object, secrets: re.Pattern[str]) -> object:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -683,7 +684,10 @@ class TestSecrets:
         tenant = server.tenant('r8"quoted"0123456789')
         with client_of(tenant) as client:
             create(client, prompt=f"my token is {tenant.token}")
+            client.get(f"/replicate/v1/predictions?key={quote(tenant.token)}", headers={"X-Key": quote(tenant.token)})
+            create(client, unknown=tenant.token)
         assert "quoted" not in tenant.requests()[0]["request"]["body"]["input"]["prompt"]
+        assert "quoted" not in shown_of(tenant)
 
     @pytest.mark.parametrize("token", ["status", "method", "number", "request", "violations"])
     def test_a_token_that_is_a_word_of_the_journals_own_does_not_break_it(self, server: MockServer, token: str) -> None:

@@ -494,6 +494,9 @@ class TestWrongNames:
         refused = player.create(headers={"X-Mock-Scenario": "nfsw"})
         assert names_all(refused.json()["error"]["message"])
 
+    def test_a_prompt_that_only_begins_to_name_one_costs_no_time(self, player: Player) -> None:
+        assert player.create("[mock:" * 200_000).status_code == 200
+
     def test_a_very_long_one_in_a_prompt_is_no_silent_default(self, player: Player) -> None:
         assert player.create(f"[mock:{'nsfw' * 30}]").status_code == 400
 
