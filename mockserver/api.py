@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from mockserver.clock import SECOND
+from mockserver.clock import MILLISECOND, SECOND
 from mockserver.contract import Operation
 from mockserver.errors import Refusal
 from mockserver.files import StoredFile, read_upload
-from mockserver.gateway import MILLISECOND, Gateway
+from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
@@ -90,8 +90,9 @@ async def webhook_secret(call: Call) -> Answer:
 
 def _deadline(call: Call) -> int | None:
     """Nanoseconds until the prediction is to be given up, as `Cancel-After` says; the contract has checked its form."""
-    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", call.headers.get("cancel-after", ""))
-    if asked is None or not asked.group():
+    given = call.headers.get("cancel-after")
+    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", given) if given else None
+    if asked is None:
         return None
     hours, minutes, seconds = (int(part or 0) for part in asked.groups())
     return (hours * 3600 + minutes * 60 + seconds) * SECOND

@@ -40,11 +40,11 @@ class App:
         self._others[_port(url)] = Starlette(routes=_file_routes(self.gateway))
         self.gateway.files_origin = url
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         port = (scope.get("server") or ("", 0))[1]
         app = self._others.get(port) or self._fixed.get(scope["path"]) or self._api
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
 
 def _port(url: str) -> int:

@@ -14,7 +14,8 @@ from typing import Literal, get_args
 Mode = Literal["autojump", "real", "frozen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-SECOND = 1_000_000_000  # nanoseconds
+MILLISECOND = 1_000_000  # nanoseconds
+SECOND = 1000 * MILLISECOND
 SETTLE_LIMIT = 5.0  # seconds of real time
 FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
 
@@ -32,7 +33,8 @@ def wall_time() -> int:
 def timestamp(instant: int) -> str:
     """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
     seconds, nanoseconds = divmod(instant, SECOND)
-    fraction = f"{nanoseconds:09d}".rstrip("0").ljust(3, "0")
+    milliseconds, finer = divmod(nanoseconds, MILLISECOND)
+    fraction = f"{nanoseconds:09d}".rstrip("0") if finer else f"{milliseconds:03d}"
     return f"{_to_the_second(seconds)}.{fraction}Z"
 
 
@@ -115,10 +117,11 @@ class Clock:
 
     def now(self) -> int:
         """The tenant's instant, in nanoseconds since the epoch."""
-        if self.mode == "frozen":
+        mode = self.mode
+        if mode == "frozen":
             return self._now
         passed = self._wall() - self._anchor
-        return self._now + (int(passed * self.speed) if self.mode == "real" else passed)
+        return self._now + (int(passed * self.speed) if mode == "real" else passed)
 
     def elapsed(self) -> int:
         """Nanoseconds that have passed for what is under way, from an arbitrary start."""

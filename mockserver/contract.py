@@ -91,6 +91,7 @@ class Operation:
     body_required: bool
     answers: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
     public: bool
+    max_body: int
     model: str | None = None
     input: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -102,11 +103,10 @@ class Operation:
         """The name that scenarios know the operation by: every model's create is a `createPrediction`."""
         return FAMILIES.get(self.role or "", self.operation_id)
 
-    @property
-    def max_body(self) -> int | None:
-        """Bytes of a body that are taken, where the operation says so itself."""
-        most: int | None = self.document.get("x-mock-max-body")
-        return most
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The names of the inputs."""
+        return frozenset(self.input)
 
     @cached_property
     def success(self) -> int:
@@ -159,6 +159,7 @@ class Contract:
         self.source = source
         self.name = name
         self._check_outline()
+        self.max_body: int = document.get("x-mock-max-body", 16 * 1024 * 1024)
         try:
             self._registry = jsonschema_rs.Registry([(_URN, document)], draft=jsonschema_rs.Draft202012)
         except Exception as reason:
@@ -169,7 +170,6 @@ class Contract:
             ids = [operation.operation_id for operation in self.operations]
             twice = next(name for name in ids if ids.count(name) > 1)
             raise self._error("/paths", f"operationId {twice!r} is used more than once")
-        self.max_body: int = document.get("x-mock-max-body", 16 * 1024 * 1024)
         self._check_roles()
 
     @classmethod
@@ -339,6 +339,7 @@ class Contract:
                 if status.isdigit()
             },
             public=node.get("security") == [],
+            max_body=node.get("x-mock-max-body", self.max_body),
             **(self._creation(path, place, request) if role == "create" else {}),
         )
 

@@ -60,7 +60,7 @@ class Endpoint:
         request = read_head(scope, receive, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         tenant = _tenant(self._gateway, operation, request)
-        if not await read_body(request, (operation and operation.max_body) or self._gateway.contract.max_body):
+        if not await read_body(request, (operation or self._gateway.contract).max_body):
             return  # the client hung up before it had said what it wants
         try:
             play = _play(self._gateway, tenant, operation, request)
@@ -69,18 +69,22 @@ class Endpoint:
             play = Play(scenario, None, scenario.errors or self._gateway.options.errors)
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
-            answer = await self._perform(tenant, operation, request, play)
+            handle = self._handle if play.fault is None else self._perform
+            answer = await handle(tenant, operation, request, play)
             if play.scenario.headers:
                 more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
                 answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
         _record(self._gateway, tenant, operation, request, play, answer, self._origin)
-        await _send(scope, send, request, play.fault, answer)
+        if play.fault is None and answer.events is None:
+            await send_answer(send, answer, b"" if request.method == "HEAD" else None)
+        else:
+            await _send(scope, send, request, play.fault, answer)
 
     async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
         """The answer, with what a fault makes of it."""
         fault = play.fault
-        if operation is None or fault is None:
-            return await self._handle(tenant, operation, request, play)
+        assert operation is not None
+        assert fault is not None
         if fault.delay is not None and fault.after is None and await client_left(request.receive, fault.delay):
             return Answer(NO_ANSWER)
         if fault.prevents:
@@ -209,15 +213,16 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
 def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Play:
     """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
     chosen, who = None, TENANT
-    prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
     named = request.headers.get(SCENARIO_HEADER)
-    if named is None:
+    if named is None and b"[mock:" in request.body:
         named = _named_in_prompt(operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
         who = f"call {named}"
-    elif prediction is not None and prediction.scenario is not None:
-        chosen, who = prediction.scenario, prediction.id
+    elif request.path_params:
+        prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
+        if prediction is not None and prediction.scenario is not None:
+            chosen, who = prediction.scenario, prediction.id
     scenario = chosen or gateway.scenario(tenant)
     fault = None
     script = scenario.script(operation) if operation is not None and scenario.faults else None
@@ -234,7 +239,7 @@ def _can_show(operation: Operation, fault: Fault) -> bool:
 
 
 def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
-    if operation is None or operation.role != "create" or b"[mock:" not in request.body:
+    if operation is None or operation.role != "create":
         return None
     try:
         prompt = msgspec.json.decode(request.body)["input"][operation.picture["prompt"]]
@@ -277,18 +282,10 @@ def _record(
     origin: Origin,
 ) -> None:
     """Write the exchange down, before its answer leaves."""
-    coverage = tenant.coverage
     if operation is not None:
-        coverage.operations[operation.operation_id] += 1
-        if answer.status >= 400:
-            coverage.errors[answer.status] += 1
-        if operation.role == "create" and isinstance(request.value, dict):
-            given = request.value.get("input")
-            for name in given if isinstance(given, dict) else ():
-                if name in operation.input:
-                    coverage.inputs[operation.operation_id, name] += 1
+        tenant.coverage.answered(operation, answer.status, request.value)
     if play.fault is not None:
-        coverage.faults[play.fault.kind] += 1
+        tenant.coverage.faults[play.fault.kind] += 1
     kind = answer.content_type
     tenant.journal.record(
         Exchange(

@@ -6,14 +6,14 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.clock import SECOND, Clock, Follower, Mode, seconds, timestamp
+from mockserver.clock import MILLISECOND, SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, Refusal
 from mockserver.files import StoredFile
@@ -35,8 +35,7 @@ from mockserver.predictions import (
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
-
-MILLISECOND = 1_000_000  # nanoseconds
+_TIMES = frozenset({"started_at", "completed_at", "metrics"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,7 @@ class Gateway:
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self.pictures = Pictures(contract)
+        self._addresses = lru_cache(1024)(self._urls)
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
@@ -105,7 +105,7 @@ class Gateway:
         up, in nanoseconds.
         """
         scenario = chosen or self.scenario(tenant)
-        filled = dict(sorted({**operation.defaults, **given}.items()))
+        filled = {**operation.defaults, **given}
         identifier = tenant.next_id()
         asked_seed = filled.get(operation.picture["seed"])
         clock = tenant.clock
@@ -113,7 +113,7 @@ class Gateway:
             id=identifier,
             tenant=tenant.name,
             operation_id=operation.operation_id,
-            input=msgspec.json.encode(filled),
+            input=msgspec.json.encode(filled, order="sorted"),
             seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
             size=self.pictures.size(operation, filled, partial(self._known_size, tenant)),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
@@ -235,21 +235,23 @@ class Gateway:
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
-        shown = dict(self.contract.templates[stage.status])
+        shown = self.contract.templates[stage.status].copy()
         operation = self.contract.by_id[prediction.operation_id]
         shown["id"] = prediction.id
         shown["model"] = operation.model
         shown["input"] = msgspec.json.decode(prediction.input)
         shown["created_at"] = timestamp(prediction.created_at)
         if "urls" in shown:
-            shown["urls"] = self._urls(prediction, shown["urls"], origin, urls)
-        if isinstance(shown.get("logs"), str):
+            names, addresses = self._addresses(stage.status, self.foreign_origin if urls == "foreign" else origin, urls)
+            shown["urls"] = dict(zip(names, addresses.replace("{prediction_id}", prediction.id).split(" ")))
+        if shown.get("logs"):
             shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
         if stage.status == "succeeded":
             shown["output"] = self.output_url(prediction, origin)
         if stage.status == "failed":
             shown["error"] = self.error_of(stage)
-        _set_times(shown, prediction, age)
+        if not _TIMES.isdisjoint(shown):
+            _set_times(shown, prediction, age)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not whole and data_removed(prediction, age, tenant.clock.now()):
@@ -288,18 +290,20 @@ class Gateway:
             raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
 
-    def _urls(self, prediction: Prediction, names: Mapping[str, str], origin: str, urls: Urls) -> dict[str, str]:
-        origin = self.foreign_origin if urls == "foreign" else origin
-        shown = {}
-        for name, example in names.items():
+    def _urls(self, status: str, origin: str, urls: Urls) -> tuple[list[str], str]:
+        """The names in a prediction's `urls`, and where they lead, with spaces between; ids are to be filled in."""
+        names, addresses = [], []
+        for name, example in self.contract.templates[status]["urls"].items():
             rule = self.contract.url_rules.get(name)
             if rule is None:
-                shown[name] = example
+                url = example
             elif urls == "documented" and rule.documented:
-                shown[name] = rule.documented.replace("{prediction_id}", prediction.id)
+                url = rule.documented
             else:
-                shown[name] = origin + rule.path.replace("{prediction_id}", prediction.id)
-        return shown
+                url = origin + rule.path
+            names.append(name)
+            addresses.append(url)
+        return names, " ".join(addresses)
 
     def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
         """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
@@ -311,7 +315,9 @@ class Gateway:
             if stage.status == "processing":
                 started = stage.at
             text = operation.logs.get(stage.status, "")
-            pieces.append((stage, text.format(seed=prediction.seed, seconds=seconds(stage.at - started))))
+            if text:
+                text = text.format(seed=prediction.seed, seconds=seconds(stage.at - started))
+            pieces.append((stage, text))
         return pieces
 
     def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:

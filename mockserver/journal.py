@@ -117,8 +117,10 @@ class Journal:
         """Keep an exchange, and forget what is over the bounds."""
         self._exchanges.append(exchange)
         self.recorded += 1
-        self.violating += bool(exchange.violations)
-        self.unmatched += exchange.unmatched
+        if exchange.violations:
+            self.violating += 1
+        if exchange.operation_id is None:
+            self.unmatched += exchange.unmatched
         size = exchange.size
         self._sizes.append(size)
         self._bytes += size

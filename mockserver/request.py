@@ -74,10 +74,9 @@ def bearer_token(authorization: str) -> str | None:
 
 async def read_body(request: Request, limit: int) -> bool:
     """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
-    if int(request.headers.get("content-length", "0") or 0) > limit and (
-        "expect" in request.headers or int(request.headers["content-length"]) > limit * DRAINED
-    ):
-        request.body_size = int(request.headers["content-length"])
+    announced = int(request.headers.get("content-length") or 0)
+    if announced > limit and ("expect" in request.headers or announced > limit * DRAINED):
+        request.body_size = announced
         return True
     chunks = []
     while True:

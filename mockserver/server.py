@@ -95,6 +95,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 http=WireProtocol,
                 ws="none",
                 lifespan="off",

@@ -15,16 +15,14 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
     if not operation.public:
         _check_token(gateway, request)
-    limit = operation.max_body or gateway.contract.max_body
-    if request.body_size > limit:
-        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {limit} are taken.")
+    if request.body_size > operation.max_body:
+        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
     found = _check_parameters(operation, request)
+    request.violations = found
     if any(violation.pointer.startswith("{") for violation in found):
-        request.violations = found
         raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
     if operation.body is not None:
         found += _check_body(gateway, operation, request)
-    request.violations = found
     fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
     if fatal:
         raise refuse_invalid(fatal)
@@ -59,13 +57,13 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
 
 def _check_body(gateway: Gateway, operation: Operation, request: Request) -> list[Violation]:
     assert operation.body is not None
-    taken = " or ".join(operation.body)
     if not request.body:
         if operation.body_required:
-            raise Refusal(400, hint=f"The body is empty; send {taken}.")
+            raise Refusal(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
         return []
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in operation.body:
+        taken = " or ".join(operation.body)
         said = shorten(media_type) if media_type else "without a Content-Type"
         raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
     if "json" not in media_type:

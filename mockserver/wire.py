@@ -7,10 +7,11 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from mockserver.scenarios import Fault
 
@@ -20,6 +21,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NO_ANSWER = 0  # the status of an answer that is none
+CLOSE = (b"connection", b"close")
 SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
@@ -46,29 +48,78 @@ class Answer(msgspec.Struct, frozen=True):
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers as ASGI wants them."""
-        length = [] if self.status in (204, 304) or self.events else [(b"content-length", str(len(self.body)).encode())]
-        kind = [(b"content-type", self.content_type.encode())] if self.content_type else []
-        return [*kind, *length, *self.headers]
+        headers = list(self.headers)
+        if self.content_type:
+            headers.append((b"content-type", self.content_type.encode()))
+        if self.status not in (204, 304) and self.events is None:
+            headers.append((b"content-length", b"%d" % len(self.body)))
+        return headers
 
 
 class WireProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with the transport within the application's reach."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        self._extensions: dict[str, dict[object, object]] = {_TRANSPORT: {"transport": transport}}
+
     def on_headers_complete(self) -> None:
         """Leave the transport in the scope of the request that has just begun."""
         super().on_headers_complete()
-        self.scope["extensions"] = {_TRANSPORT: {"transport": self.transport}}
+        self.scope["extensions"] = self._extensions
 
     def shutdown(self) -> None:
         """End the connection, after a moment for what is under way; a client that waits is hung up on."""
-        super().shutdown()
+        self.loop.call_soon(super().shutdown)  # behind the answers that are about to be written
         self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
 
 
 async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:
     """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
+    exchange = getattr(send, "__self__", None)
+    if body is None and isinstance(exchange, RequestResponseCycle) and not exchange.flow.write_paused:
+        _write(exchange, answer)
+        return
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
     await send({"type": "http.response.body", "body": answer.body if body is None else body})
+
+
+def _write(exchange: RequestResponseCycle, answer: Answer) -> None:
+    """Send an answer as uvicorn does, but in one write, and together with the other answers of a turn of the loop.
+
+    uvicorn writes a head, then a body, each at once, and each wakes the client: that took a third of all time.
+    """
+    if exchange.disconnected:
+        return
+    exchange.response_started = exchange.response_complete = True
+    exchange.waiting_for_100_continue = False
+    headers = (*exchange.default_headers, *answer.headers)
+    if not exchange.keep_alive and CLOSE not in headers:
+        headers = (*headers, CLOSE)
+    data = [_first_lines(answer.status, answer.content_type)]
+    for name, value in headers:
+        data += (name, b": ", value, b"\r\n")
+    if answer.status not in (204, 304):
+        data.append(b"content-length: %d\r\n" % len(answer.body))
+    data += (b"\r\n", answer.body)
+    last = CLOSE in headers
+    asyncio.get_running_loop().call_soon(_put, exchange.transport, b"".join(data), last)
+    exchange.message_event.set()
+    if not last:
+        exchange.on_response()
+
+
+@lru_cache(256)
+def _first_lines(status: int, content_type: str) -> bytes:
+    return STATUS_LINE[status] + (f"content-type: {content_type}\r\n".encode() if content_type else b"")
+
+
+def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:
+    if not transport.is_closing():
+        transport.write(data)
+        if last:
+            transport.close()
 
 
 async def send_events(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
