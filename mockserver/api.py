@@ -18,13 +18,14 @@ from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
+from mockserver.request import Request
 from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.store import TenantState
 from mockserver.stream import follow
 from mockserver.violations import shorten
 from mockserver.webhooks import deliver as deliver_webhooks
 from mockserver.webhooks import secret_of
-from mockserver.wire import NO_ANSWER, Answer, Receive, unless_left
+from mockserver.wire import NO_ANSWER, Answer, unless_left
 
 JSON = "application/json"
 MOST_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
@@ -33,8 +34,7 @@ MOST_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
 class Call(msgspec.Struct, frozen=True):
     """A request that the contract allows, ready to be handled.
 
-    `origin` is the address that the client used; `chosen` the scenario that the request itself asked for;
-    `receive` tells when the client hangs up; `heard` whether the answer is to arrive whole.
+    `chosen` is the scenario if the request itself asked for it; `heard` tells whether the answer is to arrive whole.
     """
 
     gateway: Gateway
@@ -42,12 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     operation: Operation
     scenario: Scenario
     chosen: Scenario | None
-    origin: str
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any
-    receive: Receive
+    request: Request
     heard: bool = True
 
     @property
@@ -61,14 +56,15 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 async def create(call: Call) -> Answer:
     """Create a prediction."""
-    deadline = _deadline(call)
-    prediction = call.gateway.create(call.tenant, call.operation, call.body["input"], call.chosen, deadline)
-    if call.body.get("webhook"):
+    headers, body = call.request.head.headers, call.request.value
+    deadline = _duration(headers["cancel-after"]) if "cancel-after" in headers else None
+    prediction = call.gateway.create(call.tenant, call.operation, body["input"], call.scenario, call.chosen, deadline)
+    if body.get("webhook"):
         call.tenant.undertake(_webhooks(call, prediction))
     status = call.scenario.create_status
     if status is None or status not in call.operation.answers:
         status = call.operation.success
-    preference = call.headers.get("prefer", "")
+    preference = headers.get("prefer", "")
     if not preference.startswith("wait"):
         return _told(call, prediction, status)
     answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
@@ -77,10 +73,12 @@ async def create(call: Call) -> Answer:
 
 def _webhooks(call: Call, prediction: Prediction) -> Coroutine[Any, Any, None]:
     """The work of telling a receiver of a prediction's life."""
-    wanted = call.body.get("webhook_events_filter")
+    wanted = call.request.value.get("webhook_events_filter")
     faults = call.scenario.webhooks
-    url = call.body["webhook"]
-    return deliver_webhooks(call.gateway, call.tenant, prediction, url, wanted, call.origin, call.urls, faults)
+    url = call.request.value["webhook"]
+    return deliver_webhooks(
+        call.gateway, call.tenant, prediction, url, wanted, call.request.head.origin, call.urls, faults
+    )
 
 
 async def webhook_secret(call: Call) -> Answer:
@@ -88,11 +86,10 @@ async def webhook_secret(call: Call) -> Answer:
     return _json(call, {"key": secret_of(call.tenant)})
 
 
-def _deadline(call: Call) -> int | None:
-    """Nanoseconds until the prediction is to be given up, as `Cancel-After` says; the contract has checked its form."""
-    given = call.headers.get("cancel-after")
-    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", given) if given else None
-    if asked is None:
+def _duration(given: str) -> int | None:
+    """Nanoseconds until a prediction is to be given up, as `Cancel-After` says; the contract has checked its form."""
+    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", given)
+    if asked is None or not asked.group():
         return None
     hours, minutes, seconds = (int(part or 0) for part in asked.groups())
     return (hours * 3600 + minutes * 60 + seconds) * SECOND
@@ -102,7 +99,7 @@ async def _wait(call: Call, prediction: Prediction, status: int, seconds: int) -
     """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
     gateway, tenant = call.gateway, call.tenant
     born = prediction.age(tenant.clock.elapsed())
-    followed = await unless_left(call.receive, gateway.follow(tenant, prediction, seconds * SECOND))
+    followed = await unless_left(call.request.receive, gateway.follow(tenant, prediction, seconds * SECOND))
     if followed is None:
         return Answer(NO_ANSWER, prediction_id=prediction.id, committed=True)
     prediction = followed
@@ -119,19 +116,19 @@ def _told_processing(call: Call, prediction: Prediction, status: int, *, ended: 
     answer = _told(call, prediction, status, at)
     if at is None or not ended or call.gateway.status(call.tenant, prediction) != "succeeded":
         return answer
-    value = {**answer.value, "output": call.gateway.output_url(prediction, call.origin)}
+    value = {**answer.value, "output": call.gateway.output_url(prediction, call.request.head.origin)}
     return msgspec.structs.replace(answer, value=value, body=msgspec.json.encode(value))
 
 
 async def get(call: Call) -> Answer:
     """Read a prediction, which under autojump moves it on."""
-    prediction = call.gateway.find(call.tenant, call.path["prediction_id"])
+    prediction = call.gateway.find(call.tenant, call.request.path_params["prediction_id"])
     return _told(call, call.gateway.look(call.tenant, prediction), call.operation.success)
 
 
 async def cancel(call: Call) -> Answer:
     """Cancel a prediction."""
-    prediction = call.gateway.find(call.tenant, call.path["prediction_id"])
+    prediction = call.gateway.find(call.tenant, call.request.path_params["prediction_id"])
     return _told(call, call.gateway.cancel(call.tenant, prediction), call.operation.success)
 
 
@@ -139,15 +136,15 @@ async def list_page(call: Call) -> Answer:
     """One page of predictions, newest first. A list is a look at each of them."""
     gateway, tenant = call.gateway, call.tenant
     length = call.operation.document.get("x-mock-page", 100)
-    ids, previous, following = gateway.page(tenant, call.query.get("cursor"), length)
+    ids, previous, following = gateway.page(tenant, call.request.query_params.get("cursor"), length)
     results = []
     for identifier in ids:
         prediction = gateway.look(tenant, tenant.predictions[identifier])
-        shown = gateway.represent(tenant, prediction, call.origin, call.urls)
+        shown = gateway.represent(tenant, prediction, call.request.head.origin, call.urls)
         if call.heard:
             gateway.tell(tenant, prediction, shown["status"])
         results.append(shown)
-    here = call.origin + call.operation.path
+    here = call.request.head.origin + call.operation.path
     value = {
         "previous": f"{here}?cursor={previous}" if previous else None,
         "next": f"{here}?cursor={following}" if following else None,
@@ -158,13 +155,13 @@ async def list_page(call: Call) -> Answer:
 
 async def stream(call: Call) -> Answer:
     """A prediction's life as server-sent events; whoever has the URL may follow it."""
-    identifier = call.path["prediction_id"]
+    identifier = call.request.path_params["prediction_id"]
     owner = call.gateway.store.owner(identifier)
     if owner is None:
         raise Refusal(404, hint=f"There is no prediction {shorten(identifier)}.")
     prediction = call.gateway.find(owner, identifier)
-    last_id = call.headers.get("last-event-id")
-    events = follow(call.gateway, owner, prediction, call.origin, last_id, call.scenario.stream)
+    last_id = call.request.head.headers.get("last-event-id")
+    events = follow(call.gateway, owner, prediction, call.request.head.origin, last_id, call.scenario.stream)
     headers = ((b"cache-control", b"no-store"),)
     kind = "text/event-stream; charset=utf-8"
     return Answer(call.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
@@ -172,7 +169,7 @@ async def stream(call: Call) -> Answer:
 
 async def model(call: Call) -> Answer:
     """What is known of a model: that it is one of the contract's."""
-    owner, name = call.path["model_owner"], call.path["model_name"]
+    owner, name = call.request.path_params["model_owner"], call.request.path_params["model_name"]
     known = {operation.model: operation for operation in call.gateway.contract.of_role("create")}
     operation = known.get(f"{owner}/{name}")
     if operation is None:
@@ -187,7 +184,7 @@ async def model(call: Call) -> Answer:
 
 async def upload(call: Call) -> Answer:
     """Store a file."""
-    name, kind, content, metadata = await read_upload(call.headers, call.body)
+    name, kind, content, metadata = await read_upload(call.request.head.headers, call.request.value)
     tenant = call.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), name, kind, content, metadata, now)
@@ -205,27 +202,27 @@ async def list_files(call: Call) -> Answer:
 
 async def get_file(call: Call) -> Answer:
     """What is known of a file."""
-    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
     return _json(call, file.as_json(_file_url(call, file)))
 
 
 async def delete_file(call: Call) -> Answer:
     """Forget a file."""
-    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
     call.gateway.store.drop_file(call.tenant, file.id)
     return Answer(call.operation.success, committed=True)
 
 
 async def download(call: Call) -> Answer:
     """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
-    file = call.gateway.find_file(call.tenant, call.path["file_id"])
+    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
     return Answer(call.operation.success, file.content, "application/octet-stream", headers)
 
 
 def _file_url(call: Call, file: StoredFile) -> str:
     (reader,) = call.gateway.contract.of_role("get-file")
-    return call.origin + reader.path.replace("{file_id}", file.id)
+    return call.request.head.origin + reader.path.replace("{file_id}", file.id)
 
 
 def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
@@ -234,14 +231,16 @@ def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
 
 async def deliver(call: Call) -> Answer:
     """A picture, whole or in part."""
-    prediction = call.gateway.deliverable(call.path["prediction_id"], call.path["output_format"])
+    prediction = call.gateway.deliverable(
+        call.request.path_params["prediction_id"], call.request.path_params["output_format"]
+    )
     picture = await asyncio.to_thread(call.gateway.pictures.draw, prediction)
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"etag", picture.etag.encode()),
         (b"accept-ranges", b"bytes"),
         (b"cache-control", b"public, max-age=3600"),
     )
-    wanted = call.headers.get("if-none-match")
+    wanted = call.request.head.headers.get("if-none-match")
     if wanted is not None and (wanted == "*" or picture.etag in re.split(r"\s*,\s*", wanted)):
         return Answer(304, headers=headers, prediction_id=prediction.id)
     part = _part(call, picture)
@@ -257,11 +256,11 @@ async def deliver(call: Call) -> Answer:
 async def view(call: Call) -> Answer:
     """A page for people. Looking at it moves nothing."""
     gateway = call.gateway
-    tenant = gateway.store.owner(call.path["prediction_id"])
+    tenant = gateway.store.owner(call.request.path_params["prediction_id"])
     if tenant is None:
         raise Refusal(404)
-    prediction = gateway.find(tenant, call.path["prediction_id"])
-    shown = gateway.represent(tenant, prediction, call.origin, call.urls)
+    prediction = gateway.find(tenant, call.request.path_params["prediction_id"])
+    shown = gateway.represent(tenant, prediction, call.request.head.origin, call.urls)
     page = _page(shown).encode()
     pictures = gateway.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
@@ -301,7 +300,7 @@ def _told(call: Call, prediction: Prediction, status: int, age: int | None = Non
     """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
     gateway, tenant = call.gateway, call.tenant
     creating = call.operation.role == "create"  # its answer has everything, however soon the data expire
-    value = gateway.represent(tenant, prediction, call.origin, call.urls, age=age, whole=creating)
+    value = gateway.represent(tenant, prediction, call.request.head.origin, call.urls, age=age, whole=creating)
     if call.heard:
         gateway.tell(tenant, prediction, value["status"])
     if call.scenario.body != USUAL_BODY:
@@ -319,8 +318,8 @@ def _told(call: Call, prediction: Prediction, status: int, age: int | None = Non
 
 def _part(call: Call, picture: Picture) -> tuple[int, int] | None:
     """First and last byte asked for by a Range header (RFC 9110, 14.2); None for the whole."""
-    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", call.headers.get("range", ""))
-    if_range = call.headers.get("if-range", picture.etag)
+    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", call.request.head.headers.get("range", ""))
+    if_range = call.request.head.headers.get("if-range", picture.etag)
     if asked is None or asked.groups() == ("", "") or if_range != picture.etag or call.operation.method == "HEAD":
         return None
     size = len(picture.data)

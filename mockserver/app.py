@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
 from mockserver.admin import Admin
 from mockserver.contract import Contract
@@ -25,9 +25,10 @@ class App:
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
         endpoints = _endpoints(self.gateway)
-        # A path without parameters needs no search among the routes, however many models there are.
-        self._fixed: dict[str, ASGIApp] = {path: there for path, there in endpoints.items() if "{" not in path}
-        self._api = Starlette(routes=_routes(self.gateway, endpoints))
+        # A path without parameters needs no search, however many models there are.
+        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._rest = Starlette(routes=_routes(self.gateway))
         self._others: dict[int, ASGIApp] = {}
 
     def listen_as_decoy(self, url: str) -> None:
@@ -43,8 +44,14 @@ class App:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         port = (scope.get("server") or ("", 0))[1]
-        app = self._others.get(port) or self._fixed.get(scope["path"]) or self._api
-        return app(scope, receive, send)
+        app = self._others.get(port) or self._fixed.get(scope["path"])
+        if app is not None:
+            return app(scope, receive, send)
+        for pattern, endpoint in self._patterns:
+            if found := pattern.match(scope["path"]):
+                scope["path_params"] = found.groupdict()
+                return endpoint(scope, receive, send)
+        return self._rest(scope, receive, send)
 
 
 def _port(url: str) -> int:
@@ -59,13 +66,11 @@ def _endpoints(gateway: Gateway) -> dict[str, Endpoint]:
     }
 
 
-def _routes(gateway: Gateway, endpoints: Mapping[str, Endpoint]) -> list[Route]:
-    contract = gateway.contract
+def _routes(gateway: Gateway) -> list[Route]:
     return [
-        *(Route(path, endpoint) for path, endpoint in endpoints.items() if "{" in path),
         *Admin(gateway).routes(),
-        Route("/openapi.json", _document(contract.as_json, "application/json")),
-        Route("/openapi.yaml", _document(contract.source, "application/yaml")),
+        Route("/openapi.json", _document(gateway.contract.as_json, "application/json")),
+        Route("/openapi.yaml", _document(gateway.contract.source, "application/yaml")),
         Route("/{path:path}", Endpoint(gateway, {})),
     ]
 

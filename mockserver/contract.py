@@ -104,6 +104,18 @@ class Operation:
         return FAMILIES.get(self.role or "", self.operation_id)
 
     @cached_property
+    def optional(self) -> frozenset[str] | None:
+        """The parameters, if none is needed and all are headers; None otherwise."""
+        if any(parameter.required or parameter.where != "header" for parameter in self.parameters):
+            return None
+        return frozenset(parameter.key for parameter in self.parameters)
+
+    @cached_property
+    def images(self) -> frozenset[str]:
+        """The names of the inputs that carry pictures."""
+        return frozenset(self.picture.get("images", ()))
+
+    @cached_property
     def known(self) -> frozenset[str]:
         """The names of the inputs."""
         return frozenset(self.input)
@@ -142,6 +154,8 @@ class Operation:
             return f"{self.operation_id} has no answer {status}"
         if not content:
             return None
+        if media_type not in content:
+            media_type = media_type.partition(";")[0]
         if media_type not in content:
             return f"{self.operation_id} answers {status} with {', '.join(content)}, not {media_type}"
         validator = content[media_type]

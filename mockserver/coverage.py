@@ -27,8 +27,8 @@ class Coverage:
             given = operation.known.intersection(sent["input"])
         self.exchanges[operation.operation_id, status, given] += 1
 
-    def told(self, before: str, status: str) -> None:
-        """A client was told a prediction's status, after another (or none, an empty string)."""
+    def told(self, before: str | None, status: str) -> None:
+        """A client was told a prediction's status, after another, or none."""
         self.statuses[status] += 1
         if before and before != status:
             self.transitions[before, status] += 1

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from functools import partial
 from http.client import responses
 from time import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,18 @@ from mockserver.scenarios import OF_BODIES, Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import UNREADABLE_JSON, shorten
-from mockserver.wire import NO_ANSWER, Answer, Receive, Scope, Send, client_left, send_answer, send_broken, send_events
+from mockserver.wire import (
+    CLOSE,
+    NO_ANSWER,
+    Answer,
+    Receive,
+    Scope,
+    Send,
+    client_left,
+    send_answer,
+    send_broken,
+    send_events,
+)
 
 SCENARIO_HEADER = "x-mock-scenario"
 
@@ -35,7 +46,7 @@ _HTML_PAGE = (
 )
 
 
-class Play(NamedTuple):
+class Play(msgspec.Struct, frozen=True):
     """The scenario of an exchange, the dialect of its errors, and the fault that is due in it.
 
     `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
@@ -57,16 +68,17 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = read_head(scope, receive, self._gateway.options.public_url)
+        gateway = self._gateway
+        request = read_head(scope, receive, gateway.options.public_url)
         operation = self._operations.get(request.method)
-        tenant = _tenant(self._gateway, operation, request)
-        if not await read_body(request, (operation or self._gateway.contract).max_body):
+        tenant = _tenant(gateway, operation, request)
+        if not await read_body(request, (operation or gateway.contract).max_body):
             return  # the client hung up before it had said what it wants
         try:
-            play = _play(self._gateway, tenant, operation, request)
+            play = _play(gateway, tenant, operation, request)
         except ScenarioError as reason:
-            scenario = self._gateway.scenario(tenant)
-            play = Play(scenario, None, scenario.errors or self._gateway.options.errors)
+            scenario = gateway.scenario(tenant)
+            play = Play(scenario, None, scenario.errors or gateway.options.errors)
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
         else:
             handle = self._handle if play.fault is None else self._perform
@@ -74,7 +86,7 @@ class Endpoint:
             if play.scenario.headers:
                 more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
                 answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
-        _record(self._gateway, tenant, operation, request, play, answer, self._origin)
+        _record(tenant, operation, request, play, answer, self._origin)
         if play.fault is None and answer.events is None:
             await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         else:
@@ -111,12 +123,7 @@ class Endpoint:
                 operation=operation,
                 scenario=play.scenario,
                 chosen=play.chosen,
-                origin=request.origin,
-                path=request.path_params,
-                query=request.query_params,
-                headers=request.headers,
-                body=request.value,
-                receive=request.receive,
+                request=request,
                 heard=play.fault is None or play.fault.kind in ("delay", "drip"),
             )
             answer = await ROLES[operation.role](call)
@@ -130,8 +137,7 @@ class Endpoint:
         """The answer if the contract allows it: better none than one that it does not."""
         if answer.status == NO_ANSWER:
             return answer
-        media_type = answer.content_type.partition(";")[0]
-        wrong = operation.check_answer(answer.status, media_type, answer.value)
+        wrong = operation.check_answer(answer.status, answer.content_type, answer.value)
         if wrong is None:
             return answer
         print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
@@ -147,7 +153,7 @@ class Endpoint:
         value = error_body(template, play.dialect, refusal)
         headers = tuple((name.encode(), text.encode()) for name, text in refusal.headers.items())
         if refusal.status == 413:
-            headers = (*headers, (b"connection", b"close"))
+            headers = (*headers, CLOSE)
         return Answer(refusal.status, msgspec.json.encode(value), media_type, headers, value=value)
 
     def _fail(self, operation: Operation, fault: Fault, play: Play) -> Answer:
@@ -192,12 +198,12 @@ class Decoy:
         await read_body(request, KEPT_BODY)
         store = self._gateway.store
         owners = [store.owner(part) for part in re.split(r"[/-]", request.path)]
-        tenant = next(filter(None, owners), None) or store.tenant(request.token or ANONYMOUS)
+        tenant = next(filter(None, owners), None) or store.tenant(request.head.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         answer = Answer(401, msgspec.json.encode(error_body(template, dialect, Refusal(401))), media_type)
-        _record(self._gateway, tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
+        _record(tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
 
 
@@ -207,13 +213,13 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
         owner = gateway.store.owner(request.path_params.get("prediction_id", ""))
         if owner is not None:
             return owner
-    return gateway.store.tenant(request.token or ANONYMOUS)
+    return gateway.store.tenant(request.head.token or ANONYMOUS)
 
 
 def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Play:
     """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
     chosen, who = None, TENANT
-    named = request.headers.get(SCENARIO_HEADER)
+    named = request.head.headers.get(SCENARIO_HEADER)
     if named is None and b"[mock:" in request.body:
         named = _named_in_prompt(operation, request)
     if named is not None:
@@ -273,7 +279,6 @@ def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _record(
-    gateway: Gateway,
     tenant: TenantState,
     operation: Operation | None,
     request: Request,
@@ -286,17 +291,17 @@ def _record(
         tenant.coverage.answered(operation, answer.status, request.value)
     if play.fault is not None:
         tenant.coverage.faults[play.fault.kind] += 1
-    kind = answer.content_type
-    tenant.journal.record(
+    kind, journal = answer.content_type, tenant.journal
+    journal.record(
         Exchange(
-            number=tenant.journal.recorded + 1,
+            number=journal.recorded + 1,
             received_at=request.received_at,
             tenant_time=tenant.clock.now(),
-            token=request.token or "",
+            token=request.head.token or "",
             method=request.method,
             path=request.path,
             query=request.query,
-            headers=request.raw_headers,
+            headers=request.head.raw,
             body=request.body[:KEPT_BODY],
             body_size=request.body_size,
             operation_id=operation.operation_id if operation is not None else None,

@@ -6,8 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from hashlib import blake2b
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -35,7 +34,9 @@ from mockserver.predictions import (
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
-_TIMES = frozenset({"started_at", "completed_at", "metrics"})
+
+_TIMES = frozenset({"started_at", "completed_at", "predict_time", "total_time"})
+_TIMED = _TIMES | {"metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,15 @@ class Gateway:
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
-        _, plus, ending = tenant.name.rpartition("+")
-        if plus and ending in self.catalogue:
-            return self.catalogue.named(ending)
+        if tenant.ending in self.catalogue:
+            return self.catalogue.named(tenant.ending)
         return tenant.scenario or self.options.scenario
 
     def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with the pictures that an input carries as data URIs."""
-        found = []
+        found: list[Violation] = []
+        if operation.images.isdisjoint(given):
+            return found
         for name in operation.picture["images"]:
             value = given.get(name)
             if isinstance(value, str) and value.startswith("data:"):
@@ -96,26 +98,22 @@ class Gateway:
         tenant: TenantState,
         operation: Operation,
         given: Mapping[str, Any],
+        scenario: Scenario,
         chosen: Scenario | None,
         deadline: int | None = None,
     ) -> Prediction:
         """Create a prediction.
 
-        `chosen` is the scenario that the request itself asks for, if any; `deadline` how long until it is given
-        up, in nanoseconds.
+        `chosen` is the scenario if the request itself asks for it; `deadline` how long until it is given up, in
+        nanoseconds.
         """
-        scenario = chosen or self.scenario(tenant)
-        filled = {**operation.defaults, **given}
-        identifier = tenant.next_id()
-        asked_seed = filled.get(operation.picture["seed"])
         clock = tenant.clock
         prediction = Prediction(
-            id=identifier,
+            id=tenant.next_id(),
             tenant=tenant.name,
             operation_id=operation.operation_id,
-            input=msgspec.json.encode(filled, order="sorted"),
-            seed=asked_seed if isinstance(asked_seed, int) else _seed_of(identifier),
-            size=self.pictures.size(operation, filled, partial(self._known_size, tenant)),
+            input=msgspec.json.encode({**operation.defaults, **given}, order="sorted"),
+            given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
             born=clock.elapsed(),
             timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
@@ -211,11 +209,9 @@ class Gateway:
 
     def tell(self, tenant: TenantState, prediction: Prediction, status: str) -> None:
         """Note that a client is being told a prediction's status."""
-        if prediction.told != status:
-            tenant.coverage.told(prediction.told, status)
-            self.store.put(tenant, msgspec.structs.replace(prediction, told=status))
-        else:
-            tenant.coverage.told(status, status)
+        tenant.coverage.told(tenant.told.get(prediction.id), status)
+        if prediction.id in tenant.predictions:
+            tenant.told[prediction.id] = status
 
     def represent(
         self,
@@ -243,15 +239,20 @@ class Gateway:
         shown["created_at"] = timestamp(prediction.created_at)
         if "urls" in shown:
             names, addresses = self._addresses(stage.status, self.foreign_origin if urls == "foreign" else origin, urls)
-            shown["urls"] = dict(zip(names, addresses.replace("{prediction_id}", prediction.id).split(" ")))
+            filled = addresses.replace("{prediction_id}", prediction.id).split(" ")
+            shown["urls"] = dict(zip(names, filled, strict=True))
         if shown.get("logs"):
             shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
         if stage.status == "succeeded":
             shown["output"] = self.output_url(prediction, origin)
         if stage.status == "failed":
             shown["error"] = self.error_of(stage)
-        if not _TIMES.isdisjoint(shown):
-            _set_times(shown, prediction, age)
+        if not _TIMED.isdisjoint(shown):
+            known = times(prediction, age)
+            _set_times(shown, known)
+            if "metrics" in shown:
+                shown["metrics"] = shown["metrics"].copy()
+                _set_times(shown["metrics"], known)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not whole and data_removed(prediction, age, tenant.clock.now()):
@@ -307,18 +308,23 @@ class Gateway:
 
     def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
         """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
-        operation = self.contract.by_id[prediction.operation_id]
+        written, seed = self.contract.by_id[prediction.operation_id].logs, self.pictures.seed(prediction)
         pieces, started = [], 0
         for stage in effective_timeline(prediction):
             if stage.at > age:
                 break
             if stage.status == "processing":
                 started = stage.at
-            text = operation.logs.get(stage.status, "")
-            if text:
-                text = text.format(seed=prediction.seed, seconds=seconds(stage.at - started))
-            pieces.append((stage, text))
+            text = written.get(stage.status)
+            pieces.append((stage, text.format(seed=seed, seconds=seconds(stage.at - started)) if text else ""))
         return pieces
+
+    def _given_size(
+        self, tenant: TenantState, operation: Operation, given: Mapping[str, Any]
+    ) -> tuple[int, int] | None:
+        """The size of the first picture in an input of which it can be known."""
+        urls = [given[name] for name in operation.picture["images"] if isinstance(given.get(name), str)]
+        return next(filter(None, (self._known_size(tenant, url) for url in urls)), None)
 
     def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:
         """The size of a picture, if the URL holds it, or leads to one that the double made or was given."""
@@ -330,7 +336,7 @@ class Gateway:
             return None
         for part in parts:
             if (owner := self.store.owner(part)) is not None:
-                return owner.predictions[part].size
+                return self.pictures.size(owner.predictions[part])
             if part in tenant.files:
                 with suppress(UnsupportedImage):
                     return measure(tenant.files[part].content)
@@ -344,26 +350,13 @@ class Gateway:
         return found
 
 
-def _set_times(shown: dict[str, Any], prediction: Prediction, age: int) -> None:
-    known = times(prediction, age)
-    for name in ("started_at", "completed_at"):
-        if name in shown:
-            if name in known:
-                shown[name] = known[name]
-            else:
-                del shown[name]
-    if "metrics" in shown:
-        measured = ("predict_time", "total_time")
-        shown["metrics"] = {
-            name: known.get(name, value)
-            for name, value in shown["metrics"].items()
-            if name in known or name not in measured
-        }
-
-
-def _seed_of(identifier: str) -> int:
-    """The seed of a prediction that names none: in the range that upstream's logs show."""
-    return int.from_bytes(blake2b(identifier.encode(), digest_size=2).digest(), "big")
+def _set_times(shown: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Have a prediction, or its metrics, tell the times that are known, and none that are not."""
+    for name in _TIMES.intersection(shown):
+        if name in known:
+            shown[name] = known[name]
+        else:
+            del shown[name]
 
 
 def _write_cursor(direction: str, identifier: str) -> str:

@@ -21,7 +21,7 @@ _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
 
 Origin = Literal["api", "files", "foreign"]
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Exchange(msgspec.Struct, frozen=True, gc=False):

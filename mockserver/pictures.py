@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 
@@ -34,26 +33,32 @@ class Pictures:
         self._kept: OrderedDict[tuple[str, bytes], Picture] = OrderedDict()
         self._bytes = 0
 
-    def size(
-        self, operation: Operation, filled: Mapping[str, Any], known: Callable[[str], tuple[int, int] | None]
-    ) -> tuple[int, int]:
-        """Width and height of the picture to come: of the sizes there are, the one nearest to what is asked.
-
-        `known` tells the size of a given picture from its URL, as far as that can be known.
-        """
-        picture = operation.picture
-        asked = filled.get(picture["ratio"])
+    def size(self, prediction: Prediction) -> tuple[int, int]:
+        """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
+        sizes = self._contract.by_id[prediction.operation_id].picture["sizes"]
+        asked = self._asked(prediction, "ratio")
         ratio = parse_ratio(asked) if isinstance(asked, str) else None
         if ratio is None:
-            width, height = next(_given_sizes(picture, filled, known), picture["sizes"][0])
+            width, height = prediction.given_size or sizes[0]
             ratio = width / height
-        return nearest_size(picture["sizes"], ratio)
+        return nearest_size(sizes, ratio)
 
     def output_format(self, prediction: Prediction) -> str:
         """The word for the file format that a prediction was asked for."""
-        picture = self._contract.by_id[prediction.operation_id].picture
-        word = msgspec.json.decode(prediction.input).get(picture["format"])
-        return word if word in DRAWABLE else str(picture["default_format"])
+        word = self._asked(prediction, "format")
+        usual = self._contract.by_id[prediction.operation_id].picture["default_format"]
+        return word if word in DRAWABLE else str(usual)
+
+    def seed(self, prediction: Prediction) -> int:
+        """The seed that a prediction was asked for, or one of its own, in the range that upstream's logs show."""
+        asked = self._asked(prediction, "seed")
+        if isinstance(asked, int):
+            return asked
+        return int.from_bytes(blake2b(prediction.id.encode(), digest_size=2).digest(), "big")
+
+    def _asked(self, prediction: Prediction, what: str) -> Any:
+        name = self._contract.by_id[prediction.operation_id].picture[what]
+        return msgspec.json.decode(prediction.input).get(name)
 
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
@@ -63,14 +68,14 @@ class Pictures:
             return kept
         operation = self._contract.by_id[prediction.operation_id]
         given = msgspec.json.decode(prediction.input)
-        width, height = prediction.size
+        size, seed = self.size(prediction), self.seed(prediction)
         media_type = DRAWABLE[self.output_format(prediction)]
         data = draw(
             prompt=str(given.get(operation.picture["prompt"], "")),
-            caption=(str(operation.model), prediction.id, f"{width} x {height}, seed {prediction.seed}"),
-            size=prediction.size,
+            caption=(str(operation.model), prediction.id, f"{size[0]} x {size[1]}, seed {seed}"),
+            size=size,
             media_type=media_type,
-            seed=prediction.seed,
+            seed=seed,
         )
         etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
         picture = Picture(data, media_type, etag)
@@ -85,12 +90,3 @@ class Pictures:
         while self._bytes > KEPT:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest.data)
-
-
-def _given_sizes(
-    picture: Mapping[str, Any], filled: Mapping[str, Any], known: Callable[[str], tuple[int, int] | None]
-) -> Iterator[tuple[int, int]]:
-    for name in picture["images"]:
-        value = filled.get(name)
-        if isinstance(value, str) and (size := known(value)):
-            yield size

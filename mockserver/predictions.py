@@ -19,20 +19,19 @@ _CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """A job, as it was created and as far as it has been pushed since.
 
-    `input` is JSON with defaults filled in, `size` its picture's width and height in pixels. `created_at` is
-    in nanoseconds since the epoch, `born` the reading of the tenant's clock at creation. `jumped` is how far
-    its own time is ahead of that clock, and `canceled_at` the own time of a cancel, both in nanoseconds.
-    `retention` is how long its data are kept once it has ended, in nanoseconds. `scenario` is the one chosen
-    by the creating request itself, if any. `deadline` is the own time at which it is given up, if it is.
-    `told` is the status that a client was last told.
+    `input` is JSON with defaults filled in, `given_size` the width and height in pixels of the picture that it
+    gives, as far as that is known. `created_at` is in nanoseconds since the epoch, `born` the reading of the
+    tenant's clock at creation. `jumped` is how far its own time is ahead of that clock, and `canceled_at` the own
+    time of a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
+    nanoseconds. `scenario` is the one chosen by the creating request itself, if any. `deadline` is the own time at
+    which it is given up, if it is.
     """
 
     id: str
     tenant: str
     operation_id: str
     input: bytes
-    seed: int
-    size: tuple[int, int]
+    given_size: tuple[int, int] | None
     created_at: int
     born: int
     timeline: Timeline
@@ -41,7 +40,6 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     jumped: int = 0
     canceled_at: int | None = None
     deadline: int | None = None
-    told: str = ""
 
     def age(self, elapsed: int) -> int:
         """Own time in nanoseconds, when the tenant's clock reads `elapsed`."""
@@ -60,12 +58,10 @@ def stage_at(prediction: Prediction, age: int) -> Stage:
     """The stage that a prediction is in at an own time of `age` nanoseconds."""
     if prediction.canceled_at is not None and age >= prediction.canceled_at:
         return Stage(prediction.canceled_at, "canceled")
-    current = prediction.timeline[0]
-    for stage in prediction.timeline:
-        if stage.at > age:
-            break
-        current = stage
-    return current
+    for stage in reversed(prediction.timeline):
+        if stage.at <= age:
+            return stage
+    return prediction.timeline[0]
 
 
 def next_stage(prediction: Prediction, age: int) -> Stage | None:

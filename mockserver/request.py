@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mockserver.clock import wall_time
+from mockserver.journal import Headers
 from mockserver.violations import Violation
 from mockserver.wire import Receive, Scope
 
@@ -18,20 +20,29 @@ DRAINED = 8  # a body of up to this many times the limit is read to its end, so 
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 
+class Head(msgspec.Struct, frozen=True):
+    """The headers of a request, and what they say: the token, and the origin that the client used."""
+
+    raw: Headers
+    headers: Mapping[str, str]
+    token: str | None
+    origin: str
+
+
 class Request(msgspec.Struct):
-    """What a client sent. `value` is the decoded body; `violations` grows as it is checked."""
+    """What a client sent. `value` is the decoded body; `violations` grows as it is checked.
+
+    `receive` tells when the client hangs up; `received_at` is in nanoseconds since the epoch.
+    """
 
     method: str
     path: str
     query: bytes
-    raw_headers: list[tuple[bytes, bytes]]
-    headers: dict[str, str]
+    head: Head
     path_params: dict[str, str]
     query_params: dict[str, str]
-    origin: str
     receive: Receive
     received_at: int
-    token: str | None = None
     body: bytes = b""
     body_size: int = 0
     value: Any = None
@@ -39,25 +50,28 @@ class Request(msgspec.Struct):
 
 
 def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
-    """What the head of a request says. `public_url` is the origin to hand out, if not the one the client used."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    """What comes before the body. `public_url` is the origin to hand out, if not the one the client used."""
     query = scope["query_string"]
     return Request(
         method=scope["method"],
         path=scope["path"],
         query=query,
-        raw_headers=scope["headers"],
-        headers=headers,
+        head=_head(tuple(scope["headers"]), scope["scheme"], scope.get("server"), public_url),
         path_params=scope.get("path_params", {}),
         query_params=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-        origin=public_url or _origin(scope["scheme"], headers.get("host", ""), scope.get("server")),
         receive=receive,
         received_at=wall_time(),
-        token=bearer_token(headers.get("authorization", "")),
     )
 
 
+# A client sends the same headers again and again, and the journal keeps them: they are read, and held, once.
 @lru_cache(1024)
+def _head(raw: Headers, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    origin = public_url or _origin(scheme, headers.get("host", ""), server)
+    return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin)
+
+
 def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:
     """The address that the client used, as far as its Host header is one."""
     if not _HOST.fullmatch(host):
@@ -74,20 +88,22 @@ def bearer_token(authorization: str) -> str | None:
 
 async def read_body(request: Request, limit: int) -> bool:
     """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
-    announced = int(request.headers.get("content-length") or 0)
-    if announced > limit and ("expect" in request.headers or announced > limit * DRAINED):
+    headers = request.head.headers
+    announced = int(headers.get("content-length") or 0)
+    if announced > limit and ("expect" in headers or announced > limit * DRAINED):
         request.body_size = announced
         return True
-    chunks = []
-    while True:
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more and size <= limit * DRAINED:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             return False
         chunk = message.get("body", b"")
-        request.body_size += len(chunk)
-        if request.body_size <= limit:
+        size += len(chunk)
+        if size <= limit:
             chunks.append(chunk)
-        if not message.get("more_body") or request.body_size > limit * DRAINED:
-            break
-    request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        more = message.get("more_body", False)
+    request.body = b"".join(chunks)
+    request.body_size = size
     return True

@@ -33,18 +33,24 @@ class Bounds:
 
 
 class TenantState:
-    """Everything that belongs to one tenant."""
+    """Everything that belongs to one tenant.
+
+    `ending` is what stands behind the last plus of its name, `told` the status of each prediction that its clients
+    were last told, `met` how far each script of faults has come.
+    """
 
     def __init__(self, name: str, clock: Clock, seed: int) -> None:
         self.name = name
         self.clock = clock
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self.ending = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
         self.predictions: OrderedDict[str, Prediction] = OrderedDict()
         self.created = self.uploaded = 0
         self.evicted = 0
         self.bytes = 0
         self.met: dict[str, dict[str, int]] = {}
+        self.told: dict[str, str] = {}
         self.journal = Journal()
         self.coverage = Coverage()
         self.deliveries = Deliveries()
@@ -179,6 +185,7 @@ class Store:
             identifier, oldest = tenant.predictions.popitem(last=False)
             del self._owners[identifier]
             tenant.met.pop(identifier, None)
+            tenant.told.pop(identifier, None)
             self._weigh(tenant, -len(oldest.input))
             tenant.evicted += 1
             self.evicted_predictions += 1

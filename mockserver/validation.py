@@ -13,7 +13,7 @@ from mockserver.violations import UNREADABLE_JSON, Violation, shorten
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
-    if not operation.public:
+    if request.head.token is None and not operation.public:
         _check_token(gateway, request)
     if request.body_size > operation.max_body:
         raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
@@ -29,8 +29,8 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
 
 
 def _check_token(gateway: Gateway, request: Request) -> None:
-    sent = request.headers.get("authorization")
-    if request.token is not None or (sent is None and not gateway.options.require_auth):
+    sent = request.head.headers.get("authorization")
+    if sent is None and not gateway.options.require_auth:
         return
     right = "Authorization: Bearer <token>"
     said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
@@ -40,8 +40,10 @@ def _check_token(gateway: Gateway, request: Request) -> None:
 
 
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
+    if operation.optional is not None and operation.optional.isdisjoint(request.head.headers) and not request.query:
+        return []
     query = request.query_params
-    sent = {"path": request.path_params, "query": query, "header": request.headers}
+    sent = {"path": request.path_params, "query": query, "header": request.head.headers}
     found: list[Violation] = []
     for parameter in operation.parameters:
         text = sent[parameter.where].get(parameter.key)
@@ -61,7 +63,9 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         if operation.body_required:
             raise Refusal(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
         return []
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = request.head.headers.get("content-type", "")
+    if media_type not in operation.body:
+        media_type = media_type.partition(";")[0].strip().lower()
     if media_type not in operation.body:
         taken = " or ".join(operation.body)
         said = shorten(media_type) if media_type else "without a Content-Type"
@@ -74,6 +78,6 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     except UNREADABLE_JSON as reason:
         raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
     found = operation.check_body(media_type, request.value)
-    if operation.role == "create" and not any(violation.pointer in ("", "/input") for violation in found):
+    if operation.images and not any(violation.pointer in ("", "/input") for violation in found):
         found += gateway.check_images(operation, request.value["input"])
     return found

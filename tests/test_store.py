@@ -23,7 +23,7 @@ def store(bounds: Bounds = BOUNDS) -> Store:
 
 def prediction(tenant: TenantState, size: int = 10) -> Prediction:
     stages = timeline([("succeeded", None, None)])
-    return Prediction(tenant.next_id(), tenant.name, "o", b"x" * size, 1, (1, 1), 0, 0, stages, 0)
+    return Prediction(tenant.next_id(), tenant.name, "o", b"x" * size, None, 0, 0, stages, 0)
 
 
 class StoreMachine(RuleBasedStateMachine):
