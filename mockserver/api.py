@@ -66,7 +66,7 @@ async def create(call: Call) -> Answer:
         status = call.operation.success
     preference = headers.get("prefer", "")
     if not preference.startswith("wait"):
-        return _told(call, prediction, status)
+        return _told(call, prediction, status, age=0)
     answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
     return msgspec.structs.replace(answer, headers=((b"preference-applied", preference.encode()),))
 

@@ -43,7 +43,7 @@ class App:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
-        port = (scope.get("server") or ("", 0))[1]
+        _, port = scope.get("server") or ("", 0)
         app = self._others.get(port) or self._fixed.get(scope["path"])
         if app is not None:
             return app(scope, receive, send)

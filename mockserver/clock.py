@@ -30,6 +30,7 @@ def wall_time() -> int:
     return _STARTED_AT + time.monotonic_ns()
 
 
+@lru_cache(1024)
 def timestamp(instant: int) -> str:
     """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
     seconds, nanoseconds = divmod(instant, SECOND)
@@ -117,11 +118,10 @@ class Clock:
 
     def now(self) -> int:
         """The tenant's instant, in nanoseconds since the epoch."""
-        mode = self.mode
-        if mode == "frozen":
+        if self.mode == "frozen":
             return self._now
         passed = self._wall() - self._anchor
-        return self._now + (int(passed * self.speed) if mode == "real" else passed)
+        return self._now + (passed if self.mode == "autojump" else int(passed * self.speed))
 
     def elapsed(self) -> int:
         """Nanoseconds that have passed for what is under way, from an arbitrary start."""

@@ -78,7 +78,9 @@ class Operation:
     """One method and path of the contract.
 
     `answers` holds, by status and media type, the validator of the body (None where the contract sets no
-    schema). `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`.
+    schema). `optional` are the keys of the parameters, if all are headers that may be left out; else it is None.
+    `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`; so are `known`, the
+    names of the inputs, and `images`, of those that carry pictures.
     """
 
     operation_id: str
@@ -92,6 +94,9 @@ class Operation:
     answers: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
     public: bool
     max_body: int
+    optional: frozenset[str] | None = None
+    images: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
     model: str | None = None
     input: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -102,23 +107,6 @@ class Operation:
     def family(self) -> str:
         """The name that scenarios know the operation by: every model's create is a `createPrediction`."""
         return FAMILIES.get(self.role or "", self.operation_id)
-
-    @cached_property
-    def optional(self) -> frozenset[str] | None:
-        """The parameters, if none is needed and all are headers; None otherwise."""
-        if any(parameter.required or parameter.where != "header" for parameter in self.parameters):
-            return None
-        return frozenset(parameter.key for parameter in self.parameters)
-
-    @cached_property
-    def images(self) -> frozenset[str]:
-        """The names of the inputs that carry pictures."""
-        return frozenset(self.picture.get("images", ()))
-
-    @cached_property
-    def known(self) -> frozenset[str]:
-        """The names of the inputs."""
-        return frozenset(self.input)
 
     @cached_property
     def success(self) -> int:
@@ -156,8 +144,8 @@ class Operation:
             return None
         if media_type not in content:
             media_type = media_type.partition(";")[0]
-        if media_type not in content:
-            return f"{self.operation_id} answers {status} with {', '.join(content)}, not {media_type}"
+            if media_type not in content:
+                return f"{self.operation_id} answers {status} with {', '.join(content)}, not {media_type}"
         validator = content[media_type]
         if validator is None or validator.is_valid(value):
             return None
@@ -338,13 +326,16 @@ class Contract:
             raise self._error(pointer_to(place), "the operation needs responses")
         role = node.get("x-mock-role")
         request = self.resolve(node.get("requestBody")) if "requestBody" in node else None
+        parameters = tuple(self._parameters(path, method, item))
+        free = all(parameter.where == "header" and not parameter.required for parameter in parameters)
         return Operation(
             operation_id=node["operationId"],
             method=method.upper(),
             path=path,
             role=role,
             document=node,
-            parameters=tuple(self._parameters(path, method, item)),
+            parameters=parameters,
+            optional=frozenset(parameter.key for parameter in parameters) if free else None,
             body=self._validators(*place, "requestBody") if request else None,
             body_required=bool(request and request.get("required")),
             answers={
@@ -418,11 +409,14 @@ class Contract:
             raise self._error(pointer_to(place), "its request body needs an `input` object with properties")
         resolved = {name: self.resolve(node) for name, node in properties.items()}
         operation = self._lookup_place(place)
+        picture = self._picture(place, operation)
         return {
             "model": model.group(1),
             "input": resolved,
+            "known": frozenset(resolved),
+            "images": frozenset(picture["images"]),
             "defaults": {name: node["default"] for name, node in resolved.items() if "default" in node},
-            "picture": self._picture(place, operation),
+            "picture": picture,
             "logs": self._logs(place, operation.get("x-mock-logs", {})),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.lifecycle import TERMINAL
 
 FAULT_KINDS = ("status", "disconnect", "cut", "stall", "drip", "body", "delay")
@@ -15,17 +15,11 @@ class Coverage:
     """Counts, for one tenant, of everything of the contract that its clients have met."""
 
     def __init__(self) -> None:
-        self.exchanges: Counter[tuple[str, int, frozenset[str]]] = Counter()
+        self.exchanges: Counter[tuple[str, int]] = Counter()  # by operation and status
+        self.inputs: Counter[tuple[str, frozenset[str]]] = Counter()  # by operation and all the names in one input
         self.statuses: Counter[str] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
-
-    def answered(self, operation: Operation, status: int, sent: object) -> None:
-        """A request with some body, decoded, was answered with some status."""
-        given: frozenset[str] = frozenset()
-        if operation.input and isinstance(sent, dict) and isinstance(sent.get("input"), dict):
-            given = operation.known.intersection(sent["input"])
-        self.exchanges[operation.operation_id, status, given] += 1
 
     def told(self, before: str | None, status: str) -> None:
         """A client was told a prediction's status, after another, or none."""
@@ -44,12 +38,13 @@ class Coverage:
         met_operations: Counter[str] = Counter()
         met_inputs: Counter[tuple[str, str]] = Counter()
         met_errors: Counter[int] = Counter()
-        for (operation_id, status, given), count in self.exchanges.items():
+        for (operation_id, status), count in self.exchanges.items():
             met_operations[operation_id] += count
-            for name in sorted(given):
-                met_inputs[operation_id, name] += count
             if status >= 400:
                 met_errors[status] += count
+        for (operation_id, given), count in self.inputs.items():
+            for name in sorted(given):
+                met_inputs[operation_id, name] += count
         return {
             "operations": _part(met_operations, operations, str),
             "inputs": _part(met_inputs, inputs, "/".join),

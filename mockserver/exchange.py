@@ -90,7 +90,7 @@ class Endpoint:
         if play.fault is None and answer.events is None:
             await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         else:
-            await _send(scope, send, request, play.fault, answer)
+            await _send(send, request, play.fault, answer)
 
     async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
         """The answer, with what a fault makes of it."""
@@ -131,15 +131,12 @@ class Endpoint:
             answer = self._refuse(operation, refusal, play)
             if operation is None or refusal.status not in operation.answers:
                 return answer  # another contract may be silent on errors; this one is not
-        return self._checked(operation, answer)
+        # Better no answer than one that the contract does not allow.
+        wrong = operation.check_answer(answer.status, answer.content_type, answer.value) if answer.status else None
+        return answer if wrong is None else self._withheld(wrong)
 
-    def _checked(self, operation: Operation, answer: Answer) -> Answer:
-        """The answer if the contract allows it: better none than one that it does not."""
-        if answer.status == NO_ANSWER:
-            return answer
-        wrong = operation.check_answer(answer.status, answer.content_type, answer.value)
-        if wrong is None:
-            return answer
+    def _withheld(self, wrong: str) -> Answer:
+        """What stands in for an answer that would break the contract."""
         print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
         value = {
             "title": "Internal server error",
@@ -288,41 +285,41 @@ def _record(
 ) -> None:
     """Write the exchange down, before its answer leaves."""
     if operation is not None:
-        tenant.coverage.answered(operation, answer.status, request.value)
+        tenant.coverage.exchanges[operation.operation_id, answer.status] += 1
     if play.fault is not None:
         tenant.coverage.faults[play.fault.kind] += 1
-    kind, journal = answer.content_type, tenant.journal
-    journal.record(
-        Exchange(
-            number=journal.recorded + 1,
-            received_at=request.received_at,
-            tenant_time=tenant.clock.now(),
-            token=request.head.token or "",
-            method=request.method,
-            path=request.path,
-            query=request.query,
-            headers=request.head.raw,
-            body=request.body[:KEPT_BODY],
-            body_size=request.body_size,
-            operation_id=operation.operation_id if operation is not None else None,
-            origin=origin,
-            prediction_id=answer.prediction_id or request.path_params.get("prediction_id"),
-            prediction_status=answer.prediction_status,
-            scenario=play.scenario.name,
-            violations=tuple(request.violations),
-            fault=msgspec.to_builtins(play.fault) if play.fault is not None else None,
-            committed=answer.committed,
-            status=answer.status,
-            answer=answer.body[:KEPT_BODY] if "json" in kind or "text" in kind else b"",
-            answer_size=len(answer.body),
-            content_type=kind,
+    kind = answer.content_type
+    tenant.journal.record(
+        Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
+            tenant.journal.recorded + 1,
+            request.received_at,
+            tenant.clock.now(),
+            request.head.token or "",
+            request.method,
+            request.path,
+            request.query,
+            request.head.raw,
+            request.body[:KEPT_BODY],
+            request.body_size,
+            None if operation is None else operation.operation_id,
+            origin,
+            answer.prediction_id or request.path_params.get("prediction_id"),
+            answer.prediction_status,
+            play.scenario.name,
+            request.violations,
+            None if play.fault is None else msgspec.to_builtins(play.fault),
+            answer.committed,
+            answer.status,
+            answer.body[:KEPT_BODY] if "json" in kind or "text" in kind else b"",
+            len(answer.body),
+            kind,
         )
     )
 
 
-async def _send(scope: Scope, send: Send, request: Request, fault: Fault | None, answer: Answer) -> None:
+async def _send(send: Send, request: Request, fault: Fault | None, answer: Answer) -> None:
     if answer.events is not None:
-        await send_events(scope, request.receive, send, answer)
+        await send_events(request.receive, send, answer)
         return
     if fault is None:
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
@@ -330,4 +327,4 @@ async def _send(scope: Scope, send: Send, request: Request, fault: Fault | None,
     if fault.delay is not None and fault.after is not None and await client_left(request.receive, fault.delay):
         return
     if answer.status != NO_ANSWER or fault.disconnect is not None:
-        await send_broken(scope, request.receive, send, answer, fault)
+        await send_broken(request.receive, send, answer, fault)

@@ -36,7 +36,6 @@ from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
 _TIMES = frozenset({"started_at", "completed_at", "predict_time", "total_time"})
-_TIMED = _TIMES | {"metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,19 @@ class Options:
     admin_token: str | None = None
 
 
+class Outline(msgspec.Struct, frozen=True):
+    """What all predictions of an operation and status that are shown at an origin have in common.
+
+    `shown` is the contract's example; `names` and `addresses` are those of its URLs, with NULs between and ids to
+    be filled in. `changing` is whether logs, output, error or times are to be filled in.
+    """
+
+    shown: dict[str, Any]
+    names: tuple[str, ...]
+    addresses: str
+    changing: bool
+
+
 class Gateway:
     """The API's behaviour, for every tenant of one server."""
 
@@ -68,7 +80,7 @@ class Gateway:
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self.pictures = Pictures(contract)
-        self._addresses = lru_cache(1024)(self._urls)
+        self._outline = lru_cache(1024)(self._draw_outline)
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
@@ -122,6 +134,7 @@ class Gateway:
             scenario=chosen,
         )
         self.store.put(tenant, prediction)
+        tenant.coverage.inputs[operation.operation_id, operation.known.intersection(given)] += 1
         return prediction
 
     def find(self, tenant: TenantState, identifier: str) -> Prediction:
@@ -231,34 +244,36 @@ class Gateway:
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
-        shown = self.contract.templates[stage.status].copy()
-        operation = self.contract.by_id[prediction.operation_id]
+        outline = self._outline(prediction.operation_id, stage.status, origin, urls)
+        shown = outline.shown.copy()
         shown["id"] = prediction.id
-        shown["model"] = operation.model
         shown["input"] = msgspec.json.decode(prediction.input)
         shown["created_at"] = timestamp(prediction.created_at)
-        if "urls" in shown:
-            names, addresses = self._addresses(stage.status, self.foreign_origin if urls == "foreign" else origin, urls)
-            filled = addresses.replace("{prediction_id}", prediction.id).split(" ")
-            shown["urls"] = dict(zip(names, filled, strict=True))
-        if shown.get("logs"):
-            shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
-        if stage.status == "succeeded":
-            shown["output"] = self.output_url(prediction, origin)
-        if stage.status == "failed":
-            shown["error"] = self.error_of(stage)
-        if not _TIMED.isdisjoint(shown):
-            known = times(prediction, age)
-            _set_times(shown, known)
-            if "metrics" in shown:
-                shown["metrics"] = shown["metrics"].copy()
-                _set_times(shown["metrics"], known)
+        if outline.names:
+            addresses = outline.addresses.replace("{prediction_id}", prediction.id).split("\0")
+            shown["urls"] = dict(zip(outline.names, addresses, strict=True))
+        if outline.changing:
+            self._show_life(shown, prediction, stage, age, origin)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not whole and data_removed(prediction, age, tenant.clock.now()):
             shown.pop("logs", None)
             shown.update(input={}, output=None, data_removed=True)
         return shown
+
+    def _show_life(self, shown: dict[str, Any], prediction: Prediction, stage: Stage, age: int, origin: str) -> None:
+        """Have a prediction show what has become of it: logs, output or error, times."""
+        if shown.get("logs"):
+            shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
+        if stage.status == "succeeded":
+            shown["output"] = self.output_url(prediction, origin)
+        if stage.status == "failed":
+            shown["error"] = self.error_of(stage)
+        known = times(prediction, age)
+        _set_times(shown, known)
+        if "metrics" in shown:
+            shown["metrics"] = shown["metrics"].copy()
+            _set_times(shown["metrics"], known)
 
     def status(self, tenant: TenantState, prediction: Prediction) -> str:
         """The status that a prediction has for its tenant now."""
@@ -291,20 +306,19 @@ class Gateway:
             raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
 
-    def _urls(self, status: str, origin: str, urls: Urls) -> tuple[list[str], str]:
-        """The names in a prediction's `urls`, and where they lead, with spaces between; ids are to be filled in."""
-        names, addresses = [], []
-        for name, example in self.contract.templates[status]["urls"].items():
+    def _draw_outline(self, operation_id: str, status: str, origin: str, urls: Urls) -> Outline:
+        shown = {**self.contract.templates[status], "model": self.contract.by_id[operation_id].model}
+        addresses = {}
+        for name, example in shown.get("urls", {}).items():
             rule = self.contract.url_rules.get(name)
             if rule is None:
-                url = example
+                addresses[name] = example
             elif urls == "documented" and rule.documented:
-                url = rule.documented
+                addresses[name] = rule.documented
             else:
-                url = origin + rule.path
-            names.append(name)
-            addresses.append(url)
-        return names, " ".join(addresses)
+                addresses[name] = (self.foreign_origin if urls == "foreign" else origin) + rule.path
+        changing = status != "starting" or bool(shown.get("logs"))
+        return Outline(shown, tuple(addresses), "\0".join(addresses.values()), changing)
 
     def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
         """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
@@ -366,7 +380,7 @@ def _write_cursor(direction: str, identifier: str) -> str:
 def _read_cursor(cursor: str) -> tuple[bool, str]:
     """Whether the page lies before (newer than) a prediction, and which."""
     try:
-        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(" ")
+        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("\0")
     except ValueError:
         return False, ""
     return direction == "before", identifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, quote
 
@@ -48,7 +48,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     prediction_id: str | None
     prediction_status: str | None
     scenario: str
-    violations: tuple[Violation, ...]
+    violations: Sequence[Violation]
     fault: dict[str, Any] | None
     committed: bool
     status: int
@@ -115,17 +115,17 @@ class Journal:
 
     def record(self, exchange: Exchange) -> None:
         """Keep an exchange, and forget what is over the bounds."""
-        self._exchanges.append(exchange)
+        kept, size = self._exchanges, exchange.size
+        kept.append(exchange)
+        self._sizes.append(size)
+        self._bytes += size
         self.recorded += 1
         if exchange.violations:
             self.violating += 1
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
-        size = exchange.size
-        self._sizes.append(size)
-        self._bytes += size
-        while len(self._exchanges) > self._most or (self._bytes > self._most_bytes and len(self._exchanges) > 1):
-            self._exchanges.popleft()
+        while len(kept) > self._most or (self._bytes > self._most_bytes and len(kept) > 1):
+            kept.popleft()
             self._bytes -= self._sizes.popleft()
             self.evicted += 1
 

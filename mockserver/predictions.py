@@ -58,10 +58,14 @@ def stage_at(prediction: Prediction, age: int) -> Stage:
     """The stage that a prediction is in at an own time of `age` nanoseconds."""
     if prediction.canceled_at is not None and age >= prediction.canceled_at:
         return Stage(prediction.canceled_at, "canceled")
-    for stage in reversed(prediction.timeline):
-        if stage.at <= age:
-            return stage
-    return prediction.timeline[0]
+    current = prediction.timeline[-1]
+    if current.at <= age:
+        return current
+    for stage in prediction.timeline:
+        if stage.at > age:
+            break
+        current = stage
+    return current
 
 
 def next_stage(prediction: Prediction, age: int) -> Stage | None:

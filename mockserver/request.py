@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,12 +21,13 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The headers of a request, and what they say: the token, and the origin that the client used."""
+    """The headers of a request, and what they say: the token, the origin that the client used, the body's bytes."""
 
     raw: Headers
     headers: Mapping[str, str]
     token: str | None
     origin: str
+    content_length: int
 
 
 class Request(msgspec.Struct):
@@ -46,7 +47,7 @@ class Request(msgspec.Struct):
     body: bytes = b""
     body_size: int = 0
     value: Any = None
-    violations: list[Violation] = []
+    violations: Sequence[Violation] = ()
 
 
 def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
@@ -69,7 +70,8 @@ def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request
 def _head(raw: Headers, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
     origin = public_url or _origin(scheme, headers.get("host", ""), server)
-    return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin)
+    content_length = int(headers.get("content-length") or 0)
+    return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin, content_length)
 
 
 def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:
@@ -88,9 +90,8 @@ def bearer_token(authorization: str) -> str | None:
 
 async def read_body(request: Request, limit: int) -> bool:
     """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
-    headers = request.head.headers
-    announced = int(headers.get("content-length") or 0)
-    if announced > limit and ("expect" in headers or announced > limit * DRAINED):
+    announced = request.head.content_length
+    if announced > limit and ("expect" in request.head.headers or announced > limit * DRAINED):
         request.body_size = announced
         return True
     chunks: list[bytes] = []
@@ -99,11 +100,10 @@ async def read_body(request: Request, limit: int) -> bool:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             return False
-        chunk = message.get("body", b"")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size <= limit:
             chunks.append(chunk)
-        more = message.get("more_body", False)
     request.body = b"".join(chunks)
     request.body_size = size
     return True

@@ -18,11 +18,15 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     if request.body_size > operation.max_body:
         raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
     found = _check_parameters(operation, request)
-    request.violations = found
-    if any(violation.pointer.startswith("{") for violation in found):
-        raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
+    if found:
+        request.violations = found
+        if any(violation.pointer.startswith("{") for violation in found):
+            raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
     if operation.body is not None:
         found += _check_body(gateway, operation, request)
+    if not found:
+        return
+    request.violations = found
     fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
     if fatal:
         raise refuse_invalid(fatal)
@@ -66,10 +70,10 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     media_type = request.head.headers.get("content-type", "")
     if media_type not in operation.body:
         media_type = media_type.partition(";")[0].strip().lower()
-    if media_type not in operation.body:
-        taken = " or ".join(operation.body)
-        said = shorten(media_type) if media_type else "without a Content-Type"
-        raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
+        if media_type not in operation.body:
+            taken = " or ".join(operation.body)
+            said = shorten(media_type) if media_type else "without a Content-Type"
+            raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
     if "json" not in media_type:
         request.value = request.body
         return []

@@ -25,7 +25,6 @@ CLOSE = (b"connection", b"close")
 SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
-_TRANSPORT = "mockserver.transport"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -57,17 +56,34 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class WireProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with the transport within the application's reach."""
+    """uvicorn's HTTP protocol, with one timer for each connection instead of one for each answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(transport)
-        self._extensions: dict[str, dict[object, object]] = {_TRANSPORT: {"transport": transport}}
+        self._used_at = self.loop.time()
+        self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
-    def on_headers_complete(self) -> None:
-        """Leave the transport in the scope of the request that has just begun."""
-        super().on_headers_complete()
-        self.scope["extensions"] = self._extensions
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Go on after an answer."""
+        if self.pipeline:
+            super().on_response_complete()
+        else:
+            self.flow.resume_reading()
+            self._used_at = self.loop.time()
+
+    def _close_if_idle(self) -> None:
+        left = self._used_at + self.timeout_keep_alive - self.loop.time()
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if left > 0 or busy:
+            self._timer = self.loop.call_later(max(left, 1), self._close_if_idle)
+        else:
+            self.transport.close()
 
     def shutdown(self) -> None:
         """End the connection, after a moment for what is under way; a client that waits is hung up on."""
@@ -97,22 +113,20 @@ def _write(exchange: RequestResponseCycle, answer: Answer) -> None:
     headers = (*exchange.default_headers, *answer.headers)
     if not exchange.keep_alive and CLOSE not in headers:
         headers = (*headers, CLOSE)
-    data = [_first_lines(answer.status, answer.content_type)]
-    for name, value in headers:
-        data += (name, b": ", value, b"\r\n")
-    if answer.status not in (204, 304):
-        data.append(b"content-length: %d\r\n" % len(answer.body))
-    data += (b"\r\n", answer.body)
+    head = _head(answer.status, answer.content_type, headers)
+    length = b"content-length: %d\r\n" % len(answer.body) if answer.status not in (204, 304) else b""
+    data = b"%b%b\r\n%b" % (head, length, answer.body)
     last = CLOSE in headers
-    asyncio.get_running_loop().call_soon(_put, exchange.transport, b"".join(data), last)
+    asyncio.get_running_loop().call_soon(_put, exchange.transport, data, last)
     exchange.message_event.set()
     if not last:
         exchange.on_response()
 
 
 @lru_cache(256)
-def _first_lines(status: int, content_type: str) -> bytes:
-    return STATUS_LINE[status] + (f"content-type: {content_type}\r\n".encode() if content_type else b"")
+def _head(status: int, content_type: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    kind = f"content-type: {content_type}\r\n".encode() if content_type else b""
+    return b"".join((STATUS_LINE[status], kind, *(b"%b: %b\r\n" % header for header in headers)))
 
 
 def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:
@@ -122,36 +136,36 @@ def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:
             transport.close()
 
 
-async def send_events(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+async def send_events(receive: Receive, send: Send, answer: Answer) -> None:
     """Send an answer bit by bit, until it ends, breaks off, or the client hangs up."""
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-    if await unless_left(receive, _pump(scope, receive, send, answer)):
+    if await unless_left(receive, _pump(receive, send, answer)):
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _pump(scope: Scope, receive: Receive, send: Send, answer: Answer) -> bool:
+async def _pump(receive: Receive, send: Send, answer: Answer) -> bool:
     """Whether the events came to their end."""
     assert answer.events is not None
     async with aclosing(answer.events) as events:
         async for event in events:
             if event is None:
-                await _disconnect(scope, receive, reset=False)
+                await _disconnect(receive, send, reset=False)
                 return False
             await send({"type": "http.response.body", "body": event, "more_body": True})
     return True
 
 
-async def send_broken(scope: Scope, receive: Receive, send: Send, answer: Answer, fault: Fault) -> None:
+async def send_broken(receive: Receive, send: Send, answer: Answer, fault: Fault) -> None:
     """Send an answer in the way that a fault breaks it."""
     if fault.disconnect is not None:
-        await _disconnect(scope, receive, reset=fault.disconnect == "reset")
+        await _disconnect(receive, send, reset=fault.disconnect == "reset")
     elif fault.cut is not None:
         await _send_share(send, answer, fault.cut)
-        await _disconnect(scope, receive, reset=False)
+        await _disconnect(receive, send, reset=False)
     elif fault.stall is not None:
         await _send_share(send, answer, fault.stall)
         if not await client_left(receive, STALL_LIMIT):
-            await _disconnect(scope, receive, reset=False)
+            await _disconnect(receive, send, reset=False)
     elif fault.drip is not None:
         await _drip(receive, send, answer, fault.drip)
     else:
@@ -197,10 +211,11 @@ async def _drip(receive: Receive, send: Send, answer: Answer, seconds: float) ->
             return
 
 
-async def _disconnect(scope: Scope, receive: Receive, *, reset: bool) -> None:
-    transport = scope.get("extensions", {}).get(_TRANSPORT, {}).get("transport")
-    if transport is None:
+async def _disconnect(receive: Receive, send: Send, *, reset: bool) -> None:
+    exchange = getattr(send, "__self__", None)
+    if not isinstance(exchange, RequestResponseCycle):
         raise RuntimeError("this fault needs a real connection: run the double with `mockserver serve` or MockServer")
+    transport = exchange.transport
     if reset:
         # Lingering for zero seconds turns the close into a RST.
         linger = struct.pack("ii", 1, 0)
