@@ -299,6 +299,7 @@ def _record(
             request.path,
             request.query,
             request.head.raw,
+            request.head.size,
             request.body[:KEPT_BODY],
             request.body_size,
             None if operation is None else operation.operation_id,

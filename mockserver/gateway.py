@@ -380,7 +380,7 @@ def _write_cursor(direction: str, identifier: str) -> str:
 def _read_cursor(cursor: str) -> tuple[bool, str]:
     """Whether the page lies before (newer than) a prediction, and which."""
     try:
-        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("\0")
+        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(" ")
     except ValueError:
         return False, ""
     return direction == "before", identifier

@@ -41,6 +41,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     path: str
     query: bytes
     headers: Headers
+    headers_size: int
     body: bytes
     body_size: int
     operation_id: str | None
@@ -64,7 +65,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes that the exchange holds on to, about."""
-        return 500 + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
+        return 500 + self.headers_size + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
 
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""

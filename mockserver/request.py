@@ -21,13 +21,14 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The headers of a request, and what they say: the token, the origin that the client used, the body's bytes."""
+    """The headers of a request, and what they say: token, origin that the client used, bytes of the body and of all."""
 
     raw: Headers
     headers: Mapping[str, str]
     token: str | None
     origin: str
     content_length: int
+    size: int
 
 
 class Request(msgspec.Struct):
@@ -66,12 +67,13 @@ def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request
 
 
 # A client sends the same headers again and again, and the journal keeps them: they are read, and held, once.
-@lru_cache(1024)
+@lru_cache(256)
 def _head(raw: Headers, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
     origin = public_url or _origin(scheme, headers.get("host", ""), server)
     content_length = int(headers.get("content-length") or 0)
-    return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin, content_length)
+    size = sum(len(name) + len(value) for name, value in raw)
+    return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin, content_length, size)
 
 
 def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:

@@ -22,9 +22,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NO_ANSWER = 0  # the status of an answer that is none
 CLOSE = (b"connection", b"close")
+MOST_HEAD = 512 * 1024  # bytes; above what is read at once, of which a head may be a part
 SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
+
+
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
+)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,13 +63,27 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class WireProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with one timer for each connection instead of one for each answer."""
+    """uvicorn's HTTP protocol, with a bound on heads, and with one timer a connection instead of one an answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(transport)
+        self._head_bytes = 0  # of a head that has begun and not ended
         self._used_at = self.loop.time()
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless a head comes to no end."""
+        if self._head_bytes > MOST_HEAD:
+            return
+        super().data_received(data)
+        if self.scope is None or "method" in self.scope:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEAD:
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""

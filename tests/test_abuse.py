@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
+from mockserver.wire import MOST_HEAD
 from tests.documents import ULTRA
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
@@ -123,6 +124,27 @@ def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> 
     assert answers(client)
     after = held(client)
     assert after["input_bytes"] - before["input_bytes"] < 10_000
+
+
+@pytest.mark.parametrize("piece", [b"x" * 10_000, b"x\r\nX-Y: x" * 1000], ids=["one header", "many headers"])
+def test_heads_beyond_every_limit(
+    server: MockServer, client: httpx.Client, connections: contextlib.ExitStack, piece: bytes
+) -> None:
+    endless = connections.enter_context(connect(server))
+    with contextlib.suppress(ConnectionError):
+        endless.sendall(f"GET {ULTRA} HTTP/1.1\r\nHost: x\r\nX-Y: ".encode())
+        for _ in range(10_000):  # 100 megabytes
+            endless.sendall(piece)
+        pytest.fail("a head without end was read")
+    assert answers(client)
+
+
+def test_a_head_that_is_too_large_is_told_so(server: MockServer, connections: contextlib.ExitStack) -> None:
+    asking = connections.enter_context(connect(server))
+    asking.sendall(b"GET / HTTP/1.1\r\nX-Y: " + b"x" * (MOST_HEAD - 10))
+    said = b"".join(iter(lambda: asking.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert b"more than 524288 bytes" in said
 
 
 def test_nesting_without_end(client: httpx.Client) -> None:

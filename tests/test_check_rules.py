@@ -43,6 +43,7 @@ def exchange(
         "path": path,
         "query": b"",
         "headers": headers,
+        "headers_size": 0,
         "body": body,
         "body_size": len(body),
         "operation_id": operation.operation_id if operation else None,
