@@ -219,7 +219,7 @@ class Admin:
         }
 
     async def _forget_requests(self, request: Request, tenant: TenantState) -> object:
-        tenant.journal.clear()
+        self._gateway.store.clear_journal(tenant)
         return {"requests": []}
 
     async def _scenario(self, request: Request, tenant: TenantState) -> object:

@@ -21,7 +21,7 @@ from mockserver.gateway import Gateway
 from mockserver.journal import KEPT_BODY, Exchange, Origin
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import OF_BODIES, Fault, Scenario
-from mockserver.store import ANONYMOUS, TENANT, TenantState
+from mockserver.store import ANONYMOUS, TENANT, Store, TenantState
 from mockserver.validation import validate
 from mockserver.violations import UNREADABLE_JSON, shorten
 from mockserver.wire import (
@@ -86,7 +86,7 @@ class Endpoint:
             if play.scenario.headers:
                 more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
                 answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
-        _record(tenant, operation, request, play, answer, self._origin)
+        _record(gateway.store, tenant, operation, request, play, answer, self._origin)
         if play.fault is None and answer.events is None:
             await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         else:
@@ -200,7 +200,7 @@ class Decoy:
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         answer = Answer(401, msgspec.json.encode(error_body(template, dialect, Refusal(401))), media_type)
-        _record(tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
+        _record(store, tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
         await send_answer(send, answer, b"" if request.method == "HEAD" else None)
 
 
@@ -276,6 +276,7 @@ def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _record(
+    store: Store,
     tenant: TenantState,
     operation: Operation | None,
     request: Request,
@@ -289,7 +290,8 @@ def _record(
     if play.fault is not None:
         tenant.coverage.faults[play.fault.kind] += 1
     kind = answer.content_type
-    tenant.journal.record(
+    store.record(
+        tenant,
         Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
             tenant.journal.recorded + 1,
             request.received_at,
@@ -314,7 +316,7 @@ def _record(
             answer.body[:KEPT_BODY] if "json" in kind or "text" in kind else b"",
             len(answer.body),
             kind,
-        )
+        ),
     )
 
 

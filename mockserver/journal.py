@@ -102,13 +102,13 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 class Journal:
     """The last exchanges of a tenant; the oldest go first, and are counted.
 
-    `violating` and `unmatched` count exchanges over the whole time, evicted ones too.
+    `violating` and `unmatched` count exchanges over the whole time, evicted ones too; `bytes` is what is held.
     """
 
     def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
         self._exchanges: deque[Exchange] = deque()
         self._sizes: deque[int] = deque()
-        self._most, self._most_bytes, self._bytes = most, most_bytes, 0
+        self._most, self._most_bytes, self.bytes = most, most_bytes, 0
         self.recorded = self.evicted = self.violating = self.unmatched = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -119,22 +119,22 @@ class Journal:
         kept, size = self._exchanges, exchange.size
         kept.append(exchange)
         self._sizes.append(size)
-        self._bytes += size
+        self.bytes += size
         self.recorded += 1
         if exchange.violations:
             self.violating += 1
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
-        while len(kept) > self._most or (self._bytes > self._most_bytes and len(kept) > 1):
+        while len(kept) > self._most or (self.bytes > self._most_bytes and len(kept) > 1):
             kept.popleft()
-            self._bytes -= self._sizes.popleft()
+            self.bytes -= self._sizes.popleft()
             self.evicted += 1
 
     def clear(self) -> None:
         """Forget every exchange. Numbers go on."""
         self._exchanges.clear()
         self._sizes.clear()
-        self._bytes = self.evicted = self.violating = self.unmatched = 0
+        self.bytes = self.evicted = self.violating = self.unmatched = 0
 
 
 def masked(shown: T, secret: str) -> T:

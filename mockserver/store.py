@@ -13,17 +13,18 @@ from mockserver.clock import Clock
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
 from mockserver.files import StoredFile
-from mockserver.journal import Journal
+from mockserver.journal import Exchange, Journal
 from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 ANONYMOUS = "anonymous"
+PREDICTION = 700  # bytes that a prediction takes beside its input
 TENANT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is remembered. Bytes count what clients sent: inputs, and files besides."""
+    """How much is remembered. Bytes count what is held, about: predictions, files and journals."""
 
     tenants: int = 1000
     predictions_per_tenant: int = 20_000
@@ -131,7 +132,7 @@ class Store:
         return {
             "tenants": len(self._tenants),
             "predictions": len(self._owners),
-            "input_bytes": self._bytes,
+            "bytes": self._bytes,
             "evicted_tenants": self.evicted_tenants,
             "evicted_predictions": self.evicted_predictions,
         }
@@ -145,8 +146,22 @@ class Store:
             return  # reset or evicted while the request was under way
         tenant.predictions[prediction.id] = prediction
         self._owners[prediction.id] = tenant
-        self._weigh(tenant, len(prediction.input))
+        self._weigh(tenant, PREDICTION + len(prediction.input))
         self._keep_bounds(tenant)
+
+    def record(self, tenant: TenantState, exchange: Exchange) -> None:
+        """Write an exchange down in its tenant's journal."""
+        before = tenant.journal.bytes
+        tenant.journal.record(exchange)
+        if self._tenants.get(tenant.name) is tenant:
+            self._weigh(tenant, tenant.journal.bytes - before)
+            if self._bytes > self._bounds.bytes:
+                self._keep_bounds(tenant)
+
+    def clear_journal(self, tenant: TenantState) -> None:
+        """Forget a tenant's exchanges."""
+        self._weigh(tenant, -tenant.journal.bytes)
+        tenant.journal.clear()
 
     def put_file(self, tenant: TenantState, file: StoredFile) -> None:
         """Remember a file."""
@@ -186,7 +201,7 @@ class Store:
             del self._owners[identifier]
             tenant.met.pop(identifier, None)
             tenant.told.pop(identifier, None)
-            self._weigh(tenant, -len(oldest.input))
+            self._weigh(tenant, -PREDICTION - len(oldest.input))
             tenant.evicted += 1
             self.evicted_predictions += 1
         while self._bytes > bounds.bytes and len(self._tenants) > 1:

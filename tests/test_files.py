@@ -130,9 +130,9 @@ def test_files_are_bounded(client: httpx.Client) -> None:
         store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * size, b"{}", 0))
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
     store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * 80, b"{}", 0))
-    assert (len(tenant.files), tenant.bytes, store.counts()["input_bytes"]) == (1, 80, 80)
+    assert (len(tenant.files), tenant.bytes, store.counts()["bytes"]) == (1, 80, 80)
     store.reset("t")
-    assert store.counts()["input_bytes"] == 0
+    assert store.counts()["bytes"] == 0
 
 
 def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp_path: Path) -> None:

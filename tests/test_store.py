@@ -11,9 +11,10 @@ from mockserver.clock import Clock
 from mockserver.lifecycle import timeline
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Fault
-from mockserver.store import Bounds, Store, TenantState
+from mockserver.store import PREDICTION, Bounds, Store, TenantState
+from tests.test_check_rules import poll
 
-BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=100, bytes=250)
+BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=3 * PREDICTION + 100, bytes=7 * PREDICTION + 250)
 NAMES = st.sampled_from(["ann", "bob", "cid", "dan"])
 
 
@@ -49,7 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
         del self.held[self.recent.pop(0)]
 
     def total(self, predictions: list[Prediction]) -> int:
-        return sum(len(each.input) for each in predictions)
+        return sum(PREDICTION + len(each.input) for each in predictions)
 
     @rule(name=NAMES, size=st.integers(0, 120))
     def add(self, name: str, size: int) -> None:
@@ -87,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
         counts = self.store.counts()
         assert counts["tenants"] == len(self.recent)
         assert counts["predictions"] == sum(map(len, self.held.values()))
-        assert counts["input_bytes"] == sum(map(self.total, self.held.values()))
+        assert counts["bytes"] == sum(map(self.total, self.held.values()))
         for own in self.held.values():
             for each in own:
                 owner = self.store.owner(each.id)
@@ -108,6 +109,22 @@ def test_one_prediction_is_kept_however_large() -> None:
     full.put(tenant, prediction(tenant))
     assert len(tenant.predictions) == 1
     assert (tenant.evicted, full.counts()["evicted_predictions"]) == (1, 1)
+
+
+def test_journals_count_among_what_is_held() -> None:
+    full = store()
+    for name in ("ann", "bob"):
+        tenant = full.tenant(name)
+        full.record(tenant, poll(answer=b"x" * 1000))
+    assert full.counts()["bytes"] == sum(tenant.journal.bytes for tenant in full.tenants()) > 2000
+    full.clear_journal(full.tenant("ann"))
+    assert full.counts()["bytes"] == full.tenant("bob").journal.bytes
+    full.record(full.tenant("ann"), poll(answer=b"x" * 8000))
+    assert [tenant.name for tenant in full.tenants()] == ["ann"], "the one that came by least of late has gone"
+    before = full.tenant("ann")
+    full.reset("ann")
+    full.record(before, poll(answer=b"late"))
+    assert full.counts()["bytes"] == 0
 
 
 def test_a_reset_begins_again_with_the_same_ids() -> None:
