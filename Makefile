@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint bench bench-check lock dist clean
+.PHONY: help serve test lint bench bench-growth bench-check lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ lint: $(VENV)/test.stamp ## lint and type-check only
 
 bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its peers (needs wrk, Node and Java)
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-growth: $(VENV)/test.stamp ## measure what a create costs as things grow (needs wrk)
+	$(BIN)/python bench/growth.py $(ARGS)
 
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)

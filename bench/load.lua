@@ -1,9 +1,20 @@
--- What wrk sends: BENCH_BODY, if there is one, else a GET. What it measured, as a line of JSON.
+-- What wrk sends: BENCH_BODY, if there is one, else a GET; by BENCH_TENANTS tenants in turn. What it measured, as a line
+-- of JSON.
+local tenants = tonumber(os.getenv("BENCH_TENANTS") or "1")
 wrk.headers["Authorization"] = "Bearer bench"
 if os.getenv("BENCH_BODY") then
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.body = os.getenv("BENCH_BODY")
+end
+
+if tenants > 1 then
+  local asked = 0
+  request = function()
+    asked = asked + 1
+    wrk.headers["Authorization"] = "Bearer bench-" .. asked % tenants
+    return wrk.format()
+  end
 end
 
 function done(summary, latency)

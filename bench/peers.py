@@ -26,6 +26,7 @@ class Peer:
     create: str = CREATE
     get: str = GET
     body: str = BODY
+    token: str = "bench"
 
 
 def peers() -> list[Peer]:

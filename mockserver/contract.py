@@ -161,6 +161,7 @@ class Contract:
         self.source = source
         self.name = name
         self._check_outline()
+        self._validators_at: dict[str, jsonschema_rs.Validator] = {}
         self.max_body: int = document.get("x-mock-max-body", 16 * 1024 * 1024)
         try:
             self._registry = jsonschema_rs.Registry([(_URN, document)], draft=jsonschema_rs.Draft202012)
@@ -299,8 +300,20 @@ class Contract:
         return target
 
     def validator(self, *place: str) -> jsonschema_rs.Validator:
-        """A compiled validator of the schema at a place in the file."""
-        pointer = pointer_to(place)
+        """A compiled validator of the schema at a place in the file; one for all that refer to the same."""
+        pointer, node = pointer_to(place), self.document
+        for part in place:
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        seen = set()
+        while isinstance(node, Mapping) and node.keys() == {"$ref"} and pointer not in seen:
+            seen.add(pointer)
+            pointer = str(node["$ref"]).removeprefix("#")
+            node = self._lookup(str(node["$ref"]))
+        if pointer not in self._validators_at:
+            self._validators_at[pointer] = self._compiled(pointer)
+        return self._validators_at[pointer]
+
+    def _compiled(self, pointer: str) -> jsonschema_rs.Validator:
         try:
             return jsonschema_rs.validator_for(
                 {"$ref": f"{_URN}#{quote(pointer, safe='/~')}"},

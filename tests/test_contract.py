@@ -271,3 +271,10 @@ def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
     assert (other.model, other.family) == ("black-forest-labs/flux-other", "createPrediction")
     assert other.defaults["aspect_ratio"] == "1:1"
     assert [fault.pointer for fault in other.check_body("application/json", {"input": {}})] == ["/input/prompt"]
+
+
+def test_a_schema_is_compiled_once_for_all_that_refer_to_it() -> None:
+    first, second = Contract.load().of_role("create")
+    for status in first.answers.keys() & second.answers.keys() - {first.success}:
+        assert first.answers[status] == second.answers[status]
+    assert first.answers[first.success] != second.answers[second.success]

@@ -1,0 +1,326 @@
+"""Measure what a request costs as more is remembered, open or asked for at once, and what is held of it.
+
+python bench/growth.py [--seconds S] [--only WORD]
+"""
+
+import argparse
+import json
+import resource
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import yaml
+from peers import BODY, CONTRACT, CREATE, Peer, peers
+from run import DOCS, Figures, create, load, machine, megabytes, running
+
+from mockserver import Tenant
+
+HEAD = f"POST {CREATE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+MEGABYTE = 1024 * 1024
+
+
+@dataclass
+class Double:
+    """A running double."""
+
+    port: int
+    group: int
+    start: float
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def creates(self, seconds: float, tenants: int = 1, path: str = CREATE) -> Figures:
+        """What creates cost now, and the memory after them."""
+        found = load(self.url + path, seconds, BODY, tenants)
+        return {
+            "creates": found["requests"],
+            "create/s": found["requests"] / found["seconds"],
+            "p99": found["p99"],
+            "MB": megabytes(self.group),
+        }
+
+    def connect(self) -> socket.socket:
+        """A connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+
+@dataclass
+class Curve:
+    """How creates fare as something grows: by its size, what was measured, and what one may want to know besides."""
+
+    title: str
+    unit: str
+    points: dict[int, Figures]
+    remark: str = ""
+
+
+@contextmanager
+def double(contract: Path = CONTRACT) -> Iterator[Double]:
+    """A double of its own, warm."""
+    ours = next(peer for peer in peers() if peer.name == "mockserver")
+
+    def command(port: int, folder: Path) -> list[str]:
+        return [*ours.command(port, folder), "--contract", str(contract)]
+
+    peer: Peer = replace(ours, command=command)
+    with running(peer) as (port, group, start):
+        running_double = Double(port, group, start)
+        running_double.creates(1)
+        yield running_double
+
+
+def passing(seconds: float) -> Curve:
+    """A million predictions, one after another, of which the last 20,000 are kept."""
+    points: dict[int, Figures] = {}
+    with double() as server:
+        passed = 0.0
+        while passed < 1_000_000:
+            found = server.creates(seconds)
+            passed += found["creates"]
+            points[round(passed)] = found
+    return Curve("predictions that have passed, by one tenant", "created", points)
+
+
+def stored(seconds: float) -> Curve:
+    """Predictions kept at once, by fifty tenants."""
+    points = {}
+    with double() as server:
+        tenants, passed = 50, 0.0
+        for wanted in (1_000, 10_000, 100_000, 1_000_000):
+            while passed < wanted:
+                passed += server.creates(min(10, max(1, (wanted - passed) / 20_000)), tenants)["creates"]
+            held = Tenant(server.url, "").call("GET", "/health")["store"]["predictions"]
+            points[held] = server.creates(seconds, tenants)
+            passed += points[held]["creates"]
+    return Curve("predictions stored, by fifty tenants", "stored", points)
+
+
+def tenants(seconds: float) -> Curve:
+    """Tenants that ask in turn; at the last, the double remembers no more than 1,000 of them."""
+    points = {}
+    for number in (1, 10, 100, 1_000, 3_000):
+        with double() as server:
+            points[number] = server.creates(seconds, number)
+    return Curve("tenants that ask in turn", "tenants", points, "Of 3,000, 2,000 are forgotten before they come again.")
+
+
+def models(seconds: float) -> Curve:
+    """Models in the contract."""
+    points: dict[int, Figures] = {}
+    document = yaml.safe_load(CONTRACT.read_text())
+    text = json.dumps(document["paths"][CREATE])
+    operation = document["paths"][CREATE]["post"]["operationId"]
+    for number in (2, 20, 200):
+        more = {f"/replicate/v1/models/acme/model-{n}/predictions": n for n in range(number - 2)}
+        added = {path: json.loads(text.replace(operation, f"create{n}")) for path, n in more.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            contract = Path(folder) / "contract.json"
+            contract.write_text(json.dumps({**document, "paths": {**document["paths"], **added}}))
+            with double(contract) as server:
+                points[number] = {**server.creates(seconds, path=next(reversed(more), CREATE)), "start": server.start}
+    return Curve("models in the contract", "models", points)
+
+
+def open_streams(seconds: float) -> Curve:
+    """Streams that are followed meanwhile."""
+
+    def follow(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
+        tenant = Tenant(server.url, "followed")
+        tenant.freeze()
+        create(replace(peers()[1], token="followed"), server.port)
+        path = urlsplit(tenant.predictions()[0]["urls"]["stream"]).path
+        return _asking(server, stack, number, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenant)
+
+    return _meanwhile("streams followed", "streams", seconds, follow)
+
+
+def waiting(seconds: float) -> Curve:
+    """Creates that wait for their end meanwhile."""
+
+    def wait(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
+        tenant = Tenant(server.url, "waiting")
+        tenant.freeze()
+        head = f"{HEAD}Authorization: Bearer waiting\r\nPrefer: wait\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        return _asking(server, stack, number, (head + BODY).encode(), tenant)
+
+    return _meanwhile("creates that wait", "waiting", seconds, wait)
+
+
+def _asking(server: Double, stack: ExitStack, number: int, request: bytes, tenant: Tenant) -> Callable[[], float]:
+    """Ask that often; the function returned moves time on, and tells how many seconds it took until all had heard."""
+    asking = [stack.enter_context(server.connect()) for _ in range(number)]
+    for each in asking:
+        each.sendall(request)
+    while max(len(tenant.requests()), len(tenant.predictions())) < number:
+        time.sleep(0.01)
+
+    def advance() -> float:
+        began = time.perf_counter()
+        tenant.advance(60)
+        for each in asking:
+            heard = b""
+            while b"succeeded" not in heard and b"event: done" not in heard:
+                heard += each.recv(65536)
+        return time.perf_counter() - began
+
+    return advance
+
+
+def _meanwhile(
+    title: str, unit: str, seconds: float, begin: Callable[[Double, ExitStack, int], Callable[[], float]]
+) -> Curve:
+    points: dict[int, Figures] = {}
+    took = 0.0
+    for number in (0, 100, 1_000):
+        with double() as server, ExitStack() as stack:
+            advance = begin(server, stack, number)
+            points[number] = server.creates(seconds)
+            took = advance()
+    return Curve(title, unit, points, f"As time moved on, all 1,000 had heard of it within {took:.1f} s.")
+
+
+def idle(seconds: float) -> Curve:
+    """Connections on which nothing comes."""
+    points = {}
+    for number in (0, 1_000, 10_000):
+        with double() as server, ExitStack() as stack:
+            for _ in range(number):
+                stack.enter_context(server.connect())
+            points[number] = server.creates(seconds)
+    return Curve("idle connections", "idle", points)
+
+
+def abuse(seconds: float) -> str:
+    """One bad client at a time beside the sixteen: a table."""
+    rows = ["| beside them | create/s | p99 ms | MB |", "|---|---:|---:|---:|"]
+    piece = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
+    nested = b"[" * 500_000
+    body = f"{HEAD}Content-Length: {len(nested)}\r\n\r\n".encode() + nested
+    get = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    bad: dict[str, Callable[[Double, Event], None] | None] = {
+        "nobody": None,
+        "a body without end, again and again": lambda server, over: _push(
+            server, over, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), piece
+        ),
+        "a head without end, again and again": lambda server, over: _push(
+            server, over, b"GET / HTTP/1.1\r\nX: ", b"x" * 65536
+        ),
+        "JSON nested 500,000 deep": lambda server, over: _push(server, over, body, b""),
+        "asks, and never reads": lambda server, over: _push(server, over, get, get),
+    }
+    for name, misbehave in bad.items():
+        with double() as server:
+            over = Event()
+            thread = Thread(target=misbehave, args=(server, over)) if misbehave else None
+            if thread:
+                thread.start()
+            found = server.creates(seconds)
+            over.set()
+            if thread:
+                thread.join()
+            rows.append(f"| {name} | {found['create/s']:,.0f} | {found['p99']:.1f} | {found['MB']:.0f} |")
+    return "\n".join(rows)
+
+
+def _push(server: Double, over: Event, first: bytes, then: bytes) -> None:
+    """Send something, and something else as long as it is taken; then again on another connection, until it is over."""
+    while not over.is_set():
+        with server.connect() as pushing:
+            pushing.settimeout(0.2)
+            try:
+                pushing.sendall(first)
+                while then and not over.is_set():
+                    pushing.sendall(then)
+                pushing.recv(65536)
+            except OSError:
+                over.wait(0.01)
+
+
+def table(curve: Curve) -> str:
+    """A curve as Markdown."""
+    keys = [key for key in next(iter(curve.points.values())) if key != "creates"]
+    rows = [f"| {curve.unit} | {' | '.join(keys)} |", "|" + "---:|" * (len(keys) + 1)]
+    for size, figures in curve.points.items():
+        cells = [f"{figures[key]:,.0f}" if key in ("create/s", "MB") else f"{figures[key]:.2f}" for key in keys]
+        rows.append(f"| {size:,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def chart(curves: list[Curve]) -> str:
+    """Creates a second as bars, a panel a curve, each against the most of its own."""
+    width, height, columns = 340, 150, 2
+    parts = []
+    for number, curve in enumerate(curves):
+        left, top = number % columns * width + 10, number // columns * height + 20
+        most = max(figures["create/s"] for figures in curve.points.values())
+        parts.append(f'<text x="{left}" y="{top}" font-weight="bold">{curve.title}</text>')
+        step = (width - 30) / len(curve.points)
+        for place, (size, figures) in enumerate(curve.points.items()):
+            x, tall = left + place * step, 80 * figures["create/s"] / most
+            parts.append(
+                f'<rect x="{x:.0f}" y="{top + 95 - tall:.0f}" width="{step - 4:.0f}" height="{tall:.0f}"/>'
+                f'<text x="{x:.0f}" y="{top + 108}" font-size="9">{_brief(size)}</text>'
+            )
+    rows = -(-len(curves) // columns)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows * height}" '
+        'font-family="sans-serif" font-size="12" role="img"><title>Creates a second, as things grow</title>'
+        f"<style>rect {{ fill: #b3541e }}</style>{''.join(parts)}</svg>\n"
+    )
+
+
+def _brief(number: int) -> str:
+    return f"{number / 1e6:.1f}M" if number >= 999_500 else f"{number / 1000:.0f}k" if number >= 1000 else str(number)
+
+
+CURVES = (passing, stored, tenants, models, open_streams, waiting, idle)
+
+
+def main() -> None:
+    """Measure, print, and write it into docs/."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4, help="of load for each point")
+    parser.add_argument("--only", default="", help="curves whose name holds this")
+    wanted = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for the ten thousand, here and in the double
+    curves = []
+    for measure in CURVES:
+        if wanted.only in measure.__name__:
+            print(f"{measure.__name__} …", file=sys.stderr, flush=True)
+            curves.append(measure(wanted.seconds))
+            print(f"{curves[-1].title}\n\n{table(curves[-1])}\n\n{curves[-1].remark}\n", flush=True)
+    if wanted.only and wanted.only not in "abuse":
+        return
+    print("abuse …", file=sys.stderr, flush=True)
+    bad = abuse(wanted.seconds)
+    print(bad)
+    if not wanted.only:
+        parts = [f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}\n" for each in curves]
+        intro = "`make bench-growth` prints this and draws the chart. Creates by 16 connections; MB is resident memory."
+        bad = f"## Beside clients that behave badly\n\n{bad}\n"
+        text = [
+            "# What a create costs as things grow\n",
+            intro,
+            f"\n{machine(1)}.\n",
+            "![](growth.svg)\n",
+            *parts,
+            bad,
+        ]
+        (DOCS / "growth.md").write_text("\n".join(text).replace("\n\n\n", "\n\n"))
+        (DOCS / "growth.svg").write_text(chart(curves))
+
+
+if __name__ == "__main__":
+    main()
