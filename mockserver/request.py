@@ -15,6 +15,7 @@ from mockserver.journal import Headers
 from mockserver.violations import Violation
 from mockserver.wire import Receive, Scope
 
+LARGE_HEAD = 16 * 1024  # bytes; larger ones are not remembered
 DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
 
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
@@ -54,11 +55,14 @@ class Request(msgspec.Struct):
 def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request:
     """What comes before the body. `public_url` is the origin to hand out, if not the one the client used."""
     query = scope["query_string"]
+    head = _head(tuple(scope["headers"]), scope["scheme"], scope.get("server"), public_url)
+    if head.size > LARGE_HEAD:
+        _head.cache_clear()  # it is not to be held on to
     return Request(
         method=scope["method"],
         path=scope["path"],
         query=query,
-        head=_head(tuple(scope["headers"]), scope["scheme"], scope.get("server"), public_url),
+        head=head,
         path_params=scope.get("path_params", {}),
         query_params=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         receive=receive,
@@ -67,7 +71,7 @@ def read_head(scope: Scope, receive: Receive, public_url: str | None) -> Request
 
 
 # A client sends the same headers again and again, and the journal keeps them: they are read, and held, once.
-@lru_cache(256)
+@lru_cache(1024)
 def _head(raw: Headers, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
     origin = public_url or _origin(scheme, headers.get("host", ""), server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
@@ -28,6 +29,7 @@ STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
 
 
+_OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
@@ -76,6 +78,8 @@ class WireProtocol(HttpToolsProtocol):
         """Read on, unless a head comes to no end."""
         if self._head_bytes > MOST_HEAD:
             return
+        if b"pgrade" in data and (self.cycle is None or not self.cycle.more_body):
+            data = _staying(data)
         super().data_received(data)
         if self.scope is None or "method" in self.scope:
             self._head_bytes = 0
@@ -99,10 +103,10 @@ class WireProtocol(HttpToolsProtocol):
             self._used_at = self.loop.time()
 
     def _close_if_idle(self) -> None:
-        left = self._used_at + self.timeout_keep_alive - self.loop.time()
         busy = self.cycle is not None and not self.cycle.response_complete
-        if left > 0 or busy:
-            self._timer = self.loop.call_later(max(left, 1), self._close_if_idle)
+        left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._used_at)
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._close_if_idle)
         else:
             self.transport.close()
 
@@ -110,6 +114,12 @@ class WireProtocol(HttpToolsProtocol):
         """End the connection, after a moment for what is under way; a client that waits is hung up on."""
         self.loop.call_soon(super().shutdown)  # behind the answers that are about to be written
         self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
+
+
+def _staying(data: bytes) -> bytes:
+    """A request without its offer to change the protocol, as Java's client makes it: the parser would skip its body."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _OFFER.sub(rb"\1keep-alive", head, count=1) + end + rest
 
 
 async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:
