@@ -52,7 +52,7 @@ def peers() -> list[Peer]:
         Peer(
             "aimock",
             _version("@copilotkit/aimock"),
-            "a fixed answer, on OpenAI's path",
+            "a fixed answer, on OpenAI's path; get is its health check",
             lambda port, folder: [str(BIN / "llmock"), "-p", str(port), "-f", str(_aimock(folder))],
             create="/v1/images/generations",
             get="/health",
