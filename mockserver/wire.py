@@ -23,7 +23,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NO_ANSWER = 0  # the status of an answer that is none
 CLOSE = (b"connection", b"close")
-MOST_HEAD = 512 * 1024  # bytes; above what is read at once, of which a head may be a part
+READ_AHEAD = 16 * 1024  # bytes
+MOST_HEAD = 64 * 1024  # bytes, about
 SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
@@ -65,26 +66,43 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class WireProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with a bound on heads, and with one timer a connection instead of one an answer."""
+    """uvicorn's HTTP protocol, with bounds on what it reads ahead, and one timer a connection, not one an answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(transport)
+        self._ahead = b""  # what has arrived and is not read yet, since requests before it wait for their answers
         self._head_bytes = 0  # of a head that has begun and not ended
         self._used_at = self.loop.time()
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless a head comes to no end."""
+        """Read on, but not far ahead of the answers: a client may send requests by the thousand."""
+        if len(data) <= READ_AHEAD and not self.pipeline and not self._ahead:
+            self._read(data)
+            return
+        self._ahead += data
+        self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._ahead and not self.pipeline and not self.transport.is_closing():
+            piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
+            self._read(piece)
+        if self._ahead:
+            self.flow.pause_reading()
+
+    def _read(self, data: bytes) -> None:
+        """Have the parser read, unless a head comes to no end."""
         if self._head_bytes > MOST_HEAD:
             return
         if b"pgrade" in data and (self.cycle is None or not self.cycle.more_body):
             data = _staying(data)
+        before = self.scope
         super().data_received(data)
         if self.scope is None or "method" in self.scope:
             self._head_bytes = 0
             return
-        self._head_bytes += len(data)
+        self._head_bytes = len(data) + (self._head_bytes if self.scope is before else 0)
         if self._head_bytes > MOST_HEAD:
             self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
@@ -98,6 +116,9 @@ class WireProtocol(HttpToolsProtocol):
         """Go on after an answer."""
         if self.pipeline:
             super().on_response_complete()
+            if self._ahead:
+                self.flow.pause_reading()
+                self.loop.call_soon(self._read_ahead)
         else:
             self.flow.resume_reading()
             self._used_at = self.loop.time()

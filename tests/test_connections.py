@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
@@ -78,6 +79,16 @@ def test_requests_sent_together_are_answered_in_their_order(line: Line) -> None:
     assert [answer.read()[:14] for answer in answers[:2]] != [answers[3].read()[:14], answers[4].read()[:14]]
     line.send(post())
     assert line.answer().status == 200
+
+
+def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(line: Line, client: httpx.Client) -> None:
+    line.send(post())
+    known = json.loads(line.answer().read())["id"]
+    kinds = [(get(f"/replicate/v1/predictions/{known}"), 200), (get("/nowhere"), 404), (get(ULTRA), 405), (post(), 200)]
+    line.send(b"".join(request for request, _ in kinds) * 1_000)
+    assert client.get(f"/replicate/v1/predictions/{known}").status_code == 404, "another tenant's question"
+    for number in range(4_000):
+        assert line.answer().status == kinds[number % 4][1]
 
 
 def test_a_client_that_says_close_is_hung_up_on_after_its_answer(line: Line) -> None:
