@@ -323,7 +323,7 @@ def main() -> None:
     bad = abuse(wanted.seconds)
     print(bad)
     if not wanted.only:
-        parts = [f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}\n" for each in curves]
+        parts = [f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}".rstrip() + "\n" for each in curves]
         intro = "`make bench-growth` prints this and draws the chart. Creates by 16 connections; MB is resident memory."
         bad = f"## Beside clients that behave badly\n\n{bad}\n"
         text = [
@@ -334,7 +334,7 @@ def main() -> None:
             *parts,
             bad,
         ]
-        (DOCS / "growth.md").write_text("\n".join(text).replace("\n\n\n", "\n\n"))
+        (DOCS / "growth.md").write_text("\n".join(text))
         (DOCS / "growth.svg").write_text(chart(curves))
 
 

@@ -18,7 +18,7 @@ from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 ANONYMOUS = "anonymous"
-PREDICTION = 700  # bytes that a prediction takes beside its input
+PREDICTION = 500  # bytes that a prediction takes beside its input
 TENANT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
 
