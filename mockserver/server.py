@@ -22,12 +22,12 @@ import uvicorn
 
 from mockserver.app import App
 from mockserver.clock import Mode
+from mockserver.connection import Connection
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.steering import Tenant
-from mockserver.wire import WireProtocol
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=WireProtocol,
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
@@ -12,7 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from mockserver.scenarios import Fault
 
@@ -23,18 +22,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NO_ANSWER = 0  # the status of an answer that is none
 CLOSE = (b"connection", b"close")
-READ_AHEAD = 16 * 1024  # bytes
-MOST_HEAD = 64 * 1024  # bytes, about
-SHUTDOWN_GRACE = 0.5  # seconds
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
-
-
-_OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
-    b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
-)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -63,84 +52,6 @@ class Answer(msgspec.Struct, frozen=True):
         if self.status not in (204, 304) and self.events is None:
             headers.append((b"content-length", b"%d" % len(self.body)))
         return headers
-
-
-class WireProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with bounds on what it reads ahead, and one timer a connection, not one an answer."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
-        super().connection_made(transport)
-        self._ahead = b""  # what has arrived and is not read yet, since requests before it wait for their answers
-        self._head_bytes = 0  # of a head that has begun and not ended
-        self._used_at = self.loop.time()
-        self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def data_received(self, data: bytes) -> None:
-        """Read on, but not far ahead of the answers: a client may send requests by the thousand."""
-        if len(data) <= READ_AHEAD and not self.pipeline and not self._ahead:
-            self._read(data)
-            return
-        self._ahead += data
-        self._read_ahead()
-
-    def _read_ahead(self) -> None:
-        while self._ahead and not self.pipeline and not self.transport.is_closing():
-            piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
-            self._read(piece)
-        if self._ahead:
-            self.flow.pause_reading()
-
-    def _read(self, data: bytes) -> None:
-        """Have the parser read, unless a head comes to no end."""
-        if self._head_bytes > MOST_HEAD:
-            return
-        if b"pgrade" in data and (self.cycle is None or not self.cycle.more_body):
-            data = _staying(data)
-        before = self.scope
-        super().data_received(data)
-        if self.scope is None or "method" in self.scope:
-            self._head_bytes = 0
-            return
-        self._head_bytes = len(data) + (self._head_bytes if self.scope is before else 0)
-        if self._head_bytes > MOST_HEAD:
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End a connection."""
-        self._timer.cancel()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        """Go on after an answer."""
-        if self.pipeline:
-            super().on_response_complete()
-            if self._ahead:
-                self.flow.pause_reading()
-                self.loop.call_soon(self._read_ahead)
-        else:
-            self.flow.resume_reading()
-            self._used_at = self.loop.time()
-
-    def _close_if_idle(self) -> None:
-        busy = self.cycle is not None and not self.cycle.response_complete
-        left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._used_at)
-        if left > 0:
-            self._timer = self.loop.call_later(left, self._close_if_idle)
-        else:
-            self.transport.close()
-
-    def shutdown(self) -> None:
-        """End the connection, after a moment for what is under way; a client that waits is hung up on."""
-        self.loop.call_soon(super().shutdown)  # behind the answers that are about to be written
-        self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
-
-
-def _staying(data: bytes) -> bytes:
-    """A request without its offer to change the protocol, as Java's client makes it: the parser would skip its body."""
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _OFFER.sub(rb"\1keep-alive", head, count=1) + end + rest
 
 
 async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
+from mockserver.connection import MOST_HEAD
 from mockserver.journal import KEPT_BODY
-from mockserver.wire import MOST_HEAD
 from tests.documents import ULTRA
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()

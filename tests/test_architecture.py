@@ -11,7 +11,7 @@ ROWS = [
     {"errors", "lifecycle"},
     {"contract"},
     {"scenarios"},
-    {"predictions", "journal", "coverage", "steering", "deliveries", "files", "wire"},
+    {"predictions", "journal", "coverage", "steering", "deliveries", "files", "wire", "connection"},
     {"store", "verdict", "pictures", "request"},
     {"gateway"},
     {"stream", "webhooks", "validation"},
