@@ -68,16 +68,20 @@ class Curve:
 @contextmanager
 def double(contract: Path = CONTRACT) -> Iterator[Double]:
     """A double of its own, warm."""
-    ours = next(peer for peer in peers() if peer.name == "mockserver")
+    ours = _ours()
 
     def command(port: int, folder: Path) -> list[str]:
         return [*ours.command(port, folder), "--contract", str(contract)]
 
-    peer: Peer = replace(ours, command=command)
+    peer = replace(ours, command=command)
     with running(peer) as (port, group, start):
         running_double = Double(port, group, start)
         running_double.creates(1)
         yield running_double
+
+
+def _ours() -> Peer:
+    return next(peer for peer in peers() if peer.name == "mockserver")
 
 
 def passing(seconds: float) -> Curve:
@@ -147,7 +151,7 @@ def open_streams(seconds: float) -> Curve:
     def follow(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
         tenant = Tenant(server.url, "followed")
         tenant.freeze()
-        create(replace(peers()[1], token="followed"), server.port)
+        create(replace(_ours(), token="followed"), server.port)
         path = urlsplit(tenant.predictions()[0]["urls"]["stream"]).path
         return _asking(server, stack, number, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenant)
 

@@ -39,7 +39,7 @@ from mockserver.wire import (
 
 SCENARIO_HEADER = "x-mock-scenario"
 
-_PROMPT_SCENARIO = "[mock:"
+_PROMPT_SCENARIO = b"[mock:"
 _HTML_PAGE = (
     "<html>\r\n<head><title>{0} {1}</title></head>\r\n<body>\r\n"
     "<center><h1>{0} {1}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -87,10 +87,12 @@ class Endpoint:
                 more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
                 answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
         _record(gateway.store, tenant, operation, request, play, answer, self._origin)
-        if play.fault is None and answer.events is None:
+        if answer.events is not None:
+            await send_events(request.receive, send, answer)
+        elif play.fault is None:
             await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         else:
-            await _send(send, request, play.fault, answer)
+            await _send_faulty(send, request, play.fault, answer)
 
     async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
         """The answer, with what a fault makes of it."""
@@ -217,7 +219,7 @@ def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, re
     """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
     chosen, who = None, TENANT
     named = request.head.headers.get(SCENARIO_HEADER)
-    if named is None and b"[mock:" in request.body:
+    if named is None and _PROMPT_SCENARIO in request.body:
         named = _named_in_prompt(operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
@@ -246,7 +248,7 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
         return None
     try:
         prompt = msgspec.json.decode(request.body)["input"][operation.picture["prompt"]]
-        name, closed, _ = prompt.partition(_PROMPT_SCENARIO)[2].partition("]")
+        name, closed, _ = prompt.partition(_PROMPT_SCENARIO.decode())[2].partition("]")
     except (*UNREADABLE_JSON, LookupError, TypeError, AttributeError):
         return None
     return name if closed else None
@@ -320,13 +322,7 @@ def _record(
     )
 
 
-async def _send(send: Send, request: Request, fault: Fault | None, answer: Answer) -> None:
-    if answer.events is not None:
-        await send_events(request.receive, send, answer)
-        return
-    if fault is None:
-        await send_answer(send, answer, b"" if request.method == "HEAD" else None)
-        return
+async def _send_faulty(send: Send, request: Request, fault: Fault, answer: Answer) -> None:
     if fault.delay is not None and fault.after is not None and await client_left(request.receive, fault.delay):
         return
     if answer.status != NO_ANSWER or fault.disconnect is not None:

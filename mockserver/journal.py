@@ -12,6 +12,7 @@ import msgspec
 
 from mockserver.clock import timestamp
 from mockserver.violations import UNREADABLE_JSON, Violation
+from mockserver.wire import Headers
 
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
@@ -21,7 +22,6 @@ _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
 
 Origin = Literal["api", "files", "foreign"]
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Exchange(msgspec.Struct, frozen=True, gc=False):

@@ -11,9 +11,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mockserver.clock import wall_time
-from mockserver.journal import Headers
 from mockserver.violations import Violation
-from mockserver.wire import Receive, Scope
+from mockserver.wire import Headers, Receive, Scope
 
 LARGE_HEAD = 16 * 1024  # bytes; larger ones are not remembered
 DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
