@@ -296,6 +296,10 @@ ROLES: dict[str | None, Handler] = {
 }
 
 
+# Roles whose requests are answered without waiting for anything, unless they say "Prefer: wait".
+AT_ONCE = frozenset({"create", "get", "cancel"})
+
+
 def _told(call: Call, prediction: Prediction, status: int, age: int | None = None) -> Answer:
     """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
     gateway, tenant = call.gateway, call.tenant

@@ -13,8 +13,9 @@ from mockserver.admin import Admin
 from mockserver.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
+from mockserver.request import read_plain
 from mockserver.scenarios import Catalogue
-from mockserver.wire import Receive, Scope, Send
+from mockserver.wire import Answer, Receive, Scope, Send
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -44,14 +45,31 @@ class App:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         _, port = scope.get("server") or ("", 0)
-        app = self._others.get(port) or self._fixed.get(scope["path"])
-        if app is not None:
-            return app(scope, receive, send)
+        other = self._others.get(port)
+        if other is not None:
+            return other(scope, receive, send)
+        endpoint, scope["path_params"] = self._endpoint(scope["path"])
+        return (endpoint or self._rest)(scope, receive, send)
+
+    def at_once(self, data: bytes, scheme: str, server: tuple[str, int] | None) -> Answer | None:
+        """The answer to a request that has arrived whole; None, with nothing done, where it takes more than that."""
+        if server is not None and server[1] in self._others:
+            return None
+        request = read_plain(data, scheme, server, self.gateway.options.public_url)
+        if request is None:
+            return None
+        endpoint, request.path_params = self._endpoint(request.path)
+        return None if endpoint is None else endpoint.at_once(request)
+
+    def _endpoint(self, path: str) -> tuple[Endpoint | None, dict[str, str]]:
+        """What answers at a path, if it is the contract's, and the path's parameters."""
+        endpoint = self._fixed.get(path)
+        if endpoint is not None:
+            return endpoint, {}
         for pattern, endpoint in self._patterns:
-            if found := pattern.match(scope["path"]):
-                scope["path_params"] = found.groupdict()
-                return endpoint(scope, receive, send)
-        return self._rest(scope, receive, send)
+            if found := pattern.match(path):
+                return endpoint, found.groupdict()
+        return None, {}
 
 
 def _port(url: str) -> int:

@@ -7,6 +7,8 @@ import re
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mockserver.wire import write_answer
+
 READ_AHEAD = 16 * 1024  # bytes
 MOST_HEAD = 64 * 1024  # bytes, about
 SHUTDOWN_GRACE = 0.5  # seconds
@@ -16,10 +18,16 @@ _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
 )
+_FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nInternal Server Error"
+)
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with bounds on what it reads ahead, and one timer a connection, not one an answer."""
+    """uvicorn's HTTP protocol, with bounds on what it reads ahead, and one timer a connection, not one an answer.
+
+    What the application, an `App`, can answer at once does not pass through ASGI.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
@@ -30,12 +38,39 @@ class Connection(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, but not far ahead of the answers: a client may send requests by the thousand."""
+        """Answer at once, or read on, but not far ahead of answers: a client may send requests by the thousand."""
+        if self._at_rest() and self._answer_at_once(data):
+            return
         if len(data) <= READ_AHEAD and not self.pipeline and not self._ahead:
             self._read(data)
             return
         self._ahead += data
         self._read_ahead()
+
+    def _at_rest(self) -> bool:
+        """Whether what arrives begins a request, and nothing before it is unfinished."""
+        cycle = self.cycle
+        if cycle is not None and (cycle.more_body or not cycle.response_complete):
+            return False
+        return not (self._head_bytes or self._ahead or self.flow.write_paused)
+
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Answer a request that has arrived whole, if the application can; tell whether it has.
+
+        Nothing of uvicorn's has a part in that, neither parser nor cycle nor task: it would take a third of the time.
+        """
+        try:
+            answer = self.app.at_once(data, self.scheme, self.server)
+        except Exception:
+            self.logger.exception("Exception while answering at once")
+            self.transport.write(_FAILED)
+            self.transport.close()
+            return True
+        if answer is None:
+            return False
+        write_answer(self.transport, answer, answer.body, self.server_state.default_headers)
+        self._used_at = self.loop.time()
+        return True
 
     def _read_ahead(self) -> None:
         while self._ahead and not self.pipeline and not self.transport.is_closing():

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from email.utils import formatdate
 from functools import partial
 from http.client import responses
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from mockserver.api import JSON, ROLES, Call
+from mockserver.api import AT_ONCE, JSON, ROLES, Call
 from mockserver.contract import Operation
 from mockserver.errors import Dialect, Refusal, ScenarioError, error_body
 from mockserver.gateway import Gateway
@@ -38,6 +38,7 @@ from mockserver.wire import (
 )
 
 SCENARIO_HEADER = "x-mock-scenario"
+CALL = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
 
 _PROMPT_SCENARIO = b"[mock:"
 _HTML_PAGE = (
@@ -71,28 +72,52 @@ class Endpoint:
         gateway = self._gateway
         request = read_head(scope, receive, gateway.options.public_url)
         operation = self._operations.get(request.method)
-        tenant = _tenant(gateway, operation, request)
         if not await read_body(request, (operation or gateway.contract).max_body):
             return  # the client hung up before it had said what it wants
+        tenant = _tenant(gateway, operation, request)
         try:
             play = _play(gateway, tenant, operation, request)
         except ScenarioError as reason:
             scenario = gateway.scenario(tenant)
             play = Play(scenario, None, scenario.errors or gateway.options.errors)
             answer = self._refuse(operation, Refusal(400, str(reason)), play)
+            _record(gateway.store, tenant, operation, request, play, answer, self._origin)
         else:
-            handle = self._handle if play.fault is None else self._perform
-            answer = await handle(tenant, operation, request, play)
-            if play.scenario.headers:
-                more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
-                answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
-        _record(gateway.store, tenant, operation, request, play, answer, self._origin)
+            answer = await self._answer(tenant, operation, request, play)
         if answer.events is not None:
             await send_events(request.receive, send, answer)
         elif play.fault is None:
             await send_answer(send, answer, b"" if request.method == "HEAD" else None)
         else:
             await _send_faulty(send, request, play.fault, answer)
+
+    def at_once(self, request: Request) -> Answer | None:
+        """The answer to a request that does not wait; None, with nothing done, to any other."""
+        gateway = self._gateway
+        operation = self._operations.get(request.method)
+        if operation is None or operation.role not in AT_ONCE or "prefer" in request.head.headers:
+            return None
+        if request.body_size > operation.max_body:
+            return None
+        tenant = _tenant(gateway, operation, request)
+        try:
+            scenario, chosen, _ = _choose(gateway, tenant, operation, request)
+        except ScenarioError:
+            return None
+        if scenario.faults:
+            return None
+        play = Play(scenario, chosen, scenario.errors or gateway.options.errors)
+        return _completed(self._answer(tenant, operation, request, play))
+
+    async def _answer(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
+        """The answer to a request, written down before it leaves."""
+        handle = self._handle if play.fault is None else self._perform
+        answer = await handle(tenant, operation, request, play)
+        if play.scenario.headers:
+            more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
+            answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
+        _record(self._gateway.store, tenant, operation, request, play, answer, self._origin)
+        return answer
 
     async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
         """The answer, with what a fault makes of it."""
@@ -215,25 +240,45 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
     return gateway.store.tenant(request.head.token or ANONYMOUS)
 
 
+def _completed(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """What some work comes to that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast(Answer, end.value)
+    work.close()
+    raise RuntimeError("a request that is answered at once has waited")
+
+
 def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Play:
-    """Choose the scenario, strongest first, and take the fault due. Raises ScenarioError."""
+    """Choose the scenario, and take the fault due. Raises ScenarioError."""
+    scenario, chosen, who = _choose(gateway, tenant, operation, request)
+    fault = None
+    script = scenario.script(operation) if operation is not None and scenario.faults else None
+    if operation is not None and script is not None:
+        fault = tenant.take_fault(who, *script, partial(_can_show, operation), again=who.startswith(CALL))
+    return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+
+
+def _choose(
+    gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request
+) -> tuple[Scenario, Scenario | None, str]:
+    """The scenario, strongest first; what the request or its prediction asked for; whose faults are counted.
+
+    Raises ScenarioError.
+    """
     chosen, who = None, TENANT
     named = request.head.headers.get(SCENARIO_HEADER)
     if named is None and _PROMPT_SCENARIO in request.body:
         named = _named_in_prompt(operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
-        who = f"call {named}"
+        who = CALL + named
     elif request.path_params:
         prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
         if prediction is not None and prediction.scenario is not None:
             chosen, who = prediction.scenario, prediction.id
-    scenario = chosen or gateway.scenario(tenant)
-    fault = None
-    script = scenario.script(operation) if operation is not None and scenario.faults else None
-    if operation is not None and script is not None:
-        fault = tenant.take_fault(who, *script, partial(_can_show, operation), again=named is not None)
-    return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+    return chosen or gateway.scenario(tenant), chosen, who
 
 
 def _can_show(operation: Operation, fault: Fault) -> bool:

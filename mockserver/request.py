@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+import httptools
 import msgspec
 
 from mockserver.clock import wall_time
@@ -15,8 +16,11 @@ from mockserver.violations import Violation
 from mockserver.wire import Headers, Receive, Scope
 
 LARGE_HEAD = 16 * 1024  # bytes; larger ones are not remembered
+PLAIN_HEAD = 4 * 1024  # bytes; larger ones are not plain
 DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
 
+_PLAIN = re.compile(rb"([A-Z]+) ((?:/[A-Za-z0-9_.~-]+)+) HTTP/1\.1\r\n")
+_BEYOND_PLAIN = frozenset({"expect", "transfer-encoding", "upgrade"})
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 
@@ -77,6 +81,46 @@ def _head(raw: Headers, scheme: str, server: tuple[str, int] | None, public_url:
     content_length = int(headers.get("content-length") or 0)
     size = sum(len(name) + len(value) for name, value in raw)
     return Head(raw, headers, bearer_token(headers.get("authorization", "")), origin, content_length, size)
+
+
+def read_plain(data: bytes, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Request | None:
+    """A request that has arrived whole, and alone, and says the usual things; None for any other."""
+    line, end = _PLAIN.match(data), data.find(b"\r\n\r\n") + 2
+    if line is None or not line.end() <= end <= PLAIN_HEAD:
+        return None
+    head = _plain_head(data[line.end() : end], scheme, server, public_url)
+    body = data[end + 2 :]
+    if head is None or head.content_length != len(body):
+        return None
+    method, path = line.groups()
+    return Request(method.decode(), path.decode(), b"", head, {}, {}, _never, wall_time(), body, len(body))
+
+
+@lru_cache(1024)
+def _plain_head(block: bytes, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head | None:
+    """What lines of headers say; None if it is more of the connection than the length of the body."""
+    found = _Headers()
+    parser = httptools.HttpRequestParser(found)
+    try:
+        parser.feed_data(b"GET / HTTP/1.1\r\n" + block + b"\r\n")
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    head = _head(tuple(found.headers), scheme, server, public_url)
+    return head if parser.should_keep_alive() and _BEYOND_PLAIN.isdisjoint(head.headers) else None
+
+
+class _Headers:
+    """The headers that a parser finds, as uvicorn writes them down."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+async def _never() -> MutableMapping[str, Any]:
+    raise RuntimeError("a request that is answered at once waits for nothing")
 
 
 def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -73,19 +73,27 @@ def _write(exchange: RequestResponseCycle, answer: Answer, body: bytes) -> None:
         return
     exchange.response_started = exchange.response_complete = True
     exchange.waiting_for_100_continue = False
-    headers = (*exchange.default_headers, *answer.raw_headers())
-    if not exchange.keep_alive and CLOSE not in headers:
-        headers = (*headers, CLOSE)
-    last = CLOSE in headers
-    asyncio.get_running_loop().call_soon(_put, exchange.transport, _head(answer.status, headers) + body, last)
+    common = exchange.default_headers if exchange.keep_alive else (*exchange.default_headers, CLOSE)
+    last = write_answer(exchange.transport, answer, body, common)
     exchange.message_event.set()
     if not last:
         exchange.on_response()
 
 
+def write_answer(
+    transport: asyncio.Transport, answer: Answer, body: bytes, common: Sequence[tuple[bytes, bytes]]
+) -> bool:
+    """Write an answer under headers that it has in common with others; tell whether the connection ends with it."""
+    headers = (*common, *answer.raw_headers())
+    last = CLOSE in headers
+    asyncio.get_running_loop().call_soon(_put, transport, _head(answer.status, headers) + body, last)
+    return last
+
+
 @lru_cache(1024)
 def _head(status: int, headers: Headers) -> bytes:
-    return b"".join((STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"))
+    lines = (b"%b: %b\r\n" % header for header in dict.fromkeys(headers))
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
 
 
 def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:

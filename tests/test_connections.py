@@ -1,16 +1,29 @@
 """HTTP/1.1 beneath the API: how requests follow one another on a connection, and when it ends."""
 
+import asyncio
 import contextlib
 import http.client
 import io
 import json
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from hypothesis import example, given
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
 
 from mockserver import MockServer, Tenant
+from mockserver.app import App
+from mockserver.clock import SECOND
+from mockserver.connection import Connection
+from mockserver.contract import Contract
+from mockserver.gateway import Gateway, Options
+from mockserver.scenarios import Catalogue
 from tests.documents import ULTRA
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
@@ -136,3 +149,203 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.M
         tenant.advance(10)
         assert json.loads(busy.answer().read())["status"] == "succeeded"
         assert busy.ended()
+
+
+CONTRACT = Contract.load()
+CATALOGUE = Catalogue(CONTRACT)
+TURNS = 20  # of the loop, more than any answer here takes
+
+
+class Wire(asyncio.Transport):
+    """A connection without a network beneath: what was sent on it, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 50000)})
+        self.sent = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def connected() -> tuple[App, Connection, Wire]:
+    """A new double, and a connection to it."""
+    app = App(CONTRACT, CATALOGUE, Options(clock="frozen", scenario=CATALOGUE.named("succeeded")))
+    config = uvicorn.Config(
+        app, interface="asgi3", http=Connection, ws="none", lifespan="off", log_config=None, proxy_headers=False
+    )
+    connection, wire = Connection(config, ServerState(), {}), Wire()
+    connection.connection_made(wire)
+    return app, connection, wire
+
+
+def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
+    """What a new double sends when it receives these pieces, whether it hangs up, and what its journals say of it."""
+
+    async def converse() -> tuple[bytes, bool, list[dict[str, Any]]]:
+        app, connection, wire = connected()
+        for piece in pieces:
+            if not wire.closed:
+                connection.data_received(piece)
+            await _settled()
+        for tenant in app.gateway.store.tenants():
+            await app.gateway.advance(tenant, 10 * SECOND)
+        await _settled()
+        connection.connection_lost(None)
+        await _settled()
+        told = [exchange.as_json() for tenant in app.gateway.store.tenants() for exchange in tenant.journal]
+        for exchange in told:
+            del exchange["received_at"]
+        return wire.sent, wire.closed, told
+
+    return asyncio.run(converse())
+
+
+async def _settled() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+def cut(data: bytes, *places: int) -> list[bytes]:
+    edges = [0, *sorted(min(place, len(data)) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(edges) if start < end]
+
+
+HEADS = st.sampled_from(
+    [
+        "Connection: close",
+        "connection:keep-alive",
+        "Upgrade: h2c",
+        "Expect: 100-continue",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 5",
+        "Content-Length: x",
+        "Authorization: Bearer r8_somebody",
+        "AUTHORIZATION:Bearer   r8_somebody  ",
+        "Host: elsewhere:1",
+        "Prefer: wait=1",
+        "Cancel-After: 10s",
+        "Cancel-After: soon",
+        "X-Mock-Scenario: failed",
+        "X-Mock-Scenario: nonsense",
+        "X-Mock-Scenario: rate-limited",
+        "X-Empty:",
+        "X-Folded: a\r\n b",
+        "X-Bytes: \xe9",
+        "X Space: a",
+        ": nameless",
+        "no colon",
+    ]
+)
+
+
+@given(
+    line=st.sampled_from(
+        [
+            f"POST {ULTRA} HTTP/1.1",
+            f"POST {ULTRA} HTTP/1.0",
+            f"POST {ULTRA}?a=b HTTP/1.1",
+            f"POST {ULTRA.replace('flux', '%66lux')} HTTP/1.1",
+            f"POST /{ULTRA} HTTP/1.1",
+            f"POST http://x{ULTRA} HTTP/1.1",
+            f"PUT {ULTRA} HTTP/1.1",
+            f"GET {ULTRA} HTTP/1.1",
+            f"BREW {ULTRA} HTTP/1.1",
+            "GET /replicate/v1/predictions/nothing HTTP/1.1",
+            "HEAD /replicate/v1/predictions HTTP/1.1",
+            "GET /__admin/health HTTP/1.1",
+            f"POST {ULTRA}",
+        ]
+    ),
+    more=st.lists(HEADS, max_size=3),
+    body=st.sampled_from([BODY, b"", b"{", b'{"input": {}}', b'{"input": {"prompt": "[mock:failed]"}}']),
+    places=st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=4),
+)
+@example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
+def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
+    line: str, more: list[str], body: bytes, places: list[int]
+) -> None:
+    usual = ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    request = "\r\n".join([line, *usual, *more, "", ""]).encode("latin-1") + body
+    sent, closed, told = conversation(request)
+    assert conversation(*cut(request, *places)) == (sent, closed, told)
+    assert not sent.startswith(b"HTTP/1.1 500")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Note: ",
+        b"GET /__admin/health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(post()),
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (ULTRA.encode(), len(post())),
+        b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % ULTRA.encode(),
+    ],
+    ids=["a header", "a body that nobody reads", "a body", "a chunk"],
+)
+def test_what_looks_like_a_request_within_another_is_none(begun: bytes) -> None:
+    sent, closed, told = conversation(begun + post())
+    assert conversation(begun, post()) == (sent, closed, told)
+    assert all(exchange["response"]["status"] >= 400 for exchange in told)
+
+
+@given(places=st.lists(st.integers(min_value=1, max_value=1500), max_size=6))
+def test_however_requests_arrive_together_their_answers_are_the_same(places: list[int]) -> None:
+    apart = [post(), get("/nowhere"), post(Authorization="Bearer r8_somebody"), post(Prefer="wait"), post()]
+    together = b"".join(apart)
+    sent, closed, told = conversation(*cut(together, *places))
+    assert (sent, closed, told) == conversation(*apart)
+    assert len(told) == 5
+    assert sent.count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_what_is_answered_at_once_does_not_pass_through_asgi() -> None:
+    async def ask(request: bytes) -> bool:
+        _, connection, wire = connected()
+        connection.data_received(request)
+        await _settled()
+        assert wire.sent.startswith(b"HTTP/1.1 ")
+        connection.connection_lost(None)
+        return connection.cycle is None
+
+    plain = [post(), get("/replicate/v1/predictions/nothing"), post(Authorization="Bearer r8_somebody")]
+    others = [get("/nowhere"), post(X_Mock_Scenario="rate-limited"), post(Connection="close"), post("1.0")]
+    assert [asyncio.run(ask(request)) for request in plain] == [True] * len(plain)
+    assert [asyncio.run(ask(request)) for request in others] == [False] * len(others)
+
+
+def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
+    async def converse() -> None:
+        _, connection, wire = connected()
+        connection.pause_writing()
+        connection.data_received(post())
+        await _settled()
+        assert wire.sent == b""
+        connection.resume_writing()
+        await _settled()
+        assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+        connection.connection_lost(None)
+
+    asyncio.run(converse())
+
+
+@pytest.mark.parametrize("place", [0, 50])
+def test_a_failure_within_is_answered_500(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    def broken(*_: object) -> None:
+        raise ArithmeticError("planted")
+
+    monkeypatch.setattr(Gateway, "create", broken)
+    sent, closed, told = conversation(*cut(post(), place))
+    assert sent.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert (closed, told) == (True, [])
