@@ -221,8 +221,8 @@ class Decoy:
         request = read_head(scope, receive, None)
         await read_body(request, KEPT_BODY)
         store = self._gateway.store
-        owners = [store.owner(part) for part in re.split(r"[/-]", request.path)]
-        tenant = next(filter(None, owners), None) or store.tenant(request.head.token or ANONYMOUS)
+        named = store.named_in(request.path)
+        tenant = named[0] if named else store.tenant(request.head.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)

@@ -345,12 +345,12 @@ class Gateway:
         if url.startswith("data:"):
             return measure(read_data_uri(url))
         try:
-            parts = urlsplit(url).path.split("/")
+            path = urlsplit(url).path
         except ValueError:
             return None
-        for part in parts:
-            if (owner := self.store.owner(part)) is not None:
-                return self.pictures.size(owner.predictions[part])
+        if named := self.store.named_in(path):
+            return self.pictures.size(named[1])
+        for part in path.split("/"):
             if part in tenant.files:
                 with suppress(UnsupportedImage):
                     return measure(tenant.files[part].content)

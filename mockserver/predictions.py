@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
@@ -13,6 +14,7 @@ from mockserver.lifecycle import TERMINAL, Stage, Timeline
 from mockserver.scenarios import Scenario
 
 _ENDED_UNSTARTED = frozenset({"starting", "canceled", "aborted"})
+ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
 _CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, every letter as often
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from mockserver.clock import Clock
@@ -14,11 +15,12 @@ from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange, Journal
-from mockserver.predictions import Prediction, prediction_id
+from mockserver.predictions import ID, Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 ANONYMOUS = "anonymous"
 PREDICTION = 500  # bytes that a prediction takes beside its input
+FEW = 8  # ids in a path
 TENANT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
 
@@ -106,7 +108,6 @@ class Store:
         self._new_clock = new_clock
         self._bounds = bounds or Bounds()
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
-        self._owners: dict[str, TenantState] = {}
         self._bytes = 0
         self.evicted_tenants = 0
         self.evicted_predictions = 0
@@ -125,13 +126,21 @@ class Store:
 
     def owner(self, identifier: str) -> TenantState | None:
         """The tenant that a prediction belongs to."""
-        return self._owners.get(identifier)
+        return next((tenant for tenant in self._tenants.values() if identifier in tenant.predictions), None)
+
+    def named_in(self, path: str) -> tuple[TenantState, Prediction] | None:
+        """The prediction whose id a path has, and its tenant. Of a path with many ids, the first few are looked for."""
+        for found in islice(ID.finditer(path), FEW):
+            owner = self.owner(found.group())
+            if owner is not None:
+                return owner, owner.predictions[found.group()]
+        return None
 
     def counts(self) -> dict[str, int]:
         """How much is held, and how much has been evicted."""
         return {
             "tenants": len(self._tenants),
-            "predictions": len(self._owners),
+            "predictions": sum(len(tenant.predictions) for tenant in self._tenants.values()),
             "bytes": self._bytes,
             "evicted_tenants": self.evicted_tenants,
             "evicted_predictions": self.evicted_predictions,
@@ -145,7 +154,6 @@ class Store:
         if self._tenants.get(tenant.name) is not tenant:
             return  # reset or evicted while the request was under way
         tenant.predictions[prediction.id] = prediction
-        self._owners[prediction.id] = tenant
         self._weigh(tenant, PREDICTION + len(prediction.input))
         self._keep_bounds(tenant)
 
@@ -198,7 +206,6 @@ class Store:
             len(tenant.predictions) > bounds.predictions_per_tenant or tenant.bytes > bounds.bytes_per_tenant
         ):
             identifier, oldest = tenant.predictions.popitem(last=False)
-            del self._owners[identifier]
             tenant.met.pop(identifier, None)
             tenant.told.pop(identifier, None)
             self._weigh(tenant, -PREDICTION - len(oldest.input))
@@ -217,8 +224,6 @@ class Store:
         if gone is None:
             return
         self._bytes -= gone.bytes
-        for identifier in gone.predictions:
-            del self._owners[identifier]
         for task in list(gone.tasks):
             task.cancel()
 

@@ -11,7 +11,7 @@ from mockserver.clock import Clock
 from mockserver.lifecycle import timeline
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Fault
-from mockserver.store import PREDICTION, Bounds, Store, TenantState
+from mockserver.store import FEW, PREDICTION, Bounds, Store, TenantState
 from tests.test_check_rules import poll
 
 BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=3 * PREDICTION + 100, bytes=7 * PREDICTION + 250)
@@ -142,6 +142,18 @@ def test_what_is_put_after_a_reset_by_a_request_from_before_it_is_not_kept() -> 
     fresh.put(before, late)
     assert fresh.owner(late.id) is None
     assert fresh.counts()["predictions"] == 0
+
+
+def test_a_path_names_the_prediction_whose_id_it_has() -> None:
+    full = store()
+    tenant = full.tenant("ann")
+    known = prediction(tenant)
+    full.put(tenant, known)
+    strangers = [fresh.id for fresh in map(prediction, [full.tenant("bob")] * FEW)]
+    for path in (f"/files/{known.id}/out-0.png", f"/stream/a-{known.id}-b", "/".join([*strangers[1:], known.id])):
+        assert full.named_in(path) == (tenant, known)
+    for path in ("/files", f"/files/{known.id}0", f"/{strangers[0]}", "/".join([*strangers, known.id])):
+        assert full.named_in(path) is None
 
 
 def test_a_script_is_met_once_or_again_and_again() -> None:
