@@ -69,8 +69,10 @@ class Parameter:
                 return []
             said = f"{self.name} is required"
             return [Violation(pointer, "required", self.field, said, "nothing", f"a value for {self.name}")]
-        errors = self.validator.iter_errors(self.convert(text))
-        return [violation_of(error, pointer, self.field) for error in errors]
+        value = self.convert(text)
+        if self.validator.is_valid(value):
+            return []
+        return [violation_of(error, pointer, self.field) for error in self.validator.iter_errors(value)]
 
 
 @dataclass(frozen=True)
@@ -443,7 +445,7 @@ class Contract:
     def _logs(self, place: tuple[str, ...], logs: Mapping[str, str]) -> Mapping[str, str]:
         for status, text in logs.items():
             try:
-                text.format(seed=1, seconds=1.5)
+                text.format(seed="1", seconds=1.5)
             except (LookupError, ValueError) as reason:
                 where = pointer_to((*place, "x-mock-logs", status))
                 raise self._error(where, f"only {{seed}} and {{seconds}} can be filled in ({reason})") from reason

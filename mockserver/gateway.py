@@ -17,7 +17,7 @@ from mockserver.contract import Contract, Operation
 from mockserver.errors import Dialect, Refusal
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
-from mockserver.lifecycle import TERMINAL, Stage, with_deadline
+from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
     Prediction,
@@ -29,13 +29,13 @@ from mockserver.predictions import (
     jump_to,
     next_stage,
     stage_at,
-    times,
+    worked,
 )
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
-_TIMES = frozenset({"started_at", "completed_at", "predict_time", "total_time"})
+_SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,18 @@ class Options:
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """What all predictions of an operation and status that are shown at an origin have in common.
+    """What all predictions of an operation have in common that are at a stage of a timeline, and shown at an origin.
 
-    `shown` is the contract's example; `names` and `addresses` are those of its URLs, with NULs between and ids to
-    be filled in. `changing` is whether logs, output, error or times are to be filled in.
+    `shown` is the contract's example, with logs, error and metrics; `seeded` whether a seed is to be filled into its
+    logs. `times` are the names of timestamps, and their own times in nanoseconds. `names` and `addresses` are those
+    of its URLs, with NULs between and ids to be filled in.
     """
 
     shown: dict[str, Any]
+    seeded: bool
+    times: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
     addresses: str
-    changing: bool
 
 
 class Gateway:
@@ -244,7 +246,7 @@ class Gateway:
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
-        outline = self._outline(prediction.operation_id, stage.status, origin, urls)
+        outline = self._outline(prediction.operation_id, effective_timeline(prediction), stage, origin, urls)
         shown = outline.shown.copy()
         shown["id"] = prediction.id
         shown["input"] = msgspec.json.decode(prediction.input)
@@ -252,28 +254,18 @@ class Gateway:
         if outline.names:
             addresses = outline.addresses.replace("{prediction_id}", prediction.id).split("\0")
             shown["urls"] = dict(zip(outline.names, addresses, strict=True))
-        if outline.changing:
-            self._show_life(shown, prediction, stage, age, origin)
+        if outline.seeded:
+            shown["logs"] = shown["logs"].replace(_SEED, str(self.pictures.seed(prediction)))
+        for name, at in outline.times:
+            shown[name] = timestamp(prediction.created_at + at)
+        if stage.status == "succeeded":
+            shown["output"] = self.output_url(prediction, origin)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not whole and data_removed(prediction, age, tenant.clock.now()):
             shown.pop("logs", None)
             shown.update(input={}, output=None, data_removed=True)
         return shown
-
-    def _show_life(self, shown: dict[str, Any], prediction: Prediction, stage: Stage, age: int, origin: str) -> None:
-        """Have a prediction show what has become of it: logs, output or error, times."""
-        if shown.get("logs"):
-            shown["logs"] = "".join(text for _, text in self.log_pieces(prediction, age))
-        if stage.status == "succeeded":
-            shown["output"] = self.output_url(prediction, origin)
-        if stage.status == "failed":
-            shown["error"] = self.error_of(stage)
-        known = times(prediction, age)
-        _set_times(shown, known)
-        if "metrics" in shown:
-            shown["metrics"] = shown["metrics"].copy()
-            _set_times(shown["metrics"], known)
 
     def status(self, tenant: TenantState, prediction: Prediction) -> str:
         """The status that a prediction has for its tenant now."""
@@ -306,8 +298,19 @@ class Gateway:
             raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
 
-    def _draw_outline(self, operation_id: str, status: str, origin: str, urls: Urls) -> Outline:
-        shown = {**self.contract.templates[status], "model": self.contract.by_id[operation_id].model}
+    def _draw_outline(self, operation_id: str, timeline: Timeline, stage: Stage, origin: str, urls: Urls) -> Outline:
+        shown = {**self.contract.templates[stage.status], "model": self.contract.by_id[operation_id].model}
+        if shown.get("logs"):
+            shown["logs"] = "".join(text for _, text in self._log_pieces(operation_id, timeline, stage.at, _SEED))
+        if stage.status == "failed":
+            shown["error"] = self.error_of(stage)
+        started, ended = worked(timeline, stage)
+        times = {name: at for name, at in (("started_at", started), ("completed_at", ended)) if name in shown}
+        if "metrics" in shown:
+            shown["metrics"] = _metrics(shown["metrics"], started, ended)
+        for name, at in times.items():
+            if at is None:
+                del shown[name]
         addresses = {}
         for name, example in shown.get("urls", {}).items():
             rule = self.contract.url_rules.get(name)
@@ -317,14 +320,23 @@ class Gateway:
                 addresses[name] = rule.documented
             else:
                 addresses[name] = (self.foreign_origin if urls == "foreign" else origin) + rule.path
-        changing = status != "starting" or bool(shown.get("logs"))
-        return Outline(shown, tuple(addresses), "\0".join(addresses.values()), changing)
+        return Outline(
+            shown=shown,
+            seeded=_SEED in (shown.get("logs") or ""),
+            times=tuple((name, at) for name, at in times.items() if at is not None),
+            names=tuple(addresses),
+            addresses="\0".join(addresses.values()),
+        )
 
     def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
         """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
-        written, seed = self.contract.by_id[prediction.operation_id].logs, self.pictures.seed(prediction)
+        seed = str(self.pictures.seed(prediction))
+        return self._log_pieces(prediction.operation_id, effective_timeline(prediction), age, seed)
+
+    def _log_pieces(self, operation_id: str, timeline: Timeline, age: int, seed: str) -> list[tuple[Stage, str]]:
+        written = self.contract.by_id[operation_id].logs
         pieces, started = [], 0
-        for stage in effective_timeline(prediction):
+        for stage in timeline:
             if stage.at > age:
                 break
             if stage.status == "processing":
@@ -364,13 +376,11 @@ class Gateway:
         return found
 
 
-def _set_times(shown: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Have a prediction, or its metrics, tell the times that are known, and none that are not."""
-    for name in _TIMES.intersection(shown):
-        if name in known:
-            shown[name] = known[name]
-        else:
-            del shown[name]
+def _metrics(example: Mapping[str, Any], started: int | None, ended: int | None) -> dict[str, Any]:
+    """The metrics of a prediction: how long it took, in seconds, as far as that is known."""
+    took = {"total_time": ended, "predict_time": None if ended is None or started is None else ended - started}
+    known = {name: seconds(time) for name, time in took.items() if time is not None}
+    return {name: known.get(name, value) for name, value in example.items() if name in known or name not in took}
 
 
 def _write_cursor(direction: str, identifier: str) -> str:

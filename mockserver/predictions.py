@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
-from mockserver.clock import seconds, timestamp
 from mockserver.lifecycle import TERMINAL, Stage, Timeline
 from mockserver.scenarios import Scenario
 
@@ -100,14 +98,6 @@ def entered(prediction: Prediction, after: int, until: int) -> Iterator[Stage]:
     return (stage for stage in effective_timeline(prediction) if after < stage.at <= until)
 
 
-def started_after(prediction: Prediction, age: int) -> int | None:
-    """Own time at which work had begun, in nanoseconds; None if it had not by `age`."""
-    for stage in effective_timeline(prediction):
-        if stage.at <= age and stage.status not in _ENDED_UNSTARTED:
-            return stage.at
-    return None
-
-
 def data_removed(prediction: Prediction, age: int, now: int) -> bool:
     """Whether input, output and logs have expired, by own time or by the tenant's instant `now`."""
     stage = stage_at(prediction, age)
@@ -122,15 +112,7 @@ def prediction_id(key: bytes, number: int) -> str:
     return blake2b(number.to_bytes(8, "big"), digest_size=26, key=key).digest().translate(_CROCKFORD).decode()
 
 
-def times(prediction: Prediction, age: int) -> dict[str, Any]:
-    """`started_at`, `completed_at` and `metrics` as far as they are known at `age`: timestamps and seconds."""
-    stage, started = stage_at(prediction, age), started_after(prediction, age)
-    known: dict[str, Any] = {}
-    if started is not None:
-        known["started_at"] = timestamp(prediction.created_at + started)
-    if stage.status in TERMINAL:
-        known["completed_at"] = timestamp(prediction.created_at + stage.at)
-        known["total_time"] = seconds(stage.at)
-        if started is not None:
-            known["predict_time"] = seconds(stage.at - started)
-    return known
+def worked(timeline: Timeline, stage: Stage) -> tuple[int | None, int | None]:
+    """Own times, in nanoseconds, at which work had begun and ended, as far as they are known at a stage."""
+    working = (each.at for each in timeline if each.at <= stage.at and each.status not in _ENDED_UNSTARTED)
+    return next(working, None), stage.at if stage.status in TERMINAL else None

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mockserver.clock import SECOND, parse_timestamp
+from mockserver.gateway import Gateway, Options
 from mockserver.lifecycle import TERMINAL, timeline
 from mockserver.predictions import (
     Prediction,
@@ -20,9 +21,12 @@ from mockserver.predictions import (
     next_stage,
     prediction_id,
     stage_at,
-    times,
+    worked,
 )
+from mockserver.scenarios import Catalogue
 from tests.documents import CONTRACT
+
+GATEWAY = Gateway(CONTRACT, Catalogue(CONTRACT), Options())
 
 ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 SECONDS = st.floats(0, 100, allow_nan=False)
@@ -89,26 +93,44 @@ def test_a_second_cancel_changes_nothing(prediction: Prediction, at: int, later:
 
 
 @given(predictions(), AGES, st.none() | AGES)
-def test_timestamps_are_in_order_and_agree_with_the_metrics(
-    prediction: Prediction, age: int, canceled_at: int | None
-) -> None:
+def test_work_begins_before_it_ends(prediction: Prediction, age: int, canceled_at: int | None) -> None:
     if canceled_at is not None:
         prediction = cancel(prediction, canceled_at)
-    known = times(prediction, age)
-    created = prediction.created_at
-    started = parse_timestamp(known["started_at"]) if "started_at" in known else None
-    completed = parse_timestamp(known["completed_at"]) if "completed_at" in known else None
-    ended = status(prediction, age) in TERMINAL
-    assert (completed is not None) is ended
-    assert created <= (started or created) <= (completed or started or created) <= created + age
-    if started is not None and completed is not None:
-        assert known["predict_time"] == (completed - started) / SECOND
-    if completed is not None:
-        assert known["total_time"] == (completed - created) / SECOND
+    started, ended = worked(effective_timeline(prediction), stage_at(prediction, age))
+    assert (ended is not None) is (status(prediction, age) in TERMINAL)
+    assert 0 <= (started or 0) <= (ended or started or 0) <= age
     if status(prediction, age) in ("processing", "succeeded", "failed"):
         assert started is not None
     if status(prediction, age) in ("starting", "aborted"):
         assert started is None
+
+
+@given(predictions(), AGES, st.none() | AGES, st.lists(st.integers(0, 2**32), min_size=2, max_size=2))
+def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
+    prediction: Prediction, age: int, canceled_at: int | None, seeds: list[int]
+) -> None:
+    operation = CONTRACT.of_role("create")[0]
+    reader = CONTRACT.of_role("get")[0]
+    if canceled_at is not None:
+        prediction = cancel(prediction, canceled_at)
+    for seed in seeds:
+        asked = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
+        own = msgspec.structs.replace(prediction, operation_id=operation.operation_id, input=asked)
+        shown = GATEWAY.represent(GATEWAY.store.tenant("t"), own, "http://127.0.0.1:1", "local", age=age, whole=True)
+        assert reader.check_answer(200, "application/json", shown) is None
+        if shown.get("logs"):
+            met = [stage.status for stage in effective_timeline(own) if stage.at <= age]
+            assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count("processing")
+        created, started, completed = (
+            parse_timestamp(shown[name]) if shown.get(name) else None
+            for name in ("created_at", "started_at", "completed_at")
+        )
+        assert created == own.created_at
+        assert (completed is not None) is (shown["status"] in TERMINAL)
+        metrics = shown.get("metrics", {})
+        if started is not None and completed is not None and "predict_time" in metrics:
+            assert metrics["predict_time"] == (completed - started) / SECOND
+        assert ("predict_time" in metrics) <= (started is not None and completed is not None)
 
 
 @given(predictions())
