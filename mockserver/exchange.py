@@ -1,4 +1,4 @@
-"""The way of every request, from the tenant to the journal. Read `Endpoint.__call__` downwards."""
+"""The way of every request, from the tenant to the journal. Read `Endpoint` downwards."""
 
 from __future__ import annotations
 

@@ -100,23 +100,27 @@ def read_plain(data: bytes, scheme: str, server: tuple[str, int] | None, public_
 def _plain_head(block: bytes, scheme: str, server: tuple[str, int] | None, public_url: str | None) -> Head | None:
     """What lines of headers say; None if it is more of the connection than the length of the body."""
     found = _Headers()
-    parser = httptools.HttpRequestParser(found)
     try:
-        parser.feed_data(b"GET / HTTP/1.1\r\n" + block + b"\r\n")
+        found.parser.feed_data(b"GET / HTTP/1.1\r\n" + block + b"\r\n")
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     head = _head(tuple(found.headers), scheme, server, public_url)
-    return head if parser.should_keep_alive() and _BEYOND_PLAIN.isdisjoint(head.headers) else None
+    return head if found.keep_alive and _BEYOND_PLAIN.isdisjoint(head.headers) else None
 
 
 class _Headers:
-    """The headers that a parser finds, as uvicorn writes them down."""
+    """The headers that a parser finds, as uvicorn writes them down, and whether the connection goes on after them."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
+        self.keep_alive = False
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()  # it forgets once a message has ended
 
 
 async def _never() -> MutableMapping[str, Any]:

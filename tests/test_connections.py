@@ -40,8 +40,9 @@ def post(version: str = "1.1", **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + BODY
 
 
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+def get(path: str, **headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 class Line:
@@ -104,8 +105,10 @@ def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(lin
         assert line.answer().status == kinds[number % 4][1]
 
 
-def test_a_client_that_says_close_is_hung_up_on_after_its_answer(line: Line) -> None:
-    line.send(post(Connection="close") + post())
+@pytest.mark.parametrize("last", [post(Connection="close"), get("/replicate/v1/predictions", Connection="close")])
+@pytest.mark.parametrize("more", [b"", post()], ids=["", "and more"])
+def test_a_client_that_says_close_is_hung_up_on_after_its_answer(line: Line, last: bytes, more: bytes) -> None:
+    line.send(last + more)
     answer = line.answer()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     assert line.ended(), "what comes after the last request is not answered"
@@ -203,12 +206,13 @@ def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
         for tenant in app.gateway.store.tenants():
             await app.gateway.advance(tenant, 10 * SECOND)
         await _settled()
+        closed = wire.closed
         connection.connection_lost(None)
         await _settled()
         told = [exchange.as_json() for tenant in app.gateway.store.tenants() for exchange in tenant.journal]
         for exchange in told:
             del exchange["received_at"]
-        return wire.sent, wire.closed, told
+        return wire.sent, closed, told
 
     return asyncio.run(converse())
 
@@ -273,6 +277,7 @@ HEADS = st.sampled_from(
     body=st.sampled_from([BODY, b"", b"{", b'{"input": {}}', b'{"input": {"prompt": "[mock:failed]"}}']),
     places=st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=4),
 )
+@example(line="GET /replicate/v1/predictions/a HTTP/1.1", more=["Connection: close"], body=b"", places=[90])
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
 def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     line: str, more: list[str], body: bytes, places: list[int]
