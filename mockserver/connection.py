@@ -7,7 +7,7 @@ import re
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mockserver.wire import write_answer
+from mockserver.wire import CLOSE, Answer, write_answer
 
 READ_AHEAD = 16 * 1024  # bytes
 MOST_HEAD = 64 * 1024  # bytes, about
@@ -18,9 +18,7 @@ _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
 )
-_FAILED = (
-    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nInternal Server Error"
-)
+_FAILED = Answer(500, b"Internal Server Error", "text/plain; charset=utf-8", (CLOSE,))
 
 
 class Connection(HttpToolsProtocol):
@@ -33,6 +31,7 @@ class Connection(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         self._ahead = b""  # what has arrived and is not read yet, since requests before it wait for their answers
+        self._ending = False
         self._head_bytes = 0  # of a head that has begun and not ended
         self._used_at = self.loop.time()
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
@@ -48,11 +47,11 @@ class Connection(HttpToolsProtocol):
         self._read_ahead()
 
     def _at_rest(self) -> bool:
-        """Whether what arrives begins a request, and nothing before it is unfinished."""
+        """Whether what arrives begins a request, nothing before it is unfinished, and the connection is to go on."""
         cycle = self.cycle
         if cycle is not None and (cycle.more_body or not cycle.response_complete):
             return False
-        return not (self._head_bytes or self._ahead or self.flow.write_paused)
+        return not (self._ending or self._head_bytes or self._ahead or self.flow.write_paused)
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Answer a request that has arrived whole, if the application can; tell whether it has.
@@ -63,9 +62,7 @@ class Connection(HttpToolsProtocol):
             answer = self.app.at_once(data, self.scheme, self.server)
         except Exception:
             self.logger.exception("Exception while answering at once")
-            self.transport.write(_FAILED)
-            self.transport.close()
-            return True
+            answer = _FAILED
         if answer is None:
             return False
         write_answer(self.transport, answer, answer.body, self.server_state.default_headers)
@@ -121,6 +118,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection, after a moment for what is under way; a client that waits is hung up on."""
+        self._ending = True
         self.loop.call_soon(super().shutdown)  # behind the answers that are about to be written
         self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
 

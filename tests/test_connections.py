@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import socket
 from collections.abc import Iterator
 from itertools import pairwise
@@ -346,11 +347,41 @@ def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 50])
+def test_a_request_that_arrives_as_the_double_stops_is_answered_if_it_is_carried_out(place: int) -> None:
+    async def converse() -> None:
+        app, connection, wire = connected()
+        connection.shutdown()
+        for piece in cut(post(), place):
+            connection.data_received(piece)
+        await _settled()
+        assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\nconnection: close\r\n")
+        assert wire.closed
+        assert app.gateway.store.counts()["predictions"] == 1
+        connection.connection_lost(None)
+
+    asyncio.run(converse())
+
+
+@pytest.mark.parametrize("place", [0, 50])
 def test_a_failure_within_is_answered_500(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     def broken(*_: object) -> None:
         raise ArithmeticError("planted")
 
     monkeypatch.setattr(Gateway, "create", broken)
     sent, closed, told = conversation(*cut(post(), place))
-    assert sent.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert sent.startswith(b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n")
     assert (closed, told) == (True, [])
+
+
+def test_a_failure_leaves_the_answer_before_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def converse() -> bytes:
+        _, connection, wire = connected()
+        connection.data_received(get("/replicate/v1/predictions/nothing"))
+        connection.data_received(post())
+        await _settled()
+        connection.connection_lost(None)
+        return wire.sent
+
+    monkeypatch.setattr(Gateway, "create", None)
+    sent = asyncio.run(converse())
+    assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"404", b"500"]
