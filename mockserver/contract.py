@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from string import Formatter
 from typing import Any
 from urllib.parse import quote
 
@@ -449,6 +450,8 @@ class Contract:
             except (LookupError, ValueError) as reason:
                 where = pointer_to((*place, "x-mock-logs", status))
                 raise self._error(where, f"only {{seed}} and {{seconds}} can be filled in ({reason})") from reason
+            if any(name == "seed" and (spec or kind) for _, name, spec, kind in Formatter().parse(text)):
+                raise self._error(pointer_to((*place, "x-mock-logs", status)), "{seed} is filled in as it is")
         return logs
 
     def _lookup_place(self, place: Sequence[str]) -> Any:
