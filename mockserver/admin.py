@@ -26,7 +26,7 @@ from mockserver.request import bearer_token
 from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.store import ANONYMOUS, TENANT, TenantState
 from mockserver.verdict import judge
-from mockserver.violations import UNREADABLE_JSON, pointer_to
+from mockserver.violations import pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
@@ -317,9 +317,9 @@ async def _body(request: Request) -> object:
         if len(body) > MAX_BODY:
             raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
     try:
-        return msgspec.json.decode(body)
-    except UNREADABLE_JSON as reason:
-        raise AdminError(400, f"The body is not valid JSON: {reason}.") from reason
+        return read_json(body)
+    except ValueError as reason:
+        raise AdminError(400, f"The body is {reason}.") from reason
 
 
 def _checked(validator: jsonschema_rs.Validator, value: object) -> dict[str, Any]:

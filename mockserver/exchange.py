@@ -23,7 +23,7 @@ from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import OF_BODIES, Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, Store, TenantState
 from mockserver.validation import validate
-from mockserver.violations import UNREADABLE_JSON, shorten
+from mockserver.violations import read_json, shorten
 from mockserver.wire import (
     CLOSE,
     NO_ANSWER,
@@ -97,7 +97,7 @@ class Endpoint:
         operation = self._operations.get(request.method)
         if operation is None or operation.role not in AT_ONCE or "prefer" in request.head.headers:
             return None
-        if request.body_size > operation.max_body:
+        if request.method == "HEAD" or request.body_size > operation.max_body:
             return None
         tenant = _tenant(gateway, operation, request)
         try:
@@ -292,9 +292,9 @@ def _named_in_prompt(operation: Operation | None, request: Request) -> str | Non
     if operation is None or operation.role != "create":
         return None
     try:
-        prompt = msgspec.json.decode(request.body)["input"][operation.picture["prompt"]]
+        prompt = read_json(request.body)["input"][operation.picture["prompt"]]
         name, closed, _ = prompt.partition(_PROMPT_SCENARIO.decode())[2].partition("]")
-    except (*UNREADABLE_JSON, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
     return name if closed else None
 

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mockserver.clock import SECOND, timestamp
 from mockserver.errors import Refusal, refuse_invalid
-from mockserver.violations import UNREADABLE_JSON, Violation, shorten
+from mockserver.violations import Violation, read_json, shorten
 
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
 
@@ -82,8 +82,8 @@ async def _metadata(sent: str | UploadFile) -> bytes:
     """Metadata may come as a field or, as some clients send it, as a file of JSON."""
     text = await sent.read() if isinstance(sent, UploadFile) else sent.encode()
     try:
-        value = msgspec.json.decode(text)
-    except UNREADABLE_JSON:
+        value = read_json(text)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         shown = shorten(text.decode("utf-8", "replace"))

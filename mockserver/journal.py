@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from mockserver.clock import timestamp
-from mockserver.violations import UNREADABLE_JSON, Violation
+from mockserver.violations import Violation, read_json
 from mockserver.wire import Headers
 
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
@@ -177,8 +177,8 @@ def _body(kept: bytes, size: int) -> Any:
         return None
     if len(kept) == size:
         try:
-            return msgspec.json.decode(kept)
-        except UNREADABLE_JSON:
+            return read_json(kept)
+        except ValueError:
             pass
     text = kept.decode("utf-8", "replace")
     return text if len(kept) == size else f"{text[:200]}… ({size} bytes)"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from mockserver.contract import Operation
 from mockserver.errors import Refusal, refuse_invalid
 from mockserver.gateway import Gateway
 from mockserver.request import Request
-from mockserver.violations import UNREADABLE_JSON, Violation, shorten
+from mockserver.violations import Violation, read_json, shorten
 
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
@@ -78,9 +76,9 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         request.value = request.body
         return []
     try:
-        request.value = msgspec.json.decode(request.body)
-    except UNREADABLE_JSON as reason:
-        raise Refusal(400, f"The request body is not valid JSON: {reason}.") from reason
+        request.value = read_json(request.body)
+    except ValueError as reason:
+        raise Refusal(400, f"The request body is {reason}.") from reason
     found = operation.check_body(media_type, request.value)
     if operation.images and not any(violation.pointer in ("", "/input") for violation in found):
         found += gateway.check_images(operation, request.value["input"])

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jsonschema_rs
 import msgspec
 
-UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding hostile JSON raises
+DEEPEST = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
 SHOWN = 80  # characters of a sent value that a message repeats
+
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+
+def read_json(body: bytes) -> Any:
+    """Decode JSON that somebody sent. Raises ValueError, which says what the body is instead."""
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError as reason:
+        raise ValueError(_TOO_DEEP) from reason
+    except ValueError as reason:
+        raise ValueError(f"not valid JSON: {reason}") from reason
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _levels(value) > DEEPEST:
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def _levels(value: object) -> int:
+    levels, layer = 0, [value]
+    while layer := [part for part in layer if isinstance(part, dict | list)]:
+        levels += 1
+        layer = [inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)]
+    return levels
 
 
 class Violation(msgspec.Struct, frozen=True, gc=False):

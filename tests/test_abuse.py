@@ -152,5 +152,23 @@ def test_nesting_without_end(client: httpx.Client) -> None:
     for opening in (b"[", b'{"input":'):
         refused = client.post(ULTRA, content=opening * 500_000, headers={"Content-Type": "application/json"})
         assert refused.status_code == 400
-        assert "not valid JSON" in refused.json()["detail"]
+        assert "nested more than 200 levels deep" in refused.json()["detail"]
     assert answers(client)
+
+
+@pytest.mark.parametrize("levels", [3, 200, 201, 255, 500, 900, 990, 5_000])
+def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(client: httpx.Client, levels: int) -> None:
+    lists = b"[" * (levels - 2) + b"]" * (levels - 2)
+    created = client.post(
+        ULTRA, content=b'{"input": {"prompt": "a", "x": %b}}' % lists, headers={"Content-Type": "application/json"}
+    )
+    steered = client.put("/__admin/scenario", content=b'{"a": {"b": %b}}' % lists)
+    if levels <= 200:
+        assert (created.status_code, steered.status_code) == (200, 422)
+    else:
+        assert (created.status_code, steered.status_code) == (400, 400)
+        assert "nested more than 200 levels deep" in created.json()["detail"]
+        assert "nested more than 200 levels deep" in steered.json()["detail"]
+    for path in ("requests", "verdict", "predictions", "coverage"):
+        assert client.get(f"/__admin/{path}").status_code == 200
+    assert client.get("/replicate/v1/predictions").status_code == 200

@@ -17,7 +17,7 @@ from mockserver.check.cases import Run, effective, fault_of, served, shows_outpu
 from mockserver.clock import SECOND
 from mockserver.journal import KEPT_BODY, Exchange
 from mockserver.lifecycle import TERMINAL
-from mockserver.violations import UNREADABLE_JSON, shorten
+from mockserver.violations import read_json, shorten
 
 Severity = Literal["error", "advice"]
 
@@ -581,8 +581,8 @@ def _meant_for_api(run: Run, exchange: Exchange) -> bool:
 
 def _refusal_of(exchange: Exchange) -> str:
     try:
-        said = msgspec.json.decode(exchange.answer)
-    except UNREADABLE_JSON:
+        said = read_json(exchange.answer)
+    except ValueError:
         return "."
     detail = said.get("detail") if isinstance(said, dict) else None
     return f": {detail}" if isinstance(detail, str) else "."
@@ -592,8 +592,8 @@ def _input_of(exchange: Exchange) -> dict[str, Any] | None:
     if exchange.body_size > KEPT_BODY:
         return None
     try:
-        given = msgspec.json.decode(exchange.body)["input"]
-    except (*UNREADABLE_JSON, LookupError, TypeError):
+        given = read_json(exchange.body)["input"]
+    except (ValueError, LookupError, TypeError):
         return None
     return given if isinstance(given, dict) else None
 
