@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mockserver.wire import CLOSE, Answer, write_answer
 
@@ -32,6 +33,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._ahead = b""  # what has arrived and is not read yet, since requests before it wait for their answers
         self._ending = False
+        self._running: RequestResponseCycle | None = None
         self._head_bytes = 0  # of a head that has begun and not ended
         self._used_at = self.loop.time()
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
@@ -93,9 +95,19 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End a connection."""
+        """End a connection, and let every request know that is under way, or waits for the one before it."""
         self._timer.cancel()
+        waiting = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        for cycle in (self._running, *waiting):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on after an answer."""

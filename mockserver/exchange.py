@@ -371,4 +371,4 @@ async def _send_faulty(send: Send, request: Request, fault: Fault, answer: Answe
     if fault.delay is not None and fault.after is not None and await client_left(request.receive, fault.delay):
         return
     if answer.status != NO_ANSWER or fault.disconnect is not None:
-        await send_broken(request.receive, send, answer, fault)
+        await send_broken(request.receive, send, answer, fault, b"" if request.method == "HEAD" else None)

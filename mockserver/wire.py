@@ -122,8 +122,8 @@ async def _pump(receive: Receive, send: Send, answer: Answer) -> bool:
     return True
 
 
-async def send_broken(receive: Receive, send: Send, answer: Answer, fault: Fault) -> None:
-    """Send an answer in the way that a fault breaks it."""
+async def send_broken(receive: Receive, send: Send, answer: Answer, fault: Fault, body: bytes | None) -> None:
+    """Send an answer in the way that a fault breaks it. `body` replaces its body where it is whole."""
     if fault.disconnect is not None:
         await _disconnect(receive, send, reset=fault.disconnect == "reset")
     elif fault.cut is not None:
@@ -136,7 +136,7 @@ async def send_broken(receive: Receive, send: Send, answer: Answer, fault: Fault
     elif fault.drip is not None:
         await _drip(receive, send, answer, fault.drip)
     else:
-        await send_answer(send, answer)
+        await send_answer(send, answer, body)
 
 
 async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:

@@ -331,6 +331,29 @@ def test_what_is_answered_at_once_does_not_pass_through_asgi() -> None:
     assert [asyncio.run(ask(request)) for request in others] == [False] * len(others)
 
 
+@pytest.mark.parametrize("scenario", ["succeeded", "outage"])
+def test_a_head_has_no_body_under_a_fault_either(scenario: str) -> None:
+    path = CONTRACT.by_id["headOutputFile"].path.format(prediction_id="a" * 26, output_format="png")
+    request = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nX-Mock-Scenario: {scenario}\r\n\r\n".encode()
+    sent, _, told = conversation(request)
+    assert sent.startswith(b"HTTP/1.1 503 " if scenario == "outage" else b"HTTP/1.1 404 ")
+    assert sent.endswith(b"\r\n\r\n")
+    assert len(told) == 1
+
+
+def test_a_client_that_hangs_up_ends_all_that_it_has_asked_for() -> None:
+    async def converse() -> None:
+        app, connection, wire = connected()
+        connection.data_received(post(Prefer="wait") + post(Prefer="wait") + post())
+        await _settled()
+        connection.connection_lost(None)
+        await _settled()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert (wire.sent, app.gateway.store.counts()["predictions"]) == (b"", 1)
+
+    asyncio.run(converse())
+
+
 def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
     async def converse() -> None:
         _, connection, wire = connected()
