@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import jsonschema_rs
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -30,7 +30,7 @@ from mockserver.violations import pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
-MAX_BODY = 1024 * 1024  # bytes
+MAX_BODY = 64 * 1024  # bytes
 
 
 def _inspector() -> Response:
@@ -312,10 +312,13 @@ def _json(value: object, status: int = 200, headers: dict[str, str] | None = Non
 
 async def _body(request: Request) -> object:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
+    except ClientDisconnect as reason:
+        raise AdminError(400, "The body has not come to its end.") from reason
     try:
         return read_json(body)
     except ValueError as reason:

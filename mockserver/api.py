@@ -60,7 +60,7 @@ async def create(call: Call) -> Answer:
     deadline = _duration(headers["cancel-after"]) if "cancel-after" in headers else None
     prediction = call.gateway.create(call.tenant, call.operation, body["input"], call.scenario, call.chosen, deadline)
     if body.get("webhook"):
-        call.tenant.undertake(_webhooks(call, prediction))
+        call.tenant.undertake(prediction.id, _webhooks(call, prediction))
     status = call.scenario.create_status
     if status is None or status not in call.operation.answers:
         status = call.operation.success

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 import yaml
 
 from mockserver.errors import ContractError, Dialect
-from mockserver.violations import Violation, pointer_to, violation_of, violations_of
+from mockserver.violations import MOST, Violation, pointer_to, violation_of, violations_of
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
@@ -130,13 +130,19 @@ class Operation:
             for skipped in range(1, len(pieces))
         )
 
-    def check_body(self, media_type: str, value: object) -> list[Violation]:
-        """Everything that the contract does not allow in a request's decoded body."""
+    def check_body(self, media_type: str, value: object, *, vast: bool = False) -> list[Violation]:
+        """Everything that the contract does not allow in a request's decoded body; one thing, if the body is vast."""
         assert self.body is not None
         validator = self.body[media_type]
         if validator.is_valid(value):
             return []
-        return [fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input)]
+        if vast:
+            try:
+                validator.validate(value)
+            except jsonschema_rs.ValidationError as error:
+                return [msgspec.structs.replace(fault, fatal=True) for fault in violations_of(error, self.input)][:1]
+        found = (fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input))
+        return _most_telling(found)
 
     def check_answer(self, status: int, media_type: str, value: object) -> str | None:
         """What the contract has against an answer, as a sentence; None if nothing."""
@@ -507,6 +513,14 @@ class Contract:
     def _error(self, pointer: str, reason: str) -> ContractError:
         where = f" at {pointer}" if pointer else ""
         return ContractError(f"contract {self.name}{where}: {reason}")
+
+
+def _most_telling(found: Iterator[Violation]) -> list[Violation]:
+    """As many as are told of one request, and one that is fatal among them, if any is."""
+    told = list(islice(found, MOST))
+    if len(told) == MOST and not any(violation.fatal for violation in told):
+        told += islice((violation for violation in found if violation.fatal), 1)
+    return told
 
 
 def read_yaml(source: bytes) -> Any:

@@ -28,6 +28,11 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     final: bool
     body: bytes
 
+    @property
+    def weight(self) -> int:
+        """Bytes that the delivery holds on to, about."""
+        return 500 + len(self.body) + len(self.url)
+
     def as_json(self) -> dict[str, Any]:
         """The delivery for people and tools."""
         shown: dict[str, Any] = msgspec.structs.asdict(self)
@@ -35,19 +40,24 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deliveries:
-    """The last deliveries of a tenant; the oldest go first, and are counted."""
+    """The last deliveries of a tenant; the oldest go first, and are counted. `bytes` is what is held, about."""
 
-    def __init__(self, most: int = 1000) -> None:
-        self._deliveries: deque[Delivery] = deque(maxlen=most)
-        self.recorded = 0
+    def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
+        self._deliveries: deque[Delivery] = deque()
+        self._most, self._most_bytes = most, most_bytes
+        self.recorded = self.bytes = 0
 
     def __iter__(self) -> Iterator[Delivery]:
         return iter(self._deliveries)
 
     def record(self, delivery: Delivery) -> None:
-        """Keep a delivery; the oldest goes if there are too many."""
-        self._deliveries.append(delivery)
+        """Keep a delivery, and forget the oldest beyond the bounds."""
+        kept = self._deliveries
+        kept.append(delivery)
+        self.bytes += delivery.weight
         self.recorded += 1
+        while len(kept) > self._most or (self.bytes > self._most_bytes and len(kept) > 1):
+            self.bytes -= kept.popleft().weight
 
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""

@@ -32,6 +32,11 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
         """A tag of the content."""
         return md5(self.content, usedforsecurity=False).hexdigest()
 
+    @property
+    def weight(self) -> int:
+        """Bytes that the file holds on to, about."""
+        return len(self.content) + len(self.metadata) + len(self.name)
+
     def expired(self, now: int) -> bool:
         """Whether the file is gone at an instant of its tenant, in nanoseconds since the epoch."""
         return now - self.created_at >= LIFETIME
@@ -64,18 +69,26 @@ async def read_upload(headers: Mapping[str, str], body: bytes) -> tuple[str, str
 
     try:
         form = await _InMemory(Headers(dict(headers)), stream(), max_files=2, max_fields=1000).parse()  # type: ignore[arg-type]
-    except (MultiPartException, KeyError) as reason:
-        said = getattr(reason, "message", "the boundary is missing")
-        raise Refusal(400, f"The body is not valid multipart/form-data: {said}") from reason
+    except (MultiPartException, KeyError, UnicodeError, LookupError) as reason:
+        missing = "the boundary is missing" if isinstance(reason, KeyError) else str(reason)
+        raise _not_a_form(getattr(reason, "message", missing)) from reason
     try:
         content, metadata = form.get("content"), form.get("metadata", "{}")
         if not isinstance(content, UploadFile):
             said, shown = "content is required, as a file", "nothing" if content is None else "a field"
             raise refuse_invalid([Violation("/content", "required", "content", said, shown, "a file")])
         kind = content.content_type or "application/octet-stream"
-        return content.filename or "file", kind, await content.read(), await _metadata(metadata)
+        name = content.filename or "file"
+        (name + kind).encode()
+        return name, kind, await content.read(), await _metadata(metadata)
+    except UnicodeEncodeError as reason:
+        raise _not_a_form(str(reason)) from reason
     finally:
         await form.close()
+
+
+def _not_a_form(reason: str) -> Refusal:
+    return Refusal(400, f"The body is not valid multipart/form-data: {reason}")
 
 
 async def _metadata(sent: str | UploadFile) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,6 +36,7 @@ from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
+MOST_POSTS = 64  # webhooks under way at a time
 _SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
@@ -82,6 +84,7 @@ class Gateway:
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self.pictures = Pictures(contract)
+        self.posting = asyncio.Semaphore(MOST_POSTS)
         self._outline = lru_cache(1024)(self._draw_outline)
 
     def scenario(self, tenant: TenantState) -> Scenario:

@@ -17,6 +17,7 @@ from mockserver.wire import Headers
 KEPT_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
 SHORTEST_SECRET = 6  # characters
+VIOLATION = 500  # bytes that one takes, about
 
 _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
@@ -65,7 +66,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes that the exchange holds on to, about."""
-        return 500 + self.headers_size + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
+        texts = self.headers_size + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
+        return 500 + texts + (VIOLATION * len(self.violations) if self.violations else 0)
 
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from mockserver.clock import Clock
 from mockserver.coverage import Coverage
-from mockserver.deliveries import Deliveries
+from mockserver.deliveries import Deliveries, Delivery
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange, Journal
 from mockserver.predictions import ID, Prediction, prediction_id
@@ -58,7 +58,7 @@ class TenantState:
         self.coverage = Coverage()
         self.deliveries = Deliveries()
         self.files: OrderedDict[str, StoredFile] = OrderedDict()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def next_id(self) -> str:
         """A fresh prediction id; the same ones in the same order for the same seed and name."""
@@ -70,11 +70,10 @@ class TenantState:
         self.uploaded += 1
         return prediction_id(blake2b(self.key, digest_size=32, person=b"files").digest(), self.uploaded)
 
-    def undertake(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have some work go on in the background, until it is done or the tenant is reset."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    def undertake(self, identifier: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have some work for a prediction go on in the background, until it is done or the prediction is forgotten."""
+        task = self.tasks[identifier] = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda _: self.tasks.pop(identifier, None))
 
     def lay_down(self, scenario: Scenario | None) -> None:
         """Have a scenario from here on, its faults counted afresh; None goes back to the server's."""
@@ -166,6 +165,14 @@ class Store:
             if self._bytes > self._bounds.bytes:
                 self._keep_bounds(tenant)
 
+    def record_delivery(self, tenant: TenantState, delivery: Delivery) -> None:
+        """Write down an attempt to deliver a webhook."""
+        before = tenant.deliveries.bytes
+        tenant.deliveries.record(delivery)
+        if self._tenants.get(tenant.name) is tenant:
+            self._weigh(tenant, tenant.deliveries.bytes - before)
+            self._keep_bounds(tenant)
+
     def clear_journal(self, tenant: TenantState) -> None:
         """Forget a tenant's exchanges."""
         self._weigh(tenant, -tenant.journal.bytes)
@@ -176,7 +183,7 @@ class Store:
         if self._tenants.get(tenant.name) is not tenant:
             return
         tenant.files[file.id] = file
-        self._weigh(tenant, len(file.content))
+        self._weigh(tenant, file.weight)
         bounds = self._bounds
         while len(tenant.files) > 1 and (
             len(tenant.files) > bounds.files_per_tenant or tenant.bytes > bounds.bytes_per_tenant
@@ -187,7 +194,7 @@ class Store:
 
     def drop_file(self, tenant: TenantState, identifier: str) -> None:
         """Forget a file."""
-        self._weigh(tenant, -len(tenant.files.pop(identifier).content))
+        self._weigh(tenant, -tenant.files.pop(identifier).weight)
 
     def reset(self, name: str) -> TenantState:
         """Forget everything of a tenant; it begins again, with the same ids to come."""
@@ -208,6 +215,8 @@ class Store:
             identifier, oldest = tenant.predictions.popitem(last=False)
             tenant.met.pop(identifier, None)
             tenant.told.pop(identifier, None)
+            if identifier in tenant.tasks:
+                tenant.tasks.pop(identifier).cancel()
             self._weigh(tenant, -PREDICTION - len(oldest.input))
             tenant.evicted += 1
             self.evicted_predictions += 1
@@ -224,7 +233,7 @@ class Store:
         if gone is None:
             return
         self._bytes -= gone.bytes
-        for task in list(gone.tasks):
+        for task in list(gone.tasks.values()):
             task.cancel()
 
     def _weigh(self, tenant: TenantState, size: int) -> None:

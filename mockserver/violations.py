@@ -11,6 +11,8 @@ import msgspec
 
 DEEPEST = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
 SHOWN = 80  # characters of a sent value that a message repeats
+LONGEST = 500  # characters of a description
+MOST = 100  # violations that are told of one request
 
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 
@@ -80,7 +82,7 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
         return
     known = inputs if list(error.instance_path) == ["input"] else ()
     assert isinstance(error.instance, dict)
-    for name in error.kind.as_dict()["unexpected"]:
+    for name in error.kind.as_dict()["unexpected"][:MOST]:
         yield Violation(
             pointer=pointer_to((*error.instance_path, name)),
             kind="additional_property_not_allowed",
@@ -109,7 +111,7 @@ def violation_of(
         pointer=pointer_to(where) if pointer is None else pointer,
         kind=kind,
         field=_dotted(where) if field is None else field,
-        description=description,
+        description=description[:LONGEST],
         sent="nothing" if kind == "required" else shorten(error.instance),
         allowed=allowed,
     )

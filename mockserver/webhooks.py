@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import blake2b, sha256
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -140,11 +142,12 @@ async def _tell(
                 "webhook-timestamp": str(timestamp),
                 "webhook-signature": sign(secret, event.id, timestamp, event.body),
             }
-            status, error = await asyncio.to_thread(_post, url, headers, event.body)
+            status, error = await _posted(gateway, url, headers, event.body)
         else:
             error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
         delivered = status is not None and 200 <= status < 300
-        tenant.deliveries.record(
+        gateway.store.record_delivery(
+            tenant,
             Delivery(
                 event=event.name,
                 prediction_id=prediction.id,
@@ -157,7 +160,7 @@ async def _tell(
                 delivered=delivered,
                 final=delivered or attempt == len(pauses),
                 body=event.body,
-            )
+            ),
         )
         if delivered:
             return
@@ -170,6 +173,29 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
     due = tenant.clock.elapsed() + seconds * SECOND
     while tenant.clock.mode != "autojump" and tenant.clock.elapsed() < due:
         await follower.sleep_until(due)
+
+
+async def _posted(gateway: Gateway, url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
+    """What `_post` comes to, in a thread of its own, which nobody waits for if the receiver takes too long."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
+
+    def hand_over(result: tuple[int | None, str | None]) -> None:
+        if not answered.done():
+            answered.set_result(result)
+
+    def work() -> None:
+        result = _post(url, headers, body)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(hand_over, result)
+
+    async with gateway.posting:
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            async with asyncio.timeout(2 * TIMEOUT):
+                return await answered
+        except TimeoutError:
+            return None, "timed out"
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:

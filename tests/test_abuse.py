@@ -1,5 +1,6 @@
 """Clients that behave badly, in great numbers: the double goes on answering the others, and holds on to little."""
 
+import asyncio
 import contextlib
 import json
 import resource
@@ -10,9 +11,14 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
+from mockserver.clock import Clock
 from mockserver.connection import MOST_HEAD
+from mockserver.deliveries import Delivery
 from mockserver.journal import KEPT_BODY
+from mockserver.store import Bounds, Store
+from mockserver.violations import LONGEST, MOST
 from tests.documents import ULTRA
+from tests.test_store import prediction
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
 
@@ -172,3 +178,63 @@ def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(client: httpx.Clien
     for path in ("requests", "verdict", "predictions", "coverage"):
         assert client.get(f"/__admin/{path}").status_code == 200
     assert client.get("/replicate/v1/predictions").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"input": {"prompt": "a", **{f"k{number}": 1 for number in range(500)}}}, 200),
+        ({"input": {"prompt": 7, **{f"k{number}": 1 for number in range(500)}}}, 422),
+        ({"input": {"prompt": "a"}, "webhook_events_filter": ["x"] * 500}, 422),
+        ({"input": {"prompt": "a"}, "webhook_events_filter": ["x"] * 200_000}, 422),
+        ({"input": {"prompt": "a", **{f"k{number}": 1 for number in range(20_000)}}}, 422),
+    ],
+    ids=["unknown", "unknown and wrong", "wrong", "wrong and vast", "unknown and vast"],
+)
+def test_of_faults_without_end_some_are_told(client: httpx.Client, body: dict[str, object], status: int) -> None:
+    answer = client.post(ULTRA, json=body)
+    assert answer.status_code == status
+    (exchange,) = client.get("/__admin/requests?limit=1").json()["requests"]
+    assert 1 <= len(exchange["violations"]) <= MOST + 1
+    assert max(len(text) for violation in exchange["violations"] for text in map(str, violation.values())) <= LONGEST
+    assert len(answer.content) < 100_000
+
+
+def test_what_is_forgotten_is_followed_no_more() -> None:
+    async def crowd_out() -> tuple[int, int]:
+        store = Store(1, Clock, Bounds(predictions_per_tenant=3))
+        tenant = store.tenant("t")
+        for _ in range(10):
+            held = prediction(tenant)
+            store.put(tenant, held)
+            tenant.undertake(held.id, asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        left = len(tenant.tasks)
+        store.forget("t")
+        await asyncio.sleep(0)
+        return left, len(
+            [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not task.done()]
+        )
+
+    assert asyncio.run(crowd_out()) == (3, 0)
+
+
+def test_deliveries_are_bounded_and_count_among_what_is_held() -> None:
+    store = Store(1, Clock)
+    tenant = store.tenant("t")
+    for number in range(20):
+        attempt = Delivery("start", "p", "http://127.0.0.1", "m", 0, number, 200, None, True, True, b"x" * 1024 * 1024)
+        store.record_delivery(tenant, attempt)
+    assert [delivery.attempt for delivery in tenant.deliveries] == [17, 18, 19]
+    assert 3 * 1024 * 1024 < tenant.deliveries.bytes == tenant.bytes == store.counts()["bytes"] < 4 * 1024 * 1024
+
+
+def test_receivers_that_are_silent_keep_nobody_waiting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, MockServer() as server:
+        client = httpx.Client(base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=3)
+        told = {"input": {"prompt": "a"}, "webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        for _ in range(100):
+            assert client.post(ULTRA, json=told).status_code == 200
+        created = client.post(ULTRA, json={"input": {"prompt": "a"}}, headers={"Prefer": "wait"}).json()
+        assert client.get(created["output"]).status_code == 200
+        client.close()

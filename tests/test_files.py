@@ -97,6 +97,18 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
         ({"json": {"content": "a"}}, 415, "multipart/form-data"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "not valid multipart"),
+        *(
+            (
+                {
+                    "content": b'--b\r\nContent-Disposition: form-data; name="content"; filename="\\ud800+2AA-"\r\n'
+                    b"Content-Type: text/plain\r\n\r\nx\r\n--b--\r\n",
+                    "headers": {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"},
+                },
+                400,
+                "not valid multipart",
+            )
+            for charset in ("undefined", "unicode_escape", "utf-7")
+        ),
     ],
 )
 def test_what_is_no_upload_is_refused(client: httpx.Client, request_: dict[str, Any], status: int, said: str) -> None:
@@ -130,7 +142,7 @@ def test_files_are_bounded(client: httpx.Client) -> None:
         store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * size, b"{}", 0))
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
     store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * 80, b"{}", 0))
-    assert (len(tenant.files), tenant.bytes, store.counts()["bytes"]) == (1, 80, 80)
+    assert (len(tenant.files), tenant.bytes, store.counts()["bytes"]) == (1, 83, 83), "content, metadata and name"
     store.reset("t")
     assert store.counts()["bytes"] == 0
 
@@ -158,3 +170,17 @@ def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
     answer = client.get("/replicate/v1/models/acme/none")
     assert answer.status_code == 404
     assert "black-forest-labs/flux-kontext-max" in answer.json()["detail"]
+
+
+def test_after_a_reset_a_picture_is_that_of_the_new_file(client: httpx.Client, tenant: Tenant) -> None:
+    drawn = []
+    for size in ((1000, 300), (300, 1000)):
+        file = upload(client, png(*size)).json()
+        asked = {"input": {"prompt": "a", "input_image": file["urls"]["get"]}}
+        created = client.post(KONTEXT, json=asked, headers={"Prefer": "wait"}).json()
+        drawn.append((created["id"], Image.open(io.BytesIO(client.get(created["output"]).content)).size))
+        tenant.reset()
+    (first, wide), (second, tall) = drawn
+    assert first == second
+    assert wide[0] > wide[1]
+    assert tall[0] < tall[1]
