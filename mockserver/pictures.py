@@ -30,7 +30,7 @@ class Pictures:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._kept: OrderedDict[tuple[str, bytes], Picture] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], Picture] = OrderedDict()
         self._bytes = 0
 
     def size(self, prediction: Prediction) -> tuple[int, int]:
@@ -62,7 +62,8 @@ class Pictures:
 
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
-        key = (prediction.id, prediction.input)  # an id comes again after a reset, with another input
+        # An id comes again after a reset, with another input, or a file of another size.
+        key = (prediction.id, prediction.input, prediction.given_size)
         kept = self._kept.get(key)
         if kept is not None:
             return kept
@@ -82,7 +83,7 @@ class Pictures:
         self._keep(key, picture)
         return picture
 
-    def _keep(self, key: tuple[str, bytes], picture: Picture) -> None:
+    def _keep(self, key: tuple[object, ...], picture: Picture) -> None:
         if key in self._kept:
             return
         self._kept[key] = picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -129,10 +130,18 @@ async def _never() -> MutableMapping[str, Any]:
 
 def _origin(scheme: str, host: str, server: tuple[str, int] | None) -> str:
     """The address that the client used, as far as its Host header is one."""
-    if not _HOST.fullmatch(host):
+    found = _HOST.fullmatch(host)
+    if not found or (found[1].startswith("[") and not _is_ipv6(found[1][1:-1])):
         name, port = server or ("127.0.0.1", 80)
         host = f"{name}:{port}"
     return f"{scheme}://{host}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def bearer_token(authorization: str) -> str | None:

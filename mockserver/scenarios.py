@@ -149,6 +149,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
         return varied
 
 
+def _whole(value: Any) -> Any:
+    """A JSON value in which 2.0 is 2, as JSON Schema has it; wherever a fraction may stand, a whole number may."""
+    if isinstance(value, Mapping):
+        return {name: _whole(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _with_null(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {**value, name: None} if name in value else value
 
@@ -227,7 +236,7 @@ class Catalogue:
             raise _refused(value, faults)
         assert isinstance(value, Mapping)
         lifecycle = value.get("lifecycle") or self.schema["properties"]["lifecycle"]["default"]
-        scenario = msgspec.convert({**value, "lifecycle": lifecycle}, Scenario)
+        scenario = msgspec.convert(_whole({**value, "lifecycle": lifecycle}), Scenario)
         if faults := list(self._contradictions(scenario)):
             raise _refused(value, faults)
         return scenario

@@ -99,9 +99,20 @@ class TestThePath:
         with httpx.Client(base_url=f"http://localhost:{port}") as client:
             assert create(client)["urls"]["get"].startswith(f"http://localhost:{port}/replicate/v1/predictions/")
 
-    def test_a_host_header_that_is_no_host_is_not_repeated(self, client: httpx.Client) -> None:
-        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": 'evil"><script>'})
+    @pytest.mark.parametrize("host", ['evil"><script>', "[1:2]", "[::::]", "[..]", "a b"])
+    def test_a_host_header_that_is_no_host_is_not_repeated(self, client: httpx.Client, host: str) -> None:
+        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": host})
         assert answer.json()["urls"]["get"].startswith(str(client.base_url).rstrip("/"))
+
+    def test_an_address_of_ipv6_is_a_host(self, client: httpx.Client) -> None:
+        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": "[::1]:80"})
+        assert answer.json()["urls"]["get"].startswith("http://[::1]:80/")
+
+    def test_query_parameters_that_are_not_known_are_told_in_their_order(self, client: httpx.Client) -> None:
+        names = [f"n{number}" for number in range(20)]
+        client.get("/replicate/v1/predictions?" + "&".join(f"{name}=1" for name in names))
+        (exchange,) = client.get("/__admin/requests?limit=1").json()["requests"]
+        assert [violation["pointer"] for violation in exchange["violations"]] == [f"?{name}" for name in names]
 
     def test_a_get_may_carry_a_body_as_some_clients_send_one(self, client: httpx.Client) -> None:
         prediction = create(client)

@@ -143,6 +143,12 @@ def test_a_wrong_name_is_told_with_the_right_ones_and_the_nearest() -> None:
         CATALOGUE.named("nfsw")
 
 
+def test_a_whole_number_may_be_written_as_a_fraction() -> None:
+    written = {"create_status": 201.0, "faults": {"getPrediction": [{"status": 503.0, "times": 2.0}]}}
+    whole = {"create_status": 201, "faults": {"getPrediction": [{"status": 503, "times": 2}]}}
+    assert CATALOGUE.parse(written) == CATALOGUE.parse(whole)
+
+
 def test_a_scenario_is_given_by_name_by_value_or_by_file(tmp_path: Path) -> None:
     nsfw = CATALOGUE.named("nsfw")
     assert CATALOGUE.understand("nsfw") == CATALOGUE.understand({"name": "nsfw"}) == nsfw
