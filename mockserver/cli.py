@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 from collections.abc import Callable
@@ -185,10 +186,13 @@ def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None
     sys.exit(1 if failed else 0)
 
 
+_ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
+
+
 def _checked_url(url: str | None) -> str | None:
     if url is None:
         return None
-    if not url.startswith(("http://", "https://")):
+    if not _ORIGIN.fullmatch(url.rstrip("/")):
         raise MockServerError(f"--public-url {url}: an address such as https://double.example:8443 is needed")
     return url.rstrip("/")
 

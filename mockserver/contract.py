@@ -195,7 +195,11 @@ class Contract:
             raise ContractError(f"contract {path}: {reason.strerror}") from reason
         except yaml.YAMLError as reason:
             raise ContractError(f"contract {path}: not YAML: {' '.join(str(reason).split())}") from reason
-        return cls(document, source, str(path))
+        try:
+            return cls(document, source, str(path))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as reason:
+            said = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else 'no more is known'}"
+            raise ContractError(f"contract {path}: not what OpenAPI 3.1 and the x-mock-* allow ({said})") from reason
 
     @cached_property
     def as_json(self) -> bytes:
@@ -294,7 +298,11 @@ class Contract:
 
     def resolve(self, node: Any) -> Any:
         """Follow `$ref` within the file. Keywords beside a reference are laid over what it refers to."""
+        seen = set()
         while isinstance(node, Mapping) and "$ref" in node:
+            if node["$ref"] in seen:
+                raise self._error("", f"$ref {node['$ref']!r} leads back to itself")
+            seen.add(node["$ref"])
             beside = {key: value for key, value in node.items() if key != "$ref"}
             node = {**self._lookup(node["$ref"]), **beside}
         return node
@@ -525,7 +533,12 @@ def _most_telling(found: Iterator[Violation]) -> list[Violation]:
 
 def read_yaml(source: bytes) -> Any:
     """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
-    return _as_json(yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+    try:
+        return _as_json(yaml.load(source, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+    except ValueError as reason:  # such as the 99th of a month
+        raise yaml.YAMLError(str(reason)) from reason
+    except RecursionError as reason:
+        raise yaml.YAMLError("it is nested too deeply, or in itself") from reason
 
 
 def _as_json(value: object) -> object:

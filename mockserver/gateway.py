@@ -15,7 +15,7 @@ import msgspec
 
 from mockserver.clock import MILLISECOND, SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
-from mockserver.errors import Dialect, Refusal
+from mockserver.errors import Dialect, MockServerError, Refusal
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
@@ -36,6 +36,7 @@ from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
+FASTEST = 1_000_000  # times as fast as the wall clock
 MOST_POSTS = 64  # webhooks under way at a time
 _SEED = "\0"  # stands where a prediction's own is to be filled in
 
@@ -77,6 +78,8 @@ class Gateway:
     """The API's behaviour, for every tenant of one server."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
+        if not 0 < options.speed <= FASTEST:
+            raise MockServerError(f"speed {options.speed}: more than 0, and at most {FASTEST:,}")
         self.contract = contract
         self.catalogue = catalogue
         self.options = options

@@ -39,8 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises MockServerError."""
     try:
         return socket.create_server((host, port), backlog=2048, family=_family(host))
-    except OSError as reason:
-        said = os.strerror(reason.errno) if reason.errno else str(reason)
+    except (OSError, TypeError, UnicodeError) as reason:
+        errno = reason.errno if isinstance(reason, OSError) else None
+        said = os.strerror(errno) if errno and errno > 0 else str(reason)
         raise MockServerError(
             f"cannot listen on {host}:{port}: {said}; choose another --port, or 0 for a free one"
         ) from reason
@@ -162,12 +163,14 @@ def write_ready_file(path: Path, listener: socket.socket, authority: Authority |
     facts |= {"port": listener.getsockname()[1], "pid": os.getpid()}
     if authority is not None:
         facts["ca_file"] = str(authority.file)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
         draft.write_text(json.dumps(facts) + "\n")
         draft.replace(path)
     except OSError as reason:
         raise MockServerError(f"cannot write the ready file {path}: {reason.strerror}") from reason
+    except ValueError as reason:
+        raise MockServerError(f"cannot write the ready file {path}: {reason}") from reason
 
 
 class MockServer:

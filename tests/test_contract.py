@@ -230,6 +230,10 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda d: d["components"]["schemas"]["Status"].update(type="strung"), "not a usable schema"),
     (lambda d: post(d).update({"x-mock-logs": {"processing": "{time}"}}), "only {seed} and {seconds} can be filled in"),
     (lambda d: post(d).update({"x-mock-logs": {"processing": "{seed:>9}"}}), "{seed} is filled in as it is"),
+    (
+        lambda d: d["components"]["schemas"].update(Prediction={"$ref": "#/components/schemas/Prediction"}),
+        "leads back to itself",
+    ),
     (lambda d: d["x-mock-picture"].pop("sizes") and post(d).pop("x-mock-picture"), "says nothing of sizes"),
     (
         lambda d: post(d).pop("x-mock-role") and post(d).update(responses={"200": {"content": {"a/b": {}}}}),

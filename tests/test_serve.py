@@ -111,6 +111,9 @@ def test_a_port_in_use_is_one_clear_line_and_exit_2() -> None:
     [
         ("openapi: 3.0.0", "an OpenAPI 3.1 document is needed"),
         ("{", "not YAML"),
+        ("openapi: 2025-99-99", "not YAML"),
+        ("&a [*a]", "not YAML: it is nested too deeply, or in itself"),
+        ("openapi: 3.1.0\npaths: {/a: {get: {operationId: a, responses: {'200': null}}}}", "not what OpenAPI 3.1"),
         ("openapi: 3.1.0\npaths: {}", "at least one path is needed"),
         ("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}", "the operation needs an operationId"),
     ],
@@ -133,6 +136,13 @@ def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: 
         (["--public-url", "double.example"], "--public-url double.example"),
         (["--clock", "fast"], "autojump"),
         (["--speed", "0"], "--speed"),
+        (["--speed", "nan"], "speed nan"),
+        (["--speed", "inf"], "speed inf"),
+        (["--public-url", "http://["], "--public-url http://["),
+        (["--public-url", "http://a b"], "--public-url http://a b"),
+        (["--public-url", "http://x:abc"], "--public-url http://x:abc"),
+        (["--port", "0", "--ready-file", "/"], "cannot write the ready file /"),
+        (["--host", "\u00e9.."], "cannot listen on"),
         (["--port", "70000"], "--port"),
     ],
 )
