@@ -231,7 +231,7 @@ def test_deliveries_are_bounded_and_count_among_what_is_held() -> None:
 
 def test_receivers_that_are_silent_keep_nobody_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, MockServer() as server:
-        client = httpx.Client(base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=3)
+        client = httpx.Client(base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=15)
         told = {"input": {"prompt": "a"}, "webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         for _ in range(100):
             assert client.post(ULTRA, json=told).status_code == 200
