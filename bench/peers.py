@@ -99,17 +99,17 @@ def _version(package: str) -> str:
 def _aimock(folder: Path) -> Path:
     file = folder / "fixtures.json"
     match = {"userMessage": "cat", "endpoint": "image"}
-    answer = {"image": {"url": "http://127.0.0.1/picture.png"}}
-    file.write_text(json.dumps({"fixtures": [{"match": match, "response": answer}]}))
+    response = {"image": {"url": "http://127.0.0.1/picture.png"}}
+    file.write_text(json.dumps({"fixtures": [{"match": match, "response": response}]}))
     return file
 
 
 def _wiremock(folder: Path) -> Path:
     mappings = folder / "mappings"
     mappings.mkdir(exist_ok=True)
-    answer = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": '{"id":"' + "x" * 790 + '"}'}
+    response = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": '{"id":"' + "x" * 790 + '"}'}
     create = {"method": "POST", "urlPath": CREATE, "bodyPatterns": [{"matchesJsonPath": "$.input.prompt"}]}
     get = {"method": "GET", "urlPathPattern": GET.replace("{id}", "[^/]+")}
     for name, request in (("create", create), ("get", get)):
-        (mappings / f"{name}.json").write_text(json.dumps({"request": request, "response": answer}))
+        (mappings / f"{name}.json").write_text(json.dumps({"request": request, "response": response}))
     return folder

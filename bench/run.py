@@ -68,13 +68,13 @@ def create(peer: Peer, port: int) -> str | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("POST", peer.create, peer.body, headers)
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return str(json.loads(body).get("id", "none")) if answer.status == 200 else None
+    return str(json.loads(body).get("id", "none")) if response.status == 200 else None
 
 
 def load(url: str, seconds: float, body: str | None, tenants: int = 1) -> Figures:

@@ -14,19 +14,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mockserver.admin_client import AdminError, Tenant
     from mockserver.check.client import check_client
     from mockserver.errors import MockServerError
     from mockserver.scenarios import Body, Fault, Scenario, Step
     from mockserver.server import MockServer
-    from mockserver.steering import SteeringError, Tenant
 
 __all__ = [
+    "AdminError",
     "Body",
     "Fault",
     "MockServer",
     "MockServerError",
     "Scenario",
-    "SteeringError",
     "Step",
     "Tenant",
     "check_client",
@@ -38,9 +38,9 @@ _HOMES = {
     "MockServer": "mockserver.server",
     "MockServerError": "mockserver.errors",
     "Scenario": "mockserver.scenarios",
-    "SteeringError": "mockserver.steering",
+    "AdminError": "mockserver.admin_client",
     "Step": "mockserver.scenarios",
-    "Tenant": "mockserver.steering",
+    "Tenant": "mockserver.admin_client",
     "check_client": "mockserver.check.client",
 }
 

@@ -18,14 +18,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mockserver.clock import LAST, MODES, SECOND, parse_timestamp, timestamp
+from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
+from mockserver.clock import MAX_SECOND, MODES, SECOND, parse_timestamp, timestamp
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.gateway import Gateway
-from mockserver.journal import masked
+from mockserver.journal import redacted
 from mockserver.request import bearer_token
-from mockserver.steering import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.store import ANONYMOUS, TENANT, TenantState
-from mockserver.verdict import judge
+from mockserver.verdict import verdict_of
 from mockserver.violations import pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
 
@@ -70,7 +70,7 @@ _ADVANCE = jsonschema_rs.validator_for(
 )
 
 
-class AdminError(MockServerError):
+class ApiError(MockServerError):
     """A steering request that cannot be carried out."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -78,7 +78,7 @@ class AdminError(MockServerError):
         self.status = status
 
 
-class _Steering:
+class _AdminEndpoint:
     """The ASGI application of one path: unlike a function, one that Starlette gives every method, however rare."""
 
     def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
@@ -122,7 +122,7 @@ class Admin:
         for method, path, handler in table:
             methods.setdefault(path, {})[method] = handler
         return [
-            Route(PREFIX + path, _Steering(self._endpoint(handlers)))
+            Route(PREFIX + path, _AdminEndpoint(self._endpoint(handlers)))
             for path, handlers in [*methods.items(), ("/{path:path}", {}), ("", {})]
         ]
 
@@ -134,12 +134,12 @@ class Admin:
             try:
                 self._guard(request)
                 if not handlers:
-                    raise AdminError(404, f"There is no {request.url.path}; see the README's list of {PREFIX}.")
+                    raise ApiError(404, f"There is no {request.url.path}; see the README's list of {PREFIX}.")
                 handler = handlers.get(request.method)
                 if handler is None:
-                    raise AdminError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
+                    raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
                 value = await handler(request, self._tenant(request))
-            except AdminError as reason:
+            except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
                 return _json({"detail": str(reason), "status": reason.status}, reason.status, headers)
             except ScenarioError as reason:
@@ -152,18 +152,16 @@ class Admin:
         """Keep out what a web page in a browser on this machine could send."""
         host = request.headers.get("host", "")
         if not self._own_name(_name_in(host)):
-            raise AdminError(
-                403, f"Host {host!r} is not this server's; use its address, or start it with --public-url."
-            )
+            raise ApiError(403, f"Host {host!r} is not this server's; use its address, or start it with --public-url.")
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            raise AdminError(403, f"Requests from pages of {origin} are refused.")
+            raise ApiError(403, f"Requests from pages of {origin} are refused.")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise AdminError(403, "Cross-site requests are refused.")
+            raise ApiError(403, "Cross-site requests are refused.")
         wanted = self._gateway.options.admin_token
         given = request.headers.get(ADMIN_TOKEN_HEADER, "")
         if wanted is not None and not secrets.compare_digest(given.encode(), wanted.encode()):
-            raise AdminError(401, "The server was started with --admin-token; send it as X-Mock-Admin-Token.")
+            raise ApiError(401, "The server was started with --admin-token; send it as X-Mock-Admin-Token.")
 
     def _own_name(self, name: str) -> bool:
         public = self._gateway.options.public_url
@@ -179,7 +177,7 @@ class Admin:
         authorization = request.headers.get("authorization", "")
         token = bearer_token(authorization)
         if authorization and token is None:
-            raise AdminError(401, "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.")
+            raise ApiError(401, "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.")
         return self._gateway.store.tenant(token or ANONYMOUS)
 
     async def _health(self, request: Request, tenant: TenantState) -> object:
@@ -201,7 +199,7 @@ class Admin:
 
     async def _requests(self, request: Request, tenant: TenantState) -> object:
         if unknown := request.query_params.keys() - FILTERS:
-            raise AdminError(422, f"There is no filter ?{min(unknown)[:50]}; there are {', '.join(FILTERS)}.")
+            raise ApiError(422, f"There is no filter ?{min(unknown)[:50]}; there are {', '.join(FILTERS)}.")
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
         wanted = [
@@ -226,11 +224,11 @@ class Admin:
         return self._gateway.scenario(tenant).as_json()
 
     async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.lay_down(self._gateway.catalogue.understand(await _body(request)))
+        tenant.set_scenario(self._gateway.catalogue.coerce(await _body(request)))
         return self._gateway.scenario(tenant).as_json()
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.lay_down(None)
+        tenant.set_scenario(None)
         return self._gateway.scenario(tenant).as_json()
 
     async def _scenarios(self, request: Request, tenant: TenantState) -> object:
@@ -248,36 +246,36 @@ class Admin:
         try:
             now = parse_timestamp(wanted["now"]) if "now" in wanted else None
         except ValueError as reason:
-            raise AdminError(422, f"/now: {reason}") from reason
+            raise ApiError(422, f"/now: {reason}") from reason
         tenant.clock.change(wanted["mode"], speed=wanted.get("speed"), now=now)
         return await self._clock(request, tenant)
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
         wanted = _checked(_ADVANCE, await _body(request))
-        if tenant.clock.now() + wanted["seconds"] * SECOND > (LAST + 1) * SECOND:
-            raise AdminError(422, "/seconds: time ends with the year 9999")
+        if tenant.clock.now() + wanted["seconds"] * SECOND > (MAX_SECOND + 1) * SECOND:
+            raise ApiError(422, "/seconds: time ends with the year 9999")
         happened = await self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         scenario = self._gateway.scenario(tenant)
-        met = tenant.met.get(TENANT, {})
-        found = judge(tenant.journal, tenant.deliveries, scenario, met, self._gateway.contract)
-        return masked(found, _secret(tenant))
+        fault_progress = tenant.fault_progress.get(TENANT, {})
+        found = verdict_of(tenant.journal, tenant.deliveries, scenario, fault_progress, self._gateway.contract)
+        return redacted(found, _secret(tenant))
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         return tenant.coverage.report(self._gateway.contract)
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
-            "deliveries": [masked(delivery.as_json(), _secret(tenant)) for delivery in tenant.deliveries],
+            "deliveries": [redacted(delivery.as_json(), _secret(tenant)) for delivery in tenant.deliveries],
             "recorded": tenant.deliveries.recorded,
         }
 
     async def _picture(self, request: Request, tenant: TenantState) -> object:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])
         if prediction is None or self._gateway.status(tenant, prediction) != "succeeded":
-            raise AdminError(404, "This tenant has no picture of that prediction.")
+            raise ApiError(404, "This tenant has no picture of that prediction.")
         picture = await asyncio.to_thread(self._gateway.pictures.draw, prediction)
         return Response(picture.data, media_type=picture.media_type)
 
@@ -286,7 +284,7 @@ class Admin:
         urls = self._gateway.options.urls
         return {
             "predictions": [
-                self._gateway.represent(tenant, prediction, origin, urls) for prediction in tenant.predictions.values()
+                self._gateway.render(tenant, prediction, origin, urls) for prediction in tenant.predictions.values()
             ],
             "evicted": tenant.evicted,
         }
@@ -316,13 +314,13 @@ async def _body(request: Request) -> object:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY:
-                raise AdminError(413, f"The body is larger than {MAX_BODY} bytes.")
+                raise ApiError(413, f"The body is larger than {MAX_BODY} bytes.")
     except ClientDisconnect as reason:
-        raise AdminError(400, "The body has not come to its end.") from reason
+        raise ApiError(400, "The body has not come to its end.") from reason
     try:
         return read_json(body)
     except ValueError as reason:
-        raise AdminError(400, f"The body is {reason}.") from reason
+        raise ApiError(400, f"The body is {reason}.") from reason
 
 
 def _checked(validator: jsonschema_rs.Validator, value: object) -> dict[str, Any]:
@@ -330,7 +328,7 @@ def _checked(validator: jsonschema_rs.Validator, value: object) -> dict[str, Any
         f"{pointer_to(error.instance_path) or '/'}: {error.message[:300]}" for error in validator.iter_errors(value)
     ]
     if faults:
-        raise AdminError(422, "; ".join(faults))
+        raise ApiError(422, "; ".join(faults))
     assert isinstance(value, dict)
     return value
 
@@ -340,12 +338,12 @@ def _number(request: Request, name: str, default: int) -> int:
     if text is None:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise AdminError(422, f"?{name} is a number, not {text[:50]!r}.")
+        raise ApiError(422, f"?{name} is a number, not {text[:50]!r}.")
     return int(text)
 
 
 def _flag(request: Request, name: str) -> bool:
     text = request.query_params.get(name, "false").lower()
     if text not in ("", "1", "true", "0", "false"):
-        raise AdminError(422, f"?{name} is true or false, not {text[:50]!r}.")
+        raise ApiError(422, f"?{name} is true or false, not {text[:50]!r}.")
     return text in ("", "1", "true")

@@ -12,7 +12,7 @@ import msgspec
 
 from mockserver.clock import MILLISECOND, SECOND
 from mockserver.contract import Operation
-from mockserver.errors import Refusal
+from mockserver.errors import ApiError
 from mockserver.files import StoredFile, read_upload
 from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
@@ -23,15 +23,14 @@ from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.store import TenantState
 from mockserver.stream import follow
 from mockserver.violations import shorten
-from mockserver.webhooks import deliver as deliver_webhooks
-from mockserver.webhooks import secret_of
-from mockserver.wire import NO_ANSWER, Answer, unless_left
+from mockserver.webhooks import deliver_webhooks, secret_of
+from mockserver.wire import NO_RESPONSE, Response, cancel_on_disconnect
 
 JSON = "application/json"
-MOST_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
+MAX_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
 
 
-class Call(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True):
     """A request that the contract allows, ready to be handled.
 
     `chosen` is the scenario if the request itself asked for it; `heard` tells whether the answer is to arrive whole.
@@ -43,7 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     scenario: Scenario
     chosen: Scenario | None
     request: Request
-    heard: bool = True
+    response_delivered: bool = True
 
     @property
     def urls(self) -> Urls:
@@ -51,39 +50,41 @@ class Call(msgspec.Struct, frozen=True):
         return self.scenario.urls or self.gateway.options.urls
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Context], Awaitable[Response]]
 
 
-async def create(call: Call) -> Answer:
+async def create(context: Context) -> Response:
     """Create a prediction."""
-    headers, body = call.request.head.headers, call.request.value
+    headers, body = context.request.head.headers, context.request.value
     deadline = _duration(headers["cancel-after"]) if "cancel-after" in headers else None
-    prediction = call.gateway.create(call.tenant, call.operation, body["input"], call.scenario, call.chosen, deadline)
+    prediction = context.gateway.create(
+        context.tenant, context.operation, body["input"], context.scenario, context.chosen, deadline
+    )
     if body.get("webhook"):
-        call.tenant.undertake(prediction.id, _webhooks(call, prediction))
-    status = call.scenario.create_status
-    if status is None or status not in call.operation.answers:
-        status = call.operation.success
+        context.tenant.spawn(prediction.id, _webhooks(context, prediction))
+    status = context.scenario.create_status
+    if status is None or status not in context.operation.responses:
+        status = context.operation.success
     preference = headers.get("prefer", "")
     if not preference.startswith("wait"):
-        return _told(call, prediction, status, age=0)
-    answer = await _wait(call, prediction, status, int(preference.partition("=")[2] or MOST_WAIT))
-    return msgspec.structs.replace(answer, headers=((b"preference-applied", preference.encode()),))
+        return _prediction_response(context, prediction, status, age=0)
+    response = await _wait(context, prediction, status, int(preference.partition("=")[2] or MAX_WAIT))
+    return msgspec.structs.replace(response, headers=((b"preference-applied", preference.encode()),))
 
 
-def _webhooks(call: Call, prediction: Prediction) -> Coroutine[Any, Any, None]:
+def _webhooks(context: Context, prediction: Prediction) -> Coroutine[Any, Any, None]:
     """The work of telling a receiver of a prediction's life."""
-    wanted = call.request.value.get("webhook_events_filter")
-    faults = call.scenario.webhooks
-    url = call.request.value["webhook"]
+    wanted = context.request.value.get("webhook_events_filter")
+    faults = context.scenario.webhooks
+    url = context.request.value["webhook"]
     return deliver_webhooks(
-        call.gateway, call.tenant, prediction, url, wanted, call.request.head.origin, call.urls, faults
+        context.gateway, context.tenant, prediction, url, wanted, context.request.head.origin, context.urls, faults
     )
 
 
-async def webhook_secret(call: Call) -> Answer:
+async def webhook_secret(context: Context) -> Response:
     """The key that the tenant's webhooks are signed with."""
-    return _json(call, {"key": secret_of(call.tenant)})
+    return _json(context, {"key": secret_of(context.tenant)})
 
 
 def _duration(given: str) -> int | None:
@@ -95,186 +96,186 @@ def _duration(given: str) -> int | None:
     return (hours * 3600 + minutes * 60 + seconds) * SECOND
 
 
-async def _wait(call: Call, prediction: Prediction, status: int, seconds: int) -> Answer:
+async def _wait(context: Context, prediction: Prediction, status: int, seconds: int) -> Response:
     """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
-    gateway, tenant = call.gateway, call.tenant
-    born = prediction.age(tenant.clock.elapsed())
-    followed = await unless_left(call.request.receive, gateway.follow(tenant, prediction, seconds * SECOND))
+    gateway, tenant = context.gateway, context.tenant
+    created_elapsed = prediction.age(tenant.clock.elapsed())
+    followed = await cancel_on_disconnect(context.request.receive, gateway.follow(tenant, prediction, seconds * SECOND))
     if followed is None:
-        return Answer(NO_ANSWER, prediction_id=prediction.id, committed=True)
+        return Response(NO_RESPONSE, prediction_id=prediction.id, committed=True)
     prediction = followed
     ended = gateway.status(tenant, prediction) in TERMINAL
-    if call.scenario.wait == "processing":
-        return _told_processing(call, prediction, status, ended=ended)
+    if context.scenario.wait == "processing":
+        return _processing_response(context, prediction, status, ended=ended)
     # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll only then.
-    return _told(call, prediction, status, None if ended else born)
+    return _prediction_response(context, prediction, status, None if ended else created_elapsed)
 
 
-def _told_processing(call: Call, prediction: Prediction, status: int, *, ended: bool) -> Answer:
+def _processing_response(context: Context, prediction: Prediction, status: int, *, ended: bool) -> Response:
     """The recorded oddity: `processing` at the end of a wait, with the output if it has succeeded by then."""
     at = next((stage.at for stage in effective_timeline(prediction) if stage.status == "processing"), None)
-    answer = _told(call, prediction, status, at)
-    if at is None or not ended or call.gateway.status(call.tenant, prediction) != "succeeded":
-        return answer
-    value = {**answer.value, "output": call.gateway.output_url(prediction, call.request.head.origin)}
-    return msgspec.structs.replace(answer, value=value, body=msgspec.json.encode(value))
+    response = _prediction_response(context, prediction, status, at)
+    if at is None or not ended or context.gateway.status(context.tenant, prediction) != "succeeded":
+        return response
+    value = {**response.value, "output": context.gateway.output_url(prediction, context.request.head.origin)}
+    return msgspec.structs.replace(response, value=value, body=msgspec.json.encode(value))
 
 
-async def get(call: Call) -> Answer:
+async def get(context: Context) -> Response:
     """Read a prediction, which under autojump moves it on."""
-    prediction = call.gateway.find(call.tenant, call.request.path_params["prediction_id"])
-    return _told(call, call.gateway.look(call.tenant, prediction), call.operation.success)
+    prediction = context.gateway.find(context.tenant, context.request.path_params["prediction_id"])
+    return _prediction_response(context, context.gateway.observe(context.tenant, prediction), context.operation.success)
 
 
-async def cancel(call: Call) -> Answer:
+async def cancel(context: Context) -> Response:
     """Cancel a prediction."""
-    prediction = call.gateway.find(call.tenant, call.request.path_params["prediction_id"])
-    return _told(call, call.gateway.cancel(call.tenant, prediction), call.operation.success)
+    prediction = context.gateway.find(context.tenant, context.request.path_params["prediction_id"])
+    return _prediction_response(context, context.gateway.cancel(context.tenant, prediction), context.operation.success)
 
 
-async def list_page(call: Call) -> Answer:
+async def list_page(context: Context) -> Response:
     """One page of predictions, newest first. A list is a look at each of them."""
-    gateway, tenant = call.gateway, call.tenant
-    length = call.operation.document.get("x-mock-page", 100)
-    ids, previous, following = gateway.page(tenant, call.request.query_params.get("cursor"), length)
+    gateway, tenant = context.gateway, context.tenant
+    length = context.operation.document.get("x-mock-page", 100)
+    ids, previous, following = gateway.page(tenant, context.request.query_params.get("cursor"), length)
     results = []
     for identifier in ids:
-        prediction = gateway.look(tenant, tenant.predictions[identifier])
-        shown = gateway.represent(tenant, prediction, call.request.head.origin, call.urls)
-        if call.heard:
-            gateway.tell(tenant, prediction, shown["status"])
+        prediction = gateway.observe(tenant, tenant.predictions[identifier])
+        shown = gateway.render(tenant, prediction, context.request.head.origin, context.urls)
+        if context.response_delivered:
+            gateway.record_status_sent(tenant, prediction, shown["status"])
         results.append(shown)
-    here = call.request.head.origin + call.operation.path
+    here = context.request.head.origin + context.operation.path
     value = {
         "previous": f"{here}?cursor={previous}" if previous else None,
         "next": f"{here}?cursor={following}" if following else None,
         "results": results,
     }
-    return _json(call, value)
+    return _json(context, value)
 
 
-async def stream(call: Call) -> Answer:
+async def stream(context: Context) -> Response:
     """A prediction's life as server-sent events; whoever has the URL may follow it."""
-    identifier = call.request.path_params["prediction_id"]
-    owner = call.gateway.store.owner(identifier)
+    identifier = context.request.path_params["prediction_id"]
+    owner = context.gateway.store.owner(identifier)
     if owner is None:
-        raise Refusal(404, hint=f"There is no prediction {shorten(identifier)}.")
-    prediction = call.gateway.find(owner, identifier)
-    last_id = call.request.head.headers.get("last-event-id")
-    events = follow(call.gateway, owner, prediction, call.request.head.origin, last_id, call.scenario.stream)
+        raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
+    prediction = context.gateway.find(owner, identifier)
+    last_id = context.request.head.headers.get("last-event-id")
+    events = follow(context.gateway, owner, prediction, context.request.head.origin, last_id, context.scenario.stream)
     headers = ((b"cache-control", b"no-store"),)
     kind = "text/event-stream; charset=utf-8"
-    return Answer(call.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
+    return Response(context.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
 
 
-async def model(call: Call) -> Answer:
+async def model(context: Context) -> Response:
     """What is known of a model: that it is one of the contract's."""
-    owner, name = call.request.path_params["model_owner"], call.request.path_params["model_name"]
-    known = {operation.model: operation for operation in call.gateway.contract.of_role("create")}
+    owner, name = context.request.path_params["model_owner"], context.request.path_params["model_name"]
+    known = {operation.model: operation for operation in context.gateway.contract.of_role("create")}
     operation = known.get(f"{owner}/{name}")
     if operation is None:
-        raise Refusal(404, hint=f"The contract's models are {', '.join(map(str, known))}.")
-    found = call.gateway.contract.example(call.operation)
+        raise ApiError(404, hint=f"The contract's models are {', '.join(map(str, known))}.")
+    found = context.gateway.contract.example(context.operation)
     shown: dict[str, Any] = dict(found[2]) if found else {}
     url = str(shown.get("url", "")).replace(f"{shown.get('owner')}/{shown.get('name')}", f"{owner}/{name}")
     return _json(
-        call, {**shown, "url": url, "owner": owner, "name": name, "description": operation.document.get("summary")}
+        context, {**shown, "url": url, "owner": owner, "name": name, "description": operation.document.get("summary")}
     )
 
 
-async def upload(call: Call) -> Answer:
+async def upload(context: Context) -> Response:
     """Store a file."""
-    name, kind, content, metadata = await read_upload(call.request.head.headers, call.request.value)
-    tenant = call.tenant
+    name, kind, content, metadata = await read_upload(context.request.head.headers, context.request.value)
+    tenant = context.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), name, kind, content, metadata, now)
-    call.gateway.store.put_file(tenant, file)
-    return _json(call, file.as_json(_file_url(call, file)), committed=True)
+    context.gateway.store.put_file(tenant, file)
+    return _json(context, file.as_json(_file_url(context, file)), committed=True)
 
 
-async def list_files(call: Call) -> Answer:
+async def list_files(context: Context) -> Response:
     """The files, newest first."""
-    now = call.tenant.clock.now()
-    files = [file for file in reversed(call.tenant.files.values()) if not file.expired(now)]
-    results = [file.as_json(_file_url(call, file)) for file in files]
-    return _json(call, {"previous": None, "next": None, "results": results})
+    now = context.tenant.clock.now()
+    files = [file for file in reversed(context.tenant.files.values()) if not file.expired(now)]
+    results = [file.as_json(_file_url(context, file)) for file in files]
+    return _json(context, {"previous": None, "next": None, "results": results})
 
 
-async def get_file(call: Call) -> Answer:
+async def get_file(context: Context) -> Response:
     """What is known of a file."""
-    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
-    return _json(call, file.as_json(_file_url(call, file)))
+    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
+    return _json(context, file.as_json(_file_url(context, file)))
 
 
-async def delete_file(call: Call) -> Answer:
+async def delete_file(context: Context) -> Response:
     """Forget a file."""
-    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
-    call.gateway.store.drop_file(call.tenant, file.id)
-    return Answer(call.operation.success, committed=True)
+    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
+    context.gateway.store.drop_file(context.tenant, file.id)
+    return Response(context.operation.success, committed=True)
 
 
-async def download(call: Call) -> Answer:
+async def download(context: Context) -> Response:
     """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
-    file = call.gateway.find_file(call.tenant, call.request.path_params["file_id"])
+    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
-    return Answer(call.operation.success, file.content, "application/octet-stream", headers)
+    return Response(context.operation.success, file.content, "application/octet-stream", headers)
 
 
-def _file_url(call: Call, file: StoredFile) -> str:
-    (reader,) = call.gateway.contract.of_role("get-file")
-    return call.request.head.origin + reader.path.replace("{file_id}", file.id)
+def _file_url(context: Context, file: StoredFile) -> str:
+    (reader,) = context.gateway.contract.of_role("get-file")
+    return context.request.head.origin + reader.path.replace("{file_id}", file.id)
 
 
-def _json(call: Call, value: object, *, committed: bool = False) -> Answer:
-    return Answer(call.operation.success, msgspec.json.encode(value), JSON, value=value, committed=committed)
+def _json(context: Context, value: object, *, committed: bool = False) -> Response:
+    return Response(context.operation.success, msgspec.json.encode(value), JSON, value=value, committed=committed)
 
 
-async def deliver(call: Call) -> Answer:
+async def picture(context: Context) -> Response:
     """A picture, whole or in part."""
-    prediction = call.gateway.deliverable(
-        call.request.path_params["prediction_id"], call.request.path_params["output_format"]
+    prediction = context.gateway.deliverable(
+        context.request.path_params["prediction_id"], context.request.path_params["output_format"]
     )
-    picture = await asyncio.to_thread(call.gateway.pictures.draw, prediction)
+    picture = await asyncio.to_thread(context.gateway.pictures.draw, prediction)
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"etag", picture.etag.encode()),
         (b"accept-ranges", b"bytes"),
         (b"cache-control", b"public, max-age=3600"),
     )
-    wanted = call.request.head.headers.get("if-none-match")
+    wanted = context.request.head.headers.get("if-none-match")
     if wanted is not None and (wanted == "*" or picture.etag in re.split(r"\s*,\s*", wanted)):
-        return Answer(304, headers=headers, prediction_id=prediction.id)
-    part = _part(call, picture)
+        return Response(304, headers=headers, prediction_id=prediction.id)
+    part = _part(context, picture)
     if part is None:
-        return Answer(200, picture.data, picture.media_type, headers, prediction_id=prediction.id)
+        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id)
     first, last = part
     where = f"bytes {first}-{last}/{len(picture.data)}".encode()
     data = picture.data[first : last + 1]
     headers = (*headers, (b"content-range", where))
-    return Answer(206, data, picture.media_type, headers, prediction_id=prediction.id)
+    return Response(206, data, picture.media_type, headers, prediction_id=prediction.id)
 
 
-async def view(call: Call) -> Answer:
+async def view(context: Context) -> Response:
     """A page for people. Looking at it moves nothing."""
-    gateway = call.gateway
-    tenant = gateway.store.owner(call.request.path_params["prediction_id"])
+    gateway = context.gateway
+    tenant = gateway.store.owner(context.request.path_params["prediction_id"])
     if tenant is None:
-        raise Refusal(404)
-    prediction = gateway.find(tenant, call.request.path_params["prediction_id"])
-    shown = gateway.represent(tenant, prediction, call.request.head.origin, call.urls)
+        raise ApiError(404)
+    prediction = gateway.find(tenant, context.request.path_params["prediction_id"])
+    shown = gateway.render(tenant, prediction, context.request.head.origin, context.urls)
     page = _page(shown).encode()
     pictures = gateway.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
     headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
-    return Answer(call.operation.success, page, "text/html; charset=utf-8", headers, prediction_id=prediction.id)
+    return Response(context.operation.success, page, "text/html; charset=utf-8", headers, prediction_id=prediction.id)
 
 
-async def example(call: Call) -> Answer:
+async def example(context: Context) -> Response:
     """The contract's example, for an operation without a role."""
-    found = call.gateway.contract.example(call.operation)
+    found = context.gateway.contract.example(context.operation)
     assert found is not None  # the contract was refused otherwise
     status, media_type, value = found
     body = msgspec.json.encode(value) if "json" in media_type else str(value or "").encode()
-    return Answer(status, body, media_type, value=value if "json" in media_type else None)
+    return Response(status, body, media_type, value=value if "json" in media_type else None)
 
 
 ROLES: dict[str | None, Handler] = {
@@ -290,7 +291,7 @@ ROLES: dict[str | None, Handler] = {
     "delete-file": delete_file,
     "download": download,
     "webhook-secret": webhook_secret,
-    "deliver": deliver,
+    "deliver": picture,
     "view": view,
     None: example,
 }
@@ -300,31 +301,33 @@ ROLES: dict[str | None, Handler] = {
 AT_ONCE = frozenset({"create", "get", "cancel"})
 
 
-def _told(call: Call, prediction: Prediction, status: int, age: int | None = None) -> Answer:
+def _prediction_response(context: Context, prediction: Prediction, status: int, age: int | None = None) -> Response:
     """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
-    gateway, tenant = call.gateway, call.tenant
-    creating = call.operation.role == "create"  # its answer has everything, however soon the data expire
-    value = gateway.represent(tenant, prediction, call.request.head.origin, call.urls, age=age, whole=creating)
-    if call.heard:
-        gateway.tell(tenant, prediction, value["status"])
-    if call.scenario.body != USUAL_BODY:
-        value = call.scenario.vary(call.operation, status, value)
-    return Answer(
+    gateway, tenant = context.gateway, context.tenant
+    creating = context.operation.role == "create"  # its answer has everything, however soon the data expire
+    value = gateway.render(
+        tenant, prediction, context.request.head.origin, context.urls, age=age, include_expired=creating
+    )
+    if context.response_delivered:
+        gateway.record_status_sent(tenant, prediction, value["status"])
+    if context.scenario.body != USUAL_BODY:
+        value = context.scenario.vary(context.operation, status, value)
+    return Response(
         status,
         msgspec.json.encode(value),
         JSON,
         value=value,
         prediction_id=prediction.id,
         prediction_status=value["status"],
-        committed=call.operation.method != "GET",
+        committed=context.operation.method != "GET",
     )
 
 
-def _part(call: Call, picture: Picture) -> tuple[int, int] | None:
+def _part(context: Context, picture: Picture) -> tuple[int, int] | None:
     """First and last byte asked for by a Range header (RFC 9110, 14.2); None for the whole."""
-    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", call.request.head.headers.get("range", ""))
-    if_range = call.request.head.headers.get("if-range", picture.etag)
-    if asked is None or asked.groups() == ("", "") or if_range != picture.etag or call.operation.method == "HEAD":
+    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", context.request.head.headers.get("range", ""))
+    if_range = context.request.head.headers.get("if-range", picture.etag)
+    if asked is None or asked.groups() == ("", "") or if_range != picture.etag or context.operation.method == "HEAD":
         return None
     size = len(picture.data)
     start, end = asked.groups()
@@ -332,7 +335,7 @@ def _part(call: Call, picture: Picture) -> tuple[int, int] | None:
     if end and start and int(end) < first:
         return None
     if first > last:
-        raise Refusal(416, headers={"Content-Range": f"bytes */{size}"})
+        raise ApiError(416, headers={"Content-Range": f"bytes */{size}"})
     return first, last
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
 from mockserver.request import read_plain
 from mockserver.scenarios import Catalogue
-from mockserver.wire import Answer, Receive, Scope, Send
+from mockserver.wire import Receive, Scope, Send
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -30,30 +31,30 @@ class App:
         self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
         self._rest = Starlette(routes=_routes(self.gateway))
-        self._others: dict[int, ASGIApp] = {}
+        self._extra_origins: dict[int, ASGIApp] = {}
 
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
-        self._others[_port(url)] = Decoy(self.gateway)
+        self._extra_origins[_port(url)] = Decoy(self.gateway)
         self.gateway.foreign_origin = url
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
-        self._others[_port(url)] = Starlette(routes=_file_routes(self.gateway))
+        self._extra_origins[_port(url)] = Starlette(routes=_file_routes(self.gateway))
         self.gateway.files_origin = url
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         _, port = scope.get("server") or ("", 0)
-        other = self._others.get(port)
+        other = self._extra_origins.get(port)
         if other is not None:
             return other(scope, receive, send)
         endpoint, scope["path_params"] = self._endpoint(scope["path"])
         return (endpoint or self._rest)(scope, receive, send)
 
-    def at_once(self, data: bytes, scheme: str, server: tuple[str, int] | None) -> Answer | None:
+    def at_once(self, data: bytes, scheme: str, server: tuple[str, int] | None) -> Any | None:
         """The answer to a request that has arrived whole; None, with nothing done, where it takes more than that."""
-        if server is not None and server[1] in self._others:
+        if server is not None and server[1] in self._extra_origins:
             return None
         request = read_plain(data, scheme, server, self.gateway.options.public_url)
         if request is None:

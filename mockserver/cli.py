@@ -163,7 +163,7 @@ def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None
     Prints the verdict and the coverage of the contract. Exits with 0 if there is nothing to fail on, 1 if there
     is, 2 if there is no verdict.
     """
-    from mockserver.steering import Tenant
+    from mockserver.admin_client import Tenant
     from mockserver.verdict import REASONS, failures
 
     reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
@@ -259,9 +259,9 @@ def check(
     Example: mockserver check -- node client.mjs
     """
     _use_hypothesis()
-    from mockserver.check.arena import Arena, Terms
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import FOLDER
+    from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.reports import form_of, read_baseline, write
     from mockserver.check.terminal import Bar, show
@@ -270,11 +270,11 @@ def check(
     for path in report:
         form_of(path)
     known = read_baseline(baseline) if baseline else ()
-    terms = Terms(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = Bar()
-    with Arena(Contract.load(contract), files="separate" if files == "separate" else "same", seed=seed) as arena:
-        hunt = Hunt(arena, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), terms, known), bar)
+    with Harness(Contract.load(contract), files="separate" if files == "separate" else "same", seed=seed) as harness:
+        hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
         models = len(hunt.report.models)
         words = f"{models} {'model' if models == 1 else 'models'}"
         click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
@@ -305,18 +305,18 @@ def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: boo
     mockserver serve --scenario FINDING.
     """
     _use_hypothesis()
-    from mockserver.check.arena import Arena, Terms
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import Finding, describe
+    from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import replay as play_again
     from mockserver.contract import Contract
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with Arena(Contract.load(contract)) as arena:
+    with Harness(Contract.load(contract)) as harness:
         try:
-            terms = Terms(deadline=deadline, client_timeout=saved.client_timeout)
-            again = play_again(arena, driver, saved, terms)
+            limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
+            again = play_again(harness, driver, saved, limits)
         finally:
             driver.close()
     click.echo(describe(again))

@@ -20,7 +20,10 @@ SETTLE_LIMIT = 5.0  # seconds of real time
 FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
 
 EPOCH = datetime(1970, 1, 1)
-FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds since the epoch: the years 1 to 9999, as RFC 3339 has them
+MIN_SECOND, MAX_SECOND = (
+    -62_135_596_800,
+    253_402_300_799,
+)  # seconds since the epoch: the years 1 to 9999, as RFC 3339 has them
 
 _STARTED_AT = time.time_ns() - time.monotonic_ns()
 
@@ -41,7 +44,7 @@ def timestamp(instant: int) -> str:
 
 @lru_cache(1024)
 def _to_the_second(seconds: int) -> str:
-    seconds = max(FIRST, min(seconds, LAST))  # what is due after the end of time is shown at its end
+    seconds = max(MIN_SECOND, min(seconds, MAX_SECOND))  # what is due after the end of time is shown at its end
     return (EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
@@ -53,7 +56,7 @@ def parse_timestamp(text: str) -> int:
     whole, fraction, zone = match.groups()
     moment = datetime.fromisoformat(whole + zone)
     since = int(moment.timestamp())
-    if not FIRST <= since <= LAST:
+    if not MIN_SECOND <= since <= MAX_SECOND:
         raise ValueError(f"{text!r} is not within the years 1 to 9999")
     return since * SECOND + int((fraction or "0").ljust(9, "0"))
 
@@ -68,34 +71,34 @@ class Follower:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._news = asyncio.Event()
-        self._at_rest = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
 
     async def sleep_until(self, elapsed: int | None) -> None:
         """Sleep until the clock's `elapsed` may have come that far, or something else has happened: look again.
 
         None stands for a time that never comes.
         """
-        if not self._news.is_set():  # news that came while it was busy are looked at before it rests
-            self._at_rest.set()
+        if not self._changed.is_set():  # news that came while it was busy are looked at before it rests
+            self._idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._clock.seconds_until(elapsed)):
-                    await self._news.wait()
-        self._news.clear()
-        self._at_rest.clear()
+                    await self._changed.wait()
+        self._changed.clear()
+        self._idle.clear()
 
     def wake(self) -> None:
         """Have it look again."""
-        self._at_rest.clear()
-        self._news.set()
+        self._idle.clear()
+        self._changed.set()
 
-    async def rested(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until it has acted on all there is."""
-        await self._at_rest.wait()
+        await self._idle.wait()
 
     def leave(self) -> None:
         """It follows no more."""
-        self._at_rest.set()
+        self._idle.set()
 
 
 class Clock:
@@ -170,4 +173,4 @@ class Clock:
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_LIMIT):
                 for follower in list(self._followers):
-                    await follower.rested()
+                    await follower.wait_until_idle()

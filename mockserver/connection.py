@@ -8,18 +8,18 @@ import re
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mockserver.wire import CLOSE, Answer, write_answer
+from mockserver.wire import CLOSE, Response, write_answer
 
 READ_AHEAD = 16 * 1024  # bytes
-MOST_HEAD = 64 * 1024  # bytes, about
+MAX_HEAD = 64 * 1024  # bytes, about
 SHUTDOWN_GRACE = 0.5  # seconds
 
 _OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
-    b"The request line and the headers have more than %d bytes.\n" % MOST_HEAD
+    b"The request line and the headers have more than %d bytes.\n" % MAX_HEAD
 )
-_FAILED = Answer(500, b"Internal Server Error", "text/plain; charset=utf-8", (CLOSE,))
+_FAILED = Response(500, b"Internal Server Error", "text/plain; charset=utf-8", (CLOSE,))
 
 
 class Connection(HttpToolsProtocol):
@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once, or read on, but not far ahead of answers: a client may send requests by the thousand."""
-        if self._at_rest() and self._answer_at_once(data):
+        if self._idle() and self._answer_at_once(data):
             return
         if len(data) <= READ_AHEAD and not self.pipeline and not self._ahead:
             self._read(data)
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
         self._ahead += data
         self._read_ahead()
 
-    def _at_rest(self) -> bool:
+    def _idle(self) -> bool:
         """Whether what arrives begins a request, nothing before it is unfinished, and the connection is to go on."""
         cycle = self.cycle
         if cycle is not None and (cycle.more_body or not cycle.response_complete):
@@ -61,13 +61,13 @@ class Connection(HttpToolsProtocol):
         Nothing of uvicorn's has a part in that, neither parser nor cycle nor task: it would take a third of the time.
         """
         try:
-            answer = self.app.at_once(data, self.scheme, self.server)
+            response = self.app.at_once(data, self.scheme, self.server)
         except Exception:
             self.logger.exception("Exception while answering at once")
-            answer = _FAILED
-        if answer is None:
+            response = _FAILED
+        if response is None:
             return False
-        write_answer(self.transport, answer, answer.body, self.server_state.default_headers)
+        write_answer(self.transport, response, response.body, self.server_state.default_headers)
         self._used_at = self.loop.time()
         return True
 
@@ -80,7 +80,7 @@ class Connection(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         """Have the parser read, unless a head comes to no end."""
-        if self._head_bytes > MOST_HEAD:
+        if self._head_bytes > MAX_HEAD:
             return
         if b"pgrade" in data and (self.cycle is None or not self.cycle.more_body):
             data = _staying(data)
@@ -90,7 +90,7 @@ class Connection(HttpToolsProtocol):
             self._head_bytes = 0
             return
         self._head_bytes = len(data) + (self._head_bytes if self.scope is before else 0)
-        if self._head_bytes > MOST_HEAD:
+        if self._head_bytes > MAX_HEAD:
             self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
 

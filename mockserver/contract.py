@@ -18,7 +18,7 @@ import msgspec
 import yaml
 
 from mockserver.errors import ContractError, Dialect
-from mockserver.violations import MOST, Violation, pointer_to, violation_of, violations_of
+from mockserver.violations import MAX_VIOLATIONS, Violation, pointer_to, violation_of, violations_of
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
@@ -94,7 +94,7 @@ class Operation:
     parameters: tuple[Parameter, ...]
     body: Mapping[str, jsonschema_rs.Validator] | None
     body_required: bool
-    answers: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
+    responses: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
     public: bool
     max_body: int
     optional: frozenset[str] | None = None
@@ -114,12 +114,12 @@ class Operation:
     @cached_property
     def success(self) -> int:
         """The status that the contract lists first for success."""
-        return next(status for status in self.answers if 200 <= status < 300)
+        return next(status for status in self.responses if 200 <= status < 300)
 
     @cached_property
     def has_body(self) -> bool:
         """Whether its success is answered with a body, sent in one piece."""
-        return self.role != "stream" and self.method != "HEAD" and bool(self.answers[self.success])
+        return self.role != "stream" and self.method != "HEAD" and bool(self.responses[self.success])
 
     def ends_like(self, path: str) -> bool:
         """Whether a path is the operation's own but for a prefix that was forgotten."""
@@ -144,9 +144,9 @@ class Operation:
         found = (fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input))
         return _most_telling(found)
 
-    def check_answer(self, status: int, media_type: str, value: object) -> str | None:
+    def check_response(self, status: int, media_type: str, value: object) -> str | None:
         """What the contract has against an answer, as a sentence; None if nothing."""
-        content = self.answers.get(status)
+        content = self.responses.get(status)
         if content is None:
             return f"{self.operation_id} has no answer {status}"
         if not content:
@@ -368,7 +368,7 @@ class Contract:
             optional=frozenset(parameter.key for parameter in parameters) if free else None,
             body=self._validators(*place, "requestBody") if request else None,
             body_required=bool(request and request.get("required")),
-            answers={
+            responses={
                 int(status): self._validators(*place, "responses", status)
                 for status in node["responses"]
                 if status.isdigit()
@@ -487,7 +487,7 @@ class Contract:
                 raise self._error(place, f"x-mock-role {operation.role!r} is not one of {', '.join(ROLES)}")
             if operation.role is None and self.example(operation) is None:
                 raise self._error(place, "an operation without x-mock-role needs an example to answer with")
-            if operation.role is not None and not any(200 <= status < 300 for status in operation.answers):
+            if operation.role is not None and not any(200 <= status < 300 for status in operation.responses):
                 raise self._error(place, "an operation with x-mock-role needs an answer of 2xx")
         if self.of_role("create"):
             self._check_reader()
@@ -525,8 +525,8 @@ class Contract:
 
 def _most_telling(found: Iterator[Violation]) -> list[Violation]:
     """As many as are told of one request, and one that is fatal among them, if any is."""
-    told = list(islice(found, MOST))
-    if len(told) == MOST and not any(violation.fatal for violation in told):
+    told = list(islice(found, MAX_VIOLATIONS))
+    if len(told) == MAX_VIOLATIONS and not any(violation.fatal for violation in told):
         told += islice((violation for violation in found if violation.fatal), 1)
     return told
 

@@ -21,7 +21,7 @@ class Coverage:
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
 
-    def told(self, before: str | None, status: str) -> None:
+    def status_sent(self, before: str | None, status: str) -> None:
         """A client was told a prediction's status, after another, or none."""
         self.statuses[status] += 1
         if before and before != status:
@@ -33,7 +33,7 @@ class Coverage:
         inputs = [
             (operation.operation_id, name) for operation in contract.of_role("create") for name in operation.input
         ]
-        statuses = {status for operation in contract.operations for status in operation.answers}
+        statuses = {status for operation in contract.operations for status in operation.responses}
         errors = sorted(status for status in statuses if status >= 400)
         met_operations: Counter[str] = Counter()
         met_inputs: Counter[tuple[str, str]] = Counter()

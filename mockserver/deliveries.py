@@ -29,7 +29,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
     @property
-    def weight(self) -> int:
+    def footprint(self) -> int:
         """Bytes that the delivery holds on to, about."""
         return 500 + len(self.body) + len(self.url)
 
@@ -42,9 +42,9 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 class Deliveries:
     """The last deliveries of a tenant; the oldest go first, and are counted. `bytes` is what is held, about."""
 
-    def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._deliveries: deque[Delivery] = deque()
-        self._most, self._most_bytes = most, most_bytes
+        self._max_items, self._max_bytes = max_items, max_bytes
         self.recorded = self.bytes = 0
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -54,10 +54,10 @@ class Deliveries:
         """Keep a delivery, and forget the oldest beyond the bounds."""
         kept = self._deliveries
         kept.append(delivery)
-        self.bytes += delivery.weight
+        self.bytes += delivery.footprint
         self.recorded += 1
-        while len(kept) > self._most or (self.bytes > self._most_bytes and len(kept) > 1):
-            self.bytes -= kept.popleft().weight
+        while len(kept) > self._max_items or (self.bytes > self._max_bytes and len(kept) > 1):
+            self.bytes -= kept.popleft().footprint
 
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""

@@ -28,7 +28,7 @@ class ScenarioError(MockServerError):
     """A scenario is unknown, malformed, or contradicts itself or the contract."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """The API refuses a request.
 
     `detail` replaces the sentence of the contract's example for `status`; `hint` is added to it.
@@ -51,13 +51,13 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
 
-def refuse_invalid(violations: Sequence[Violation]) -> Refusal:
+def validation_error(violations: Sequence[Violation]) -> ApiError:
     """A 422 that lists every violation, one a line, as upstream does."""
     lines = "".join(f"- {violation.field}: {violation.description}\n" for violation in violations)
-    return Refusal(422, lines, violations=violations)
+    return ApiError(422, lines, violations=violations)
 
 
-def error_body(template: Mapping[str, Any], dialect: Dialect, refusal: Refusal) -> dict[str, Any]:
+def error_body(template: Mapping[str, Any], dialect: Dialect, refusal: ApiError) -> dict[str, Any]:
     """The body of an error: the contract's example, with what is particular to this refusal filled in."""
     if dialect == "gateway":
         error = dict(template["error"])
@@ -72,6 +72,6 @@ def error_body(template: Mapping[str, Any], dialect: Dialect, refusal: Refusal) 
     return body
 
 
-def _sentence(usual: str, refusal: Refusal) -> str:
+def _sentence(usual: str, refusal: ApiError) -> str:
     said = refusal.detail or usual
     return f"{said} {refusal.hint}" if refusal.hint else said

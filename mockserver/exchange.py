@@ -14,31 +14,31 @@ from typing import Any, cast
 
 import msgspec
 
-from mockserver.api import AT_ONCE, JSON, ROLES, Call
+from mockserver.api import AT_ONCE, JSON, ROLES, Context
 from mockserver.contract import Operation
-from mockserver.errors import Dialect, Refusal, ScenarioError, error_body
+from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import KEPT_BODY, Exchange, Origin
+from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin
 from mockserver.request import Request, read_body, read_head
-from mockserver.scenarios import OF_BODIES, Fault, Scenario
+from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
 from mockserver.store import ANONYMOUS, TENANT, Store, TenantState
 from mockserver.validation import validate
 from mockserver.violations import read_json, shorten
 from mockserver.wire import (
     CLOSE,
-    NO_ANSWER,
-    Answer,
+    NO_RESPONSE,
     Receive,
+    Response,
     Scope,
     Send,
-    client_left,
-    send_answer,
     send_broken,
     send_events,
+    send_response,
+    wait_for_disconnect,
 )
 
 SCENARIO_HEADER = "x-mock-scenario"
-CALL = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
+REQUEST_SCRIPT = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
 
 _PROMPT_SCENARIO = b"[mock:"
 _HTML_PAGE = (
@@ -47,7 +47,7 @@ _HTML_PAGE = (
 )
 
 
-class Play(msgspec.Struct, frozen=True):
+class Behavior(msgspec.Struct, frozen=True):
     """The scenario of an exchange, the dialect of its errors, and the fault that is due in it.
 
     `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
@@ -76,22 +76,22 @@ class Endpoint:
             return  # the client hung up before it had said what it wants
         tenant = _tenant(gateway, operation, request)
         try:
-            play = _play(gateway, tenant, operation, request)
+            behavior = _behavior_of(gateway, tenant, operation, request)
         except ScenarioError as reason:
             scenario = gateway.scenario(tenant)
-            play = Play(scenario, None, scenario.errors or gateway.options.errors)
-            answer = self._refuse(operation, Refusal(400, str(reason)), play)
-            _record(gateway.store, tenant, operation, request, play, answer, self._origin)
+            behavior = Behavior(scenario, None, scenario.errors or gateway.options.errors)
+            response = self._refuse(operation, ApiError(400, str(reason)), behavior)
+            _record(gateway.store, tenant, operation, request, behavior, response, self._origin)
         else:
-            answer = await self._answer(tenant, operation, request, play)
-        if answer.events is not None:
-            await send_events(request.receive, send, answer)
-        elif play.fault is None:
-            await send_answer(send, answer, b"" if request.method == "HEAD" else None)
+            response = await self._answer(tenant, operation, request, behavior)
+        if response.events is not None:
+            await send_events(request.receive, send, response)
+        elif behavior.fault is None:
+            await send_response(send, response, b"" if request.method == "HEAD" else None)
         else:
-            await _send_faulty(send, request, play.fault, answer)
+            await _send_faulty(send, request, behavior.fault, response)
 
-    def at_once(self, request: Request) -> Answer | None:
+    def at_once(self, request: Request) -> Response | None:
         """The answer to a request that does not wait; None, with nothing done, to any other."""
         gateway = self._gateway
         operation = self._operations.get(request.method)
@@ -106,63 +106,73 @@ class Endpoint:
             return None
         if scenario.faults:
             return None
-        play = Play(scenario, chosen, scenario.errors or gateway.options.errors)
-        return _completed(self._answer(tenant, operation, request, play))
+        behavior = Behavior(scenario, chosen, scenario.errors or gateway.options.errors)
+        return _completed(self._answer(tenant, operation, request, behavior))
 
-    async def _answer(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
+    async def _answer(
+        self, tenant: TenantState, operation: Operation | None, request: Request, behavior: Behavior
+    ) -> Response:
         """The answer to a request, written down before it leaves."""
-        handle = self._handle if play.fault is None else self._perform
-        answer = await handle(tenant, operation, request, play)
-        if play.scenario.headers:
-            more = tuple((name.encode(), text.encode()) for name, text in play.scenario.headers.items())
-            answer = msgspec.structs.replace(answer, headers=(*answer.headers, *more))
-        _record(self._gateway.store, tenant, operation, request, play, answer, self._origin)
-        return answer
+        handle = self._handle if behavior.fault is None else self._perform
+        response = await handle(tenant, operation, request, behavior)
+        if behavior.scenario.headers:
+            more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
+            response = msgspec.structs.replace(response, headers=(*response.headers, *more))
+        _record(self._gateway.store, tenant, operation, request, behavior, response, self._origin)
+        return response
 
-    async def _perform(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
+    async def _perform(
+        self, tenant: TenantState, operation: Operation | None, request: Request, behavior: Behavior
+    ) -> Response:
         """The answer, with what a fault makes of it."""
-        fault = play.fault
+        fault = behavior.fault
         assert operation is not None
         assert fault is not None
-        if fault.delay is not None and fault.after is None and await client_left(request.receive, fault.delay):
-            return Answer(NO_ANSWER)
+        if fault.delay is not None and fault.after is None and await wait_for_disconnect(request.receive, fault.delay):
+            return Response(NO_RESPONSE)
         if fault.prevents:
-            return self._fail(operation, fault, play)
-        answer = await self._handle(tenant, operation, request, play)
+            return self._fail(operation, fault, behavior)
+        response = await self._handle(tenant, operation, request, behavior)
         if fault.status is not None or fault.disconnect is not None:
-            failure = self._fail(operation, fault, play)
-            return msgspec.structs.replace(failure, prediction_id=answer.prediction_id, committed=answer.committed)
+            failure = self._fail(operation, fault, behavior)
+            return msgspec.structs.replace(failure, prediction_id=response.prediction_id, committed=response.committed)
         if fault.body is not None:
-            body = b"" if fault.body == "empty" else answer.body[: len(answer.body) * 2 // 3]
-            return msgspec.structs.replace(answer, body=body)
-        return answer
+            body = b"" if fault.body == "empty" else response.body[: len(response.body) * 2 // 3]
+            return msgspec.structs.replace(response, body=body)
+        return response
 
-    async def _handle(self, tenant: TenantState, operation: Operation | None, request: Request, play: Play) -> Answer:
+    async def _handle(
+        self, tenant: TenantState, operation: Operation | None, request: Request, behavior: Behavior
+    ) -> Response:
         """The answer that the contract and the tenant's state ask for, checked against the contract."""
         gateway = self._gateway
         try:
             if operation is None:
                 raise self._unmatched(request)
             validate(gateway, operation, request)
-            call = Call(
+            context = Context(
                 gateway=gateway,
                 tenant=tenant,
                 operation=operation,
-                scenario=play.scenario,
-                chosen=play.chosen,
+                scenario=behavior.scenario,
+                chosen=behavior.chosen,
                 request=request,
-                heard=play.fault is None or play.fault.kind in ("delay", "drip"),
+                response_delivered=behavior.fault is None or behavior.fault.kind in ("delay", "drip"),
             )
-            answer = await ROLES[operation.role](call)
-        except Refusal as refusal:
-            answer = self._refuse(operation, refusal, play)
-            if operation is None or refusal.status not in operation.answers:
-                return answer  # another contract may be silent on errors; this one is not
+            response = await ROLES[operation.role](context)
+        except ApiError as error:
+            response = self._refuse(operation, error, behavior)
+            if operation is None or error.status not in operation.responses:
+                return response  # another contract may be silent on errors; this one is not
         # Better no answer than one that the contract does not allow.
-        wrong = operation.check_answer(answer.status, answer.content_type, answer.value) if answer.status else None
-        return answer if wrong is None else self._withheld(wrong)
+        wrong = (
+            operation.check_response(response.status, response.content_type, response.value)
+            if response.status
+            else None
+        )
+        return response if wrong is None else self._withheld(wrong)
 
-    def _withheld(self, wrong: str) -> Answer:
+    def _withheld(self, wrong: str) -> Response:
         """What stands in for an answer that would break the contract."""
         print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
         value = {
@@ -170,44 +180,44 @@ class Endpoint:
             "detail": f"The double was about to break its contract. {wrong}",
             "status": 500,
         }
-        return Answer(500, msgspec.json.encode(value), JSON, value=value)
+        return Response(500, msgspec.json.encode(value), JSON, value=value)
 
-    def _refuse(self, operation: Operation | None, refusal: Refusal, play: Play) -> Answer:
-        media_type, template = self._gateway.contract.error_template(operation, refusal.status, play.dialect)
-        value = error_body(template, play.dialect, refusal)
-        headers = tuple((name.encode(), text.encode()) for name, text in refusal.headers.items())
-        if refusal.status == 413:
+    def _refuse(self, operation: Operation | None, error: ApiError, behavior: Behavior) -> Response:
+        media_type, template = self._gateway.contract.error_template(operation, error.status, behavior.dialect)
+        value = error_body(template, behavior.dialect, error)
+        headers = tuple((name.encode(), text.encode()) for name, text in error.headers.items())
+        if error.status == 413:
             headers = (*headers, CLOSE)
-        return Answer(refusal.status, msgspec.json.encode(value), media_type, headers, value=value)
+        return Response(error.status, msgspec.json.encode(value), media_type, headers, value=value)
 
-    def _fail(self, operation: Operation, fault: Fault, play: Play) -> Answer:
+    def _fail(self, operation: Operation, fault: Fault, behavior: Behavior) -> Response:
         """The answer of a fault that stands in for the operation's own."""
         if fault.status is None:
-            return Answer(NO_ANSWER)
+            return Response(NO_RESPONSE)
         headers = _retry_after(fault)
         if fault.status == 405:
             headers = (*headers, (b"allow", ", ".join(self._operations).encode()))
         if fault.page == "html":
             page = _HTML_PAGE.format(fault.status, responses.get(fault.status, "Error"))
-            return Answer(fault.status, page.encode(), "text/html", headers)
+            return Response(fault.status, page.encode(), "text/html", headers)
         if fault.page == "empty":
-            return Answer(fault.status, headers=headers)
-        answer = self._refuse(operation, Refusal(fault.status, fault.detail), play)
-        body = answer.body
-        if headers and "retry_after" in answer.value:
-            body = msgspec.json.encode(_agreeing(answer.value, fault))
-        return Answer(fault.status, body, answer.content_type, headers)
+            return Response(fault.status, headers=headers)
+        response = self._refuse(operation, ApiError(fault.status, fault.detail), behavior)
+        body = response.body
+        if headers and "retry_after" in response.value:
+            body = msgspec.json.encode(_agreeing(response.value, fault))
+        return Response(fault.status, body, response.content_type, headers)
 
-    def _unmatched(self, request: Request) -> Refusal:
+    def _unmatched(self, request: Request) -> ApiError:
         """Why no operation of the contract takes the request."""
         if self._operations:
             allowed = ", ".join(self._operations)
             said = f'Method "{request.method}" not allowed.'
-            return Refusal(405, said, hint=f"Allowed: {allowed}.", headers={"Allow": allowed})
+            return ApiError(405, said, hint=f"Allowed: {allowed}.", headers={"Allow": allowed})
         near = self._gateway.contract.nearest(request.method, request.path)
         asked = f"{request.method} {shorten(request.path)}"
         hint = f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
-        return Refusal(404, hint=hint)
+        return ApiError(404, hint=hint)
 
 
 class Decoy:
@@ -219,16 +229,16 @@ class Decoy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
         request = read_head(scope, receive, None)
-        await read_body(request, KEPT_BODY)
+        await read_body(request, MAX_RECORDED_BODY)
         store = self._gateway.store
-        named = store.named_in(request.path)
+        named = store.find_in_path(request.path)
         tenant = named[0] if named else store.tenant(request.head.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
-        answer = Answer(401, msgspec.json.encode(error_body(template, dialect, Refusal(401))), media_type)
-        _record(store, tenant, None, request, Play(scenario, None, dialect), answer, "foreign")
-        await send_answer(send, answer, b"" if request.method == "HEAD" else None)
+        response = Response(401, msgspec.json.encode(error_body(template, dialect, ApiError(401))), media_type)
+        _record(store, tenant, None, request, Behavior(scenario, None, dialect), response, "foreign")
+        await send_response(send, response, b"" if request.method == "HEAD" else None)
 
 
 def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:
@@ -240,24 +250,26 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
     return gateway.store.tenant(request.head.token or ANONYMOUS)
 
 
-def _completed(work: Coroutine[Any, Any, Answer]) -> Answer:
+def _completed(work: Coroutine[Any, Any, Response]) -> Response:
     """What some work comes to that waits for nothing."""
     try:
         work.send(None)
     except StopIteration as end:
-        return cast(Answer, end.value)
+        return cast(Response, end.value)
     work.close()
     raise RuntimeError("a request that is answered at once has waited")
 
 
-def _play(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Play:
+def _behavior_of(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Behavior:
     """Choose the scenario, and take the fault due. Raises ScenarioError."""
     scenario, chosen, who = _choose(gateway, tenant, operation, request)
     fault = None
     script = scenario.script(operation) if operation is not None and scenario.faults else None
     if operation is not None and script is not None:
-        fault = tenant.take_fault(who, *script, partial(_can_show, operation), again=who.startswith(CALL))
-    return Play(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+        fault = tenant.consume_fault(
+            who, *script, partial(_can_exhibit, operation), again=who.startswith(REQUEST_SCRIPT)
+        )
+    return Behavior(scenario, chosen, scenario.errors or gateway.options.errors, fault)
 
 
 def _choose(
@@ -273,7 +285,7 @@ def _choose(
         named = _named_in_prompt(operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
-        who = CALL + named
+        who = REQUEST_SCRIPT + named
     elif request.path_params:
         prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
         if prediction is not None and prediction.scenario is not None:
@@ -281,11 +293,11 @@ def _choose(
     return chosen or gateway.scenario(tenant), chosen, who
 
 
-def _can_show(operation: Operation, fault: Fault) -> bool:
+def _can_exhibit(operation: Operation, fault: Fault) -> bool:
     """Whether an operation can meet a fault that was laid down for every operation."""
     if fault.status is not None:
-        return fault.status in operation.answers
-    return operation.has_body or (fault.kind not in OF_BODIES and fault.after is None)
+        return fault.status in operation.responses
+    return operation.has_body or (fault.kind not in BODY_FAULTS and fault.after is None)
 
 
 def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
@@ -327,16 +339,16 @@ def _record(
     tenant: TenantState,
     operation: Operation | None,
     request: Request,
-    play: Play,
-    answer: Answer,
+    behavior: Behavior,
+    response: Response,
     origin: Origin,
 ) -> None:
     """Write the exchange down, before its answer leaves."""
     if operation is not None:
-        tenant.coverage.exchanges[operation.operation_id, answer.status] += 1
-    if play.fault is not None:
-        tenant.coverage.faults[play.fault.kind] += 1
-    kind = answer.content_type
+        tenant.coverage.exchanges[operation.operation_id, response.status] += 1
+    if behavior.fault is not None:
+        tenant.coverage.faults[behavior.fault.kind] += 1
+    kind = response.content_type
     store.record(
         tenant,
         Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
@@ -349,26 +361,26 @@ def _record(
             request.query,
             request.head.raw,
             request.head.size,
-            request.body[:KEPT_BODY],
+            request.body[:MAX_RECORDED_BODY],
             request.body_size,
             None if operation is None else operation.operation_id,
             origin,
-            answer.prediction_id or request.path_params.get("prediction_id"),
-            answer.prediction_status,
-            play.scenario.name,
+            response.prediction_id or request.path_params.get("prediction_id"),
+            response.prediction_status,
+            behavior.scenario.name,
             request.violations,
-            None if play.fault is None else msgspec.to_builtins(play.fault),
-            answer.committed,
-            answer.status,
-            answer.body[:KEPT_BODY] if "json" in kind or "text" in kind else b"",
-            len(answer.body),
+            None if behavior.fault is None else msgspec.to_builtins(behavior.fault),
+            response.committed,
+            response.status,
+            response.body[:MAX_RECORDED_BODY] if "json" in kind or "text" in kind else b"",
+            len(response.body),
             kind,
         ),
     )
 
 
-async def _send_faulty(send: Send, request: Request, fault: Fault, answer: Answer) -> None:
-    if fault.delay is not None and fault.after is not None and await client_left(request.receive, fault.delay):
+async def _send_faulty(send: Send, request: Request, fault: Fault, response: Response) -> None:
+    if fault.delay is not None and fault.after is not None and await wait_for_disconnect(request.receive, fault.delay):
         return
-    if answer.status != NO_ANSWER or fault.disconnect is not None:
-        await send_broken(request.receive, send, answer, fault, b"" if request.method == "HEAD" else None)
+    if response.status != NO_RESPONSE or fault.disconnect is not None:
+        await send_broken(request.receive, send, response, fault, b"" if request.method == "HEAD" else None)

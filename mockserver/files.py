@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mockserver.clock import SECOND, timestamp
-from mockserver.errors import Refusal, refuse_invalid
+from mockserver.errors import ApiError, validation_error
 from mockserver.violations import Violation, read_json, shorten
 
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
@@ -33,7 +33,7 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
         return md5(self.content, usedforsecurity=False).hexdigest()
 
     @property
-    def weight(self) -> int:
+    def footprint(self) -> int:
         """Bytes that the file holds on to, about."""
         return len(self.content) + len(self.metadata) + len(self.name)
 
@@ -76,7 +76,7 @@ async def read_upload(headers: Mapping[str, str], body: bytes) -> tuple[str, str
         content, metadata = form.get("content"), form.get("metadata", "{}")
         if not isinstance(content, UploadFile):
             said, shown = "content is required, as a file", "nothing" if content is None else "a field"
-            raise refuse_invalid([Violation("/content", "required", "content", said, shown, "a file")])
+            raise validation_error([Violation("/content", "required", "content", said, shown, "a file")])
         kind = content.content_type or "application/octet-stream"
         name = content.filename or "file"
         (name + kind).encode()
@@ -87,8 +87,8 @@ async def read_upload(headers: Mapping[str, str], body: bytes) -> tuple[str, str
         await form.close()
 
 
-def _not_a_form(reason: str) -> Refusal:
-    return Refusal(400, f"The body is not valid multipart/form-data: {reason}")
+def _not_a_form(reason: str) -> ApiError:
+    return ApiError(400, f"The body is not valid multipart/form-data: {reason}")
 
 
 async def _metadata(sent: str | UploadFile) -> bytes:
@@ -101,5 +101,5 @@ async def _metadata(sent: str | UploadFile) -> bytes:
     if not isinstance(value, dict):
         shown = shorten(text.decode("utf-8", "replace"))
         said = "metadata must be a JSON object"
-        raise refuse_invalid([Violation("/metadata", "invalid_type", "metadata", said, shown, "a JSON object")])
+        raise validation_error([Violation("/metadata", "invalid_type", "metadata", said, shown, "a JSON object")])
     return msgspec.json.encode(value)

@@ -15,19 +15,19 @@ import msgspec
 
 from mockserver.clock import MILLISECOND, SECOND, Clock, Follower, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
-from mockserver.errors import Dialect, MockServerError, Refusal
+from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
     Prediction,
+    advance_to,
+    advance_to_next,
     cancel,
     data_removed,
     effective_timeline,
     entered,
-    jump,
-    jump_to,
     next_stage,
     stage_at,
     worked,
@@ -36,8 +36,8 @@ from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store, TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
-FASTEST = 1_000_000  # times as fast as the wall clock
-MOST_POSTS = 64  # webhooks under way at a time
+MAX_SPEED = 1_000_000  # times as fast as the wall clock
+MAX_POSTS = 64  # webhooks under way at a time
 _SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
@@ -59,7 +59,7 @@ class Options:
     admin_token: str | None = None
 
 
-class Outline(msgspec.Struct, frozen=True):
+class ResponseTemplate(msgspec.Struct, frozen=True):
     """What all predictions of an operation have in common that are at a stage of a timeline, and shown at an origin.
 
     `shown` is the contract's example, with logs, error and metrics; `seeded` whether a seed is to be filled into its
@@ -78,8 +78,8 @@ class Gateway:
     """The API's behaviour, for every tenant of one server."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
-        if not 0 < options.speed <= FASTEST:
-            raise MockServerError(f"speed {options.speed}: more than 0, and at most {FASTEST:,}")
+        if not 0 < options.speed <= MAX_SPEED:
+            raise MockServerError(f"speed {options.speed}: more than 0, and at most {MAX_SPEED:,}")
         self.contract = contract
         self.catalogue = catalogue
         self.options = options
@@ -87,13 +87,13 @@ class Gateway:
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self.pictures = Pictures(contract)
-        self.posting = asyncio.Semaphore(MOST_POSTS)
-        self._outline = lru_cache(1024)(self._draw_outline)
+        self.posting = asyncio.Semaphore(MAX_POSTS)
+        self._template = lru_cache(1024)(self._build_template)
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
-        if tenant.ending in self.catalogue:
-            return self.catalogue.named(tenant.ending)
+        if tenant.scenario_suffix in self.catalogue:
+            return self.catalogue.named(tenant.scenario_suffix)
         return tenant.scenario or self.options.scenario
 
     def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
@@ -135,7 +135,7 @@ class Gateway:
             input=msgspec.json.encode({**operation.defaults, **given}, order="sorted"),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
-            born=clock.elapsed(),
+            created_elapsed=clock.elapsed(),
             timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
             deadline=deadline,
             retention=round(scenario.retention * SECOND),
@@ -149,14 +149,14 @@ class Gateway:
         """A tenant's prediction. Raises Refusal (404)."""
         found = tenant.predictions.get(identifier)
         if found is None:
-            raise Refusal(404, hint=f"This token has no prediction {shorten(identifier)}.")
+            raise ApiError(404, hint=f"This token has no prediction {shorten(identifier)}.")
         return found
 
-    def look(self, tenant: TenantState, prediction: Prediction) -> Prediction:
+    def observe(self, tenant: TenantState, prediction: Prediction) -> Prediction:
         """A prediction as somebody who looks finds it: under autojump it has moved on to its next change."""
         if tenant.clock.mode != "autojump":
             return prediction
-        moved = jump(prediction, prediction.age(tenant.clock.elapsed()))
+        moved = advance_to_next(prediction, prediction.age(tenant.clock.elapsed()))
         if moved is not prediction:
             self.store.put(tenant, moved)
         return moved
@@ -177,9 +177,9 @@ class Gateway:
                 age = prediction.age(tenant.clock.elapsed())
                 if stage_at(prediction, age).status in TERMINAL or age >= until:
                     return prediction
-                await self.move_on(tenant, prediction, follower, until)
+                await self.await_next_change(tenant, prediction, follower, until)
 
-    async def move_on(
+    async def await_next_change(
         self, tenant: TenantState, prediction: Prediction, follower: Follower, until: int | None = None
     ) -> None:
         """Go to a prediction's next change, or to an own time of `until` if that comes first.
@@ -193,7 +193,7 @@ class Gateway:
         if due is None:
             await follower.sleep_until(None)
         elif tenant.clock.mode == "autojump":
-            self.store.put(tenant, jump_to(prediction, age, due))
+            self.store.put(tenant, advance_to(prediction, age, due))
         else:
             await follower.sleep_until(elapsed + due - age)
 
@@ -204,7 +204,7 @@ class Gateway:
         if cursor is not None:
             before, anchor = _read_cursor(cursor)
             if anchor not in tenant.predictions:
-                raise Refusal(404, hint="The cursor is not one of this list; take it from `next` or `previous`.")
+                raise ApiError(404, hint="The cursor is not one of this list; take it from `next` or `previous`.")
             place = ids.index(anchor)
             start = max(0, place - length) if before else place + 1
         shown = ids[start : start + length]
@@ -228,13 +228,13 @@ class Gateway:
             for at, identifier, status in sorted(happened, key=lambda event: event[0])
         ]
 
-    def tell(self, tenant: TenantState, prediction: Prediction, status: str) -> None:
+    def record_status_sent(self, tenant: TenantState, prediction: Prediction, status: str) -> None:
         """Note that a client is being told a prediction's status."""
-        tenant.coverage.told(tenant.told.get(prediction.id), status)
+        tenant.coverage.status_sent(tenant.last_status_sent.get(prediction.id), status)
         if prediction.id in tenant.predictions:
-            tenant.told[prediction.id] = status
+            tenant.last_status_sent[prediction.id] = status
 
-    def represent(
+    def render(
         self,
         tenant: TenantState,
         prediction: Prediction,
@@ -242,7 +242,7 @@ class Gateway:
         urls: Urls,
         *,
         age: int | None = None,
-        whole: bool = False,
+        include_expired: bool = False,
     ) -> dict[str, Any]:
         """A prediction as the API sends it: the contract's example of its status, with its own values.
 
@@ -252,23 +252,23 @@ class Gateway:
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
-        outline = self._outline(prediction.operation_id, effective_timeline(prediction), stage, origin, urls)
-        shown = outline.shown.copy()
+        template = self._template(prediction.operation_id, effective_timeline(prediction), stage, origin, urls)
+        shown = template.shown.copy()
         shown["id"] = prediction.id
         shown["input"] = msgspec.json.decode(prediction.input)
         shown["created_at"] = timestamp(prediction.created_at)
-        if outline.names:
-            addresses = outline.addresses.replace("{prediction_id}", prediction.id).split("\0")
-            shown["urls"] = dict(zip(outline.names, addresses, strict=True))
-        if outline.seeded:
+        if template.names:
+            addresses = template.addresses.replace("{prediction_id}", prediction.id).split("\0")
+            shown["urls"] = dict(zip(template.names, addresses, strict=True))
+        if template.seeded:
             shown["logs"] = shown["logs"].replace(_SEED, str(self.pictures.seed(prediction)))
-        for name, at in outline.times:
+        for name, at in template.times:
             shown[name] = timestamp(prediction.created_at + at)
         if stage.status == "succeeded":
             shown["output"] = self.output_url(prediction, origin)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
-        if not whole and data_removed(prediction, age, tenant.clock.now()):
+        if not include_expired and data_removed(prediction, age, tenant.clock.now()):
             shown.pop("logs", None)
             shown.update(input={}, output=None, data_removed=True)
         return shown
@@ -293,18 +293,20 @@ class Gateway:
         tenant = self.store.owner(identifier)
         prediction = tenant.predictions.get(identifier) if tenant else None
         if tenant is None or prediction is None:
-            raise Refusal(404, hint=f"There is no prediction {shorten(identifier)}.")
+            raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
         age = prediction.age(tenant.clock.elapsed())
         status = stage_at(prediction, age).status
         if status != "succeeded":
-            raise Refusal(404, hint=f"The prediction is {status}; a picture is there once it has succeeded.")
+            raise ApiError(404, hint=f"The prediction is {status}; a picture is there once it has succeeded.")
         if data_removed(prediction, age, tenant.clock.now()):
-            raise Refusal(404, hint="The picture has expired.")
+            raise ApiError(404, hint="The picture has expired.")
         if output_format != (right := self.pictures.output_format(prediction)):
-            raise Refusal(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
+            raise ApiError(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
 
-    def _draw_outline(self, operation_id: str, timeline: Timeline, stage: Stage, origin: str, urls: Urls) -> Outline:
+    def _build_template(
+        self, operation_id: str, timeline: Timeline, stage: Stage, origin: str, urls: Urls
+    ) -> ResponseTemplate:
         shown = {**self.contract.templates[stage.status], "model": self.contract.by_id[operation_id].model}
         if shown.get("logs"):
             shown["logs"] = "".join(text for _, text in self._log_pieces(operation_id, timeline, stage.at, _SEED))
@@ -326,7 +328,7 @@ class Gateway:
                 addresses[name] = rule.documented
             else:
                 addresses[name] = (self.foreign_origin if urls == "foreign" else origin) + rule.path
-        return Outline(
+        return ResponseTemplate(
             shown=shown,
             seeded=_SEED in (shown.get("logs") or ""),
             times=tuple((name, at) for name, at in times.items() if at is not None),
@@ -366,7 +368,7 @@ class Gateway:
             path = urlsplit(url).path
         except ValueError:
             return None
-        if named := self.store.named_in(path):
+        if named := self.store.find_in_path(path):
             return self.pictures.size(named[1])
         for part in path.split("/"):
             if part in tenant.files:
@@ -378,7 +380,7 @@ class Gateway:
         """A tenant's file, unless its day is over. Raises Refusal (404)."""
         found = tenant.files.get(identifier)
         if found is None or found.expired(tenant.clock.now()):
-            raise Refusal(404, hint=f"This token has no file {shorten(identifier)}.")
+            raise ApiError(404, hint=f"This token has no file {shorten(identifier)}.")
         return found
 
 

@@ -14,9 +14,9 @@ from mockserver.clock import timestamp
 from mockserver.violations import Violation, read_json
 from mockserver.wire import Headers
 
-KEPT_BODY = 16 * 1024  # bytes of a body that are kept
+MAX_RECORDED_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
-SHORTEST_SECRET = 6  # characters
+MIN_SECRET = 6  # characters
 VIOLATION = 500  # bytes that one takes, about
 
 _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
@@ -54,8 +54,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     fault: dict[str, Any] | None
     committed: bool
     status: int
-    answer: bytes
-    answer_size: int
+    response_body: bytes
+    response_size: int
     content_type: str
 
     @property
@@ -66,7 +66,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes that the exchange holds on to, about."""
-        texts = self.headers_size + len(self.body) + len(self.answer) + len(self.path) + len(self.query)
+        texts = self.headers_size + len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
         return 500 + texts + (VIOLATION * len(self.violations) if self.violations else 0)
 
     def as_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
                 "method": self.method,
                 "path": self.path,
                 "query": dict(parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)),
-                "headers": dict(_readable(self.headers)),
+                "headers": dict(_displayed(self.headers)),
                 "body": _body(self.body, self.body_size),
                 "body_size": self.body_size,
             },
@@ -94,11 +94,11 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
                 "status": self.status,
                 "content_type": self.content_type,
                 "prediction_status": self.prediction_status,
-                "body": _body(self.answer, self.answer_size),
-                "body_size": self.answer_size,
+                "body": _body(self.response_body, self.response_size),
+                "body_size": self.response_size,
             },
         }
-        return masked(shown, self.token)
+        return redacted(shown, self.token)
 
 
 class Journal:
@@ -107,10 +107,10 @@ class Journal:
     `violating` and `unmatched` count exchanges over the whole time, evicted ones too; `bytes` is what is held.
     """
 
-    def __init__(self, most: int = 1000, most_bytes: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._exchanges: deque[Exchange] = deque()
         self._sizes: deque[int] = deque()
-        self._most, self._most_bytes, self.bytes = most, most_bytes, 0
+        self._max_items, self._max_bytes, self.bytes = max_items, max_bytes, 0
         self.recorded = self.evicted = self.violating = self.unmatched = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -127,7 +127,7 @@ class Journal:
             self.violating += 1
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
-        while len(kept) > self._most or (self.bytes > self._most_bytes and len(kept) > 1):
+        while len(kept) > self._max_items or (self.bytes > self._max_bytes and len(kept) > 1):
             kept.popleft()
             self.bytes -= self._sizes.popleft()
             self.evicted += 1
@@ -139,39 +139,39 @@ class Journal:
         self.bytes = self.evicted = self.violating = self.unmatched = 0
 
 
-def masked(shown: T, secret: str) -> T:
+def redacted(shown: T, secret: str) -> T:
     """JSON values with secrets shown in part wherever they stand. A token too short to be a secret is left."""
     spelt = {secret, quote(secret), quote(secret, safe=""), msgspec.json.encode(secret).decode()[1:-1]}
-    tokens = [re.escape(each) for each in sorted(spelt)] if len(secret) >= SHORTEST_SECRET else []
-    return cast(T, _masked(shown, re.compile("|".join([*tokens, _WEBHOOK_KEY]))))
+    tokens = [re.escape(each) for each in sorted(spelt)] if len(secret) >= MIN_SECRET else []
+    return cast(T, _redacted(shown, re.compile("|".join([*tokens, _WEBHOOK_KEY]))))
 
 
-def _masked(value: object, secrets: re.Pattern[str]) -> object:
+def _redacted(value: object, secrets: re.Pattern[str]) -> object:
     if isinstance(value, str):
-        return secrets.sub(lambda found: mask(found.group()), value)
+        return secrets.sub(lambda found: shortened_secret(found.group()), value)
     if isinstance(value, dict):
-        return {name: _masked(part, secrets) for name, part in value.items()}
+        return {name: _redacted(part, secrets) for name, part in value.items()}
     if isinstance(value, list):
-        return [_masked(part, secrets) for part in value]
+        return [_redacted(part, secrets) for part in value]
     return value
 
 
-def mask(secret: str) -> str:
+def shortened_secret(secret: str) -> str:
     """A secret shown in part: enough to know it again, too little to use it."""
     return secret[: min(6, len(secret) // 3)] + "…"
 
 
-def _readable(headers: Headers) -> Iterator[tuple[str, str]]:
+def _displayed(headers: Headers) -> Iterator[tuple[str, str]]:
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        yield name, _hidden(value) if name in SECRET_HEADERS else value
+        yield name, _redacted_credentials(value) if name in SECRET_HEADERS else value
 
 
-def _hidden(credentials: str) -> str:
+def _redacted_credentials(credentials: str) -> str:
     """The value of a header with all of it in part, but for the word that says what kind it is."""
     scheme, space, rest = credentials.partition(" ")
     kind = scheme + space if rest and "=" not in scheme else ""
-    return kind + re.sub(r"[^\s;,=]+", lambda found: mask(found.group()), credentials.removeprefix(kind))
+    return kind + re.sub(r"[^\s;,=]+", lambda found: shortened_secret(found.group()), credentials.removeprefix(kind))
 
 
 def _body(kept: bytes, size: int) -> Any:

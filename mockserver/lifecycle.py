@@ -30,7 +30,7 @@ def with_deadline(stages: Timeline, at: int) -> Timeline:
     return (*lived, Stage(at, "aborted" if lived[-1].status == "starting" else "canceled"))
 
 
-def timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
+def build_timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
     """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
     stages, at = [], 0
     for status, seconds, error in lifecycle:

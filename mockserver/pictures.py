@@ -13,7 +13,7 @@ from mockserver.contract import Contract
 from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 
-KEPT = 64 * 1024 * 1024  # bytes
+MAX_CACHED = 64 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,6 @@ class Pictures:
             return
         self._kept[key] = picture
         self._bytes += len(picture.data)
-        while self._bytes > KEPT:
+        while self._bytes > MAX_CACHED:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest.data)

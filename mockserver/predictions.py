@@ -33,17 +33,17 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     input: bytes
     given_size: tuple[int, int] | None
     created_at: int
-    born: int
+    created_elapsed: int
     timeline: Timeline
     retention: int
     scenario: Scenario | None = None
-    jumped: int = 0
+    time_offset: int = 0
     canceled_at: int | None = None
     deadline: int | None = None
 
     def age(self, elapsed: int) -> int:
         """Own time in nanoseconds, when the tenant's clock reads `elapsed`."""
-        return elapsed - self.born + self.jumped
+        return elapsed - self.created_elapsed + self.time_offset
 
 
 def effective_timeline(prediction: Prediction) -> Timeline:
@@ -73,17 +73,17 @@ def next_stage(prediction: Prediction, age: int) -> Stage | None:
     return next((stage for stage in effective_timeline(prediction) if stage.at > age), None)
 
 
-def jump(prediction: Prediction, age: int) -> Prediction:
+def advance_to_next(prediction: Prediction, age: int) -> Prediction:
     """The prediction with its own time moved on to its next change; itself if none is to come."""
     coming = next_stage(prediction, age)
     if coming is None:
         return prediction
-    return jump_to(prediction, age, coming.at)
+    return advance_to(prediction, age, coming.at)
 
 
-def jump_to(prediction: Prediction, age: int, later: int) -> Prediction:
+def advance_to(prediction: Prediction, age: int, later: int) -> Prediction:
     """The prediction with its own time moved from `age` to `later`, in nanoseconds."""
-    return msgspec.structs.replace(prediction, jumped=prediction.jumped + later - age)
+    return msgspec.structs.replace(prediction, time_offset=prediction.time_offset + later - age)
 
 
 def cancel(prediction: Prediction, age: int) -> Prediction:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from mockserver.admin_client import RunningServer, Tenant
     from mockserver.check.drivers import Call
     from mockserver.check.findings import Report
     from mockserver.server import MockServer
-    from mockserver.steering import RunningServer, Tenant
 
 _MARKER = (
-    'gateway(scenario=None, clock=None, violations="refuse"): how the `gateway` fixture behaves. scenario: a name, '
-    'a Scenario or its JSON value; clock: "autojump", "real" or "frozen"; violations: "allow" lets a test send what '
-    "the contract does not allow."
+    'mockserver(scenario=None, clock=None, violations="refuse"): how the `mockserver` fixture behaves. '
+    'scenario: a name, a Scenario or its JSON value; clock: "autojump", "real" or "frozen"; violations: "allow" lets '
+    "a test send what the contract does not allow."
 )
 
 
@@ -33,12 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def mockserver(request: pytest.FixtureRequest) -> Iterator[MockServer | RunningServer]:
+def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | RunningServer]:
     """The double of this session (of this worker, under xdist): `.tenant()` opens a fresh tenant on it."""
     # Imported here, since every suite loads this plugin, and few use it.
     url = request.config.getoption("--mockserver-url")
     if url:
-        from mockserver.steering import RunningServer
+        from mockserver.admin_client import RunningServer
 
         yield RunningServer(url)
     else:
@@ -49,14 +49,14 @@ def mockserver(request: pytest.FixtureRequest) -> Iterator[MockServer | RunningS
 
 
 @pytest.fixture
-def gateway(request: pytest.FixtureRequest, mockserver: MockServer | RunningServer) -> Iterator[Tenant]:
+def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | RunningServer) -> Iterator[Tenant]:
     """A fresh tenant for this test: give a client its `base_url` and `token`.
 
     When the test ends the tenant is judged and reset: requests that the contract does not allow fail the test,
     even if the client swallowed the error.
     """
     settings = _settings(request)
-    tenant = mockserver.tenant(_token(request))
+    tenant = mockserver_server.tenant(_token(request))
     tenant.reset()
     if settings["scenario"] is not None:
         tenant.use(settings["scenario"])
@@ -73,8 +73,8 @@ def gateway(request: pytest.FixtureRequest, mockserver: MockServer | RunningServ
 
 
 @pytest.fixture
-def check() -> Callable[..., Report]:
-    """`check(call_fn, ...)` plays the whole kit to a client, as `check_client` does, and fails on what it finds."""
+def mockserver_check() -> Callable[..., Report]:
+    """Play the whole kit to a client, as `check_client(call_fn, ...)` does; fail the test on what it finds."""
 
     def play(call_fn: Callable[[Call], Any], **settings: Any) -> Report:
         from mockserver.check.client import check_client
@@ -98,16 +98,16 @@ def _token(request: pytest.FixtureRequest) -> str | None:
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     settings: dict[str, Any] = {"scenario": None, "clock": None, "violations": "refuse"}
-    marker = request.node.get_closest_marker("gateway")
+    marker = request.node.get_closest_marker("mockserver")
     if marker is None:
         return settings
     unknown = sorted(marker.kwargs.keys() - settings.keys())
     if unknown or marker.args:
         wrong = ", ".join(unknown) or repr(marker.args[0])
         raise pytest.UsageError(
-            f"@pytest.mark.gateway does not know {wrong}; it takes {', '.join(settings)} by keyword"
+            f"@pytest.mark.mockserver does not know {wrong}; it takes {', '.join(settings)} by keyword"
         )
     settings.update(marker.kwargs)
     if settings["violations"] not in ("allow", "refuse"):
-        raise pytest.UsageError('@pytest.mark.gateway(violations=…) is "allow" or "refuse"')
+        raise pytest.UsageError('@pytest.mark.mockserver(violations=…) is "allow" or "refuse"')
     return settings

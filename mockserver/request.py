@@ -18,7 +18,7 @@ from mockserver.wire import Headers, Receive, Scope
 
 LARGE_HEAD = 16 * 1024  # bytes; larger ones are not remembered
 PLAIN_HEAD = 4 * 1024  # bytes; larger ones are not plain
-DRAINED = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
+DRAIN_FACTOR = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
 
 _PLAIN = re.compile(rb"([A-Z]+) ((?:/[A-Za-z0-9_.~-]+)+) HTTP/1\.1\r\n")
 _BEYOND_PLAIN = frozenset({"expect", "transfer-encoding", "upgrade"})
@@ -153,12 +153,12 @@ def bearer_token(authorization: str) -> str | None:
 async def read_body(request: Request, limit: int) -> bool:
     """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
     announced = request.head.content_length
-    if announced > limit and ("expect" in request.head.headers or announced > limit * DRAINED):
+    if announced > limit and ("expect" in request.head.headers or announced > limit * DRAIN_FACTOR):
         request.body_size = announced
         return True
     chunks: list[bytes] = []
     size, more = 0, True
-    while more and size <= limit * DRAINED:
+    while more and size <= limit * DRAIN_FACTOR:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             return False

@@ -17,13 +17,13 @@ import yaml
 
 from mockserver.contract import Contract, Operation, read_yaml
 from mockserver.errors import Dialect, ScenarioError
-from mockserver.lifecycle import TERMINAL, Timeline, timeline
+from mockserver.lifecycle import TERMINAL, Timeline, build_timeline
 from mockserver.violations import pointer_to, shorten
 
 Urls = Literal["local", "documented", "foreign"]
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
-OF_BODIES = frozenset({"cut", "stall", "drip", "body"})
+BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
 _COMMITTING = frozenset({"create", "cancel", "upload", "delete-file"})
 
 
@@ -119,7 +119,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     @cached_property
     def timeline(self) -> Timeline:
         """The lifecycle laid out in time."""
-        return timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
 
     def as_json(self) -> dict[str, Any]:
         """The scenario as plain JSON values, without what is as usual."""
@@ -144,7 +144,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
             candidates.append(partial(_with_fraction, self.body.fraction))
         for change in candidates:
             candidate = change(varied)
-            if operation.check_answer(status, "application/json", candidate) is None:
+            if operation.check_response(status, "application/json", candidate) is None:
                 varied = candidate
         return varied
 
@@ -241,7 +241,7 @@ class Catalogue:
             raise _refused(value, faults)
         return scenario
 
-    def understand(self, given: object) -> Scenario:
+    def coerce(self, given: object) -> Scenario:
         """A scenario from a name, from `{"name": …}` alone, from its JSON value, or as it is. Raises ScenarioError."""
         if isinstance(given, Scenario):
             given = given.as_json()
@@ -268,7 +268,7 @@ class Catalogue:
             yield from self._script_faults(key, faults)
         yield from self._body_faults(scenario.body)
         creates = self._contract.of_role("create")
-        listed = sorted({status for operation in creates for status in operation.answers if status < 300})
+        listed = sorted({status for operation in creates for status in operation.responses if status < 300})
         if scenario.create_status not in (None, *listed):
             yield f"/create_status: the contract answers a create with one of {listed}"
 
@@ -286,12 +286,12 @@ class Catalogue:
             if fault is None:
                 continue
             place = pointer_to(("faults", key, number))
-            if fault.status and not any(fault.status in operation.answers for operation in operations):
-                listed = sorted({s for operation in operations for s in operation.answers if s >= 400})
+            if fault.status and not any(fault.status in operation.responses for operation in operations):
+                listed = sorted({s for operation in operations for s in operation.responses if s >= 400})
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
             if fault.after and not any(operation.role in _COMMITTING for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
-            if fault.kind in OF_BODIES and not any(operation.has_body for operation in operations):
+            if fault.kind in BODY_FAULTS and not any(operation.has_body for operation in operations):
                 yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"

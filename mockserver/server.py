@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import uvicorn
 
+from mockserver.admin_client import Tenant
 from mockserver.app import App
 from mockserver.clock import Mode
 from mockserver.connection import Connection
@@ -27,7 +28,6 @@ from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue, Scenario, Urls
-from mockserver.steering import Tenant
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Authority:
         self._folder.cleanup()
 
 
-def _others(app: App, scheme: str) -> list[socket.socket]:
+def _extra_origins(app: App, scheme: str) -> list[socket.socket]:
     """The sockets of the origins beside the API's, on free ports of loopback."""
     decoy = listen("127.0.0.1", 0)
     app.listen_as_decoy(url_of(decoy, scheme))
@@ -132,7 +132,7 @@ def serve(
     app: App, listener: socket.socket, *, on_ready: Callable[[], None], authority: Authority | None = None
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered."""
-    others = _others(app, "https" if authority else "http")
+    others = _extra_origins(app, "https" if authority else "http")
     server = _Server(app, on_ready, authority)
 
     # What start-up made stays: without it the collector, at work beneath requests, has little to walk.
@@ -203,7 +203,7 @@ class MockServer:
             seed=seed,
             clock=clock,
             speed=speed,
-            scenario=catalogue.understand(scenario),
+            scenario=catalogue.coerce(scenario),
             strict=strict,
             require_auth=require_auth,
             urls=urls,
@@ -254,23 +254,23 @@ class MockServer:
     def ask(self, question: Callable[[Gateway], T]) -> T:
         """What a function makes of the running gateway. It is called on the server's own thread, between requests."""
         assert self._server is not None
-        answer: Future[T] = Future()
+        response: Future[T] = Future()
 
         def put() -> None:
             try:
-                answer.set_result(question(self._app.gateway))
+                response.set_result(question(self._app.gateway))
             except BaseException as reason:
-                answer.set_exception(reason)
+                response.set_exception(reason)
 
         self._server.loop.call_soon_threadsafe(put)
-        return answer.result()
+        return response.result()
 
     def __enter__(self) -> Self:
         listener = listen("127.0.0.1", self._port)
         self._authority = Authority("127.0.0.1") if self._tls else None
         scheme = "https" if self._tls else "http"
         self.url = url_of(listener, scheme)
-        sockets = [listener, *_others(self._app, scheme)]
+        sockets = [listener, *_extra_origins(self._app, scheme)]
         ready = threading.Event()
         self._server = _Server(self._app, ready.set, self._authority)
         self._thread = threading.Thread(target=self._server.run, args=(sockets,), name="mockserver", daemon=True)

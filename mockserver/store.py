@@ -20,7 +20,7 @@ from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 ANONYMOUS = "anonymous"
 PREDICTION = 500  # bytes that a prediction takes beside its input
-FEW = 8  # ids in a path
+MAX_IDS = 8  # ids in a path
 TENANT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
 
@@ -46,14 +46,14 @@ class TenantState:
         self.name = name
         self.clock = clock
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
-        self.ending = name.rpartition("+")[2] if "+" in name else ""
+        self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
         self.predictions: OrderedDict[str, Prediction] = OrderedDict()
         self.created = self.uploaded = 0
         self.evicted = 0
         self.bytes = 0
-        self.met: dict[str, dict[str, int]] = {}
-        self.told: dict[str, str] = {}
+        self.fault_progress: dict[str, dict[str, int]] = {}
+        self.last_status_sent: dict[str, str] = {}
         self.journal = Journal()
         self.coverage = Coverage()
         self.deliveries = Deliveries()
@@ -70,28 +70,28 @@ class TenantState:
         self.uploaded += 1
         return prediction_id(blake2b(self.key, digest_size=32, person=b"files").digest(), self.uploaded)
 
-    def undertake(self, identifier: str, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, identifier: str, work: Coroutine[Any, Any, None]) -> None:
         """Have some work for a prediction go on in the background, until it is done or the prediction is forgotten."""
         task = self.tasks[identifier] = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(lambda _: self.tasks.pop(identifier, None))
 
-    def lay_down(self, scenario: Scenario | None) -> None:
+    def set_scenario(self, scenario: Scenario | None) -> None:
         """Have a scenario from here on, its faults counted afresh; None goes back to the server's."""
         self.scenario = scenario
-        self.met.pop(TENANT, None)
+        self.fault_progress.pop(TENANT, None)
 
-    def take_fault(
-        self, who: str, key: str, faults: Sequence[Fault | None], can_show: Callable[[Fault], bool], *, again: bool
+    def consume_fault(
+        self, who: str, key: str, faults: Sequence[Fault | None], can_exhibit: Callable[[Fault], bool], *, again: bool
     ) -> Fault | None:
         """The fault due in the next exchange of a script, which this is unless the exchange cannot show it.
 
         `who` keeps scripts of different origin apart. With `again`, a script that has run out starts anew
         after one normal exchange.
         """
-        met = self.met.setdefault(who, {})
+        met = self.fault_progress.setdefault(who, {})
         number = met.get(key, 0)
         due = fault_at(faults, number)
-        if due is not None and not can_show(due):
+        if due is not None and not can_exhibit(due):
             return None
         length = script_length(faults)
         over = length is not None and number >= length
@@ -117,7 +117,7 @@ class Store:
         if found is not None:
             self._tenants.move_to_end(name)
             return found
-        return self._welcome(name)
+        return self._create(name)
 
     def tenants(self) -> list[TenantState]:
         """All of them."""
@@ -127,9 +127,9 @@ class Store:
         """The tenant that a prediction belongs to."""
         return next((tenant for tenant in self._tenants.values() if identifier in tenant.predictions), None)
 
-    def named_in(self, path: str) -> tuple[TenantState, Prediction] | None:
+    def find_in_path(self, path: str) -> tuple[TenantState, Prediction] | None:
         """The prediction whose id a path has, and its tenant. Of a path with many ids, the first few are looked for."""
-        for found in islice(ID.finditer(path), FEW):
+        for found in islice(ID.finditer(path), MAX_IDS):
             owner = self.owner(found.group())
             if owner is not None:
                 return owner, owner.predictions[found.group()]
@@ -153,7 +153,7 @@ class Store:
         if self._tenants.get(tenant.name) is not tenant:
             return  # reset or evicted while the request was under way
         tenant.predictions[prediction.id] = prediction
-        self._weigh(tenant, PREDICTION + len(prediction.input))
+        self._adjust_size(tenant, PREDICTION + len(prediction.input))
         self._keep_bounds(tenant)
 
     def record(self, tenant: TenantState, exchange: Exchange) -> None:
@@ -161,7 +161,7 @@ class Store:
         before = tenant.journal.bytes
         tenant.journal.record(exchange)
         if self._tenants.get(tenant.name) is tenant:
-            self._weigh(tenant, tenant.journal.bytes - before)
+            self._adjust_size(tenant, tenant.journal.bytes - before)
             if self._bytes > self._bounds.bytes:
                 self._keep_bounds(tenant)
 
@@ -170,12 +170,12 @@ class Store:
         before = tenant.deliveries.bytes
         tenant.deliveries.record(delivery)
         if self._tenants.get(tenant.name) is tenant:
-            self._weigh(tenant, tenant.deliveries.bytes - before)
+            self._adjust_size(tenant, tenant.deliveries.bytes - before)
             self._keep_bounds(tenant)
 
     def clear_journal(self, tenant: TenantState) -> None:
         """Forget a tenant's exchanges."""
-        self._weigh(tenant, -tenant.journal.bytes)
+        self._adjust_size(tenant, -tenant.journal.bytes)
         tenant.journal.clear()
 
     def put_file(self, tenant: TenantState, file: StoredFile) -> None:
@@ -183,7 +183,7 @@ class Store:
         if self._tenants.get(tenant.name) is not tenant:
             return
         tenant.files[file.id] = file
-        self._weigh(tenant, file.weight)
+        self._adjust_size(tenant, file.footprint)
         bounds = self._bounds
         while len(tenant.files) > 1 and (
             len(tenant.files) > bounds.files_per_tenant or tenant.bytes > bounds.bytes_per_tenant
@@ -194,14 +194,14 @@ class Store:
 
     def drop_file(self, tenant: TenantState, identifier: str) -> None:
         """Forget a file."""
-        self._weigh(tenant, -tenant.files.pop(identifier).weight)
+        self._adjust_size(tenant, -tenant.files.pop(identifier).footprint)
 
     def reset(self, name: str) -> TenantState:
         """Forget everything of a tenant; it begins again, with the same ids to come."""
         self.forget(name)
-        return self._welcome(name)
+        return self._create(name)
 
-    def _welcome(self, name: str) -> TenantState:
+    def _create(self, name: str) -> TenantState:
         tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed)
         while len(self._tenants) > self._bounds.tenants:
             self._evict_tenant()
@@ -213,11 +213,11 @@ class Store:
             len(tenant.predictions) > bounds.predictions_per_tenant or tenant.bytes > bounds.bytes_per_tenant
         ):
             identifier, oldest = tenant.predictions.popitem(last=False)
-            tenant.met.pop(identifier, None)
-            tenant.told.pop(identifier, None)
+            tenant.fault_progress.pop(identifier, None)
+            tenant.last_status_sent.pop(identifier, None)
             if identifier in tenant.tasks:
                 tenant.tasks.pop(identifier).cancel()
-            self._weigh(tenant, -PREDICTION - len(oldest.input))
+            self._adjust_size(tenant, -PREDICTION - len(oldest.input))
             tenant.evicted += 1
             self.evicted_predictions += 1
         while self._bytes > bounds.bytes and len(self._tenants) > 1:
@@ -236,6 +236,6 @@ class Store:
         for task in list(gone.tasks.values()):
             task.cancel()
 
-    def _weigh(self, tenant: TenantState, size: int) -> None:
+    def _adjust_size(self, tenant: TenantState, size: int) -> None:
         tenant.bytes += size
         self._bytes += size

@@ -16,7 +16,7 @@ from mockserver.store import TenantState
 GREETING = b": hi\n\n"  # upstream's streams begin with a comment
 
 
-class Event(msgspec.Struct, frozen=True):
+class ServerSentEvent(msgspec.Struct, frozen=True):
     """One event. `id` is empty for those that upstream sends without one."""
 
     name: str
@@ -31,29 +31,29 @@ class Event(msgspec.Struct, frozen=True):
         return ("\n".join(lines) + "\n\n").encode()
 
 
-def events_until(gateway: Gateway, prediction: Prediction, age: int, origin: str) -> list[Event]:
+def stream_events(gateway: Gateway, prediction: Prediction, age: int, origin: str) -> list[ServerSentEvent]:
     """The events of a prediction's life up to an own time of `age`, in nanoseconds."""
-    found: list[Event] = []
+    found: list[ServerSentEvent] = []
     second = prediction.created_at // SECOND
 
     def add(name: str, data: str) -> None:
-        found.append(Event(name, data, f"{second}:{len(found)}"))
+        found.append(ServerSentEvent(name, data, f"{second}:{len(found)}"))
 
     for stage, text in gateway.log_pieces(prediction, age):
         if text:
             add("logs", text)
         if stage.status == "succeeded":
             add("output", gateway.output_url(prediction, origin))
-            found.append(Event("done", "{}"))
+            found.append(ServerSentEvent("done", "{}"))
         elif stage.status == "failed":
-            found.append(Event("error", msgspec.json.encode({"detail": gateway.error_of(stage)}).decode()))
-            found.append(Event("done", '{"reason":"error"}'))
+            found.append(ServerSentEvent("error", msgspec.json.encode({"detail": gateway.error_of(stage)}).decode()))
+            found.append(ServerSentEvent("done", '{"reason":"error"}'))
         elif stage.status in TERMINAL:
-            found.append(Event("done", '{"reason":"canceled"}'))
+            found.append(ServerSentEvent("done", '{"reason":"canceled"}'))
     return found
 
 
-def place_after(events: Sequence[Event], last_id: str | None) -> int:
+def resume_index(events: Sequence[ServerSentEvent], last_id: str | None) -> int:
     """Where a stream goes on behind the event with an id; at the beginning if there is none like it."""
     return next((number + 1 for number, event in enumerate(events) if last_id and event.id == last_id), 0)
 
@@ -73,9 +73,9 @@ async def follow(
         while True:
             prediction = tenant.predictions.get(prediction.id, prediction)
             age = prediction.age(tenant.clock.elapsed())
-            events = events_until(gateway, prediction, age, origin)
+            events = stream_events(gateway, prediction, age, origin)
             if sent is None:
-                sent = place_after(events, last_id)
+                sent = resume_index(events, last_id)
             for number in range(sent, len(events)):
                 if number == faults.cut_after and last_id is None:
                     yield None
@@ -85,4 +85,4 @@ async def follow(
             sent = max(sent, len(events))
             if events and events[-1].name == "done":
                 return
-            await gateway.move_on(tenant, prediction, follower)
+            await gateway.await_next_change(tenant, prediction, follower)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mockserver.contract import Operation
-from mockserver.errors import Refusal, refuse_invalid
+from mockserver.errors import ApiError, validation_error
 from mockserver.gateway import Gateway
 from mockserver.request import Request
-from mockserver.violations import MOST, Violation, read_json, shorten
+from mockserver.violations import MAX_VIOLATIONS, Violation, read_json, shorten
 
-VAST = 10_000  # commas in a body, which may have as many faults; each takes its time
+MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
@@ -16,12 +16,12 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     if request.head.token is None and not operation.public:
         _check_token(gateway, request)
     if request.body_size > operation.max_body:
-        raise Refusal(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
+        raise ApiError(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
     found = _check_parameters(operation, request)
     if found:
         request.violations = found
         if any(violation.pointer.startswith("{") for violation in found):
-            raise Refusal(404, hint=f"{found[0].field}: {found[0].description}.")
+            raise ApiError(404, hint=f"{found[0].field}: {found[0].description}.")
     if operation.body is not None:
         found += _check_body(gateway, operation, request)
     if not found:
@@ -29,7 +29,7 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     request.violations = found
     fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
     if fatal:
-        raise refuse_invalid(fatal)
+        raise validation_error(fatal)
 
 
 def _check_token(gateway: Gateway, request: Request) -> None:
@@ -40,7 +40,7 @@ def _check_token(gateway: Gateway, request: Request) -> None:
     said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
     shown = "nothing" if sent is None else shorten(sent.partition(" ")[0])
     request.violations = [Violation("Authorization:", "authorization", "Authorization", said, shown, right)]
-    raise Refusal(401, hint=f"Send {right}.", violations=())
+    raise ApiError(401, hint=f"Send {right}.", violations=())
 
 
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
@@ -56,7 +56,7 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
     if not query:
         return found
     known = {parameter.name for parameter in operation.parameters}
-    for name in [name for name in query if name not in known][:MOST]:
+    for name in [name for name in query if name not in known][:MAX_VIOLATIONS]:
         said = f"Query parameter {shorten(name)} is not known"
         found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
     return found
@@ -66,7 +66,7 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     assert operation.body is not None
     if not request.body:
         if operation.body_required:
-            raise Refusal(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
+            raise ApiError(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
         return []
     media_type = request.head.headers.get("content-type", "")
     if media_type not in operation.body:
@@ -74,15 +74,15 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         if media_type not in operation.body:
             taken = " or ".join(operation.body)
             said = shorten(media_type) if media_type else "without a Content-Type"
-            raise Refusal(415, hint=f"Send the body as {taken}; it came {said}.")
+            raise ApiError(415, hint=f"Send the body as {taken}; it came {said}.")
     if "json" not in media_type:
         request.value = request.body
         return []
     try:
         request.value = read_json(request.body)
     except ValueError as reason:
-        raise Refusal(400, f"The request body is {reason}.") from reason
-    found = operation.check_body(media_type, request.value, vast=request.body.count(b",") > VAST)
+        raise ApiError(400, f"The request body is {reason}.") from reason
+    found = operation.check_body(media_type, request.value, vast=request.body.count(b",") > MAX_COMMAS)
     if operation.images and not any(violation.pointer in ("", "/input") for violation in found):
         found += gateway.check_images(operation, request.value["input"])
     return found

@@ -9,14 +9,14 @@ import msgspec
 
 from mockserver.contract import Contract
 from mockserver.deliveries import Deliveries, Delivery
-from mockserver.journal import Exchange, Journal, masked
+from mockserver.journal import Exchange, Journal, redacted
 from mockserver.scenarios import Fault, Scenario
 
 REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
 
 
-def judge(
-    journal: Journal, deliveries: Deliveries, scenario: Scenario, met: Mapping[str, int], contract: Contract
+def verdict_of(
+    journal: Journal, deliveries: Deliveries, scenario: Scenario, fault_progress: Mapping[str, int], contract: Contract
 ) -> dict[str, Any]:
     """What clients did that the contract does not allow, and what they never met.
 
@@ -31,7 +31,7 @@ def judge(
         "unmatched_exchanges": journal.unmatched,
         "violations": [fault for exchange in journal for fault in _violations(exchange)],
         "unmatched": list(_unmatched(journal, contract)),
-        "unused_faults": list(_unused(scenario, met)),
+        "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
 
@@ -69,7 +69,7 @@ def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
             "status": exchange.status,
             **msgspec.to_builtins(violation),
         }
-        yield masked(shown, exchange.token)
+        yield redacted(shown, exchange.token)
 
 
 def _unmatched(journal: Journal, contract: Contract) -> Iterator[dict[str, Any]]:
@@ -83,12 +83,12 @@ def _unmatched(journal: Journal, contract: Contract) -> Iterator[dict[str, Any]]
                 "status": exchange.status,
                 "nearest": f"{near.method} {near.path}",
             }
-            yield masked(shown, exchange.token)
+            yield redacted(shown, exchange.token)
 
 
-def _unused(scenario: Scenario, met: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _unused(scenario: Scenario, fault_progress: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     for key, faults in scenario.faults.items():
-        left = met.get(key, 0)
+        left = fault_progress.get(key, 0)
         for number, fault in enumerate(faults):
             if fault is not None and left < _wanted(fault):
                 yield {"operation": key, "number": number, "fault": msgspec.to_builtins(fault)}

@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
-DEEPEST = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
-SHOWN = 80  # characters of a sent value that a message repeats
-LONGEST = 500  # characters of a description
-MOST = 100  # violations that are told of one request
+MAX_DEPTH = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
+MAX_SHOWN = 80  # characters of a sent value that a message repeats
+MAX_DESCRIPTION = 500  # characters of a description
+MAX_VIOLATIONS = 100  # violations that are told of one request
 
-_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 def read_json(body: bytes) -> Any:
@@ -25,7 +25,7 @@ def read_json(body: bytes) -> Any:
         raise ValueError(_TOO_DEEP) from reason
     except ValueError as reason:
         raise ValueError(f"not valid JSON: {reason}") from reason
-    if body.count(b"[") + body.count(b"{") > DEEPEST and _levels(value) > DEEPEST:
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     return value
 
@@ -72,7 +72,7 @@ def pointer_to(path: Iterable[str | int]) -> str:
 def shorten(value: object) -> str:
     """A value as JSON, cut to what a message can carry."""
     text = msgspec.json.encode(value).decode()
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
 
 
 def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -> Iterator[Violation]:
@@ -82,12 +82,12 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
         return
     known = inputs if list(error.instance_path) == ["input"] else ()
     assert isinstance(error.instance, dict)
-    for name in error.kind.as_dict()["unexpected"][:MOST]:
+    for name in error.kind.as_dict()["unexpected"][:MAX_VIOLATIONS]:
         yield Violation(
             pointer=pointer_to((*error.instance_path, name)),
             kind="additional_property_not_allowed",
             field=_dotted(error.instance_path),
-            description=f"Additional property {name[:SHOWN]} is not allowed",
+            description=f"Additional property {name[:MAX_SHOWN]} is not allowed",
             sent=shorten(error.instance[name]),
             allowed=_did_you_mean(name, known),
             fatal=False,
@@ -95,7 +95,7 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name[:SHOWN], list(known), n=1)
+    near = difflib.get_close_matches(name[:MAX_SHOWN], list(known), n=1)
     return f"{near[0]}, perhaps" if near else "no such property"
 
 
@@ -111,7 +111,7 @@ def violation_of(
         pointer=pointer_to(where) if pointer is None else pointer,
         kind=kind,
         field=_dotted(where) if field is None else field,
-        description=description[:LONGEST],
+        description=description[:MAX_DESCRIPTION],
         sent="nothing" if kind == "required" else shorten(error.instance),
         allowed=allowed,
     )

@@ -29,7 +29,7 @@ TIMEOUT = 5.0  # seconds of real time that a receiver is given
 STALE = 3600  # seconds by which a stale timestamp lies in the past
 
 
-class Event(msgspec.Struct, frozen=True):
+class WebhookEvent(msgspec.Struct, frozen=True):
     """One thing to tell a receiver."""
 
     name: str
@@ -58,18 +58,18 @@ def is_allowed(url: str, allowed: Iterable[str]) -> bool:
         return False
 
 
-def events_until(
+def webhook_events(
     gateway: Gateway, tenant: TenantState, prediction: Prediction, age: int, origin: str, urls: Urls
-) -> list[Event]:
+) -> list[WebhookEvent]:
     """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds."""
-    found: list[Event] = []
+    found: list[WebhookEvent] = []
 
     def add(name: str, value: dict[str, Any]) -> None:
         digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
-        found.append(Event(name, msgspec.json.encode(value), f"msg_{digest}"))
+        found.append(WebhookEvent(name, msgspec.json.encode(value), f"msg_{digest}"))
 
     def shown(at: int) -> dict[str, Any]:
-        return gateway.represent(tenant, prediction, origin, urls, age=at, whole=True)
+        return gateway.render(tenant, prediction, origin, urls, age=at, include_expired=True)
 
     add("start", shown(0))
     for stage, text in gateway.log_pieces(prediction, age):
@@ -86,7 +86,7 @@ def events_until(
     return found
 
 
-async def deliver(
+async def deliver_webhooks(
     gateway: Gateway,
     tenant: TenantState,
     prediction: Prediction,
@@ -98,12 +98,12 @@ async def deliver(
 ) -> None:
     """Follow a prediction to its end, and tell a receiver of each event in order, but for what faults change."""
     told = 0
-    held: list[Event] = []
+    held: list[WebhookEvent] = []
     with tenant.clock.follower() as follower:
         while True:
             prediction = tenant.predictions.get(prediction.id, prediction)
             age = prediction.age(tenant.clock.elapsed())
-            events = events_until(gateway, tenant, prediction, age, origin, urls)
+            events = webhook_events(gateway, tenant, prediction, age, origin, urls)
             ended = events[-1].name == "completed"
             fresh = [event for event in events[told:] if wanted is None or event.name in wanted]
             told = len(events)
@@ -113,18 +113,18 @@ async def deliver(
             for event in fresh:
                 await asyncio.sleep(faults.late)
                 for _ in range(2 if faults.duplicate else 1):
-                    await _tell(gateway, tenant, prediction, url, event, faults, follower)
+                    await _deliver_event(gateway, tenant, prediction, url, event, faults, follower)
             if ended:
                 return
-            await gateway.move_on(tenant, prediction, follower)
+            await gateway.await_next_change(tenant, prediction, follower)
 
 
-async def _tell(
+async def _deliver_event(
     gateway: Gateway,
     tenant: TenantState,
     prediction: Prediction,
     url: str,
-    event: Event,
+    event: WebhookEvent,
     faults: Webhooks,
     follower: Follower,
 ) -> None:
@@ -142,7 +142,7 @@ async def _tell(
                 "webhook-timestamp": str(timestamp),
                 "webhook-signature": sign(secret, event.id, timestamp, event.body),
             }
-            status, error = await _posted(gateway, url, headers, event.body)
+            status, error = await _post_in_thread(gateway, url, headers, event.body)
         else:
             error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
         delivered = status is not None and 200 <= status < 300
@@ -175,7 +175,9 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
         await follower.sleep_until(due)
 
 
-async def _posted(gateway: Gateway, url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
+async def _post_in_thread(
+    gateway: Gateway, url: str, headers: dict[str, str], body: bytes
+) -> tuple[int | None, str | None]:
     """What `_post` comes to, in a thread of its own, which nobody waits for if the receiver takes too long."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()

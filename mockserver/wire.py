@@ -21,13 +21,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
-NO_ANSWER = 0  # the status of an answer that is none
+NO_RESPONSE = 0  # the status of an answer that is none
 CLOSE = (b"connection", b"close")
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """What goes out: status, body, type and further headers.
 
     `value` is the decoded body where the contract can be asked about it; `events` what is sent bit by bit instead of
@@ -53,18 +53,18 @@ class Answer(msgspec.Struct, frozen=True):
         return (*kind, (b"content-length", b"%d" % len(self.body)), *self.headers)
 
 
-async def send_answer(send: Send, answer: Answer, body: bytes | None = None) -> None:
+async def send_response(send: Send, response: Response, body: bytes | None = None) -> None:
     """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
     exchange = getattr(send, "__self__", None)
-    sent = answer.body if body is None else body
+    sent = response.body if body is None else body
     if isinstance(exchange, RequestResponseCycle) and not exchange.flow.write_paused:
-        _write(exchange, answer, sent)
+        _write(exchange, response, sent)
         return
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
     await send({"type": "http.response.body", "body": sent})
 
 
-def _write(exchange: RequestResponseCycle, answer: Answer, body: bytes) -> None:
+def _write(exchange: RequestResponseCycle, response: Response, body: bytes) -> None:
     """Send an answer as uvicorn does, but in one write, and together with the other answers of a turn of the loop.
 
     uvicorn writes a head, then a body, each at once, and each wakes the client: that took a third of all time.
@@ -74,19 +74,19 @@ def _write(exchange: RequestResponseCycle, answer: Answer, body: bytes) -> None:
     exchange.response_started = exchange.response_complete = True
     exchange.waiting_for_100_continue = False
     common = exchange.default_headers if exchange.keep_alive else (*exchange.default_headers, CLOSE)
-    last = write_answer(exchange.transport, answer, body, common)
+    last = write_answer(exchange.transport, response, body, common)
     exchange.message_event.set()
     if not last:
         exchange.on_response()
 
 
 def write_answer(
-    transport: asyncio.Transport, answer: Answer, body: bytes, common: Sequence[tuple[bytes, bytes]]
+    transport: asyncio.Transport, response: Response, body: bytes, common: Sequence[tuple[bytes, bytes]]
 ) -> bool:
     """Write an answer under headers that it has in common with others; tell whether the connection ends with it."""
-    headers = (*common, *answer.raw_headers())
+    headers = (*common, *response.raw_headers())
     last = CLOSE in headers
-    asyncio.get_running_loop().call_soon(_put, transport, _head(answer.status, headers) + body, last)
+    asyncio.get_running_loop().call_soon(_put, transport, _head(response.status, headers) + body, last)
     return last
 
 
@@ -103,17 +103,17 @@ def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:
             transport.close()
 
 
-async def send_events(receive: Receive, send: Send, answer: Answer) -> None:
+async def send_events(receive: Receive, send: Send, response: Response) -> None:
     """Send an answer bit by bit, until it ends, breaks off, or the client hangs up."""
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-    if await unless_left(receive, _pump(receive, send, answer)):
+    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
+    if await cancel_on_disconnect(receive, _pump(receive, send, response)):
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _pump(receive: Receive, send: Send, answer: Answer) -> bool:
+async def _pump(receive: Receive, send: Send, response: Response) -> bool:
     """Whether the events came to their end."""
-    assert answer.events is not None
-    async with aclosing(answer.events) as events:
+    assert response.events is not None
+    async with aclosing(response.events) as events:
         async for event in events:
             if event is None:
                 await _disconnect(receive, send, reset=False)
@@ -122,27 +122,27 @@ async def _pump(receive: Receive, send: Send, answer: Answer) -> bool:
     return True
 
 
-async def send_broken(receive: Receive, send: Send, answer: Answer, fault: Fault, body: bytes | None) -> None:
+async def send_broken(receive: Receive, send: Send, response: Response, fault: Fault, body: bytes | None) -> None:
     """Send an answer in the way that a fault breaks it. `body` replaces its body where it is whole."""
     if fault.disconnect is not None:
         await _disconnect(receive, send, reset=fault.disconnect == "reset")
     elif fault.cut is not None:
-        await _send_share(send, answer, fault.cut)
+        await _send_share(send, response, fault.cut)
         await _disconnect(receive, send, reset=False)
     elif fault.stall is not None:
-        await _send_share(send, answer, fault.stall)
-        if not await client_left(receive, STALL_LIMIT):
+        await _send_share(send, response, fault.stall)
+        if not await wait_for_disconnect(receive, STALL_LIMIT):
             await _disconnect(receive, send, reset=False)
     elif fault.drip is not None:
-        await _drip(receive, send, answer, fault.drip)
+        await _drip(receive, send, response, fault.drip)
     else:
-        await send_answer(send, answer, body)
+        await send_response(send, response, body)
 
 
-async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
     """What some work comes to; None, and the work is dropped, if the client hangs up first."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(client_left(receive, None))
+    leaving = asyncio.ensure_future(wait_for_disconnect(receive, None))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
@@ -151,7 +151,7 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
         leaving.cancel()
 
 
-async def client_left(receive: Receive, seconds: float | None) -> bool:
+async def wait_for_disconnect(receive: Receive, seconds: float | None) -> bool:
     """Wait some seconds of real time (None: for ever), or until the client hangs up; tell whether it has."""
     try:
         async with asyncio.timeout(seconds):
@@ -162,19 +162,19 @@ async def client_left(receive: Receive, seconds: float | None) -> bool:
     return True
 
 
-async def _send_share(send: Send, answer: Answer, share: float) -> None:
-    part = answer.body[: int(len(answer.body) * share)]
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+async def _send_share(send: Send, response: Response, share: float) -> None:
+    part = response.body[: int(len(response.body) * share)]
+    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
     await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
-async def _drip(receive: Receive, send: Send, answer: Answer, seconds: float) -> None:
-    size = max(1, -(-len(answer.body) // DRIP_PIECES))
-    pieces = [answer.body[at : at + size] for at in range(0, len(answer.body), size)] or [b""]
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+async def _drip(receive: Receive, send: Send, response: Response, seconds: float) -> None:
+    size = max(1, -(-len(response.body) // DRIP_PIECES))
+    pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [b""]
+    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
     for number, piece in enumerate(pieces):
         await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces) - 1})
-        if await client_left(receive, seconds / len(pieces)):
+        if await wait_for_disconnect(receive, seconds / len(pieces)):
             return
 
 

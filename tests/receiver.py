@@ -12,14 +12,14 @@ class Receiver:
 
     def __init__(self) -> None:
         self.came: Queue[tuple[dict[str, str], bytes]] = Queue()
-        self.answers: list[int] = []
+        self.responses: list[int] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 outer.came.put(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(outer.answers.pop(0) if outer.answers else 200)
+                self.send_response(outer.responses.pop(0) if outer.responses else 200)
                 self.send_header("Location", outer.url + "/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -12,11 +12,11 @@ import pytest
 
 from mockserver import MockServer, Tenant
 from mockserver.clock import Clock
-from mockserver.connection import MOST_HEAD
+from mockserver.connection import MAX_HEAD
 from mockserver.deliveries import Delivery
-from mockserver.journal import KEPT_BODY
+from mockserver.journal import MAX_RECORDED_BODY
 from mockserver.store import Bounds, Store
-from mockserver.violations import LONGEST, MOST
+from mockserver.violations import MAX_DESCRIPTION, MAX_VIOLATIONS
 from tests.documents import ULTRA
 from tests.test_store import prediction
 
@@ -39,7 +39,7 @@ def connections() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
-def answers(client: httpx.Client) -> bool:
+def responses(client: httpx.Client) -> bool:
     created = client.post(ULTRA, content=BODY, headers={"Content-Type": "application/json"})
     picture = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
     return (created.status_code, picture.json()["status"]) == (200, "processing")
@@ -53,7 +53,7 @@ def held(client: httpx.Client) -> dict[str, int]:
 def test_idle_connections(server: MockServer, client: httpx.Client, connections: contextlib.ExitStack) -> None:
     for _ in range(crowd()):
         connections.enter_context(connect(server))
-    assert answers(client)
+    assert responses(client)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_senders_that_stop_in_the_middle(
     before = held(client)["predictions"]
     for _ in range(200):
         connections.enter_context(connect(server)).sendall(begun)
-    assert answers(client)
+    assert responses(client)
     assert held(client)["predictions"] == before + 1, "nothing has come of what was never finished"
 
 
@@ -102,7 +102,7 @@ def test_waiting_creates(
         pass
     other = server.tenant()
     with httpx.Client(base_url=other.url, headers={"Authorization": f"Bearer {other.token}"}, verify=False) as stranger:
-        assert answers(stranger)
+        assert responses(stranger)
     tenant.advance(4)
     for each in waiting:
         assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
@@ -117,7 +117,7 @@ def test_answers_that_nobody_reads(server: MockServer, client: httpx.Client, con
         with contextlib.suppress(BlockingIOError):
             for _ in range(100):
                 pushing.send(asked)
-    assert answers(client)
+    assert responses(client)
 
 
 def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> None:
@@ -128,9 +128,9 @@ def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> 
         piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
         for _ in range(200):  # megabytes
             huge.sendall(piece)
-    assert answers(client)
+    assert responses(client)
     after = held(client)
-    assert after["bytes"] - before["bytes"] < 2 * KEPT_BODY
+    assert after["bytes"] - before["bytes"] < 2 * MAX_RECORDED_BODY
 
 
 @pytest.mark.parametrize("piece", [b"x" * 10_000, b"x\r\nX-Y: x" * 1000], ids=["one header", "many headers"])
@@ -143,12 +143,12 @@ def test_heads_beyond_every_limit(
         for _ in range(10_000):  # 100 megabytes
             endless.sendall(piece)
         pytest.fail("a head without end was read")
-    assert answers(client)
+    assert responses(client)
 
 
 def test_a_head_that_is_too_large_is_told_so(server: MockServer, connections: contextlib.ExitStack) -> None:
     asking = connections.enter_context(connect(server))
-    asking.sendall(b"GET / HTTP/1.1\r\nX-Y: " + b"x" * MOST_HEAD)
+    asking.sendall(b"GET / HTTP/1.1\r\nX-Y: " + b"x" * MAX_HEAD)
     said = b"".join(iter(lambda: asking.recv(4096), b""))
     assert said.startswith(b"HTTP/1.1 431 ")
     assert b"more than 65536 bytes" in said
@@ -159,7 +159,7 @@ def test_nesting_without_end(client: httpx.Client) -> None:
         refused = client.post(ULTRA, content=opening * 500_000, headers={"Content-Type": "application/json"})
         assert refused.status_code == 400
         assert "nested more than 200 levels deep" in refused.json()["detail"]
-    assert answers(client)
+    assert responses(client)
 
 
 @pytest.mark.parametrize("levels", [3, 200, 201, 255, 500, 900, 990, 5_000])
@@ -192,12 +192,15 @@ def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(client: httpx.Clien
     ids=["unknown", "unknown and wrong", "wrong", "wrong and vast", "unknown and vast"],
 )
 def test_of_faults_without_end_some_are_told(client: httpx.Client, body: dict[str, object], status: int) -> None:
-    answer = client.post(ULTRA, json=body)
-    assert answer.status_code == status
+    response = client.post(ULTRA, json=body)
+    assert response.status_code == status
     (exchange,) = client.get("/__admin/requests?limit=1").json()["requests"]
-    assert 1 <= len(exchange["violations"]) <= MOST + 1
-    assert max(len(text) for violation in exchange["violations"] for text in map(str, violation.values())) <= LONGEST
-    assert len(answer.content) < 100_000
+    assert 1 <= len(exchange["violations"]) <= MAX_VIOLATIONS + 1
+    assert (
+        max(len(text) for violation in exchange["violations"] for text in map(str, violation.values()))
+        <= MAX_DESCRIPTION
+    )
+    assert len(response.content) < 100_000
 
 
 def test_what_is_forgotten_is_followed_no_more() -> None:
@@ -207,7 +210,7 @@ def test_what_is_forgotten_is_followed_no_more() -> None:
         for _ in range(10):
             held = prediction(tenant)
             store.put(tenant, held)
-            tenant.undertake(held.id, asyncio.sleep(3600))
+            tenant.spawn(held.id, asyncio.sleep(3600))
         await asyncio.sleep(0)
         left = len(tenant.tasks)
         store.forget("t")

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from mockserver import MockServer, SteeringError, Tenant
+from mockserver import AdminError, MockServer, Tenant
 from mockserver.admin import Admin
 from mockserver.contract import Contract
 from mockserver.gateway import Gateway, Options
@@ -70,10 +70,10 @@ def admin(client: httpx.Client, method: str, path: str, value: object = None, **
     return client.request(method, "/__admin" + path, **settings)
 
 
-def detail(answer: httpx.Response, status: int) -> str:
+def detail(response: httpx.Response, status: int) -> str:
     """What a refusal says, once it has the form that each of them has."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
-    body = answer.json()
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
+    body = response.json()
     assert body.keys() == {"detail", "status"}
     assert body["status"] == status
     said: str = body["detail"]
@@ -86,10 +86,10 @@ class TestRoutes:
     def test_each_answers_with_what_it_is_there_for(
         self, client: httpx.Client, method: str, path: str, body: object, keys: set[str]
     ) -> None:
-        answer = admin(client, method, path, body)
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-        assert answer.json().keys() >= keys
-        assert answer.headers["cache-control"] == "no-store"
+        response = admin(client, method, path, body)
+        assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+        assert response.json().keys() >= keys
+        assert response.headers["cache-control"] == "no-store"
 
     def test_there_are_no_others(self) -> None:
         routes = Admin(Gateway(CONTRACT, CATALOGUE, Options())).routes()
@@ -314,10 +314,10 @@ class TestWhoIsKeptOut:
         create(client)
         tenant.use("aborted")
         for method, path, body, _ in ROUTES:
-            answer = admin(client, method, path, body, headers=headers)
-            said = detail(answer, 403)
+            response = admin(client, method, path, body, headers=headers)
+            said = detail(response, 403)
             assert "refused" in said or "not this server's" in said
-            assert "access-control-allow-origin" not in answer.headers
+            assert "access-control-allow-origin" not in response.headers
         for path in ("/", "/nowhere", ""):
             assert admin(client, "GET", path, headers=headers).status_code == 403
         assert (len(tenant.requests()), tenant.scenario()["name"]) == (1, "aborted")
@@ -330,9 +330,9 @@ class TestWhoIsKeptOut:
 
     def test_a_preflight_of_another_page_is_not_granted(self, client: httpx.Client) -> None:
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
-        answer = admin(client, "OPTIONS", "/scenario", headers=headers)
-        assert answer.status_code == 403
-        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        response = admin(client, "OPTIONS", "/scenario", headers=headers)
+        assert response.status_code == 403
+        assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +376,7 @@ class TestAdminToken:
 
     def test_a_tenant_in_python_can_be_given_it(self, guarded: str) -> None:
         assert Tenant(guarded, "t", admin_token="s3cret").scenario()["name"] == "succeeded"
-        with pytest.raises(SteeringError, match="--admin-token"):
+        with pytest.raises(AdminError, match="--admin-token"):
             Tenant(guarded, "t").scenario()
 
     def test_the_verdict_command_can_be_given_it(self, guarded: str) -> None:
@@ -491,9 +491,9 @@ class TestJournal:
     def test_an_exchange_is_there_before_its_answer_has_been_read(self, tenant: Tenant) -> None:
         with client_of(tenant) as client:
             for number in range(1, 31):
-                with client.stream("POST", CREATE.path, json={"input": {"prompt": "p"}}) as answer:
+                with client.stream("POST", CREATE.path, json={"input": {"prompt": "p"}}) as response:
                     assert [each["number"] for each in tenant.requests(since=number - 1)] == [number]
-                    answer.read()
+                    response.read()
 
     def test_it_is_there_while_the_body_still_drips(self, tenant: Tenant) -> None:
         tenant.use({"faults": {"createPrediction": [{"drip": 30}]}})
@@ -505,18 +505,18 @@ class TestJournal:
         tenant.use("variety")
         tenant.freeze("2030-01-01T00:00:00Z")
         body = {"input": {"prompt": "p"}}
-        answer = client.post(CREATE.path + "?a=1&b=", json=body, headers={"X-Mine": "yes"})
+        response = client.post(CREATE.path + "?a=1&b=", json=body, headers={"X-Mine": "yes"})
         (exchange,) = tenant.requests()
         assert exchange["operation"] == CREATE.operation_id
-        assert (exchange["scenario"], exchange["prediction"]) == ("variety", answer.json()["id"])
+        assert (exchange["scenario"], exchange["prediction"]) == ("variety", response.json()["id"])
         assert (exchange["fault"], exchange["committed"], exchange["origin"]) == (None, True, "api")
         assert exchange["tenant_time"] == "2030-01-01T00:00:00.000Z"
         assert exchange["received_at"] != exchange["tenant_time"]
-        request, response = exchange["request"], exchange["response"]
-        assert (request["method"], request["path"], request["body"]) == ("POST", CREATE.path, body)
-        assert (request["query"], request["headers"]["x-mine"]) == ({"a": "1", "b": ""}, "yes")
-        assert (response["status"], response["body"]) == (201, answer.json())
-        assert (response["prediction_status"], response["body_size"]) == ("starting", len(answer.content))
+        sent, replied = exchange["request"], exchange["response"]
+        assert (sent["method"], sent["path"], sent["body"]) == ("POST", CREATE.path, body)
+        assert (sent["query"], sent["headers"]["x-mine"]) == ({"a": "1", "b": ""}, "yes")
+        assert (replied["status"], replied["body"]) == (201, response.json())
+        assert (replied["prediction_status"], replied["body_size"]) == ("starting", len(response.content))
 
     def test_each_violation_has_its_place_what_was_sent_and_what_is_allowed(
         self, client: httpx.Client, tenant: Tenant
@@ -797,12 +797,12 @@ class TestUnmatched:
     def test_an_unknown_path_is_told_the_nearest_operation(
         self, client: httpx.Client, tenant: Tenant, method: str, path: str, nearest: str
     ) -> None:
-        answer = client.request(method, path)
-        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+        response = client.request(method, path)
+        assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
         said = f'The contract has no {method} "{path}"; the nearest it has is {nearest}.'
-        assert answer.json()["detail"].endswith(said)
+        assert response.json()["detail"].endswith(said)
         (exchange,) = tenant.requests(unmatched=True)
-        assert (exchange["operation"], exchange["response"]["body"]) == (None, answer.json())
+        assert (exchange["operation"], exchange["response"]["body"]) == (None, response.json())
         assert tenant.verdict()["unmatched"][0]["nearest"] == nearest
 
     @pytest.mark.parametrize(
@@ -837,9 +837,9 @@ class TestUnmatched:
     def test_a_known_path_with_a_wrong_method_is_told_the_right_ones(
         self, client: httpx.Client, tenant: Tenant, method: str, path: str, allowed: str
     ) -> None:
-        answer = client.request(method, path)
-        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-        assert answer.json()["detail"] == f'Method "{method}" not allowed. Allowed: {allowed}.'
+        response = client.request(method, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
+        assert response.json()["detail"] == f'Method "{method}" not allowed. Allowed: {allowed}.'
         (exchange,) = tenant.requests(unmatched=True)
         assert exchange["response"]["status"] == 405
         assert tenant.verdict()["ok"] is False

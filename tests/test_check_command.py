@@ -64,7 +64,7 @@ class TestChecking:
         folder, _ = checked
         suite = ElementTree.parse(folder / "out/report.xml").getroot()
         assert suite.get("failures") == "1"
-        assert int(suite.get("tests", "0")) == len(suite) == sum(rule.judge is not None for rule in RULES.values())
+        assert int(suite.get("tests", "0")) == len(suite) == sum(rule.function is not None for rule in RULES.values())
         (failed,) = suite.findall("testcase/failure")
         assert failed.get("type") == "MC301"
 

@@ -19,9 +19,9 @@ def python(source: str) -> list[str]:
     return [sys.executable, "-c", "import json, os, subprocess, sys, time\n" + source]
 
 
-def run(driver: Driver, patience: float = 20) -> Outcome:
+def run(driver: Driver, timeout: float = 20) -> Outcome:
     pending = driver.start(CALL)
-    return pending.wait(patience) or pending.kill()
+    return pending.wait(timeout) or pending.kill()
 
 
 class TestCallables:
@@ -134,7 +134,7 @@ class TestWorkers:
 
     @pytest.mark.parametrize("worker", [{"hang_at": 0}], indirect=True)
     def test_one_that_hangs_is_killed_and_started_anew(self, worker: WorkerDriver) -> None:
-        assert run(worker, patience=0.3).kind == "hung"
+        assert run(worker, timeout=0.3).kind == "hung"
         pending = worker.start(CALL)
         assert pending.wait(0.05) is None
         assert pending.kill().kind == "hung"

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mockserver import check_client
-from mockserver.check.arena import Arena, Terms
 from mockserver.check.cases import Case, ClientError, is_valid, operation_of
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError
+from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress, replay
-from mockserver.check.inputs import corners
+from mockserver.check.inputs import boundary_inputs
 from mockserver.check.shrinker import shrink, simpler, size
 from mockserver.check.strategies import cases
 from mockserver.contract import Contract
@@ -46,7 +46,7 @@ class TestCases:
 
     def test_the_corners_hold_every_property_at_its_edges(self) -> None:
         for operation in CONTRACT.of_role("create"):
-            found = list(corners(operation))
+            found = list(boundary_inputs(operation))
             assert all(is_valid(operation, case) for case in found)
             assert {name for case in found for name in case} == set(operation.input)
             assert found[0] == {"prompt": "a cat"}
@@ -61,7 +61,7 @@ class TestCases:
         read = {
             fault.get("status") for scenario in fixed for fault in scenario.get("faults", {}).get("getPrediction", [])
         }
-        assert read >= {status for status in CONTRACT.reader.answers if status >= 400} - {405, 413}
+        assert read >= {status for status in CONTRACT.reader.responses if status >= 400} - {405, 413}
 
     def test_only_a_client_that_gives_up_by_itself_meets_what_never_ends(self) -> None:
         def endless(client_timeout: float | None) -> bool:
@@ -240,21 +240,21 @@ class TestHunting:
 
     def test_ctrl_c_keeps_what_was_found(self) -> None:
         def listen(progress: Progress) -> None:
-            if progress.broken:
+            if progress.broken_rules:
                 raise KeyboardInterrupt
 
-        with Arena(CONTRACT) as arena:
+        with Harness(CONTRACT) as harness:
             plan = Plan()
-            report = Hunt(arena, CallableDriver(planted("first character of the output")), plan, listen).run()
+            report = Hunt(harness, CallableDriver(planted("first character of the output")), plan, listen).run()
         assert report.interrupted
         assert [finding.rule for finding in report.findings] == ["MC302"]
 
     def test_a_baseline_accepts_what_is_known_and_tells_what_is_fixed(self) -> None:
         known = check_client(planted("canceled returns nothing"), max_runs=25).findings
-        with Arena(CONTRACT) as arena:
+        with Harness(CONTRACT) as harness:
             plan = Plan(max_runs=25, known=tuple(known))
-            still = Hunt(arena, CallableDriver(planted("canceled returns nothing")), plan).run()
-            fixed = Hunt(arena, CallableDriver(client.call_once), plan).run()
+            still = Hunt(harness, CallableDriver(planted("canceled returns nothing")), plan).run()
+            fixed = Hunt(harness, CallableDriver(client.call_once), plan).run()
         assert still.ok
         assert [finding.rule for finding in still.accepted] == ["MC301"]
         assert (fixed.fixed, fixed.accepted) == (["MC301"], [])
@@ -265,9 +265,9 @@ class TestHunting:
         saved = Finding.read(path)
         assert saved == finding
         assert path.name.startswith("MC302-")
-        with Arena(CONTRACT) as arena:
-            again = replay(arena, CallableDriver(planted("returns urls.get")), saved, Terms())
-            kept = replay(arena, CallableDriver(client.call_once), saved, Terms())
+        with Harness(CONTRACT) as harness:
+            again = replay(harness, CallableDriver(planted("returns urls.get")), saved, Limits())
+            kept = replay(harness, CallableDriver(client.call_once), saved, Limits())
         assert (again.confirmed, kept.confirmed) == (1, 0)
 
     def test_a_third_model_needs_no_line_of_python(self, tmp_path: Path) -> None:

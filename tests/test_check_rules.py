@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from mockserver.check.cases import Case, Outcome, Run
-from mockserver.check.rules import RULES, beyond_doubt, judge
+from mockserver.check.rules import RULES, find_breaches, is_runaway
 from mockserver.clock import SECOND
 from mockserver.journal import Exchange
 from mockserver.scenarios import Catalogue
@@ -27,7 +27,7 @@ def exchange(
     """An exchange `at` so many seconds."""
     operation = more.pop("operation", CREATE if path == CREATE.path else READ if path == GET else None)
     creating = operation is CREATE
-    answer = (
+    response = (
         json.dumps({"status": told, "output": more.pop("output", URL if told == "succeeded" else None)})
         if told
         else "{}"
@@ -55,8 +55,8 @@ def exchange(
         "fault": None,
         "committed": creating and status == 200,
         "status": status,
-        "answer": answer.encode(),
-        "answer_size": len(answer),
+        "response_body": response.encode(),
+        "response_size": len(response),
         "content_type": "application/json",
     }
     return Exchange(**{**facts, **more})
@@ -80,7 +80,7 @@ def faulty(fault: dict[str, Any], make: Any = create, at: float = 0, **more: Any
 RETURNED, RAISED, HUNG = Outcome("returned", URL), Outcome("raised", message="no picture"), Outcome("hung")
 
 
-def broken(
+def breaches(
     *exchanges: Exchange, outcome: Outcome = RETURNED, scenario: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, str]:
     """The rules that a run breaks, with how severely."""
@@ -92,11 +92,11 @@ def broken(
     )
     facts = {"outputs": frozenset({URL}), "seconds": 0.2, **more}
     run = Run(case, CATALOGUE.parse(case.scenario), CONTRACT, TOKEN, outcome, tuple(exchanges), **facts)
-    return {found.rule: found.severity for found in judge(run)}
+    return {found.rule: str(found.severity) for found in find_breaches(run)}
 
 
 def test_a_right_client_breaks_none() -> None:
-    assert broken(create(), poll(), poll("succeeded")) == {}
+    assert breaches(create(), poll(), poll("succeeded")) == {}
 
 
 def test_every_rule_says_what_it_demands_and_rests_on() -> None:
@@ -109,21 +109,21 @@ def test_every_rule_says_what_it_demands_and_rests_on() -> None:
 class TestMC101:
     @pytest.mark.parametrize("path", ["/replicate/v1/model/x", "/v1/predictions", ULTRA.removeprefix("/replicate")])
     def test_a_path_that_was_meant_for_the_api(self, path: str) -> None:
-        assert broken(exchange("POST", path, 404), outcome=RAISED) == {"MC101": "error"}
+        assert breaches(exchange("POST", path, 404), outcome=RAISED) == {"MC101": "error"}
 
     def test_a_path_that_was_not_is_nobodys_business(self) -> None:
         other = exchange("GET", "/favicon.ico", 404, authorization="")
-        assert broken(create(), other, poll("succeeded")) == {}
+        assert breaches(create(), other, poll("succeeded")) == {}
 
     def test_what_the_contract_forbids_and_what_it_does_not_know(self) -> None:
         violation = Violation("/input/seed", "invalid_type", "input.seed", "Invalid type", '"1"', "integer")
-        assert broken(create(422, violations=(violation,)), outcome=RAISED)["MC101"] == "error"
+        assert breaches(create(422, violations=(violation,)), outcome=RAISED)["MC101"] == "error"
         unknown = Violation("/input/n", "additional_property_not_allowed", "input", "Unknown", "1", "none", fatal=False)
-        assert broken(create(violations=(unknown,)), poll("succeeded")) == {"MC101": "advice"}
+        assert breaches(create(violations=(unknown,)), poll("succeeded")) == {"MC101": "advice"}
 
     def test_a_refusal_of_the_doubles_own(self) -> None:
-        assert "MC101" in broken(create(415), outcome=RAISED)
-        assert "MC101" not in broken(faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0})
+        assert "MC101" in breaches(create(415), outcome=RAISED)
+        assert "MC101" not in breaches(faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0})
 
 
 class TestMC102:
@@ -137,7 +137,7 @@ class TestMC102:
     )
     def test_defaults_may_be_left_out_or_filled_in(self, asked: dict[str, Any], sent: dict[str, Any]) -> None:
         given = {"prompt": "a cat", **asked}
-        assert broken(create(given={"prompt": "a cat", **sent}), poll("succeeded"), given=given) == {}
+        assert breaches(create(given={"prompt": "a cat", **sent}), poll("succeeded"), given=given) == {}
 
     @pytest.mark.parametrize(
         ("asked", "sent"),
@@ -152,35 +152,35 @@ class TestMC102:
     def test_anything_else_is_a_change(self, asked: dict[str, Any], sent: dict[str, Any]) -> None:
         given = {"prompt": "a cat", **asked}
         arrived = create(given={"prompt": "a cat", **sent})
-        assert broken(arrived, poll("succeeded"), given=given) == {"MC102": "error"}
+        assert breaches(arrived, poll("succeeded"), given=given) == {"MC102": "error"}
 
     def test_another_model_is_a_change(self) -> None:
         other = CONTRACT.of_role("create")[1]
         arrived = exchange("POST", KONTEXT, told="starting", operation=other, body=b"{}", committed=True)
-        assert broken(arrived, poll("succeeded")) == {"MC102": "error"}
+        assert breaches(arrived, poll("succeeded")) == {"MC102": "error"}
 
 
 class TestMC103:
     @pytest.mark.parametrize("sent", [f"Token {TOKEN}", "Bearer other", f"bearer {TOKEN}", ""])
     def test_only_bearer_and_the_token_given(self, sent: str) -> None:
-        assert broken(create(authorization=sent), poll("succeeded")) == {"MC103": "error"}
+        assert breaches(create(authorization=sent), poll("succeeded")) == {"MC103": "error"}
 
     def test_the_files_are_public(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
         picture = exchange("GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files")
-        assert broken(create(), poll("succeeded"), picture) == {}
+        assert breaches(create(), poll("succeeded"), picture) == {}
 
 
 class TestMC201:
     def test_a_create_whose_answer_was_lost_is_not_repeated(self) -> None:
         lost = faulty({"disconnect": "reset", "after": "commit"})
         scenario = {"faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}}
-        assert broken(lost, create(at=1), poll("succeeded"), scenario=scenario) == {"MC201": "error"}
-        assert broken(lost, outcome=RAISED, scenario=scenario) == {}
+        assert breaches(lost, create(at=1), poll("succeeded"), scenario=scenario) == {"MC201": "error"}
+        assert breaches(lost, outcome=RAISED, scenario=scenario) == {}
 
     def test_one_that_was_refused_before_may_be(self) -> None:
         scenario = {"faults": {"createPrediction": [{"status": 503}]}}
-        assert broken(faulty({"status": 503}), create(at=1), poll("succeeded"), scenario=scenario) == {}
+        assert breaches(faulty({"status": 503}), create(at=1), poll("succeeded"), scenario=scenario) == {}
 
 
 class TestMC202:
@@ -188,101 +188,101 @@ class TestMC202:
 
     def test_a_client_that_gives_up_cancels(self) -> None:
         gave_up: dict[str, Any] = {"outcome": RAISED, "scenario": self.STUCK, "seconds": 3, "client_timeout": 3}
-        assert broken(create(), poll(), **gave_up) == {"MC202": "advice"}
+        assert breaches(create(), poll(), **gave_up) == {"MC202": "advice"}
         (canceling,) = CONTRACT.of_role("cancel")
         cancel = exchange("POST", GET + "/cancel", operation=canceling, told="canceled", committed=True)
-        assert broken(create(), poll(), cancel, **gave_up) == {}
+        assert breaches(create(), poll(), cancel, **gave_up) == {}
         bounded = create(headers=[(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Cancel-After", b"5s")])
-        assert broken(bounded, poll(), **gave_up) == {}
+        assert breaches(bounded, poll(), **gave_up) == {}
 
     def test_only_of_a_client_that_declares_a_timeout(self) -> None:
-        assert broken(create(), poll(), outcome=RAISED, scenario=self.STUCK, seconds=9) == {}
+        assert breaches(create(), poll(), outcome=RAISED, scenario=self.STUCK, seconds=9) == {}
 
 
 class TestMC301:
     @pytest.mark.parametrize("end", ["failed", "canceled", "aborted"])
     def test_no_success_without_success(self, end: str) -> None:
         scenario = {"lifecycle": [{"status": end}]}
-        assert broken(create(told=end), outcome=RETURNED, scenario=scenario) == {"MC301": "error"}
-        assert broken(create(told=end), outcome=RAISED, scenario=scenario) == {}
+        assert breaches(create(told=end), outcome=RETURNED, scenario=scenario) == {"MC301": "error"}
+        assert breaches(create(told=end), outcome=RAISED, scenario=scenario) == {}
 
     def test_a_cut_answer_tells_nothing(self) -> None:
         scenario = {"faults": {"getPrediction": [{"cut": 0.5}]}}
         cut = poll("succeeded", fault={"cut": 0.5})
-        assert broken(create(), cut, outcome=RETURNED, scenario=scenario) == {"MC301": "error"}
-        assert broken(create(), cut, outcome=RAISED, scenario=scenario) == {}
+        assert breaches(create(), cut, outcome=RETURNED, scenario=scenario) == {"MC301": "error"}
+        assert breaches(create(), cut, outcome=RAISED, scenario=scenario) == {}
 
     def test_a_slow_answer_tells_all(self) -> None:
         slow = poll("succeeded", fault={"drip": 0.1})
-        assert broken(create(), slow, scenario={"faults": {"getPrediction": [{"drip": 0.1}]}}) == {}
+        assert breaches(create(), slow, scenario={"faults": {"getPrediction": [{"drip": 0.1}]}}) == {}
 
     def test_no_failure_where_all_is_well(self) -> None:
-        assert broken(create(), poll("succeeded"), outcome=RAISED) == {"MC301": "error"}
-        assert broken(create(), outcome=RAISED) == {"MC301": "error"}, "gave up at once"
-        assert broken(create(), poll(), outcome=RAISED, seconds=5) == {}, "lost its patience, which is its right"
+        assert breaches(create(), poll("succeeded"), outcome=RAISED) == {"MC301": "error"}
+        assert breaches(create(), outcome=RAISED) == {"MC301": "error"}, "gave up at once"
+        assert breaches(create(), poll(), outcome=RAISED, seconds=5) == {}, "lost its patience, which is its right"
 
     def test_raising_is_legal_wherever_there_is_a_fault(self) -> None:
         scenario = {"faults": {"getPrediction": [None, None, None, {"status": 502}]}}
-        assert broken(create(), poll("succeeded"), outcome=RAISED, scenario=scenario) == {}
+        assert breaches(create(), poll("succeeded"), outcome=RAISED, scenario=scenario) == {}
 
     def test_an_output_that_has_expired_is_none(self) -> None:
         gone = poll("succeeded", output=None)
-        assert broken(create(), gone, outcome=RAISED, scenario={"retention": 0}) == {}
-        assert broken(create(), gone, outcome=Outcome("returned", None), scenario={"retention": 0}) == {}
+        assert breaches(create(), gone, outcome=RAISED, scenario={"retention": 0}) == {}
+        assert breaches(create(), gone, outcome=Outcome("returned", None), scenario={"retention": 0}) == {}
         shown = create(told="processing", output=URL)
-        assert broken(shown, gone, outcome=RAISED, scenario={"retention": 0, "wait": "processing"}) == {}
+        assert breaches(shown, gone, outcome=RAISED, scenario={"retention": 0, "wait": "processing"}) == {}
 
     def test_an_output_that_is_shown_is_success_whatever_the_status_says(self) -> None:
         odd = create(told="processing", output=URL)
-        assert broken(odd, scenario={"wait": "processing", "lifecycle": LONG}) == {}
+        assert breaches(odd, scenario={"wait": "processing", "lifecycle": LONG}) == {}
 
 
 class TestMC302:
     @pytest.mark.parametrize("value", [URL, [URL]])
     def test_the_url_or_a_list_of_it(self, value: Any) -> None:
-        assert broken(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {}
+        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {}
 
     @pytest.mark.parametrize("value", ["h", None, {"url": URL}, [URL, URL], f"{URL}?x", 7, object()])
     def test_nothing_else(self, value: Any) -> None:
-        assert broken(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {"MC302": "error"}
+        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {"MC302": "error"}
 
     def test_the_bytes_whole(self) -> None:
         whole: dict[str, Any] = {"delivered": (b"picture",)}
         data_uri = Outcome("returned", "data:image/jpeg;base64,cGljdHVyZQ==")
-        assert broken(create(), poll("succeeded"), outcome=Outcome("returned", b"picture"), **whole) == {}
-        assert broken(create(), poll("succeeded"), outcome=data_uri, **whole) == {}
-        assert broken(create(), poll("succeeded"), outcome=Outcome("returned", b"pic"), **whole) == {"MC302": "error"}
+        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", b"picture"), **whole) == {}
+        assert breaches(create(), poll("succeeded"), outcome=data_uri, **whole) == {}
+        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", b"pic"), **whole) == {"MC302": "error"}
 
 
 class TestMC303:
     def test_one_read_to_confirm_is_fine_two_are_not(self) -> None:
-        assert broken(create(), poll("succeeded"), poll("succeeded")) == {}
-        assert broken(create(), *[poll("succeeded")] * 3) == {"MC303": "error"}
+        assert breaches(create(), poll("succeeded"), poll("succeeded")) == {}
+        assert breaches(create(), *[poll("succeeded")] * 3) == {"MC303": "error"}
 
     def test_a_confirming_read_that_failed_may_be_repeated(self) -> None:
         scenario = {"faults": {"getPrediction": [None, {"status": 502}]}}
         failed = faulty({"status": 502}, poll)
-        assert broken(create(), poll("succeeded"), failed, poll("succeeded"), scenario=scenario) == {}
+        assert breaches(create(), poll("succeeded"), failed, poll("succeeded"), scenario=scenario) == {}
 
     def test_a_runaway_is_known_before_it_ends(self) -> None:
         case = Case(model=str(CREATE.model), input={"prompt": "a"})
         run = Run(case, CATALOGUE.parse({}), CONTRACT, TOKEN, HUNG, (create(), *[poll("succeeded")] * 3))
-        assert beyond_doubt(run)
+        assert is_runaway(run)
 
 
 class TestMC304:
     def test_it_ends_once_it_knows_the_end(self) -> None:
         scenario = {"lifecycle": [{"status": "failed"}]}
-        assert broken(create(told="failed"), outcome=HUNG, scenario=scenario) == {"MC304": "error"}
+        assert breaches(create(told="failed"), outcome=HUNG, scenario=scenario) == {"MC304": "error"}
 
     def test_it_ends_once_it_is_refused(self) -> None:
         scenario = {"faults": {"createPrediction": [{"status": 402, "times": "always"}]}}
         refused = faulty({"status": 402, "times": "always"})
-        assert broken(refused, outcome=HUNG, scenario=scenario) == {"MC304": "error"}
+        assert breaches(refused, outcome=HUNG, scenario=scenario) == {"MC304": "error"}
 
     def test_waiting_for_what_may_still_come_is_legal(self) -> None:
-        assert broken(create(), poll(), outcome=HUNG) == {}
-        assert broken(create(), poll(), outcome=HUNG, client_timeout=3) == {"MC304": "error"}
+        assert breaches(create(), poll(), outcome=HUNG) == {}
+        assert breaches(create(), poll(), outcome=HUNG, client_timeout=3) == {"MC304": "error"}
 
 
 class TestMC305:
@@ -290,11 +290,11 @@ class TestMC305:
 
     def test_what_fails_only_with_variety(self) -> None:
         told = (create(), poll("succeeded"))
-        assert broken(*told, outcome=RAISED, scenario=self.VARIED, twin=RETURNED) == {"MC305": "error"}
-        assert broken(*told, outcome=HUNG, scenario=self.VARIED, twin=RETURNED)["MC305"] == "error"
+        assert breaches(*told, outcome=RAISED, scenario=self.VARIED, control_run=RETURNED) == {"MC305": "error"}
+        assert breaches(*told, outcome=HUNG, scenario=self.VARIED, control_run=RETURNED)["MC305"] == "error"
 
     def test_what_fails_without_it_too_is_another_rules(self) -> None:
-        assert broken(create(), poll("succeeded"), outcome=RAISED, scenario=self.VARIED, twin=RAISED) == {}
+        assert breaches(create(), poll("succeeded"), outcome=RAISED, scenario=self.VARIED, control_run=RAISED) == {}
 
 
 class TestMC401:
@@ -305,24 +305,24 @@ class TestMC401:
     def test_seconds_are_waited_out(self, waited: float, rules: dict[str, str]) -> None:
         fault = {"status": 429, "retry_after": 1}
         again = (create(at=waited), poll("succeeded", waited + 1))
-        assert broken(faulty(fault), *again, scenario=self.scenario(fault)) == rules
+        assert breaches(faulty(fault), *again, scenario=self.scenario(fault)) == rules
 
     @pytest.mark.parametrize(("waited", "rules"), [(0.5, {"MC401": "error"}), (1.0, {})])
     def test_a_date_is_waited_for(self, waited: float, rules: dict[str, str]) -> None:
         fault = {"status": 429, "retry_after_date": 0.3}
         again = (create(at=waited), poll("succeeded", waited + 1))
-        assert broken(faulty(fault, at=0.01), *again, scenario=self.scenario(fault)) == rules
+        assert breaches(faulty(fault, at=0.01), *again, scenario=self.scenario(fault)) == rules
 
     def test_giving_up_is_legal(self) -> None:
         fault = {"status": 429, "retry_after": 1}
-        assert broken(faulty(fault), outcome=RAISED, scenario=self.scenario(fault)) == {}
+        assert breaches(faulty(fault), outcome=RAISED, scenario=self.scenario(fault)) == {}
 
     def test_one_that_cannot_be_read_changes_nothing(self) -> None:
         fault = {"status": 429, "retry_after": "soon"}
         refused, scenario = faulty(fault), self.scenario(fault)
-        assert broken(refused, outcome=RAISED, scenario=scenario, twin=RAISED) == {}
-        assert broken(refused, outcome=RAISED, scenario=scenario, twin=RETURNED) == {"MC401": "error"}
-        assert broken(refused, outcome=HUNG, scenario=scenario, twin=RETURNED) == {"MC401": "error"}
+        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RAISED) == {}
+        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {"MC401": "error"}
+        assert breaches(refused, outcome=HUNG, scenario=scenario, control_run=RETURNED) == {"MC401": "error"}
 
 
 class TestMC402:
@@ -332,10 +332,10 @@ class TestMC402:
     @pytest.mark.parametrize(("count", "rules"), [(20, {}), (21, {"MC402": "error"})])
     def test_twenty_requests_are_enough(self, count: int, rules: dict[str, str]) -> None:
         polls = [faulty(self.FAULT, poll, at) for at in range(count)]
-        assert broken(create(), *polls, outcome=RAISED, scenario=self.SCENARIO) == rules
+        assert breaches(create(), *polls, outcome=RAISED, scenario=self.SCENARIO) == rules
 
     def test_it_ends(self) -> None:
-        assert broken(create(), faulty(self.FAULT, poll), outcome=HUNG, scenario=self.SCENARIO) == {"MC402": "error"}
+        assert breaches(create(), faulty(self.FAULT, poll), outcome=HUNG, scenario=self.SCENARIO) == {"MC402": "error"}
 
 
 class TestMC403:
@@ -343,33 +343,33 @@ class TestMC403:
     def test_a_refused_create_is_not_repeated(self, status: int) -> None:
         scenario = {"faults": {"createPrediction": [{"status": status}]}}
         refused = faulty({"status": status})
-        assert broken(refused, create(at=1), poll("succeeded"), scenario=scenario) == {"MC403": "error"}
+        assert breaches(refused, create(at=1), poll("succeeded"), scenario=scenario) == {"MC403": "error"}
         changed = create(at=1, given={"prompt": "a cat", "raw": False})
-        assert broken(refused, changed, poll("succeeded"), scenario=scenario) == {}
+        assert breaches(refused, changed, poll("succeeded"), scenario=scenario) == {}
 
     @pytest.mark.parametrize(("status", "rules"), [(401, {"MC403": "error"}), (403, {"MC403": "error"}), (404, {})])
     def test_nor_is_a_refused_poll(self, status: int, rules: dict[str, str]) -> None:
         scenario = {"faults": {"getPrediction": [{"status": status}]}}
-        assert broken(create(), faulty({"status": status}, poll), poll("succeeded"), scenario=scenario) == rules
+        assert breaches(create(), faulty({"status": status}, poll), poll("succeeded"), scenario=scenario) == rules
 
 
 class TestMC404:
     @pytest.mark.parametrize(("pause", "rules"), [(0.019, {"MC404": "advice"}), (0.0201, {})])
     def test_fifty_polls_a_second(self, pause: float, rules: dict[str, str]) -> None:
         polls = [poll(at=number * pause) for number in range(60)]
-        assert broken(create(), *polls, poll("succeeded", 9), clock="real") == rules
+        assert breaches(create(), *polls, poll("succeeded", 9), clock="real") == rules
 
 
 class TestMC405:
     @pytest.mark.parametrize("fault", [{"status": 502}, {"status": 504}, {"disconnect": "reset"}])
     def test_one_hiccup_of_a_poll(self, fault: dict[str, Any]) -> None:
         scenario = {"faults": {"getPrediction": [fault]}}
-        assert broken(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {"MC405": "advice"}
+        assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {"MC405": "advice"}
 
     @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 404}])
     def test_not_of_what_may_last(self, fault: dict[str, Any]) -> None:
         scenario = {"faults": {"getPrediction": [fault]}}
-        assert broken(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {}
+        assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {}
 
 
 class TestMC501:
@@ -383,23 +383,23 @@ class TestMC501:
         ],
     )
     def test_where_the_token_must_not_be(self, leak: dict[str, Any]) -> None:
-        assert broken(create(), poll("succeeded"), poll(**leak))["MC501"] == "error"
+        assert breaches(create(), poll("succeeded"), poll(**leak))["MC501"] == "error"
 
     def test_the_clients_output_is_no_place_either(self) -> None:
         shown = Outcome("raised", message="401", printed=f"debug: token {TOKEN}")
         scenario = {"faults": {"createPrediction": [{"status": 401}]}}
-        assert broken(faulty({"status": 401}), outcome=shown, scenario=scenario) == {"MC501": "error"}
+        assert breaches(faulty({"status": 401}), outcome=shown, scenario=scenario) == {"MC501": "error"}
 
     def test_a_picture_may_be_fetched_without_it(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
         picture = exchange("GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files")
-        assert broken(create(), poll("succeeded"), picture) == {}
+        assert breaches(create(), poll("succeeded"), picture) == {}
 
 
 class TestMC502:
     def test_following_a_foreign_url(self) -> None:
         stray = exchange("GET", GET, 401, operation=None, origin="foreign", authorization="")
         stray_scenario = {"urls": "foreign"}
-        assert broken(create(), stray, outcome=RAISED, scenario=stray_scenario) == {"MC502": "advice"}
-        strict = broken(create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True)
+        assert breaches(create(), stray, outcome=RAISED, scenario=stray_scenario) == {"MC502": "advice"}
+        strict = breaches(create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True)
         assert strict == {"MC502": "error"}

@@ -56,7 +56,7 @@ class Line:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def answer(self) -> http.client.HTTPResponse:
+    def response(self) -> http.client.HTTPResponse:
         """The next answer, read."""
         found = http.client.HTTPResponse(self.socket)
         found.fp.close()
@@ -89,35 +89,35 @@ def test_an_answer_comes_in_one_piece(line: Line) -> None:
 
 def test_requests_sent_together_are_answered_in_their_order(line: Line) -> None:
     line.send(post() + get("/openapi.json") + get("/nowhere") + post() + get("/__admin/health") + post())
-    answers = [line.answer() for _ in range(6)]
-    assert [answer.status for answer in answers] == [200, 200, 404, 200, 200, 200]
-    assert [answer.read()[:14] for answer in answers[:2]] != [answers[3].read()[:14], answers[4].read()[:14]]
+    responses = [line.response() for _ in range(6)]
+    assert [response.status for response in responses] == [200, 200, 404, 200, 200, 200]
+    assert [response.read()[:14] for response in responses[:2]] != [responses[3].read()[:14], responses[4].read()[:14]]
     line.send(post())
-    assert line.answer().status == 200
+    assert line.response().status == 200
 
 
 def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(line: Line, client: httpx.Client) -> None:
     line.send(post())
-    known = json.loads(line.answer().read())["id"]
+    known = json.loads(line.response().read())["id"]
     kinds = [(get(f"/replicate/v1/predictions/{known}"), 200), (get("/nowhere"), 404), (get(ULTRA), 405), (post(), 200)]
     line.send(b"".join(request for request, _ in kinds) * 1_000)
     assert client.get(f"/replicate/v1/predictions/{known}").status_code == 404, "another tenant's question"
     for number in range(4_000):
-        assert line.answer().status == kinds[number % 4][1]
+        assert line.response().status == kinds[number % 4][1]
 
 
 @pytest.mark.parametrize("last", [post(Connection="close"), get("/replicate/v1/predictions", Connection="close")])
 @pytest.mark.parametrize("more", [b"", post()], ids=["", "and more"])
 def test_a_client_that_says_close_is_hung_up_on_after_its_answer(line: Line, last: bytes, more: bytes) -> None:
     line.send(last + more)
-    answer = line.answer()
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    response = line.response()
+    assert (response.status, response.headers["connection"]) == (200, "close")
     assert line.ended(), "what comes after the last request is not answered"
 
 
 def test_a_client_of_http_1_0_is_hung_up_on_after_its_answer(line: Line) -> None:
     line.send(post("1.0"))
-    assert (line.answer().status, line.ended()) == (200, True)
+    assert (line.response().status, line.ended()) == (200, True)
 
 
 def test_a_body_is_asked_for_where_the_client_waits_for_that(line: Line) -> None:
@@ -125,19 +125,19 @@ def test_a_body_is_asked_for_where_the_client_waits_for_that(line: Line) -> None
     line.send(head + b"\r\n\r\n")
     assert line.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
     line.send(body)
-    assert line.answer().status == 200
+    assert line.response().status == 200
 
 
 def test_an_offer_to_upgrade_is_passed_over(line: Line) -> None:
     """Java's client offers HTTP/2 with each first request."""
     for _ in range(2):
         line.send(post(Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAEAAEAAAAIAAAAB"))
-        assert line.answer().status == 200
+        assert line.response().status == 200
 
 
 def test_what_is_not_http_is_told_so(line: Line) -> None:
     line.send(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-    assert (line.answer().status, line.ended()) == (400, True)
+    assert (line.response().status, line.ended()) == (400, True)
 
 
 def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +147,11 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.M
         tenant: Tenant = server.tenant(clock="frozen")
         busy.send(post(Authorization=f"Bearer {tenant.token}", Prefer="wait"))
         used.send(post())
-        assert used.answer().status == 200
+        assert used.response().status == 200
         assert silent.ended()
         assert used.ended()
         tenant.advance(10)
-        assert json.loads(busy.answer().read())["status"] == "succeeded"
+        assert json.loads(busy.response().read())["status"] == "succeeded"
         assert busy.ended()
 
 

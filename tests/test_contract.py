@@ -78,7 +78,7 @@ def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> N
     reader = CONTRACT.by_id["getPrediction"]
     assert list(CONTRACT.templates) == CONTRACT.statuses
     for template in CONTRACT.templates.values():
-        assert reader.check_answer(200, "application/json", template) is None
+        assert reader.check_response(200, "application/json", template) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> N
     ],
 )
 def test_a_predictions_shape_depends_on_its_status(status: str, change: dict[str, Any], said: str) -> None:
-    wrong = CONTRACT.by_id["getPrediction"].check_answer(
+    wrong = CONTRACT.by_id["getPrediction"].check_response(
         200, "application/json", {**CONTRACT.templates[status], **change}
     )
     assert wrong is not None
@@ -105,9 +105,10 @@ def test_a_predictions_shape_depends_on_its_status(status: str, change: dict[str
 
 def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
     reader = CONTRACT.by_id["getPrediction"]
-    assert reader.check_answer(418, "application/json", {}) == "getPrediction has no answer 418"
+    assert reader.check_response(418, "application/json", {}) == "getPrediction has no answer 418"
     assert (
-        reader.check_answer(200, "text/plain", "") == "getPrediction answers 200 with application/json, not text/plain"
+        reader.check_response(200, "text/plain", "")
+        == "getPrediction answers 200 with application/json, not text/plain"
     )
 
 
@@ -181,10 +182,10 @@ def test_what_was_sent_is_shown_shortened() -> None:
 @pytest.mark.parametrize("dialect", ["upstream", "gateway"])
 def test_every_error_of_the_contract_has_an_example_in_each_dialect(dialect: Any) -> None:
     for operation in CONTRACT.operations:
-        for status in operation.answers:
+        for status in operation.responses:
             if status >= 400 and operation.method != "HEAD":
                 media_type, body = CONTRACT.error_template(operation, status, dialect)
-                assert operation.check_answer(status, media_type, body) is None
+                assert operation.check_response(status, media_type, body) is None
                 assert ("error" in body) is (dialect == "gateway")
 
 
@@ -280,9 +281,9 @@ def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
 
 def test_a_schema_is_compiled_once_for_all_that_refer_to_it() -> None:
     first, second = Contract.load().of_role("create")
-    shared = [status for status in first.answers if "$ref" in first.document["responses"][str(status)]]
+    shared = [status for status in first.responses if "$ref" in first.document["responses"][str(status)]]
     assert shared
     for status in shared:
         assert first.document["responses"][str(status)] == second.document["responses"][str(status)]
-        assert first.answers[status] == second.answers[status]
-    assert first.answers[first.success] != second.answers[second.success]
+        assert first.responses[status] == second.responses[status]
+    assert first.responses[first.success] != second.responses[second.success]

@@ -114,8 +114,8 @@ def test_the_sample_request_and_response_are_examples_of_the_contract(name: str)
     document = DOCUMENTS[name]
     body = operation(document)["requestBody"]["content"]["application/json"]
     assert [example["value"] for example in body["examples"].values()] == document["request"]["examples"]
-    answer = operation(document)["responses"]["200"]["content"]["application/json"]
-    assert [example["value"] for example in answer["examples"].values()] == document["response_examples"]
+    response = operation(document)["responses"]["200"]["content"]["application/json"]
+    assert [example["value"] for example in response["examples"].values()] == document["response_examples"]
 
 
 @each_document
@@ -125,7 +125,7 @@ def test_the_samples_are_what_the_contract_allows(name: str) -> None:
     for sample in document["request"]["examples"]:
         assert ours.check_body("application/json", sample) == []
     for sample in document["response_examples"]:
-        assert ours.check_answer(200, "application/json", sample) is None
+        assert ours.check_response(200, "application/json", sample) is None
 
 
 @each_document

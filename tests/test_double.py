@@ -17,9 +17,9 @@ each_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
 def create(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
-    answer = client.post(path, json={"input": {"prompt": "a lighthouse", **given}})
-    assert answer.status_code == 200, answer.text
-    return answer.json()  # type: ignore[no-any-return]
+    response = client.post(path, json={"input": {"prompt": "a lighthouse", **given}})
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
 
 
 def finished(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def data_uri(width: int, height: int, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{b64encode(out.getvalue()).decode()}"
 
 
-def pointers(answer: httpx.Response) -> list[str]:
-    return [field["pointer"] for field in answer.json()["invalid_fields"]]
+def pointers(response: httpx.Response) -> list[str]:
+    return [field["pointer"] for field in response.json()["invalid_fields"]]
 
 
 class TestThePath:
@@ -51,10 +51,10 @@ class TestThePath:
     def test_the_sample_request_is_answered_with_the_sample_response(self, client: httpx.Client, name: str) -> None:
         document = DOCUMENTS[name]
         (request,), (sample,) = document["request"]["examples"], document["response_examples"]
-        answer = client.post(document["path"], json=request)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "application/json"
-        told, origin = answer.json(), str(client.base_url).rstrip("/")
+        response = client.post(document["path"], json=request)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
+        told, origin = response.json(), str(client.base_url).rstrip("/")
         assert list(told) == list(sample)
         own = {"id", "created_at", "urls"}
         assert {key: told[key] for key in told.keys() - own} == {key: sample[key] for key in sample.keys() - own}
@@ -92,7 +92,7 @@ class TestThePath:
         listed = client.get("/replicate/v1/predictions").json()
         assert [each["id"] for each in listed["results"]] != sorted(ids)
         assert {each["id"] for each in listed["results"]} == ids
-        assert CONTRACT.by_id["listPredictions"].check_answer(200, "application/json", listed) is None
+        assert CONTRACT.by_id["listPredictions"].check_response(200, "application/json", listed) is None
 
     def test_urls_point_at_the_address_that_the_client_used(self, tenant: Tenant) -> None:
         port = tenant.url.rpartition(":")[2]
@@ -101,12 +101,12 @@ class TestThePath:
 
     @pytest.mark.parametrize("host", ['evil"><script>', "[1:2]", "[::::]", "[..]", "a b"])
     def test_a_host_header_that_is_no_host_is_not_repeated(self, client: httpx.Client, host: str) -> None:
-        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": host})
-        assert answer.json()["urls"]["get"].startswith(str(client.base_url).rstrip("/"))
+        response = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": host})
+        assert response.json()["urls"]["get"].startswith(str(client.base_url).rstrip("/"))
 
     def test_an_address_of_ipv6_is_a_host(self, client: httpx.Client) -> None:
-        answer = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": "[::1]:80"})
-        assert answer.json()["urls"]["get"].startswith("http://[::1]:80/")
+        response = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": "[::1]:80"})
+        assert response.json()["urls"]["get"].startswith("http://[::1]:80/")
 
     def test_query_parameters_that_are_not_known_are_told_in_their_order(self, client: httpx.Client) -> None:
         names = [f"n{number}" for number in range(20)]
@@ -116,10 +116,10 @@ class TestThePath:
 
     def test_a_get_may_carry_a_body_as_some_clients_send_one(self, client: httpx.Client) -> None:
         prediction = create(client)
-        answer = client.request(
+        response = client.request(
             "GET", prediction["urls"]["get"], content=b"{}", headers={"Content-Type": "application/json"}
         )
-        assert answer.json()["status"] == "processing"
+        assert response.json()["status"] == "processing"
 
 
 class TestCancel:
@@ -196,9 +196,9 @@ class TestThePicture:
 
     def test_it_is_not_there_before_its_prediction_has_succeeded(self, client: httpx.Client) -> None:
         identifier = create(client)["id"]
-        answer = client.get(f"/xezq/{identifier}/output.jpg")
-        assert answer.status_code == 404
-        assert "starting" in answer.json()["detail"]
+        response = client.get(f"/xezq/{identifier}/output.jpg")
+        assert response.status_code == 404
+        assert "starting" in response.json()["detail"]
 
     def test_it_is_public_but_only_in_its_own_format(self, client: httpx.Client) -> None:
         url = finished(client)["output"]
@@ -216,19 +216,19 @@ class TestThePicture:
 
 class TestRefusals:
     def refuse(self, client: httpx.Client, **request: Any) -> httpx.Response:
-        answer = client.post(request.pop("path", KONTEXT), **request)
-        assert answer.status_code >= 400
-        assert answer.json()["detail"]
+        response = client.post(request.pop("path", KONTEXT), **request)
+        assert response.status_code >= 400
+        assert response.json()["detail"]
         (operation,) = CONTRACT.paths[KONTEXT]
-        media_type = answer.headers["content-type"]
-        assert operation.check_answer(answer.status_code, media_type, answer.json()) is None
+        media_type = response.headers["content-type"]
+        assert operation.check_response(response.status_code, media_type, response.json()) is None
         assert client.get("/replicate/v1/predictions").json()["results"] == []
-        return answer
+        return response
 
     def test_a_body_that_is_not_json(self, client: httpx.Client) -> None:
-        answer = self.refuse(client, content=b'{"input": ', headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400
-        assert "not valid JSON" in answer.json()["detail"]
+        response = self.refuse(client, content=b'{"input": ', headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
+        assert "not valid JSON" in response.json()["detail"]
 
     @pytest.mark.parametrize("body", [b'"\xff"', b'"\\ud800"', b"[NaN]", b"[1e999]", b"{'a': 1}", b"{} {}", b"\x00"])
     def test_a_body_that_only_looks_like_json(self, client: httpx.Client, body: bytes) -> None:
@@ -236,31 +236,31 @@ class TestRefusals:
 
     def test_numbers_beyond_64_bits_are_numbers(self, client: httpx.Client) -> None:
         body = b'{"input": {"prompt": "p", "seed": 123456789012345678901234567890}}'
-        answer = client.post(KONTEXT, content=body, headers={"Content-Type": "application/json"})
-        assert answer.json()["input"]["seed"] == 123456789012345678901234567890
-        assert client.get(answer.json()["urls"]["web"]).status_code == 200
+        response = client.post(KONTEXT, content=body, headers={"Content-Type": "application/json"})
+        assert response.json()["input"]["seed"] == 123456789012345678901234567890
+        assert client.get(response.json()["urls"]["web"]).status_code == 200
 
     def test_no_body(self, client: httpx.Client) -> None:
-        answer = self.refuse(client, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400
-        assert "empty" in answer.json()["detail"]
+        response = self.refuse(client, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
+        assert "empty" in response.json()["detail"]
 
     @pytest.mark.parametrize("body", ["[]", "null", '"x"', "1"])
     def test_a_body_that_is_not_an_object(self, client: httpx.Client, body: str) -> None:
-        answer = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 422
-        assert "Expected: object" in answer.json()["detail"]
+        response = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 422
+        assert "Expected: object" in response.json()["detail"]
 
     @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
     def test_a_body_of_another_type(self, client: httpx.Client, kind: str | None) -> None:
-        answer = self.refuse(client, content=b"{}", headers={"Content-Type": kind} if kind else {})
-        assert answer.status_code == 415
-        assert "application/json" in answer.json()["detail"]
+        response = self.refuse(client, content=b"{}", headers={"Content-Type": kind} if kind else {})
+        assert response.status_code == 415
+        assert "application/json" in response.json()["detail"]
 
     def test_a_content_type_with_a_charset_is_taken(self, client: httpx.Client) -> None:
         body = json.dumps({"input": {"prompt": "p"}})
-        answer = client.post(KONTEXT, content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"})
-        assert answer.status_code == 200
+        response = client.post(KONTEXT, content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+        assert response.status_code == 200
 
     def test_every_fault_is_listed_with_its_place(self, client: httpx.Client) -> None:
         given = {
@@ -271,21 +271,21 @@ class TestRefusals:
             "seed": None,
             "input_image": "ftp://example.com/a.png",
         }
-        answer = self.refuse(client, json={"input": given})
-        assert answer.status_code == 422
-        assert set(pointers(answer)) == {"/input/prompt", *(f"/input/{name}" for name in given)}
+        response = self.refuse(client, json={"input": given})
+        assert response.status_code == 422
+        assert set(pointers(response)) == {"/input/prompt", *(f"/input/{name}" for name in given)}
         assert (
             '- input.output_format: output_format must be one of the following: "jpg", "png"\n'
-            in answer.json()["detail"]
+            in response.json()["detail"]
         )
-        assert "- input: prompt is required\n" in answer.json()["detail"]
-        assert "- input.seed: Invalid type. Expected: integer, given: null\n" in answer.json()["detail"]
+        assert "- input: prompt is required\n" in response.json()["detail"]
+        assert "- input.seed: Invalid type. Expected: integer, given: null\n" in response.json()["detail"]
 
     def test_more_tolerance_than_an_input_image_allows(self, client: httpx.Client) -> None:
         given = {"prompt": "p", "input_image": "https://example.com/a.png", "safety_tolerance": 3}
-        answer = self.refuse(client, json={"input": given})
-        assert pointers(answer) == ["/input/safety_tolerance"]
-        assert "less than or equal to 2" in answer.json()["detail"]
+        response = self.refuse(client, json={"input": given})
+        assert pointers(response) == ["/input/safety_tolerance"]
+        assert "less than or equal to 2" in response.json()["detail"]
 
     @pytest.mark.parametrize(
         ("uri", "said"),
@@ -298,10 +298,10 @@ class TestRefusals:
         ],
     )
     def test_a_data_uri_that_is_no_picture(self, client: httpx.Client, uri: str, said: str) -> None:
-        answer = self.refuse(client, json={"input": {"prompt": "p", "input_image": uri}})
-        assert answer.status_code == 422
-        assert set(pointers(answer)) == {"/input/input_image"}
-        assert said in answer.json()["detail"]
+        response = self.refuse(client, json={"input": {"prompt": "p", "input_image": uri}})
+        assert response.status_code == 422
+        assert set(pointers(response)) == {"/input/input_image"}
+        assert said in response.json()["detail"]
 
     def test_a_picture_and_another_fault_are_reported_together(self, client: httpx.Client) -> None:
         given = {"prompt": 1, "input_image": "data:image/png;base64,aGVsbG8="}
@@ -309,79 +309,79 @@ class TestRefusals:
 
     def test_a_body_over_the_limit(self, client: httpx.Client) -> None:
         prompt = "x" * CONTRACT.max_body
-        answer = self.refuse(client, json={"input": {"prompt": prompt}})
-        assert answer.status_code == 413
-        assert str(CONTRACT.max_body) in answer.json()["detail"]
+        response = self.refuse(client, json={"input": {"prompt": prompt}})
+        assert response.status_code == 413
+        assert str(CONTRACT.max_body) in response.json()["detail"]
 
     def test_a_body_whose_length_is_not_announced_is_bounded_too(self, client: httpx.Client) -> None:
         chunks = (b" " * 65536 for _ in range(CONTRACT.max_body // 65536 + 1))
-        answer = self.refuse(client, content=chunks, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 413
+        response = self.refuse(client, content=chunks, headers={"Content-Type": "application/json"})
+        assert response.status_code == 413
 
     def test_json_nested_too_deep(self, client: httpx.Client) -> None:
         body = b'{"input":' * 5000 + b"1" + b"}" * 5000
-        answer = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400
+        response = self.refuse(client, content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400
 
     def test_a_model_that_is_not_there(self, client: httpx.Client) -> None:
         path = KONTEXT.replace("kontext-max", "kontext-mox")
-        answer = self.refuse(client, path=path, json={"input": {"prompt": "p"}})
-        assert answer.status_code == 404
-        assert answer.json()["detail"].startswith("The requested resource could not be found.")
-        assert f"POST {KONTEXT}" in answer.json()["detail"]
+        response = self.refuse(client, path=path, json={"input": {"prompt": "p"}})
+        assert response.status_code == 404
+        assert response.json()["detail"].startswith("The requested resource could not be found.")
+        assert f"POST {KONTEXT}" in response.json()["detail"]
 
     @pytest.mark.parametrize("identifier", ["0" * 26, "nonsense", "a%2Fb", "…"])
     def test_a_prediction_that_is_not_there(self, client: httpx.Client, identifier: str) -> None:
-        for answer in (
+        for response in (
             client.get(f"/replicate/v1/predictions/{identifier}"),
             client.post(f"/replicate/v1/predictions/{identifier}/cancel"),
         ):
-            assert answer.status_code == 404
-            assert answer.json()["status"] == 404
+            assert response.status_code == 404
+            assert response.json()["status"] == 404
 
     @pytest.mark.parametrize(
         ("method", "path", "allow"), [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET")]
     )
     def test_a_method_that_is_not_there(self, client: httpx.Client, method: str, path: str, allow: str) -> None:
-        answer = client.request(method, path)
-        assert (answer.status_code, answer.headers["allow"]) == (405, allow)
-        assert answer.json()["detail"].startswith(f'Method "{method}" not allowed.')
+        response = client.request(method, path)
+        assert (response.status_code, response.headers["allow"]) == (405, allow)
+        assert response.json()["detail"].startswith(f'Method "{method}" not allowed.')
 
     @pytest.mark.parametrize("authorization", ["Token abc", "Basic YTpi", "Bearer", "abc"])
     def test_a_token_of_another_scheme(self, tenant: Tenant, authorization: str) -> None:
-        answer = httpx.get(tenant.base_url + "/v1/predictions", headers={"Authorization": authorization})
-        assert answer.status_code == 401
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["title"] == "Unauthenticated"
-        assert "Bearer" in answer.json()["detail"]
+        response = httpx.get(tenant.base_url + "/v1/predictions", headers={"Authorization": authorization})
+        assert response.status_code == 401
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["title"] == "Unauthenticated"
+        assert "Bearer" in response.json()["detail"]
 
     def test_no_token_is_the_anonymous_tenant(self, server: MockServer) -> None:
         assert httpx.get(server.base_url + "/v1/predictions").status_code == 200
 
     @pytest.mark.parametrize("prefer", ["wait=0", "wait=61", "wait=x", "return=minimal"])
     def test_a_preference_that_is_none(self, client: httpx.Client, prefer: str) -> None:
-        answer = self.refuse(client, json={"input": {"prompt": "p"}}, headers={"Prefer": prefer})
-        assert pointers(answer) == ["Prefer:"]
+        response = self.refuse(client, json={"input": {"prompt": "p"}}, headers={"Prefer": prefer})
+        assert pointers(response) == ["Prefer:"]
 
 
 class TestUnknownFields:
     body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1}, "stream_it": True}
 
     def test_they_are_answered_echoed_and_written_down(self, client: httpx.Client, tenant: Tenant) -> None:
-        answer = client.post(KONTEXT, json=self.body)
-        assert answer.status_code == 200
-        assert answer.json()["input"]["num_outputs"] == 1
+        response = client.post(KONTEXT, json=self.body)
+        assert response.status_code == 200
+        assert response.json()["input"]["num_outputs"] == 1
         (exchange,) = tenant.requests(violations=True)
         assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/stream_it"}
         assert not any(fault["fatal"] for fault in exchange["violations"])
 
     def test_a_strict_double_refuses_them(self) -> None:
         with MockServer(strict=True) as server:
-            answer = httpx.post(server.url + KONTEXT, json=self.body)
-            assert answer.status_code == 422
-            assert set(pointers(answer)) == {"/input/num_outputs", "/stream_it"}
-            answer = httpx.get(server.base_url + "/v1/predictions?page=2")
-            assert (answer.status_code, pointers(answer)) == (422, ["?page"])
+            response = httpx.post(server.url + KONTEXT, json=self.body)
+            assert response.status_code == 422
+            assert set(pointers(response)) == {"/input/num_outputs", "/stream_it"}
+            response = httpx.get(server.base_url + "/v1/predictions?page=2")
+            assert (response.status_code, pointers(response)) == (422, ["?page"])
 
 
 class TestServerOptions:
@@ -415,13 +415,13 @@ class TestServerOptions:
 
     def test_the_gateways_error_dialect(self) -> None:
         with MockServer(errors="gateway") as server, httpx.Client(base_url=server.url) as client:
-            answer = client.post(KONTEXT, json={"input": {"prompt": 1}})
-            assert answer.status_code == 422
-            error = answer.json()["error"]
+            response = client.post(KONTEXT, json={"input": {"prompt": 1}})
+            assert response.status_code == 422
+            error = response.json()["error"]
             assert (error["type"], error["param"]) == ("invalid_request_error", "input.prompt")
             assert error["metadata"]["invalid_fields"][0]["pointer"] == "/input/prompt"
-            answer = client.get("/replicate/v1/predictions/" + "0" * 26)
-            assert answer.json()["error"]["message"].startswith("Invalid URL")
+            response = client.get("/replicate/v1/predictions/" + "0" * 26)
+            assert response.json()["error"]["message"].startswith("Invalid URL")
 
     def test_the_contract_is_served_as_it_is(self, server: MockServer) -> None:
         assert httpx.get(server.url + "/openapi.yaml").content == CONTRACT.source
@@ -446,9 +446,9 @@ class TestTheList:
 
     @pytest.mark.parametrize("cursor", ["nonsense", "YWZ0ZXIgeHh4", "%00"])
     def test_a_cursor_that_is_none_is_not_found(self, client: httpx.Client, cursor: str) -> None:
-        answer = client.get(f"/replicate/v1/predictions?cursor={cursor}")
-        assert answer.status_code == 404
-        assert "cursor" in answer.json()["detail"]
+        response = client.get(f"/replicate/v1/predictions?cursor={cursor}")
+        assert response.status_code == 404
+        assert "cursor" in response.json()["detail"]
 
 
 def test_variety_reaches_headers_timestamps_and_inner_objects(client: httpx.Client, tenant: Tenant) -> None:

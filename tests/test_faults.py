@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mockserver import Body, Fault, MockServer, Scenario, SteeringError, Step, Tenant
+from mockserver import AdminError, Body, Fault, MockServer, Scenario, Step, Tenant
 from mockserver.contract import Contract
 from mockserver.scenarios import Catalogue
 
@@ -95,9 +95,9 @@ def length_in(head: bytes) -> int:
 
 def ask(connection: HTTPConnection) -> HTTPResponse:
     connection.request("GET", LIST, headers={"Authorization": "Bearer bystander"})
-    answer = connection.getresponse()
-    answer.read()
-    return answer
+    response = connection.getresponse()
+    response.read()
+    return response
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def logged(records: list[logging.LogRecord]) -> list[str]:
     return [record.getMessage() for record in records if record.name.startswith(("uvicorn", "asyncio"))]
 
 
-ERRORS = sorted(status for status in CREATE.answers if status >= 400)
+ERRORS = sorted(status for status in CREATE.responses if status >= 400)
 
 
 class TestErrorStatus:
@@ -135,10 +135,10 @@ class TestErrorStatus:
         self, client: httpx.Client, tenant: Tenant, status: int, dialect: str
     ) -> None:
         use(tenant, {"status": status}, errors=dialect)
-        answer = create(client)
-        assert answer.status_code == status
-        assert CREATE.check_answer(status, answer.headers["content-type"], answer.json()) is None
-        assert answer.json().keys() & {"detail", "error"} == {"detail" if dialect == "upstream" else "error"}
+        response = create(client)
+        assert response.status_code == status
+        assert CREATE.check_response(status, response.headers["content-type"], response.json()) is None
+        assert response.json().keys() & {"detail", "error"} == {"detail" if dialect == "upstream" else "error"}
         assert tenant.predictions() == []
         assert create(client).status_code == 200
 
@@ -180,19 +180,19 @@ class TestErrorStatus:
     @pytest.mark.parametrize("status", [502, 503, 504])
     def test_a_page_is_a_proxys(self, client: httpx.Client, tenant: Tenant, status: int) -> None:
         use(tenant, {"status": status, "page": "html"})
-        answer = create(client)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html")
-        assert CREATE.check_answer(status, "text/html", answer.text) is None
-        assert f"<title>{status} " in answer.text
+        response = create(client)
+        assert (response.status_code, response.headers["content-type"]) == (status, "text/html")
+        assert CREATE.check_response(status, "text/html", response.text) is None
+        assert f"<title>{status} " in response.text
         with pytest.raises(json.JSONDecodeError):
-            answer.json()
+            response.json()
 
     def test_an_empty_page_has_neither_body_nor_type(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"status": 429, "page": "empty", "retry_after": 3})
-        answer = create(client)
-        assert (answer.status_code, answer.content, answer.headers["content-length"]) == (429, b"", "0")
-        assert "content-type" not in answer.headers
-        assert answer.headers["retry-after"] == "3"
+        response = create(client)
+        assert (response.status_code, response.content, response.headers["content-length"]) == (429, b"", "0")
+        assert "content-type" not in response.headers
+        assert response.headers["retry-after"] == "3"
 
     def test_the_page_of_the_api_is_the_usual_one(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"status": 500, "page": "api"}, {"status": 500})
@@ -226,9 +226,9 @@ class TestRetryAfter:
     )
     def test_seconds_are_sent_as_a_number(self, client: httpx.Client, tenant: Tenant, given: float, sent: str) -> None:
         use(tenant, {"status": 429, "retry_after": given})
-        answer = create(client)
-        assert answer.headers["retry-after"] == sent
-        assert answer.json()["retry_after"] == given
+        response = create(client)
+        assert response.headers["retry-after"] == sent
+        assert response.json()["retry_after"] == given
 
     @pytest.mark.parametrize("given", ["soon", "-1", "1,5", "Fri, 31 Feb 2025 99:00:00 GMT", '"1"', "1 ; s"])
     def test_a_string_is_sent_as_it_stands_readable_or_not(
@@ -239,7 +239,7 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("given", ["1\r\nX-Injected: y", "1\n", "ü"])
     def test_a_string_that_is_no_header_is_refused(self, tenant: Tenant, given: str) -> None:
-        with pytest.raises(SteeringError, match="/faults/createPrediction/0/retry_after"):
+        with pytest.raises(AdminError, match="/faults/createPrediction/0/retry_after"):
             use(tenant, {"status": 503, "retry_after": given})
 
     def test_a_date_is_an_http_date_that_many_seconds_from_now(self, client: httpx.Client, tenant: Tenant) -> None:
@@ -271,9 +271,9 @@ class TestDelay:
     ) -> None:
         use(tenant, {"delay": 0.05} if after is None else {"delay": 0.05, "after": "commit"})
         start = time.monotonic()
-        answer = create(client)
+        response = create(client)
         assert time.monotonic() - start >= 0.05 - EARLY
-        assert (answer.status_code, answer.json()["status"]) == (200, "starting")
+        assert (response.status_code, response.json()["status"]) == (200, "starting")
         assert len(tenant.predictions()) == 1
 
     @pytest.mark.parametrize("fault", [{"status": 503}, {"body": "malformed"}, {"cut": 0.5}, {"disconnect": "close"}])
@@ -455,10 +455,10 @@ class TestBody:
         with contextlib.closing(connection):
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {tenant.token}"}
             connection.request("POST", CREATE.path, BODY, headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-            assert len(body) == int(answer.headers["content-length"]) > 0
+            response = connection.getresponse()
+            body = response.read()
+            assert (response.status, response.headers["content-type"]) == (200, "application/json")
+            assert len(body) == int(response.headers["content-length"]) > 0
             with pytest.raises(json.JSONDecodeError):
                 json.loads(body)
             same = connection.sock
@@ -469,8 +469,8 @@ class TestBody:
 
     def test_an_empty_one_is_of_no_length(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"body": "empty"})
-        answer = create(client)
-        assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "0")
+        response = create(client)
+        assert (response.status_code, response.content, response.headers["content-length"]) == (200, b"", "0")
         assert len(tenant.predictions()) == 1
         assert create(client).json()["status"] == "starting"
 
@@ -587,19 +587,19 @@ class TestScripts:
     def test_a_fault_of_the_body_is_refused_for_an_operation_that_never_has_one(
         self, tenant: Tenant, operation: str, fault: Json
     ) -> None:
-        with pytest.raises(SteeringError, match=f"/faults/{operation}/0: .*body"):
+        with pytest.raises(AdminError, match=f"/faults/{operation}/0: .*body"):
             use(tenant, fault, operation=operation)
 
     def test_they_can_be_given_as_python_values(self, client: httpx.Client, tenant: Tenant) -> None:
         script = (Fault(status=429, retry_after=2), None, Fault(body="empty", times=2))
         faults: dict[str, tuple[Fault | None, ...]] = {"createPrediction": script}
         tenant.use(Scenario(faults=faults, lifecycle=(Step("succeeded"),), body=Body(extra={"queue_position": 1})))
-        answers = [create(client) for _ in range(5)]
-        assert [(answer.status_code, bool(answer.content)) for answer in answers] == [
+        responses = [create(client) for _ in range(5)]
+        assert [(response.status_code, bool(response.content)) for response in responses] == [
             *[(429, True), (200, True), (200, False), (200, False), (200, True)]
         ]
-        assert answers[0].headers["retry-after"] == "2"
-        assert (answers[-1].json()["status"], answers[-1].json()["queue_position"]) == ("succeeded", 1)
+        assert responses[0].headers["retry-after"] == "2"
+        assert (responses[-1].json()["status"], responses[-1].json()["queue_position"]) == ("succeeded", 1)
 
 
 class TestLeaving:

@@ -30,9 +30,9 @@ def upload(client: httpx.Client, content: bytes | None = None, name: str = "in.p
 
 
 def test_a_file_goes_through_its_life(client: httpx.Client, tenant: Tenant) -> None:
-    answer = upload(client, metadata='{"customer": 7}')
-    assert answer.status_code == 201
-    file = answer.json()
+    response = upload(client, metadata='{"customer": 7}')
+    assert response.status_code == 201
+    file = response.json()
     assert file["name"] == "in.png"
     assert file["content_type"] == "image/png"
     assert file["size"] == len(png())
@@ -112,17 +112,17 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
     ],
 )
 def test_what_is_no_upload_is_refused(client: httpx.Client, request_: dict[str, Any], status: int, said: str) -> None:
-    answer = client.post(FILES, **request_)
-    assert answer.status_code == status
-    assert said in answer.json()["detail"]
-    assert CONTRACT.by_id["uploadFile"].check_answer(status, "application/json", answer.json()) is None
+    response = client.post(FILES, **request_)
+    assert response.status_code == status
+    assert said in response.json()["detail"]
+    assert CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json()) is None
 
 
 def test_a_file_over_the_limit_is_refused_and_others_are_served(client: httpx.Client) -> None:
     limit = CONTRACT.by_id["uploadFile"].max_body
     assert limit is not None
-    answer = upload(client, b"x" * limit)
-    assert answer.status_code == 413
+    response = upload(client, b"x" * limit)
+    assert response.status_code == 413
     assert upload(client, b"x" * (CONTRACT.max_body + 1)).status_code == 201
     assert client.get(FILES).status_code == 200
 
@@ -167,9 +167,9 @@ def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
     model = found.models.get("black-forest-labs/flux-kontext-max")
     assert (model.owner, model.name, model.latest_version) == ("black-forest-labs", "flux-kontext-max", None)
     found._client.close()
-    answer = client.get("/replicate/v1/models/acme/none")
-    assert answer.status_code == 404
-    assert "black-forest-labs/flux-kontext-max" in answer.json()["detail"]
+    response = client.get("/replicate/v1/models/acme/none")
+    assert response.status_code == 404
+    assert "black-forest-labs/flux-kontext-max" in response.json()["detail"]
 
 
 def test_after_a_reset_a_picture_is_that_of_the_new_file(client: httpx.Client, tenant: Tenant) -> None:

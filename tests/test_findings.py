@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mockserver.check.arena import Arena, Terms
 from mockserver.check.cases import Case
-from mockserver.check.hunt import judge_with_twin
-from mockserver.check.inputs import corners
+from mockserver.check.harness import Harness, Limits
+from mockserver.check.hunt import find_breaches_with_control
+from mockserver.check.inputs import boundary_inputs
 from tests.check.official import CLIENTS, WORKER
 from tests.documents import CONTRACT
 
@@ -25,12 +25,12 @@ def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
     if "npm" in finding["client"] and not (shutil.which("node") and (WORKER.parent / "node_modules").exists()):
         pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
     create = CONTRACT.of_role("create")[0]
-    case = Case(model=str(create.model), input=next(corners(create)), scenario=finding["scenario"])
+    case = Case(model=str(create.model), input=next(boundary_inputs(create)), scenario=finding["scenario"])
     driver = CLIENTS[finding["client"]]()
     try:
-        with Arena(CONTRACT) as arena:
-            run = arena.play(case, driver, Terms(deadline=3))
-            broken = judge_with_twin(run, lambda twin: arena.play(twin, driver, Terms()))
+        with Harness(CONTRACT) as harness:
+            run = harness.play(case, driver, Limits(deadline=3))
+            broken = find_breaches_with_control(run, lambda control_run: harness.play(control_run, driver, Limits()))
     finally:
         driver.close()
     assert finding["rule"] in [found.rule for found in broken]

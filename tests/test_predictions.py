@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from mockserver.clock import SECOND, parse_timestamp
 from mockserver.gateway import Gateway, Options
-from mockserver.lifecycle import TERMINAL, timeline
+from mockserver.lifecycle import TERMINAL, build_timeline
 from mockserver.predictions import (
     Prediction,
+    advance_to,
+    advance_to_next,
     cancel,
     data_removed,
     effective_timeline,
     entered,
-    jump,
-    jump_to,
     next_stage,
     prediction_id,
     stage_at,
@@ -51,8 +51,8 @@ def predictions(draw: st.DrawFn) -> Prediction:
         input=b"{}",
         given_size=None,
         created_at=draw(st.integers(0, 10**10)) * 1_000_000,
-        born=draw(st.integers(0, 10**15)),
-        timeline=timeline(steps),
+        created_elapsed=draw(st.integers(0, 10**15)),
+        timeline=build_timeline(steps),
         retention=draw(st.integers(0, 3600 * SECOND)),
     )
 
@@ -116,8 +116,10 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     for seed in seeds:
         asked = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
         own = msgspec.structs.replace(prediction, operation_id=operation.operation_id, input=asked)
-        shown = GATEWAY.represent(GATEWAY.store.tenant("t"), own, "http://127.0.0.1:1", "local", age=age, whole=True)
-        assert reader.check_answer(200, "application/json", shown) is None
+        shown = GATEWAY.render(
+            GATEWAY.store.tenant("t"), own, "http://127.0.0.1:1", "local", age=age, include_expired=True
+        )
+        assert reader.check_response(200, "application/json", shown) is None
         if shown.get("logs"):
             met = [stage.status for stage in effective_timeline(own) if stage.at <= age]
             assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count("processing")
@@ -135,11 +137,11 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
 
 @given(predictions())
 def test_jumping_lands_on_each_change_and_comes_to_an_end(prediction: Prediction) -> None:
-    elapsed = prediction.born
+    elapsed = prediction.created_elapsed
     for _ in range(len(prediction.timeline)):
         age = prediction.age(elapsed)
         coming = next_stage(prediction, age)
-        moved = jump(prediction, age)
+        moved = advance_to_next(prediction, age)
         if coming is None:
             assert moved is prediction
         else:
@@ -174,9 +176,9 @@ def test_data_are_removed_once_their_time_is_over_and_not_before_the_end(
 
 @given(predictions(), AGES, AGES)
 def test_moving_on_changes_nothing_but_the_time(prediction: Prediction, age: int, later: int) -> None:
-    moved = jump_to(prediction, age, later)
+    moved = advance_to(prediction, age, later)
     assert moved.age(7) - prediction.age(7) == later - age
-    assert msgspec.structs.replace(moved, jumped=prediction.jumped) == prediction
+    assert msgspec.structs.replace(moved, time_offset=prediction.time_offset) == prediction
 
 
 @given(st.binary(min_size=1, max_size=64), st.binary(min_size=1, max_size=64), st.integers(0, 2**32))

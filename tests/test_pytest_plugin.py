@@ -39,11 +39,11 @@ def test_each_test_has_a_fresh_tenant_of_its_own(pytester: pytest.Pytester) -> N
 tokens = []
 
 @pytest.mark.parametrize("number", range(5))
-def test_one(gateway, number):
-    tokens.append(gateway.token)
-    assert gateway.predictions() == []
-    assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["status"] == "starting"
-    assert len(gateway.predictions()) == 1
+def test_one(mockserver, number):
+    tokens.append(mockserver.token)
+    assert mockserver.predictions() == []
+    assert ask(mockserver, MODEL, {"input": {"prompt": "p"}})["status"] == "starting"
+    assert len(mockserver.predictions()) == 1
 
 def test_other():
     assert len(set(tokens)) == 5
@@ -58,19 +58,19 @@ def test_the_marker_sets_the_scenario_and_the_clock(pytester: pytest.Pytester) -
         + """
 from mockserver import Scenario, Step
 
-@pytest.mark.gateway(scenario="nsfw", clock="frozen")
-def test_by_name(gateway):
-    ask(gateway, MODEL, {"input": {"prompt": "p"}})
-    assert [event["status"] for event in gateway.advance(10)] == ["processing", "failed"]
+@pytest.mark.mockserver(scenario="nsfw", clock="frozen")
+def test_by_name(mockserver):
+    ask(mockserver, MODEL, {"input": {"prompt": "p"}})
+    assert [event["status"] for event in mockserver.advance(10)] == ["processing", "failed"]
 
-@pytest.mark.gateway(scenario=Scenario(lifecycle=(Step("failed", error="my own"),)))
-def test_by_value(gateway):
-    assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["error"] == "my own"
+@pytest.mark.mockserver(scenario=Scenario(lifecycle=(Step("failed", error="my own"),)))
+def test_by_value(mockserver):
+    assert ask(mockserver, MODEL, {"input": {"prompt": "p"}})["error"] == "my own"
 
-@pytest.mark.gateway(scenario={"lifecycle": [{"status": "canceled"}]})
+@pytest.mark.mockserver(scenario={"lifecycle": [{"status": "canceled"}]})
 class TestByClass:
-    def test_by_json(self, gateway):
-        assert ask(gateway, MODEL, {"input": {"prompt": "p"}})["status"] == "canceled"
+    def test_by_json(self, mockserver):
+        assert ask(mockserver, MODEL, {"input": {"prompt": "p"}})["status"] == "canceled"
 """
     )
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
@@ -80,17 +80,17 @@ def test_a_client_that_swallows_its_error_fails_its_test_all_the_same(pytester: 
     pytester.makepyfile(
         CLIENT
         + """
-def test_refused(gateway):
-    swallowing(gateway, MODEL, {"input": {"prompt": 1}})
+def test_refused(mockserver):
+    swallowing(mockserver, MODEL, {"input": {"prompt": 1}})
 
-def test_answered_but_unknown(gateway):
-    assert ask(gateway, MODEL, {"input": {"prompt": "p", "sede": 1}})
+def test_answered_but_unknown(mockserver):
+    assert ask(mockserver, MODEL, {"input": {"prompt": "p", "sede": 1}})
 
-def test_unmatched(gateway):
-    swallowing(gateway, "/v1/prediction")
+def test_unmatched(mockserver):
+    swallowing(mockserver, "/v1/prediction")
 
-def test_fine(gateway):
-    ask(gateway, MODEL, {"input": {"prompt": "p"}})
+def test_fine(mockserver):
+    ask(mockserver, MODEL, {"input": {"prompt": "p"}})
 """
     )
     ended = pytester.runpytest_subprocess(*STRICT)
@@ -109,10 +109,10 @@ def test_a_test_may_allow_violations(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         CLIENT
         + """
-@pytest.mark.gateway(violations="allow")
-def test_refused(gateway):
-    swallowing(gateway, MODEL, {"input": {"prompt": 1}})
-    assert not gateway.verdict()["ok"]
+@pytest.mark.mockserver(violations="allow")
+def test_refused(mockserver):
+    swallowing(mockserver, MODEL, {"input": {"prompt": 1}})
+    assert not mockserver.verdict()["ok"]
 """
     )
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
@@ -129,7 +129,7 @@ def test_refused(gateway):
     ],
 )
 def test_a_wrong_marker_is_explained(pytester: pytest.Pytester, marker: str, said: str) -> None:
-    pytester.makepyfile(f"import pytest\n@pytest.mark.gateway({marker})\ndef test_it(gateway): pass\n")
+    pytester.makepyfile(f"import pytest\n@pytest.mark.mockserver({marker})\ndef test_it(mockserver): pass\n")
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(errors=1)
     ended.stdout.fnmatch_lines([said])
@@ -140,9 +140,9 @@ def test_it_works_under_xdist(pytester: pytest.Pytester) -> None:
         CLIENT
         + """
 @pytest.mark.parametrize("number", range(20))
-def test_one(gateway, number):
-    ask(gateway, MODEL, {"input": {"prompt": str(number)}})
-    assert [each["input"]["prompt"] for each in gateway.predictions()] == [str(number)]
+def test_one(mockserver, number):
+    ask(mockserver, MODEL, {"input": {"prompt": str(number)}})
+    assert [each["input"]["prompt"] for each in mockserver.predictions()] == [str(number)]
 """
     )
     pytester.runpytest_subprocess(*STRICT, "-n", "2").assert_outcomes(passed=20)
@@ -152,12 +152,12 @@ def test_a_running_double_can_be_used_by_several_suites_at_once(pytester: pytest
     pytester.makepyfile(
         CLIENT
         + """
-def test_one(gateway, mockserver):
-    assert gateway.predictions() == []
-    ask(gateway, MODEL, {"input": {"prompt": "p"}})
-    assert len(gateway.predictions()) == 1
-    assert mockserver.tenant().token != mockserver.tenant().token
-    print("double", mockserver.url)
+def test_one(mockserver, mockserver_server):
+    assert mockserver.predictions() == []
+    ask(mockserver, MODEL, {"input": {"prompt": "p"}})
+    assert len(mockserver.predictions()) == 1
+    assert mockserver_server.tenant().token != mockserver_server.tenant().token
+    print("double", mockserver_server.url)
 """
     )
     for workers in ("0", "2"):
@@ -169,7 +169,7 @@ def test_one(gateway, mockserver):
 
 
 def test_a_double_that_does_not_run_is_told(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_one(gateway): pass")
+    pytester.makepyfile("def test_one(mockserver): pass")
     ended = pytester.runpytest_subprocess("--mockserver-url", "http://127.0.0.1:1")
     ended.assert_outcomes(errors=1)
     ended.stdout.fnmatch_lines(["*no double answers at http://127.0.0.1:1*is it running?*"])
@@ -191,7 +191,9 @@ def test_nothing():
 
 
 def test_it_is_listed_where_people_look(pytester: pytest.Pytester) -> None:
-    assert "@pytest.mark.gateway(scenario=None, clock=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+    assert (
+        "@pytest.mark.mockserver(scenario=None, clock=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+    )
     fixtures = pytester.runpytest_subprocess("--fixtures").stdout.str()
     assert "A fresh tenant for this test" in fixtures
     assert "The double of this session" in fixtures
@@ -215,13 +217,13 @@ def call_fn(call, ends=("succeeded", "failed", "canceled", "aborted")):
     return prediction["output"]
 
 
-def test_right(check):
-    report = check(call_fn, max_runs=40)
+def test_right(mockserver_check):
+    report = mockserver_check(call_fn, max_runs=40)
     assert report.runs == 40
 
 
-def test_wrong(check):
-    check(lambda call: call_fn(call, ends=("succeeded", "failed", "canceled")), max_runs=40)
+def test_wrong(mockserver_check):
+    mockserver_check(lambda call: call_fn(call, ends=("succeeded", "failed", "canceled")), max_runs=40)
 """
     )
     result = pytester.runpytest_subprocess(*STRICT)

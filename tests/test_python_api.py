@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 import mockserver
-from mockserver import Body, Fault, MockServer, MockServerError, Scenario, SteeringError, Step, Tenant
-from mockserver.steering import RunningServer
+from mockserver import AdminError, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
+from mockserver.admin_client import RunningServer
 from tests.documents import KONTEXT
 
 
@@ -88,7 +88,7 @@ def test_a_scenario_is_built_in_code(tenant: Tenant) -> None:
 
 
 def test_a_wrong_scenario_built_in_code_is_refused(tenant: Tenant) -> None:
-    with pytest.raises(SteeringError, match="/lifecycle/0/status: 'done' is not a status"):
+    with pytest.raises(AdminError, match="/lifecycle/0/status: 'done' is not a status"):
         tenant.use(Scenario(lifecycle=(Step("done"),)))
 
 
@@ -114,19 +114,19 @@ def test_a_running_server_is_steered_by_its_address(server: MockServer) -> None:
 
 
 def test_no_server_and_another_server_are_told_apart() -> None:
-    with pytest.raises(SteeringError, match=r"no double answers at http://127\.0\.0\.1:1: .*; is it running\?"):
+    with pytest.raises(AdminError, match=r"no double answers at http://127\.0\.0\.1:1: .*; is it running\?"):
         Tenant("http://127.0.0.1:1", "t").verdict()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
+        def response() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=response)
         thread.start()
-        with pytest.raises(SteeringError, match="does not answer as a mockserver does"):
+        with pytest.raises(AdminError, match="does not answer as a mockserver does"):
             Tenant(f"http://127.0.0.1:{listener.getsockname()[1]}", "t").verdict()
         thread.join()
 

@@ -74,7 +74,7 @@ def test_the_promised_names_are_there_and_described() -> None:
 @given(SCENARIOS)
 def test_a_scenario_is_read_back_from_its_json(scenario: Scenario) -> None:
     assert CATALOGUE.parse(scenario.as_json()) == scenario
-    assert CATALOGUE.understand(scenario) == scenario
+    assert CATALOGUE.coerce(scenario) == scenario
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
 
 def test_a_scenario_is_given_by_name_by_value_or_by_file(tmp_path: Path) -> None:
     nsfw = CATALOGUE.named("nsfw")
-    assert CATALOGUE.understand("nsfw") == CATALOGUE.understand({"name": "nsfw"}) == nsfw
+    assert CATALOGUE.coerce("nsfw") == CATALOGUE.coerce({"name": "nsfw"}) == nsfw
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\nlifecycle: [{status: failed, error: broken}]\n")
     assert CATALOGUE.read(str(file)).lifecycle == (Step("failed", error="broken"),)
@@ -183,7 +183,7 @@ def test_an_endless_fault_has_no_end() -> None:
 def test_variety_stays_within_the_contract(scenario: Scenario, status: str, name: str) -> None:
     operation, shown = CONTRACT.by_id[name], CONTRACT.templates[status]
     varied = scenario.vary(operation, 200, shown)
-    assert operation.check_answer(200, "application/json", varied) is None
+    assert operation.check_response(200, "application/json", varied) is None
     assert {key: varied[key] for key in scenario.body.extra} == scenario.body.extra
     assert varied.keys() >= shown.keys() - set(scenario.body.omit)
     assert ("stream" in varied["urls"]) == ("urls.stream" not in scenario.body.omit)

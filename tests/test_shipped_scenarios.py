@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mockserver import MockServer, Scenario, SteeringError, Tenant
+from mockserver import AdminError, MockServer, Scenario, Tenant
 from mockserver.contract import Contract
 from mockserver.errors import ScenarioError
 from mockserver.scenarios import Catalogue
@@ -45,8 +45,8 @@ class Player:
     def create(
         self, prompt: str = "a lighthouse", *, operation: str = KONTEXT, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        answer = self.client.post(CREATES[operation], json={"input": {"prompt": prompt}}, headers=headers)
-        return self.held(operation, answer)
+        response = self.client.post(CREATES[operation], json={"input": {"prompt": prompt}}, headers=headers)
+        return self.held(operation, response)
 
     def get(self, prediction: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
         return self.held("getPrediction", self.client.get(f"{LIST}/{prediction['id']}", headers=headers))
@@ -64,11 +64,11 @@ class Player:
         first: dict[str, Any] = self.create().json()
         return [first, *self.looks(first, looks)]
 
-    def held(self, operation: str, answer: httpx.Response) -> httpx.Response:
-        kind = answer.headers["content-type"].partition(";")[0]
-        value = answer.json() if "json" in kind else answer.text
-        assert CONTRACT.by_id[operation].check_answer(answer.status_code, kind, value) is None
-        return answer
+    def held(self, operation: str, response: httpx.Response) -> httpx.Response:
+        kind = response.headers["content-type"].partition(";")[0]
+        value = response.json() if "json" in kind else response.text
+        assert CONTRACT.by_id[operation].check_response(response.status_code, kind, value) is None
+        return response
 
 
 def statuses(predictions: list[dict[str, Any]]) -> list[str]:
@@ -198,9 +198,9 @@ class TestLives:
     def test_variety_sends_201_and_what_is_extra_and_leaves_out_or_nulls_what_it_may(
         self, player: Player, operation: str
     ) -> None:
-        answer = player.create(operation=operation)
-        assert answer.status_code == 201
-        first = answer.json()
+        response = player.create(operation=operation)
+        assert response.status_code == 201
+        first = response.json()
         seen = [first, *player.looks(first, 2)]
         assert statuses(seen) == ["starting", "processing", "succeeded"]
         for prediction in seen:
@@ -245,16 +245,16 @@ class TestRefusals:
     def test_outage_answers_every_operation_with_a_proxys_page_for_ever(self, player: Player) -> None:
         nobody = {"id": "0" * 26}
         for _ in range(3):
-            for answer in (player.create(), player.get(nobody), player.cancel(nobody), player.listed()):
-                assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html")
+            for response in (player.create(), player.get(nobody), player.cancel(nobody), player.listed()):
+                assert (response.status_code, response.headers["content-type"]) == (503, "text/html")
             assert player.client.get(f"/xezq/{'0' * 26}/output.png").status_code == 503
         assert player.tenant.predictions() == []
 
     @shows("unauthorized")
     def test_unauthorized_knows_no_token(self, player: Player) -> None:
-        for answer in (player.create(), player.get({"id": "0" * 26}), player.listed(), player.create()):
-            assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
-            assert answer.json() == {
+        for response in (player.create(), player.get({"id": "0" * 26}), player.listed(), player.create()):
+            assert (response.status_code, response.headers["content-type"]) == (401, "application/problem+json")
+            assert response.json() == {
                 "title": "Unauthenticated",
                 "detail": "You did not pass a valid authentication token",
                 "status": 401,
@@ -330,7 +330,7 @@ def test_nothing_that_a_scenario_sends_breaks_the_contract_unless_a_fault_breaks
         sent = exchange["response"]
         if sent["status"]:
             contract = CONTRACT.by_id[exchange["operation"]]
-            assert contract.check_answer(sent["status"], sent["content_type"], sent["body"]) is None
+            assert contract.check_response(sent["status"], sent["content_type"], sent["body"]) is None
         else:
             assert exchange["fault"]
         assert exchange["violations"] == []
@@ -472,7 +472,7 @@ class TestWrongNames:
     def test_a_setting_of_the_tenant_is_refused_and_the_old_one_stays(self, player: Player) -> None:
         player.tenant.use("aborted")
         for wrong in ("nfsw", {"name": "nfsw"}):
-            with pytest.raises(SteeringError) as refusal:
+            with pytest.raises(AdminError) as refusal:
                 player.tenant.use(wrong)
             assert names_all(str(refusal.value))
         assert statuses(player.life(1))[-1] == "aborted"

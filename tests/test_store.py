@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mockserver.clock import Clock
-from mockserver.lifecycle import timeline
+from mockserver.lifecycle import build_timeline
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Fault
-from mockserver.store import FEW, PREDICTION, Bounds, Store, TenantState
+from mockserver.store import MAX_IDS, PREDICTION, Bounds, Store, TenantState
 from tests.test_check_rules import poll
 
 BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=3 * PREDICTION + 100, bytes=7 * PREDICTION + 250)
@@ -23,7 +23,7 @@ def store(bounds: Bounds = BOUNDS) -> Store:
 
 
 def prediction(tenant: TenantState, size: int = 10) -> Prediction:
-    stages = timeline([("succeeded", None, None)])
+    stages = build_timeline([("succeeded", None, None)])
     return Prediction(tenant.next_id(), tenant.name, "o", b"x" * size, None, 0, 0, stages, 0)
 
 
@@ -69,7 +69,7 @@ class StoreMachine(RuleBasedStateMachine):
     def change(self, data: Any) -> None:
         name = data.draw(st.sampled_from([name for name, own in self.held.items() if own]))
         number = data.draw(st.integers(0, len(self.held[name]) - 1))
-        changed = msgspec.structs.replace(self.held[name][number], jumped=data.draw(st.integers(0, 9)))
+        changed = msgspec.structs.replace(self.held[name][number], time_offset=data.draw(st.integers(0, 9)))
         self.store.put(self.visit(name), changed)
         self.held[name][number] = changed
 
@@ -115,15 +115,15 @@ def test_journals_count_among_what_is_held() -> None:
     full = store()
     for name in ("ann", "bob"):
         tenant = full.tenant(name)
-        full.record(tenant, poll(answer=b"x" * 1000))
+        full.record(tenant, poll(response_body=b"x" * 1000))
     assert full.counts()["bytes"] == sum(tenant.journal.bytes for tenant in full.tenants()) > 2000
     full.clear_journal(full.tenant("ann"))
     assert full.counts()["bytes"] == full.tenant("bob").journal.bytes
-    full.record(full.tenant("ann"), poll(answer=b"x" * 8000))
+    full.record(full.tenant("ann"), poll(response_body=b"x" * 8000))
     assert [tenant.name for tenant in full.tenants()] == ["ann"], "the one that came by least of late has gone"
     before = full.tenant("ann")
     full.reset("ann")
-    full.record(before, poll(answer=b"late"))
+    full.record(before, poll(response_body=b"late"))
     assert full.counts()["bytes"] == 0
 
 
@@ -149,19 +149,19 @@ def test_a_path_names_the_prediction_whose_id_it_has() -> None:
     tenant = full.tenant("ann")
     known = prediction(tenant)
     full.put(tenant, known)
-    strangers = [fresh.id for fresh in map(prediction, [full.tenant("bob")] * FEW)]
+    strangers = [fresh.id for fresh in map(prediction, [full.tenant("bob")] * MAX_IDS)]
     for path in (f"/files/{known.id}/out-0.png", f"/stream/a-{known.id}-b", "/".join([*strangers[1:], known.id])):
-        assert full.named_in(path) == (tenant, known)
+        assert full.find_in_path(path) == (tenant, known)
     for path in ("/files", f"/files/{known.id}0", f"/{strangers[0]}", "/".join([*strangers, known.id])):
-        assert full.named_in(path) is None
+        assert full.find_in_path(path) is None
 
 
 def test_a_script_is_met_once_or_again_and_again() -> None:
     tenant = store().tenant("ann")
     faults = (Fault(status=429), None, Fault(status=500))
-    once = [tenant.take_fault("tenant", "k", faults, lambda fault: True, again=False) for _ in range(8)]
+    once = [tenant.consume_fault("tenant", "k", faults, lambda fault: True, again=False) for _ in range(8)]
     assert once == [*faults, None, None, None, None, None]
-    again = [tenant.take_fault("call", "k", faults, lambda fault: True, again=True) for _ in range(8)]
+    again = [tenant.consume_fault("call", "k", faults, lambda fault: True, again=True) for _ in range(8)]
     assert again == [*faults, None, *faults, None]
 
 
@@ -170,6 +170,6 @@ def test_a_fault_that_cannot_be_shown_stays_due() -> None:
     faults = (Fault(status=402), Fault(status=500))
 
     def take(status: int) -> Fault | None:
-        return tenant.take_fault("tenant", "*", faults, lambda fault: fault.status == status, again=False)
+        return tenant.consume_fault("tenant", "*", faults, lambda fault: fault.status == status, again=False)
 
     assert [take(500), take(402), take(402), take(500), take(500)] == [None, faults[0], None, faults[1], None]

@@ -35,11 +35,11 @@ def parsed(text: str) -> list[Event]:
 
 def streamed(prediction: dict[str, Any], **headers: str) -> list[Event]:
     """What a client without a token is told: SDKs send none here."""
-    answer = httpx.get(prediction["urls"]["stream"], headers=headers)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert answer.text.startswith(": hi\n\n")
-    return parsed(answer.text)
+    response = httpx.get(prediction["urls"]["stream"], headers=headers)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.text.startswith(": hi\n\n")
+    return parsed(response.text)
 
 
 def names(events: list[Event]) -> list[str]:
@@ -125,8 +125,8 @@ def test_under_a_frozen_clock_each_advance_returns_when_exactly_its_events_are_s
 def test_a_cancel_ends_it(client: httpx.Client, tenant: Tenant) -> None:
     tenant.freeze()
     prediction = create(client)
-    with httpx.stream("GET", prediction["urls"]["stream"]) as answer:
-        chunks = answer.iter_text()
+    with httpx.stream("GET", prediction["urls"]["stream"]) as response:
+        chunks = response.iter_text()
         assert next(chunks) == ": hi\n\n"
         client.post(prediction["urls"]["cancel"])
         assert parsed("".join(chunks)) == [("done", "", '{"reason":"canceled"}')]
@@ -136,8 +136,8 @@ def test_it_can_break_off_once_double_and_leave_out(client: httpx.Client, tenant
     tenant.use({"stream": {"cut_after": 2}})
     prediction = create(client)
     chunks: list[str] = []
-    with httpx.stream("GET", prediction["urls"]["stream"]) as answer, pytest.raises(httpx.RemoteProtocolError):
-        chunks.extend(answer.iter_text())
+    with httpx.stream("GET", prediction["urls"]["stream"]) as response, pytest.raises(httpx.RemoteProtocolError):
+        chunks.extend(response.iter_text())
     events = parsed("".join(chunks))
     assert names(events) == ["logs", "logs"]
     assert names(streamed(prediction, **{"Last-Event-ID": events[-1][1]})) == ["output", "done"]
@@ -146,8 +146,8 @@ def test_it_can_break_off_once_double_and_leave_out(client: httpx.Client, tenant
 
 
 def test_what_is_not_there_is_not_found(client: httpx.Client) -> None:
-    answer = client.get("/v1/files/bcwr-" + "0" * 26)
-    assert answer.status_code == 404
+    response = client.get("/v1/files/bcwr-" + "0" * 26)
+    assert response.status_code == 404
 
 
 def test_a_fault_of_bodies_is_refused_for_a_stream(tenant: Tenant) -> None:
@@ -185,8 +185,8 @@ class TestCancelAfter:
         self, client: httpx.Client, tenant: Tenant, scenario: str, header: str, expected: list[str]
     ) -> None:
         tenant.use(scenario)
-        answer = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
-        told = [answer.json()]
+        response = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+        told = [response.json()]
         assert told[0]["deadline"] > told[0]["created_at"]
         while told[-1]["status"] in ("starting", "processing"):
             told.append(client.get(told[0]["urls"]["get"]).json())
@@ -194,6 +194,6 @@ class TestCancelAfter:
 
     @pytest.mark.parametrize("header", ["4", "0s", "soon", "", "-5", "1d", "5s5m"])
     def test_what_is_no_duration_or_too_short_is_refused(self, client: httpx.Client, header: str) -> None:
-        answer = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
-        assert answer.status_code == 422
-        assert [field["pointer"] for field in answer.json()["invalid_fields"]] == ["Cancel-After:"]
+        response = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+        assert response.status_code == 422
+        assert [field["pointer"] for field in response.json()["invalid_fields"]] == ["Cancel-After:"]

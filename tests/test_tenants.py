@@ -50,7 +50,7 @@ class Actor:
         self.tenant = server.tenant(token)
         self.client = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"} if token else {})
         self.ids: list[str] = []
-        self.answers: list[tuple[int, str]] = []
+        self.responses: list[tuple[int, str]] = []
         self.tenant.reset()
         self.freeze()
 
@@ -58,10 +58,10 @@ class Actor:
         # Real time would differ from run to run.
         self.tenant.freeze("2030-01-01T00:00:00Z")
 
-    def note(self, answer: httpx.Response) -> httpx.Response:
+    def note(self, response: httpx.Response) -> httpx.Response:
         port = str(self.client.base_url.port)
-        self.answers.append((answer.status_code, answer.text.replace(port, "PORT")))
-        return answer
+        self.responses.append((response.status_code, response.text.replace(port, "PORT")))
+        return response
 
     def take(self, step: Step) -> None:
         name, argument = step
@@ -70,9 +70,9 @@ class Actor:
     def create(self, what: str) -> None:
         path = what if what.startswith("/") else KONTEXT
         prompt: object = 1 if what == "wrong" else f"a lighthouse {what if what.startswith('[') else ''}"
-        answer = self.note(self.client.post(path, json={"input": {"prompt": prompt}}))
-        if "id" in answer.json():
-            self.ids.append(answer.json()["id"])
+        response = self.note(self.client.post(path, json={"input": {"prompt": prompt}}))
+        if "id" in response.json():
+            self.ids.append(response.json()["id"])
 
     def identifier(self, number: int) -> str:
         return self.ids[number] if number < len(self.ids) else "0" * 26
@@ -81,7 +81,7 @@ class Actor:
         try:
             self.note(self.client.get(f"/replicate/v1/predictions/{self.identifier(number)}"))
         except httpx.TransportError as trouble:
-            self.answers.append((0, type(trouble).__name__))
+            self.responses.append((0, type(trouble).__name__))
 
     def cancel(self, number: int) -> None:
         self.note(self.client.post(f"/replicate/v1/predictions/{self.identifier(number)}/cancel"))
@@ -99,7 +99,7 @@ class Actor:
         self.tenant.use(scenario)
 
     def advance(self, seconds: float) -> None:
-        self.answers.append((200, json.dumps(self.tenant.advance(seconds))))
+        self.responses.append((200, json.dumps(self.tenant.advance(seconds))))
 
     def clock(self, now: str) -> None:
         self.note(self.client.put("/__admin/clock", json={"mode": "frozen", "now": now}))
@@ -125,7 +125,7 @@ def play(server: MockServer, programmes: dict[str, list[Step]], order: list[str]
         for actor in actors.values():
             actor.admin("verdict")
             actor.admin("predictions")
-    return {name: actor.answers for name, actor in actors.items()}
+    return {name: actor.responses for name, actor in actors.items()}
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), STEPS), min_size=4, max_size=30))

@@ -12,26 +12,26 @@ from tests.documents import KONTEXT, ULTRA
 
 def create(client: httpx.Client, prefer: str | None, path: str = KONTEXT) -> httpx.Response:
     headers = {"Prefer": prefer} if prefer else {}
-    answer = client.post(path, json={"input": {"prompt": "p"}}, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return answer
+    response = client.post(path, json={"input": {"prompt": "p"}}, headers=headers)
+    assert response.status_code == 200, response.text
+    return response
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=4", "wait=60"])
 @pytest.mark.parametrize("path", [ULTRA, KONTEXT])
 def test_a_wait_within_which_it_ends_is_answered_with_the_end(client: httpx.Client, prefer: str, path: str) -> None:
-    answer = create(client, prefer, path)
-    assert answer.headers["preference-applied"] == prefer
-    told = answer.json()
+    response = create(client, prefer, path)
+    assert response.headers["preference-applied"] == prefer
+    told = response.json()
     assert told["status"] == "succeeded"
     assert client.get(told["urls"]["get"]).json() == told
     assert client.get(told["output"]).status_code == 200
 
 
 def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx.Client, tenant: Tenant) -> None:
-    answer = create(client, "wait=1")
-    assert answer.headers["preference-applied"] == "wait=1"
-    assert answer.json()["status"] == "starting"
+    response = create(client, "wait=1")
+    assert response.headers["preference-applied"] == "wait=1"
+    assert response.json()["status"] == "starting"
     (prediction,) = tenant.predictions()
     assert prediction["status"] == "processing"  # its own time has gone on by the second waited
 
@@ -44,9 +44,9 @@ def test_a_minute_is_the_most_and_what_wait_alone_stands_for(client: httpx.Clien
 
 @pytest.mark.parametrize("prefer", [None, "respond-async"])
 def test_without_a_wait_it_is_answered_at_once(client: httpx.Client, prefer: str | None) -> None:
-    answer = create(client, prefer)
-    assert answer.json()["status"] == "starting"
-    assert "preference-applied" not in answer.headers
+    response = create(client, prefer)
+    assert response.json()["status"] == "starting"
+    assert "preference-applied" not in response.headers
 
 
 @pytest.mark.parametrize("scenario", ["failed", "canceled", "aborted", "immediate"])
@@ -69,9 +69,9 @@ def test_the_recorded_oddity_says_processing_with_the_output_if_there_is_one(
 
 def test_in_real_time_a_wait_lasts_as_long_as_the_prediction() -> None:
     with MockServer(clock="real", speed=20) as server, httpx.Client(base_url=server.url) as client:
-        answer = create(client, "wait")
-        assert answer.json()["status"] == "succeeded"
-        assert answer.elapsed.total_seconds() >= 3.9 / 20
+        response = create(client, "wait")
+        assert response.json()["status"] == "succeeded"
+        assert response.elapsed.total_seconds() >= 3.9 / 20
 
 
 def test_a_client_that_hangs_up_leaves_its_prediction_behind(client: httpx.Client, tenant: Tenant) -> None:
@@ -103,8 +103,8 @@ def test_cancels_and_reads_that_race_agree_on_one_end(server: MockServer) -> Non
 
             def ask(turn: int) -> dict[str, Any]:
                 urls = told["urls"]
-                answer = client.post(urls["cancel"]) if turn % 3 == number % 3 else client.get(urls["get"])
-                return answer.json()  # type: ignore[no-any-return]
+                response = client.post(urls["cancel"]) if turn % 3 == number % 3 else client.get(urls["get"])
+                return response.json()  # type: ignore[no-any-return]
 
             with ThreadPoolExecutor(6) as pool:
                 seen = list(pool.map(ask, range(12)))

@@ -19,9 +19,9 @@ from tests.receiver import Receiver
 
 def create(client: httpx.Client, receiver: Receiver, **more: Any) -> dict[str, Any]:
     body = {"input": {"prompt": "p"}, "webhook": receiver.url, **more}
-    answer = client.post(KONTEXT, json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()  # type: ignore[no-any-return]
+    response = client.post(KONTEXT, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
 
 
 def told(deliveries: list[tuple[dict[str, str], bytes]]) -> list[tuple[str, bool]]:
@@ -126,7 +126,7 @@ def test_secrets_are_each_tenants_own(server: MockServer) -> None:
 def test_only_the_last_is_tried_again_until_it_is_taken(
     client: httpx.Client, tenant: Tenant, receiver: Receiver
 ) -> None:
-    receiver.answers = [500, 500, 500, 503, 404, 200]
+    receiver.responses = [500, 500, 500, 503, 404, 200]
     tenant.freeze()
     create(client, receiver)
     tenant.advance(10)
@@ -160,7 +160,7 @@ def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(client: h
 
 
 def test_redirects_are_not_followed(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
-    receiver.answers = [307]
+    receiver.responses = [307]
     tenant.freeze()
     create(client, receiver, webhook_events_filter=["start"])
     tenant.advance(1000)
@@ -200,7 +200,7 @@ def test_what_is_told_is_what_the_contract_says(client: httpx.Client, tenant: Te
         create(client, receiver)
         tenant.advance(1000)
         for _, body in receiver.so_far():
-            assert reader.check_answer(200, "application/json", json.loads(body)) is None
+            assert reader.check_response(200, "application/json", json.loads(body)) is None
 
 
 def test_nothing_leaves_this_machine_unless_the_user_asked(client: httpx.Client, tenant: Tenant) -> None:
@@ -248,6 +248,6 @@ def test_a_reset_ends_what_was_still_to_be_told(client: httpx.Client, tenant: Te
     [({"webhook": "ftp://x/y"}, "/webhook"), ({"webhook_events_filter": ["end"]}, "/webhook_events_filter/0")],
 )
 def test_what_is_no_webhook_is_refused(client: httpx.Client, more: dict[str, Any], pointer: str) -> None:
-    answer = client.post(KONTEXT, json={"input": {"prompt": "p"}, **more})
-    assert answer.status_code == 422
-    assert pointer in [field["pointer"] for field in answer.json()["invalid_fields"]]
+    response = client.post(KONTEXT, json={"input": {"prompt": "p"}, **more})
+    assert response.status_code == 422
+    assert pointer in [field["pointer"] for field in response.json()["invalid_fields"]]

@@ -65,12 +65,12 @@ class Run:
     token: str
     outcome: Outcome
     exchanges: tuple[Exchange, ...]
-    starved: bool = False
+    cut_off: bool = False
     outputs: frozenset[str] = frozenset()
     delivered: tuple[bytes, ...] = ()
-    twin: Outcome | None = None
+    control_run: Outcome | None = None
     seconds: float = 0
-    patience: float = 10
+    timeout: float = 10
     client_timeout: float | None = None
     strict_urls: bool = False
     end: str = field(init=False)
@@ -100,32 +100,32 @@ class Run:
 
     def of_role(self, role: str) -> Iterator[tuple[int, Exchange]]:
         """The exchanges at the API of one role, with their places."""
-        for place, exchange in enumerate(self.exchanges):
+        for index, exchange in enumerate(self.exchanges):
             if exchange.origin == "api" and self.role(exchange) == role:
-                yield place, exchange
+                yield index, exchange
 
     @property
     def committed(self) -> list[int]:
         """The places of the creates that took effect."""
-        return [place for place, exchange in self.of_role("create") if exchange.committed]
+        return [index for index, exchange in self.of_role("create") if exchange.committed]
 
     @property
     def ends(self) -> list[int]:
         """The places where a client was told, in an answer that arrived whole, that a prediction had ended."""
-        return [place for place, exchange in enumerate(self.exchanges) if TERMINAL & self._statuses(exchange)]
+        return [index for index, exchange in enumerate(self.exchanges) if TERMINAL & self._statuses(exchange)]
 
     @property
     def successes(self) -> list[int]:
         """The places where a client was told of success: by the status, or by an output that was shown."""
         return [
-            place
-            for place, exchange in enumerate(self.exchanges)
+            index
+            for index, exchange in enumerate(self.exchanges)
             if "succeeded" in self._statuses(exchange) or (served(exchange) and shows_output(exchange))
         ]
 
-    def with_twin(self, twin: Outcome) -> Run:
+    def with_control_run(self, control_run: Outcome) -> Run:
         """The run beside the outcome of its twin."""
-        return replace(self, twin=twin)
+        return replace(self, control_run=control_run)
 
     def _statuses(self, exchange: Exchange) -> set[str]:
         """The statuses that an answer told of. A stream tells of the end."""
@@ -146,7 +146,7 @@ def served(exchange: Exchange) -> bool:
 
 def shows_output(exchange: Exchange) -> bool:
     """Whether an answer shows a prediction's output. Of an answer too long to be kept, that is supposed."""
-    if exchange.answer_size > len(exchange.answer):
+    if exchange.response_size > len(exchange.response_body):
         return exchange.prediction_status == "succeeded"
     return any(shown.get("output") is not None for shown in _predictions(exchange))
 
@@ -156,19 +156,19 @@ def fault_of(exchange: Exchange) -> Fault:
     return msgspec.convert(exchange.fault, Fault)
 
 
-def answer_of(exchange: Exchange) -> dict[str, Any]:
+def response_of(exchange: Exchange) -> dict[str, Any]:
     """The JSON object that an answer held; an empty one if it held none."""
     try:
-        value = msgspec.json.decode(exchange.answer)
+        value = msgspec.json.decode(exchange.response_body)
     except msgspec.DecodeError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def _predictions(exchange: Exchange) -> list[dict[str, Any]]:
-    answer = answer_of(exchange)
-    results = answer.get("results")
-    found = results if isinstance(results, list) else [answer]
+    response = response_of(exchange)
+    results = response.get("results")
+    found = results if isinstance(results, list) else [response]
     return [shown for shown in found if isinstance(shown, dict)]
 
 
@@ -191,7 +191,7 @@ def effective(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**operation.defaults, **given}
 
 
-def twin_of(case: Case) -> Case:
+def control_case(case: Case) -> Case:
     """The case without legal variety, and without a Retry-After that cannot be read."""
     scenario = {name: part for name, part in case.scenario.items() if name not in VARIETY}
     faults = {

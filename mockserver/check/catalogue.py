@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mockserver.check.cases import Case, operation_of
-from mockserver.check.inputs import corners
+from mockserver.check.inputs import boundary_inputs
 from mockserver.contract import Contract, Operation
 from mockserver.lifecycle import TERMINAL
 
@@ -27,12 +27,12 @@ UNREADABLE = "soon"
 def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float | None) -> Iterator[Case]:
     """The cases in the order in which they are played. Some are not valid in every contract."""
     first = models[0]
-    least = next(corners(operation_of(contract, first)))
+    least = next(boundary_inputs(operation_of(contract, first)))
     reader = contract.reader
     assert reader is not None
     yield Case(model=first, input=least)
     for model in models:
-        for given in corners(operation_of(contract, model)):
+        for given in boundary_inputs(operation_of(contract, model)):
             yield Case(model=model, input=given)
     for scenario in _scenarios(contract, operation_of(contract, first), reader, client_timeout):
         yield Case(model=first, input=least, scenario=scenario)
@@ -92,7 +92,7 @@ def _broken_answers() -> Iterator[Json]:
 
 
 def _refusals(operation: Operation, without: frozenset[int]) -> Iterator[Json]:
-    statuses = [status for status in operation.answers if status >= 400 and status not in without]
+    statuses = [status for status in operation.responses if status >= 400 and status not in without]
     yield from ({"status": status} for status in statuses)
     yield from ({"status": status, "page": "html"} for status in statuses if status in (429, 502))
     yield from ({"status": status, "page": "empty"} for status in statuses if status in (429, 500))

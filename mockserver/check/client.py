@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mockserver.check.arena import Arena, Terms
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Report
+from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan
 from mockserver.contract import Contract
 
@@ -35,7 +35,7 @@ def check_client(
     holds codes of rules. Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
-    with Arena(Contract.load(contract), files=files, seed=seed) as arena:
-        terms = Terms(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-        plan = Plan(tuple(models or ()), max_runs, budget, seed, frozenset(ignore), terms)
-        return Hunt(arena, driver, plan).run()
+    with Harness(Contract.load(contract), files=files, seed=seed) as harness:
+        limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+        plan = Plan(tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits)
+        return Hunt(harness, driver, plan).run()

@@ -19,8 +19,8 @@ import msgspec
 
 from mockserver.check.cases import ClientError, Outcome
 
-LEFT_OPEN = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
-KEPT_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
+PIPE_GRACE = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
+MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class _Worker:
             if line is None:
                 err = self.end()
                 return _outcome_of("", self._process.returncode, self._printed + err, err)
-            self._printed = (self._printed + line)[-KEPT_OUTPUT:]
+            self._printed = (self._printed + line)[-MAX_OUTPUT:]
             if _answer_in(line) is not None:
                 err = self._errors()
                 return _outcome_of(line, 0, self._printed + err, err)
@@ -228,7 +228,7 @@ class _Worker:
         self.alive = False
         _kill_group(self._process)
         self._process.wait()
-        self._listener.join(LEFT_OPEN)
+        self._listener.join(PIPE_GRACE)
         err = self._errors()
         pipes = [self._process.stdin, self._err, None if self._listener.is_alive() else self._process.stdout]
         for pipe in filter(None, pipes):
@@ -239,7 +239,7 @@ class _Worker:
     def _errors(self) -> str:
         """What it has printed as errors since it was last asked."""
         size = os.fstat(self._err.fileno()).st_size
-        start = max(self._read_err, size - KEPT_OUTPUT)
+        start = max(self._read_err, size - MAX_OUTPUT)
         self._read_err = size
         return os.pread(self._err.fileno(), size - start, start).decode("utf-8", "replace")
 
@@ -269,28 +269,28 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def _tail(file: IO[bytes]) -> str:
     size = os.fstat(file.fileno()).st_size
-    return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT)).decode("utf-8", "replace")
+    return os.pread(file.fileno(), MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode("utf-8", "replace")
 
 
 def _answer_in(line: str) -> dict[str, Any] | None:
     try:
-        answer = msgspec.json.decode(line)
+        response = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) and ("output" in answer or "error" in answer) else None
+    return response if isinstance(response, dict) and ("output" in response or "error" in response) else None
 
 
 def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
     """What a line of output and an exit code say of a call."""
-    answer = _answer_in(line)
+    response = _answer_in(line)
     if code:
-        said = err.strip() or (str(answer["error"]) if answer and "error" in answer else "no reason given")
+        said = err.strip() or (str(response["error"]) if response and "error" in response else "no reason given")
         return Outcome("raised", message=f"exit code {code}: {said}", printed=printed)
-    if answer is None:
+    if response is None:
         said = f": {err.strip()}" if err.strip() else ""
         return Outcome(
             "raised", message=f'the last line of output was no {{"output": …}} or {{"error": …}}{said}', printed=printed
         )
-    if "error" in answer:
-        return Outcome("raised", message=str(answer["error"]), printed=printed)
-    return Outcome("returned", answer["output"], printed=printed)
+    if "error" in response:
+        return Outcome("raised", message=str(response["error"]), printed=printed)
+    return Outcome("returned", response["output"], printed=printed)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from mockserver.check.cases import Case, Run
-from mockserver.check.rules import RULES, Broken, Severity
-from mockserver.check.wording import Line, ending_of, lines_of, situation, timeline
+from mockserver.check.formatting import Line, ending_of, format_exchanges, lines_of, situation
+from mockserver.check.rules import RULES, Breach, Severity
 from mockserver.errors import MockServerError
-from mockserver.journal import mask
+from mockserver.journal import shortened_secret
 
 FOLDER = Path(".mockserver")
 
@@ -48,20 +48,20 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.rule}-{blake2b(self.case.key, digest_size=2).hexdigest()}.json"
 
     @classmethod
-    def of(cls, broken: Broken, run: Run, confirmed: int) -> Finding:
+    def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
         """The finding that a run is."""
-        rule = RULES[broken.rule]
+        rule = RULES[breach.rule]
         return cls(
-            rule=broken.rule,
+            rule=breach.rule,
             title=rule.title,
-            severity=broken.severity,
-            message=broken.message.replace(run.token, mask(run.token)),
+            severity=breach.severity or rule.severity,
+            message=breach.message.replace(run.token, shortened_secret(run.token)),
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
             clock=run.case.clock,
             client_timeout=run.client_timeout,
-            exchanges=tuple(lines_of(run, broken.marks)),
+            exchanges=tuple(lines_of(run, breach.indexes)),
             outcome=ending_of(run),
             confirmed=confirmed,
         )
@@ -131,7 +131,7 @@ def describe(finding: Finding, replay: str = "") -> str:
         f"  {finding.message}",
         f"  Smallest case, confirmed {confirmed}: {situation(finding.scenario, finding.call['input'], finding.clock)}.",
         "",
-        *timeline(finding.exchanges),
+        *format_exchanges(finding.exchanges),
         f"     client  {finding.outcome}",
         "",
         f"  Rests on: {finding.rests_on}.",

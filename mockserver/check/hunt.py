@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mockserver.check.arena import Arena, Terms
-from mockserver.check.cases import Case, ClientError, Run, twin_of
+from mockserver.check.cases import Case, ClientError, Run, control_case
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drivers import Driver
 from mockserver.check.findings import Finding, Report
-from mockserver.check.rules import RULES, Broken, judge
+from mockserver.check.harness import Harness, Limits
+from mockserver.check.rules import RULES, Breach, find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.clock import SECOND, wall_time
@@ -25,8 +25,8 @@ from mockserver.lifecycle import TERMINAL
 SHRINK_RUNS = 60  # a rule
 SHRINK_SECONDS = 5.0  # a rule
 ENDLESS_RUNS = 4  # at least, of a client that declares a timeout
-MOST_FLAKES = 3  # of a rule; after that it is left alone
-LEAST_PATIENCE = 1.0  # seconds
+MAX_FLAKES = 3  # of a rule; after that it is left alone
+MIN_TIMEOUT = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Plan:
     budget: float = 30.0
     seed: int = 0
     ignore: frozenset[str] = frozenset()
-    terms: Terms = field(default_factory=Terms)
+    limits: Limits = field(default_factory=Limits)
     known: tuple[Finding, ...] = ()
 
 
@@ -52,7 +52,7 @@ class Progress:
 
     runs: int
     max_runs: int
-    broken: tuple[str, ...]
+    broken_rules: tuple[str, ...]
     left: float
     doing: str
 
@@ -60,19 +60,19 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
-class _Over(BaseException):
+class _BudgetSpent(BaseException):
     """The budget is spent. Not an Exception, so that Hypothesis lets it through."""
 
 
 class Hunt:
     """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense."""
 
-    def __init__(self, arena: Arena, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
-        _check(plan, arena.contract)
-        self._arena, self._driver, self._plan, self._listen = arena, driver, plan, listen
-        self._models = plan.models or _models(arena.contract)
+    def __init__(self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
+        _check(plan, harness.contract)
+        self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
+        self._models = plan.models or _models(harness.contract)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
-        self._masked = set(plan.ignore)
+        self._muted = set(plan.ignore)
         self._flakes: dict[str, int] = {}
         self._touched: set[str] = set()
         self._longest = 0.0
@@ -82,51 +82,51 @@ class Hunt:
     def run(self) -> Report:
         """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises ClientError, DoubleError."""
         try:
-            self._see_that_it_runs()
-            self._try_known()
-            for case in fixed_cases(self._arena.contract, self._models, self._plan.terms.client_timeout):
+            self._check_client_runs()
+            self._replay_baseline()
+            for case in fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout):
                 if self._fits(case):
                     self._try(case)
             self._explore()
-        except _Over:
+        except _BudgetSpent:
             pass
         except KeyboardInterrupt:
             self.report.interrupted = True
-        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
-        self.report.fixed = [rule for rule in self.report.fixed if rule not in broken]
+        breaches = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
+        self.report.fixed = [rule for rule in self.report.fixed if rule not in breaches]
         self.report.seconds = self._elapsed()
         for found in (self.report.findings, self.report.advice, self.report.accepted):
             found.sort(key=lambda finding: finding.rule)
         return self.report
 
-    def _see_that_it_runs(self) -> None:
+    def _check_client_runs(self) -> None:
         """Play the plain case. Raises ClientError if nothing can be learnt from such a client."""
-        plain = next(fixed_cases(self._arena.contract, self._models, None))
+        plain = next(fixed_cases(self._harness.contract, self._models, None))
         run = self._play(plain, "seeing that it runs")
         said = (run.outcome.message or run.outcome.printed).strip() or "it said nothing"
         if not run.exchanges:
             raise ClientError(f"the client made no request ({run.outcome.kind}). It said:\n{said[-4000:]}")
-        if not list(run.of_role("create")) and not judge(run):
+        if not list(run.of_role("create")) and not find_breaches(run):
             raise ClientError(f"the client created no prediction ({run.outcome.kind}). It said:\n{said[-4000:]}")
         if run.outcome.kind == "hung" and not run.ends:
             raise ClientError(
-                f"the client had not ended after {run.patience:g} s of a gateway that behaves as usual; if it is just "
+                f"the client had not ended after {run.timeout:g} s of a gateway that behaves as usual; if it is just "
                 f"slow, give it a longer --deadline. It said:\n{said[-4000:]}"
             )
 
-    def _try_known(self) -> None:
+    def _replay_baseline(self) -> None:
         """See which findings of the baseline are still there."""
         for finding in self._plan.known:
-            if finding.rule in self._masked:
+            if finding.rule in self._muted:
                 continue
-            self._masked.add(finding.rule)
+            self._muted.add(finding.rule)
             run = self._play(finding.case, f"looking for {finding.rule} again")
-            broken = _of(finding.rule, self._judged(run))
-            if broken is None:
+            breaches = _breach_of(finding.rule, self._breaches_of(run))
+            if breaches is None:
                 self.report.fixed.append(finding.rule)
-                self._masked.discard(finding.rule)
+                self._muted.discard(finding.rule)
             else:
-                self.report.accepted.append(Finding.of(broken, run, 1))
+                self.report.accepted.append(Finding.of(breaches, run, 1))
 
     def _explore(self) -> None:
         left = self._plan.max_runs - self.report.runs
@@ -141,82 +141,82 @@ class Hunt:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(cases(self._arena.catalogue, self._arena.contract, self._models))
+        @given(cases(self._harness.catalogue, self._harness.contract, self._models))
         def explore(case: Case) -> None:
             try:
                 self._try(case)
             except MockServerError as reason:
-                raise _Stopped(reason) from None
+                raise _Abort(reason) from None
 
         try:
             explore()
-        except _Stopped as stopped:
+        except _Abort as stopped:
             raise stopped.reason from None
 
     def _fits(self, case: Case) -> bool:
         """Whether a fixed case is valid in this contract, and about something that this client does."""
         try:
-            scenario = self._arena.catalogue.parse(case.scenario)
+            scenario = self._harness.catalogue.parse(case.scenario)
         except ScenarioError:
             return False
-        streams = {operation.operation_id for operation in self._arena.contract.of_role("stream")}
+        streams = {operation.operation_id for operation in self._harness.contract.of_role("stream")}
         about = set(scenario.faults) | (streams if "stream" in case.scenario else set())
         return not about or bool(about & self._touched)
 
     def _try(self, case: Case) -> None:
         """Play a case once, and pursue each rule that it breaks."""
         if self.report.runs >= self._plan.max_runs:
-            raise _Over
+            raise _BudgetSpent
         run = self._play(case, "looking")
         self.report.runs += 1
-        self._tell("looking")
-        broken = self._judged(run)
-        if run.outcome.kind == "hung" and not broken:
+        self._report_progress("looking")
+        breaches = self._breaches_of(run)
+        if run.outcome.kind == "hung" and not breaches:
             self.report.undecided += 1
-        for found in broken:
-            if found.rule not in self._masked:
-                self._pursue(found, run)
+        for found in breaches:
+            if found.rule not in self._muted:
+                self._confirm_and_shrink(found, run)
 
-    def _judged(self, run: Run) -> list[Broken]:
-        return judge_with_twin(run, lambda twin: self._play(twin, "comparing"))
+    def _breaches_of(self, run: Run) -> list[Breach]:
+        return find_breaches_with_control(run, lambda control_run: self._play(control_run, "comparing"))
 
-    def _pursue(self, found: Broken, run: Run) -> None:
+    def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
         """Confirm a broken rule, shrink its case, and write it down."""
         rule = found.rule
         self._hangs = self._hangs or run.outcome.kind == "hung"
         again = self._play(run.case, f"confirming {rule}", at_any_cost=True)
-        confirmed = _of(rule, self._judged(again))
+        confirmed = _breach_of(rule, self._breaches_of(again))
         if confirmed is None:
             self._note_flake(rule)
             return
-        self._masked.add(rule)
-        short = again.outcome.kind == "hung" and again.patience < run.patience
+        self._muted.add(rule)
+        short = again.outcome.kind == "hung" and again.timeout < run.timeout
         smallest = self._smallest(Finding.of(confirmed, again, 2))
-        finding = self._once_more(smallest, patience=run.patience if short else None)
+        finding = self._reconfirm(smallest, timeout=run.timeout if short else None)
         if finding is None:  # no time, or not so sure: the case as it was met has been seen twice
             finding = Finding.of(found, run, 2)
         if rule in self.report.flaky:
             self.report.flaky.remove(rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
-        self._tell("looking")
+        self._report_progress("looking")
 
     def _note_flake(self, rule: str) -> None:
         self._flakes[rule] = self._flakes.get(rule, 0) + 1
         if rule not in self.report.flaky:
             self.report.flaky.append(rule)
-        if self._flakes[rule] >= MOST_FLAKES:
-            self._masked.add(rule)
+        if self._flakes[rule] >= MAX_FLAKES:
+            self._muted.add(rule)
 
-    def _once_more(self, finding: Finding, patience: float | None) -> Finding | None:
+    def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
         """The finding of the smallest case, played again, with all the time that it is due."""
-        if patience is not None and self._elapsed() + patience > self._plan.budget:
+        if timeout is not None and self._elapsed() + timeout > self._plan.budget:
             return None
         try:
-            run = self._play(finding.case, f"confirming {finding.rule}", patience=patience)
-            broken = _of(finding.rule, self._judged(run))
-        except _Over:
+            run = self._play(finding.case, f"confirming {finding.rule}", timeout=timeout)
+            breaches = _breach_of(finding.rule, self._breaches_of(run))
+        except _BudgetSpent:
             return None
-        return None if broken is None else Finding.of(broken, run, 2)
+        return None if breaches is None else Finding.of(breaches, run, 2)
 
     def _smallest(self, finding: Finding) -> Finding:
         """The finding with its case shrunk, as far as runs and time go."""
@@ -226,8 +226,8 @@ class Hunt:
 
         def played(case: Case) -> Finding | None:
             run = self._play(case, doing)
-            broken = _of(finding.rule, self._judged(run))
-            return None if broken is None else Finding.of(broken, run, 2)
+            breaches = _breach_of(finding.rule, self._breaches_of(run))
+            return None if breaches is None else Finding.of(breaches, run, 2)
 
         def still_fails(case: Case) -> bool:
             nonlocal best, runs
@@ -239,60 +239,64 @@ class Hunt:
             best = smaller or best
             return smaller is not None
 
-        with suppress(_Over):  # what it was shrunk to so far counts
+        with suppress(_BudgetSpent):  # what it was shrunk to so far counts
             shrink(finding.case, still_fails)
         return best
 
     def _allowed(self, case: Case) -> bool:
         try:
-            scenario = self._arena.check(case)
+            scenario = self._harness.check(case)
         except MockServerError:
             return False
-        return scenario.lifecycle[-1].status in TERMINAL or self._plan.terms.client_timeout is not None
+        return scenario.lifecycle[-1].status in TERMINAL or self._plan.limits.client_timeout is not None
 
-    def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, patience: float | None = None) -> Run:
+    def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, timeout: float | None = None) -> Run:
         if self._elapsed() > self._plan.budget and not at_any_cost:
-            raise _Over
-        self._tell(doing)
-        run = self._arena.play(case, self._driver, self._plan.terms, patience or self._patience())
+            raise _BudgetSpent
+        self._report_progress(doing)
+        run = self._harness.play(case, self._driver, self._plan.limits, timeout or self._timeout())
         self._touched |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._touched |= {str(exchange.operation_id) for exchange in run.exchanges}
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
         return run
 
-    def _patience(self) -> float:
+    def _timeout(self) -> float:
         """Seconds that the next run may take. A client known to hang is not waited for as long again."""
-        longest = self._plan.terms.longest
-        return min(longest, LEAST_PATIENCE + 2 * self._longest) if self._hangs else longest
+        longest = self._plan.limits.longest
+        return min(longest, MIN_TIMEOUT + 2 * self._longest) if self._hangs else longest
 
     def _elapsed(self) -> float:
         return (wall_time() - self._began) / SECOND
 
-    def _tell(self, doing: str) -> None:
-        broken = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
+    def _report_progress(self, doing: str) -> None:
+        broken_rules = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
         left = max(0.0, self._plan.budget - self._elapsed())
-        self._listen(Progress(self.report.runs, self._plan.max_runs, broken, left, doing))
+        self._listen(Progress(self.report.runs, self._plan.max_runs, broken_rules, left, doing))
 
 
-def judge_with_twin(run: Run, play: Callable[[Case], Run]) -> list[Broken]:
+def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Breach]:
     """What a run broke; its twin without variety is played where that decides."""
-    trouble = run.outcome.kind != "returned" and not run.starved
-    twin = twin_of(run.case)
-    return judge(run.with_twin(play(twin).outcome) if trouble and twin != run.case else run)
+    trouble = run.outcome.kind != "returned" and not run.cut_off
+    control_run = control_case(run.case)
+    return find_breaches(
+        run.with_control_run(play(control_run).outcome) if trouble and control_run != run.case else run
+    )
 
 
-def replay(arena: Arena, driver: Driver, finding: Finding, terms: Terms) -> Finding:
+def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
     """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept."""
-    run = arena.play(finding.case, driver, terms)
-    found = _of(finding.rule, judge_with_twin(run, lambda twin: arena.play(twin, driver, terms)))
+    run = harness.play(finding.case, driver, limits)
+    found = _breach_of(
+        finding.rule, find_breaches_with_control(run, lambda control_run: harness.play(control_run, driver, limits))
+    )
     if found is not None:
         return Finding.of(found, run, 1)
     rule = RULES[finding.rule]
-    return Finding.of(Broken(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
+    return Finding.of(Breach(f"The rule was kept. It says: {rule.demand}", rule=rule.code), run, 0)
 
 
-class _Stopped(BaseException):
+class _Abort(BaseException):
     """Carries an error past Hypothesis, which would take it for a failing example."""
 
     def __init__(self, reason: MockServerError) -> None:
@@ -314,16 +318,16 @@ def _check(plan: Plan, contract: Contract) -> None:
         raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
     if unknown := [code for code in plan.ignore if code not in RULES]:
         raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
-    terms = plan.terms
-    if terms.client_timeout is not None and plan.budget < ENDLESS_RUNS * terms.longest:
+    limits = plan.limits
+    if limits.client_timeout is not None and plan.budget < ENDLESS_RUNS * limits.longest:
         raise MockServerError(
-            f"a client timeout of {terms.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
-            f"least {ENDLESS_RUNS * terms.longest:g} s is needed, not {plan.budget:g}"
+            f"a client timeout of {limits.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
+            f"least {ENDLESS_RUNS * limits.longest:g} s is needed, not {plan.budget:g}"
         )
 
 
-def _of(rule: str, broken: Sequence[Broken]) -> Broken | None:
-    return next((found for found in broken if found.rule == rule), None)
+def _breach_of(rule: str, breaches: Sequence[Breach]) -> Breach | None:
+    return next((found for found in breaches if found.rule == rule), None)
 
 
 def _family(run: Run, operation_id: str | None) -> str:

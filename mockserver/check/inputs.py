@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mockserver.check.cases import is_valid
 from mockserver.contract import Operation
 
-LONGEST_PROMPT = 2_000  # characters
+MAX_PROMPT = 2_000  # characters
 UNICODE = 'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\nsecond line\u2028third'
 
 # The smallest pictures of each kind that the contract takes, one pixel each.
@@ -23,7 +23,7 @@ PICTURES = (
 Input = dict[str, Any]
 
 
-def corners(operation: Operation) -> Iterator[Input]:
+def boundary_inputs(operation: Operation) -> Iterator[Input]:
     """Inputs at the edges: the least, every value falsy or lowest, every one highest, odd and long prompts."""
     prompt = operation.picture["prompt"]
     least = {prompt: "a cat"}
@@ -34,7 +34,7 @@ def corners(operation: Operation) -> Iterator[Input]:
         {**least, **_each(operation, lambda schema: schema.get("default"))},
         {prompt: UNICODE},
         {prompt: "  surrounded by blanks  "},
-        {prompt: ("a very long prompt, " * 100).strip()[:LONGEST_PROMPT]},
+        {prompt: ("a very long prompt, " * 100).strip()[:MAX_PROMPT]},
         *({**least, name: picture} for name in _images(operation) for picture in PICTURES),
     ]
     seen = []
@@ -58,7 +58,7 @@ def _prompts(operation: Operation) -> st.SearchStrategy[str]:
     text = st.text(
         st.characters(exclude_categories=["Cs"]),
         min_size=max(1, schema.get("minLength", 1)),
-        max_size=min(LONGEST_PROMPT, schema.get("maxLength", LONGEST_PROMPT)),
+        max_size=min(MAX_PROMPT, schema.get("maxLength", MAX_PROMPT)),
     )
     # A prompt that names a scenario would be obeyed.
     return (st.just("a cat") | text).filter(lambda prompt: "[mock:" not in prompt)

@@ -10,7 +10,7 @@ from string import Template
 import msgspec
 
 from mockserver.check.findings import Finding, Report
-from mockserver.check.wording import Line, situation
+from mockserver.check.formatting import Line, situation
 
 ROW = 34  # pixels a line
 TOP = 40
@@ -108,7 +108,7 @@ def _arrow(line: Line, y: int) -> str:
         f'<line x1="{CLIENT}" y1="{y}" x2="{to - 7}" y2="{y}" class="asked"/>'
         f'<path d="M{to} {y} l-9 -4 v8 z"/>'
         f'<text x="{CLIENT + 12}" y="{y - 5}">{escape(f"{line.method} {line.path}")}</text>'
-        f'<text x="{to + 12}" y="{y + 4}" class="answer">{escape(line.answer + note)}</text></g>'
+        f'<text x="{to + 12}" y="{y + 4}" class="answer">{escape(line.response + note)}</text></g>'
     )
 
 

@@ -55,7 +55,7 @@ def _as_json(report: Report, command: str) -> bytes:
 
 def _as_junit(report: Report, command: str) -> bytes:
     """A test case for each rule that was looked at; advice is output, and no failure."""
-    rules = [rule for rule in RULES.values() if rule.judge is not None]
+    rules = [rule for rule in RULES.values() if rule.function is not None]
     suite = ElementTree.Element(
         "testsuite",
         name=f"mockserver check -- {command}",

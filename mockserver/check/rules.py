@@ -15,40 +15,35 @@ import msgspec
 
 from mockserver.check.cases import Run, effective, fault_of, served, shows_output
 from mockserver.clock import SECOND
-from mockserver.journal import KEPT_BODY, Exchange
+from mockserver.journal import MAX_RECORDED_BODY, Exchange
 from mockserver.lifecycle import TERMINAL
 from mockserver.violations import read_json, shorten
 
 Severity = Literal["error", "advice"]
 
 GRACE = SECOND // 20  # nanoseconds; a client's timer may be early by that much
-MOST_REQUESTS = 20  # of one operation, while an outage lasts
+MAX_REQUESTS = 20  # of one operation, while an outage lasts
 HOT_POLLS = 50  # a second
-AT_ONCE = 2.0  # seconds; nobody can have waited for a picture in so short a time
+TOO_SOON = 2.0  # seconds; nobody can have waited for a picture in so short a time
 FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})
 FINAL_FOR_POLL = frozenset({401, 403})
 TRANSIENT = frozenset({502, 503, 504})
 REFUSING = frozenset({400, 405, 413, 415, 422})  # what the double answers to what the contract does not allow
 
 
-class Broken(msgspec.Struct, frozen=True):
-    """A rule that a run broke: in what way, and at which of its exchanges."""
+class Breach(msgspec.Struct, frozen=True):
+    """One way in which a run broke a rule: a sentence, and the indexes of the exchanges that show it.
 
-    rule: str
-    severity: Severity
-    message: str
-    marks: tuple[int, ...] = ()
-
-
-class Wrong(NamedTuple):
-    """What a rule's function found: a sentence, the places of the exchanges, and whether it is only advice."""
+    `severity` is the rule's own unless the rule's function sets it; `rule` is filled in by `find_breaches`.
+    """
 
     message: str
-    marks: tuple[int, ...] = ()
+    indexes: tuple[int, ...] = ()
     severity: Severity | None = None
+    rule: str = ""
 
 
-Judge = Callable[[Run], Iterator[Wrong]]
+RuleFunction = Callable[[Run], Iterator[Breach]]
 
 
 class Rule(NamedTuple):
@@ -60,36 +55,36 @@ class Rule(NamedTuple):
     rests_on: str
     demand: str
     example: str
-    judge: Judge | None = None
+    function: RuleFunction | None = None
 
 
 RULES: dict[str, Rule] = {}
 
 
-def judge(run: Run) -> list[Broken]:
-    """Every rule that a run broke."""
-    broken = []
+def find_breaches(run: Run) -> list[Breach]:
+    """The first breach of each rule that a run broke."""
+    breaches = []
     for rule in RULES.values():
-        if rule.judge is not None and (wrong := next(rule.judge(run), None)) is not None:
-            broken.append(Broken(rule.code, wrong.severity or rule.severity, wrong.message, wrong.marks))
-    return broken
+        if rule.function is not None and (breach := next(rule.function(run), None)) is not None:
+            breaches.append(msgspec.structs.replace(breach, rule=rule.code, severity=breach.severity or rule.severity))
+    return breaches
 
 
-def beyond_doubt(run: Run) -> bool:
-    """Whether a client that is still running has broken a rule already, in a way that may have no end."""
+def is_runaway(run: Run) -> bool:
+    """Whether a client that is still running has already broken a rule in a way that may never end."""
     return any(next(found(run), None) for found in (_keeps_polling, _storms, _repeats, _hot_loop))
 
 
 def rule(
     code: str, title: str, *, rests_on: str, demand: str, example: str, severity: Severity = "error"
-) -> Callable[[Judge], Judge]:
-    """Enter a function among the rules."""
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a function as the rule `code`."""
 
-    def enter(judge: Judge) -> Judge:
-        RULES[code] = Rule(code, title, severity, rests_on, demand, example, judge)
-        return judge
+    def register(function: RuleFunction) -> RuleFunction:
+        RULES[code] = Rule(code, title, severity, rests_on, demand, example, function)
+        return function
 
-    return enter
+    return register
 
 
 @rule(
@@ -99,16 +94,16 @@ def rule(
     example="The client posts to /v1/models/… and forgets the prefix of its base URL.",
     demand="The client sends only requests that the contract allows. An unknown field or parameter is advice.",
 )
-def _sends_what_is_allowed(run: Run) -> Iterator[Wrong]:
+def _sends_what_is_allowed(run: Run) -> Iterator[Breach]:
     advice = []
-    for place, exchange in enumerate(run.exchanges):
+    for index, exchange in enumerate(run.exchanges):
         if exchange.origin != "api":
             continue
         asked = f"{exchange.method} {shorten(exchange.path)}"
         if exchange.unmatched:
             near = run.contract.nearest(exchange.method, exchange.path)
             if _meant_for_api(run, exchange):
-                yield Wrong(f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (place,))
+                yield Breach(f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (index,))
             continue
         for violation in exchange.violations:
             if violation.kind == "authorization":
@@ -116,11 +111,11 @@ def _sends_what_is_allowed(run: Run) -> Iterator[Wrong]:
             where = violation.pointer or "/"
             said = f"{asked} at {where}: {violation.description}; sent {violation.sent}, allowed: {violation.allowed}."
             if violation.fatal:
-                yield Wrong(said, (place,))
-            advice.append(Wrong(said, (place,), "advice"))
+                yield Breach(said, (index,))
+            advice.append(Breach(said, (index,), "advice"))
         if exchange.status in REFUSING and exchange.fault is None and not exchange.violations:
             said = _refusal_of(exchange)
-            yield Wrong(f"{asked} was refused with {exchange.status}{said}", (place,))
+            yield Breach(f"{asked} was refused with {exchange.status}{said}", (index,))
     yield from advice
 
 
@@ -134,12 +129,12 @@ def _sends_what_is_allowed(run: Run) -> Iterator[Wrong]:
         "filled in, on both sides; leaving out what equals its default is fine."
     ),
 )
-def _sends_what_was_asked(run: Run) -> Iterator[Wrong]:
+def _sends_what_was_asked(run: Run) -> Iterator[Breach]:
     asked = effective(run.operation, run.case.input)
-    for place, exchange in run.of_role("create"):
+    for index, exchange in run.of_role("create"):
         operation = run.contract.by_id[str(exchange.operation_id)]
         if operation is not run.operation:
-            yield Wrong(f"The call asked {run.case.model}; the request went to {operation.model}.", (place,))
+            yield Breach(f"The call asked {run.case.model}; the request went to {operation.model}.", (index,))
             continue
         arrived = _input_of(exchange)
         if arrived is None:
@@ -151,7 +146,7 @@ def _sends_what_was_asked(run: Run) -> Iterator[Wrong]:
             if _exact(asked.get(name)) != _exact(sent.get(name)):
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
-                yield Wrong(f"`{name}` was to be {given}; what arrived is {came}.", (place,))
+                yield Breach(f"`{name}` was to be {given}; what arrived is {came}.", (index,))
 
 
 @rule(
@@ -161,16 +156,16 @@ def _sends_what_was_asked(run: Run) -> Iterator[Wrong]:
     example="`Authorization: Token …`, as older clients of this API sent.",
     demand="Every API request carries exactly `Authorization: Bearer <the token given>`. The files are public.",
 )
-def _authorises(run: Run) -> Iterator[Wrong]:
+def _authorises(run: Run) -> Iterator[Breach]:
     wanted = f"Bearer {run.token}"
-    for place, exchange in enumerate(run.exchanges):
+    for index, exchange in enumerate(run.exchanges):
         operation = run.contract.by_id.get(exchange.operation_id or "")
         if exchange.origin != "api" or operation is None or operation.public:
             continue
         sent = [value for name, value in _headers(exchange) if name == "authorization"]
         if sent != [wanted]:
             came = "none" if not sent else _hide(run, " and ".join(sent))
-            yield Wrong(f"Authorization was to be `Bearer <token>`; it was {came}.", (place,))
+            yield Breach(f"Authorization was to be `Bearer <token>`; it was {came}.", (index,))
 
 
 @rule(
@@ -183,10 +178,10 @@ def _authorises(run: Run) -> Iterator[Wrong]:
         "is fine; repeating one whose answer was lost is not."
     ),
 )
-def _pays_once(run: Run) -> Iterator[Wrong]:
+def _pays_once(run: Run) -> Iterator[Breach]:
     paid = run.committed
     if len(paid) > 1:
-        yield Wrong(f"One call created {len(paid)} predictions.", tuple(paid[1:]))
+        yield Breach(f"One call created {len(paid)} predictions.", tuple(paid[1:]))
 
 
 @rule(
@@ -199,16 +194,16 @@ def _pays_once(run: Run) -> Iterator[Wrong]:
         "A client that declares a timeout cancels the prediction that it gives up on, or sent Cancel-After with it."
     ),
 )
-def _cancels(run: Run) -> Iterator[Wrong]:
-    if run.client_timeout is None or run.outcome.kind != "raised" or run.starved or run.ends:
+def _cancels(run: Run) -> Iterator[Breach]:
+    if run.client_timeout is None or run.outcome.kind != "raised" or run.cut_off or run.ends:
         return
-    known = [(place, exchange) for place, exchange in run.of_role("create") if served(exchange)]
+    known = [(index, exchange) for index, exchange in run.of_role("create") if served(exchange)]
     if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
         return
-    place, create = known[-1]
+    index, create = known[-1]
     bounded = any(name == "cancel-after" for name, _ in _headers(create))
     if not bounded and run.end not in TERMINAL:
-        yield Wrong("It gave up on a prediction that was still running, and sent no cancel.", (place,))
+        yield Breach("It gave up on a prediction that was still running, and sent no cancel.", (index,))
 
 
 @rule(
@@ -221,8 +216,8 @@ def _cancels(run: Run) -> Iterator[Wrong]:
         "arrived whole. Raising is fine wherever the scenario holds any fault."
     ),
 )
-def _tells_the_truth(run: Run) -> Iterator[Wrong]:
-    if run.starved:
+def _tells_the_truth(run: Run) -> Iterator[Breach]:
+    if run.cut_off:
         return
     told = run.successes
     if run.outcome.kind == "returned":
@@ -234,15 +229,15 @@ def _tells_the_truth(run: Run) -> Iterator[Wrong]:
                 said = "it was never told, whole, that the prediction had succeeded"
             else:
                 said = "no prediction was created"
-            yield Wrong(f"It reported success, though {said}.", tuple(ended[:1]))
+            yield Breach(f"It reported success, though {said}.", tuple(ended[:1]))
         return
     expires = "retention" in run.case.scenario  # sooner than usual, perhaps before it could be fetched
     if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied or expires:
         return
     if told and _has_output(run, told) and set(told) & set(run.ends):
-        yield Wrong(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
+        yield Breach(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
     elif run.committed and not told and _gave_up_at_once(run):
-        yield Wrong(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
+        yield Breach(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
 
 
 @rule(
@@ -255,9 +250,9 @@ def _tells_the_truth(run: Run) -> Iterator[Wrong]:
         "the same thing."
     ),
 )
-def _returns_the_output(run: Run) -> Iterator[Wrong]:
+def _returns_the_output(run: Run) -> Iterator[Breach]:
     told = run.successes
-    if run.outcome.kind != "returned" or not told or run.starved:
+    if run.outcome.kind != "returned" or not told or run.cut_off:
         return
     value = _single(run.outcome.value)
     if value is None and not _has_output(run, told):
@@ -265,9 +260,11 @@ def _returns_the_output(run: Run) -> Iterator[Wrong]:
     if isinstance(value, bytes):
         if value not in run.delivered:
             sizes = " or ".join(str(len(picture)) for picture in run.delivered)
-            yield Wrong(f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1]))
+            yield Breach(
+                f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1])
+            )
     elif not isinstance(value, str) or value not in run.outputs:
-        yield Wrong(f"It returned {_shown(value)}, which is not the output.", tuple(told[:1]))
+        yield Breach(f"It returned {_shown(value)}, which is not the output.", tuple(told[:1]))
 
 
 @rule(
@@ -280,16 +277,16 @@ def _returns_the_output(run: Run) -> Iterator[Wrong]:
         "more, to confirm, is fine."
     ),
 )
-def _keeps_polling(run: Run) -> Iterator[Wrong]:
+def _keeps_polling(run: Run) -> Iterator[Breach]:
     for end in run.ends:
         if run.role(run.exchanges[end]) == "stream":
             continue  # when its reader came to the end is not known
         identifier = run.exchanges[end].prediction_id
-        polls = [(place, poll) for place, poll in run.of_role("get") if place > end and served(poll)]
-        after = [place for place, poll in polls if poll.prediction_id == identifier]
+        polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served(poll)]
+        after = [index for index, poll in polls if poll.prediction_id == identifier]
         if identifier and len(after) > 1:
             said = f"It was told {_status_at(run, end)} and polled at least {len(after)} times more."
-            yield Wrong(said, tuple(after[1:]))
+            yield Breach(said, tuple(after[1:]))
 
 
 @rule(
@@ -302,23 +299,23 @@ def _keeps_polling(run: Run) -> Iterator[Wrong]:
         "its create was refused for good, or the time is over after which the client promises to give up."
     ),
 )
-def _ends(run: Run) -> Iterator[Wrong]:
+def _ends(run: Run) -> Iterator[Breach]:
     if run.outcome.kind != "hung":
         return
     ended = run.ends
-    refused = [place for place, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
+    refused = [index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
     if ended:
-        yield Wrong(
-            f"It was told {_status_at(run, ended[0])}, and had not ended {run.patience:.3g} s later.", tuple(ended[:1])
+        yield Breach(
+            f"It was told {_status_at(run, ended[0])}, and had not ended {run.timeout:.3g} s later.", tuple(ended[:1])
         )
-    elif refused and not run.committed and not run.starved:
+    elif refused and not run.committed and not run.cut_off:
         status = run.exchanges[refused[-1]].status
-        yield Wrong(
-            f"Its create was refused with {status}, and it had not ended {run.patience:.3g} s later.", (refused[-1],)
+        yield Breach(
+            f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later.", (refused[-1],)
         )
     elif run.client_timeout is not None:
         promised = f"It promises to give up after {run.client_timeout:g} s"
-        yield Wrong(f"{promised}, and had not ended after {run.patience:.3g} s.")
+        yield Breach(f"{promised}, and had not ended after {run.timeout:.3g} s.")
 
 
 @rule(
@@ -331,12 +328,12 @@ def _ends(run: Run) -> Iterator[Wrong]:
         "absent optional fields, 200, 201 or 202, the precision of time stamps."
     ),
 )
-def _carries_on(run: Run) -> Iterator[Wrong]:
-    if run.twin is None or not run.varied or not run.faultless or run.starved:
+def _carries_on(run: Run) -> Iterator[Breach]:
+    if run.control_run is None or not run.varied or not run.faultless or run.cut_off:
         return
-    if run.outcome.kind != "returned" and run.twin.kind == "returned":
+    if run.outcome.kind != "returned" and run.control_run.kind == "returned":
         how = "hangs" if run.outcome.kind == "hung" else f"raises: {_said(run)}"
-        yield Wrong(f"It succeeds where the gateway answers as usual; here it {how}", tuple(run.committed[:1]))
+        yield Breach(f"It succeeds where the gateway answers as usual; here it {how}", tuple(run.committed[:1]))
 
 
 @rule(
@@ -349,28 +346,28 @@ def _carries_on(run: Run) -> Iterator[Wrong]:
         "One that cannot be read must neither crash the client nor make it wait for ever."
     ),
 )
-def _waits(run: Run) -> Iterator[Wrong]:
-    for place, exchange in enumerate(run.exchanges):
+def _waits(run: Run) -> Iterator[Breach]:
+    for index, exchange in enumerate(run.exchanges):
         due = _due(exchange)
         if due is None:
             continue
-        for later, again in list(enumerate(run.exchanges))[place + 1 :]:
+        for later, again in list(enumerate(run.exchanges))[index + 1 :]:
             if (again.method, again.path) != (exchange.method, exchange.path):
                 continue
             if again.received_at < due - GRACE:
                 waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
-                yield Wrong(
+                yield Breach(
                     f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s.",
                     (later,),
                 )
             break
-    unreadable = [place for place, exchange in enumerate(run.exchanges) if _unreadable(exchange)]
-    if unreadable and run.twin is not None and not run.starved and not run.varied:
-        if run.outcome.kind == "raised" and run.twin.kind == "returned":
+    unreadable = [index for index, exchange in enumerate(run.exchanges) if _unreadable(exchange)]
+    if unreadable and run.control_run is not None and not run.cut_off and not run.varied:
+        if run.outcome.kind == "raised" and run.control_run.kind == "returned":
             said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {_said(run)}"
-            yield Wrong(said, tuple(unreadable[:1]))
-        if run.outcome.kind == "hung" and run.twin.kind != "hung":
-            yield Wrong("A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1]))
+            yield Breach(said, tuple(unreadable[:1]))
+        if run.outcome.kind == "hung" and run.control_run.kind != "hung":
+            yield Breach("A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1]))
 
 
 @rule(
@@ -380,12 +377,12 @@ def _waits(run: Run) -> Iterator[Wrong]:
     example="`while True: try … except HTTPError: continue`.",
     demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
 )
-def _bounds_retries(run: Run) -> Iterator[Wrong]:
+def _bounds_retries(run: Run) -> Iterator[Breach]:
     yield from _storms(run)
     if run.outcome.kind == "hung" and not run.ends:
-        lasting = [place for place, exchange in enumerate(run.exchanges) if _lasting(exchange)]
-        if lasting and not any(_due(run.exchanges[place]) for place in lasting):
-            yield Wrong(f"The outage lasted, and after {run.patience:.3g} s it had still not given up.", (lasting[-1],))
+        lasting = [index for index, exchange in enumerate(run.exchanges) if _lasting(exchange)]
+        if lasting and not any(_due(run.exchanges[index]) for index in lasting):
+            yield Breach(f"The outage lasted, and after {run.timeout:.3g} s it had still not given up.", (lasting[-1],))
 
 
 @rule(
@@ -398,16 +395,16 @@ def _bounds_retries(run: Run) -> Iterator[Wrong]:
         "answered 401 or 403."
     ),
 )
-def _repeats(run: Run) -> Iterator[Wrong]:
+def _repeats(run: Run) -> Iterator[Breach]:
     refused: dict[tuple[str, str, bytes], int] = {}
-    for place, exchange in enumerate(run.exchanges):
+    for index, exchange in enumerate(run.exchanges):
         asked = (exchange.method, exchange.path, exchange.body)
         if asked in refused:
             status = run.exchanges[refused[asked]].status
-            yield Wrong(f"It was refused with {status}, and sent the same again.", (place,))
+            yield Breach(f"It was refused with {status}, and sent the same again.", (index,))
         creating = run.role(exchange) == "create"
         if exchange.status in (FINAL_FOR_CREATE if creating else FINAL_FOR_POLL):
-            refused[asked] = place
+            refused[asked] = index
 
 
 @rule(
@@ -418,11 +415,11 @@ def _repeats(run: Run) -> Iterator[Wrong]:
     example="A loop without a pause.",
     demand="A client polls at most 50 times a second.",
 )
-def _hot_loop(run: Run) -> Iterator[Wrong]:
-    polls = [(place, poll.received_at) for place, poll in run.of_role("get") if poll.fault is None]
+def _hot_loop(run: Run) -> Iterator[Breach]:
+    polls = [(index, poll.received_at) for index, poll in run.of_role("get") if poll.fault is None]
     for (_, first), (last, at) in zip(polls, polls[HOT_POLLS:], strict=False):
         if at - first < SECOND:
-            yield Wrong(f"It polled {HOT_POLLS + 1} times in {(at - first) / SECOND:.2f} s.", (last,))
+            yield Breach(f"It polled {HOT_POLLS + 1} times in {(at - first) / SECOND:.2f} s.", (last,))
             return
 
 
@@ -434,15 +431,15 @@ def _hot_loop(run: Run) -> Iterator[Wrong]:
     example="One 502 from a proxy, in three minutes of polling, ends the call.",
     demand="A single 502, 503 or 504, or one dropped connection, on a poll does not end the call.",
 )
-def _survives_a_hiccup(run: Run) -> Iterator[Wrong]:
-    met = [place for place, exchange in enumerate(run.exchanges) if exchange.fault is not None]
-    if run.outcome.kind != "raised" or len(met) != 1 or run.starved or run.end != "succeeded" or run.ends:
+def _survives_a_hiccup(run: Run) -> Iterator[Breach]:
+    met = [index for index, exchange in enumerate(run.exchanges) if exchange.fault is not None]
+    if run.outcome.kind != "raised" or len(met) != 1 or run.cut_off or run.end != "succeeded" or run.ends:
         return
     poll = run.exchanges[met[0]]
     fault = fault_of(poll)
     transient = fault.status in TRANSIENT or fault.disconnect is not None
     if run.role(poll) == "get" and transient and fault.times == 1:
-        yield Wrong(f"One failed poll ended the call: {_said(run)}", (met[0],))
+        yield Breach(f"One failed poll ended the call: {_said(run)}", (met[0],))
 
 
 @rule(
@@ -455,23 +452,23 @@ def _survives_a_hiccup(run: Run) -> Iterator[Wrong]:
         "into a URL, a request's body or the client's output."
     ),
 )
-def _keeps_the_secret(run: Run) -> Iterator[Wrong]:
+def _keeps_the_secret(run: Run) -> Iterator[Breach]:
     secret = run.token.encode()
-    for place, exchange in enumerate(run.exchanges):
+    for index, exchange in enumerate(run.exchanges):
         shown = exchange.path.encode() + b"?" + exchange.query
         headers = b"\n".join(value for _, value in exchange.headers)
         if exchange.origin != "api" and secret in headers:
             there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
-            yield Wrong(f"The token went to {there}.", (place,))
+            yield Breach(f"The token went to {there}.", (index,))
         if secret in shown:
-            yield Wrong("The token stands in a URL.", (place,))
+            yield Breach("The token stands in a URL.", (index,))
         if secret in exchange.body:
-            yield Wrong("The token stands in the body of a request.", (place,))
+            yield Breach("The token stands in the body of a request.", (index,))
         if exchange.origin == "api" and exchange.unmatched and secret in headers and not _meant_for_api(run, exchange):
-            yield Wrong(f"The token went to {shorten(exchange.path)}, which is not the API's.", (place,))
+            yield Breach(f"The token went to {shorten(exchange.path)}, which is not the API's.", (index,))
     outcome = run.outcome
     if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
-        yield Wrong("The token stands in the client's output.")
+        yield Breach("The token stands in the client's output.")
 
 
 @rule(
@@ -485,11 +482,11 @@ def _keeps_the_secret(run: Run) -> Iterator[Wrong]:
         "an error."
     ),
 )
-def _stays(run: Run) -> Iterator[Wrong]:
-    for place, exchange in enumerate(run.exchanges):
+def _stays(run: Run) -> Iterator[Breach]:
+    for index, exchange in enumerate(run.exchanges):
         if exchange.origin == "foreign":
             said = f"It followed a URL of the prediction to another origin: {exchange.method} {shorten(exchange.path)}."
-            yield Wrong(said, (place,), "error" if run.strict_urls else None)
+            yield Breach(said, (index,), "error" if run.strict_urls else None)
 
 
 _SIGNED = "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
@@ -538,16 +535,16 @@ for receiver_rule in (
     RULES[receiver_rule.code] = receiver_rule
 
 
-def _storms(run: Run) -> Iterator[Wrong]:
+def _storms(run: Run) -> Iterator[Breach]:
     """More requests of one operation than an outage deserves."""
     counts: dict[str | None, int] = {}
-    for place, exchange in enumerate(run.exchanges):
+    for index, exchange in enumerate(run.exchanges):
         if not _lasting(exchange):
             continue
         count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
-        if count > MOST_REQUESTS:
-            yield Wrong(
-                f"While the outage lasted it sent {exchange.operation_id} more than {MOST_REQUESTS} times.", (place,)
+        if count > MAX_REQUESTS:
+            yield Breach(
+                f"While the outage lasted it sent {exchange.operation_id} more than {MAX_REQUESTS} times.", (index,)
             )
             return
 
@@ -581,7 +578,7 @@ def _meant_for_api(run: Run, exchange: Exchange) -> bool:
 
 def _refusal_of(exchange: Exchange) -> str:
     try:
-        said = read_json(exchange.answer)
+        said = read_json(exchange.response_body)
     except ValueError:
         return "."
     detail = said.get("detail") if isinstance(said, dict) else None
@@ -589,7 +586,7 @@ def _refusal_of(exchange: Exchange) -> str:
 
 
 def _input_of(exchange: Exchange) -> dict[str, Any] | None:
-    if exchange.body_size > KEPT_BODY:
+    if exchange.body_size > MAX_RECORDED_BODY:
         return None
     try:
         given = read_json(exchange.body)["input"]
@@ -617,7 +614,7 @@ def _hide(run: Run, text: str) -> str:
 
 def _has_output(run: Run, told: Iterable[int]) -> bool:
     """Whether an answer that told of success showed the output, and not that it had expired."""
-    return any(run.role(run.exchanges[place]) == "stream" or shows_output(run.exchanges[place]) for place in told)
+    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in told)
 
 
 def _gave_up_at_once(run: Run) -> bool:
@@ -625,11 +622,11 @@ def _gave_up_at_once(run: Run) -> bool:
     patient = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
     usual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
     well = all(served(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
-    return usual and well and patient and run.seconds < AT_ONCE
+    return usual and well and patient and run.seconds < TOO_SOON
 
 
-def _status_at(run: Run, place: int) -> str:
-    return run.exchanges[place].prediction_status or run.end
+def _status_at(run: Run, index: int) -> str:
+    return run.exchanges[index].prediction_status or run.end
 
 
 def _said(run: Run) -> str:

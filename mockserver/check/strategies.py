@@ -53,7 +53,7 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "headers": st.dictionaries(
             st.sampled_from(["X-Served-By", "X-Cost", "x-trace"]), st.sampled_from(["0", "a b"])
         ),
-        "create_status": st.sampled_from([status for status in create.answers if status < 300]),
+        "create_status": st.sampled_from([status for status in create.responses if status < 300]),
         "urls": st.sampled_from(["local", "foreign"]),
         "errors": st.sampled_from(["upstream", "gateway"]),
         "wait": st.sampled_from(["final", "processing"]),
@@ -90,7 +90,7 @@ def _lasting(script: list[Json | None], always: bool) -> list[Json | None]:
 
 
 def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json]:
-    statuses = [status for status in operation.answers if status >= 400 and status not in NOT_A_FAULT]
+    statuses = [status for status in operation.responses if status >= 400 and status not in NOT_A_FAULT]
     failing = st.fixed_dictionaries(
         {"status": st.sampled_from(statuses)}, optional={"page": st.sampled_from(["api", "html", "empty"])}
     )

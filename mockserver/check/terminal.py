@@ -38,7 +38,7 @@ class Bar:
 def line_of(progress: Progress) -> str:
     """Progress as one line."""
     done = round(BAR * min(1.0, progress.runs / max(1, progress.max_runs)))
-    broken = ", ".join(progress.broken) or "no rule broken"
+    broken = ", ".join(progress.broken_rules) or "no rule broken"
     counts = f"{progress.runs}/{progress.max_runs} runs · {progress.left:.0f} s left"
     return f"{'━' * done}{'╌' * (BAR - done)} {counts} · {broken} · {progress.doing}"
 

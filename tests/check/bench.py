@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.check.arena import Arena, Terms
 from mockserver.check.drivers import CallableDriver, Driver, WorkerDriver
 from mockserver.check.findings import Finding
+from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress, replay
 from mockserver.check.shrinker import size
 from mockserver.contract import Contract
@@ -79,22 +79,22 @@ def node_subjects() -> Iterator[Subject]:
         yield Subject(f"node: {bug}", partial(WorkerDriver, command), set(facts["rules"]), facts.get("timeout"))
 
 
-def hunt(subject: Subject, seed: int = 0, **limits: Any) -> Result:
+def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
     """Hunt until one of the subject's rules is found broken; a legal one to the end."""
     driver = subject.make()
-    with Arena(Contract.load(), seed=seed) as arena:
-        terms = Terms(client_timeout=subject.timeout)
-        plan = Plan(seed=seed, terms=terms, **limits)
+    with Harness(Contract.load(), seed=seed) as harness:
+        limits = Limits(client_timeout=subject.timeout)
+        plan = Plan(seed=seed, limits=limits, **settings)
         began = time.perf_counter()
         wanted = subject.rules
         state = {"runs": 0}
 
         def listen(progress: Progress) -> None:
             state["runs"] = progress.runs
-            if wanted & set(progress.broken):
+            if wanted & set(progress.broken_rules):
                 raise Killed
 
-        hunting = Hunt(arena, driver, plan, listen)
+        hunting = Hunt(harness, driver, plan, listen)
         with suppress(Killed):
             hunting.run()
         seconds = time.perf_counter() - began
@@ -104,15 +104,15 @@ def hunt(subject: Subject, seed: int = 0, **limits: Any) -> Result:
             driver.close()
             return Result(alarms[0] if alarms else None, hunting.report.runs, seconds, True)
         finding = next((f for f in found if f.rule in wanted), None)
-        again = finding is not None and _fails_again(arena, driver, finding, terms)
+        again = finding is not None and _fails_again(harness, driver, finding, limits)
         driver.close()
         return Result(finding, state["runs"], seconds, again)
 
 
-def _fails_again(arena: Arena, driver: Driver, finding: Finding, terms: Terms) -> bool:
+def _fails_again(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> bool:
     """Whether what would be saved still fails when it is read back and played."""
     saved = msgspec.json.decode(msgspec.json.encode(finding), type=Finding)
-    return replay(arena, driver, saved, terms).confirmed > 0
+    return replay(harness, driver, saved, limits).confirmed > 0
 
 
 def main() -> None:

@@ -109,13 +109,13 @@ class Client:
         headers = {"Prefer": "wait"} if self.variant == "wait" else {}
         for attempt in range(10**6):
             try:
-                status, answer, head = self.request(
+                status, response, head = self.request(
                     "POST", f"{self.root}/v1/{noun}/{model}/predictions", self.body(), headers
                 )
                 if status in (201, 202) and bug == "takes 200 only":
                     raise FluxError(f"status {status}")
                 if 200 <= status < 300:
-                    return self.read(answer)
+                    return self.read(response)
             except (OSError, http.client.HTTPException):
                 if bug == "creates again when the network fails" and attempt < 2:
                     continue
@@ -130,7 +130,7 @@ class Client:
             if bug == "retries creates for ever" and status >= 429:
                 again, retries = True, 10**6
             if not again or attempt >= retries:
-                raise FluxError(self.said(status, answer))
+                raise FluxError(self.said(status, response))
             self.pause(head.get("Retry-After"), attempt, creating=True)
         raise AssertionError
 
@@ -184,9 +184,9 @@ class Client:
         retries = 0 if self.variant == "no-retry" or self.bug == "no retry of polls" else 5
         for attempt in range(10**6):
             try:
-                status, answer, head = self.request("GET", self.address_of(prediction, path), None, {})
+                status, response, head = self.request("GET", self.address_of(prediction, path), None, {})
                 if 200 <= status < 300:
-                    return self.read(answer)
+                    return self.read(response)
             except (OSError, http.client.HTTPException, ValueError):
                 if self.bug == "swallows broken answers":
                     return {**prediction, "status": "succeeded"}
@@ -206,7 +206,7 @@ class Client:
             if not again or attempt >= retries:
                 if self.bug == "creates again when a poll fails":
                     return self.create()
-                raise FluxError(self.said(status, answer))
+                raise FluxError(self.said(status, response))
             self.pause(head.get("Retry-After"), attempt, creating=False)
         raise AssertionError
 
@@ -235,8 +235,8 @@ class Client:
             headers["Content-Type"] = "application/json"
         try:
             self.connection.request(method, path, body, headers)
-            answer = self.connection.getresponse()
-            return answer.status, answer.read(), answer.headers
+            response = self.connection.getresponse()
+            return response.status, response.read(), response.headers
         except http.client.IncompleteRead as reason:
             self.connection.close()
             if self.bug == "creates again after a cut answer":
@@ -246,9 +246,9 @@ class Client:
             self.connection.close()
             raise
 
-    def read(self, answer: bytes) -> dict[str, Any]:
+    def read(self, response: bytes) -> dict[str, Any]:
         """A prediction."""
-        value: dict[str, Any] = json.loads(answer)
+        value: dict[str, Any] = json.loads(response)
         if self.bug == "splits logs":
             value["logs"].splitlines()
         if self.bug == "reads metrics" and value["status"] == "succeeded":
@@ -289,11 +289,11 @@ class Client:
         connection = http.client.HTTPConnection(address.netloc, timeout=5)
         try:
             connection.request("GET", address.path, headers=headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise FluxError(f"the picture: status {answer.status}")
+            response = connection.getresponse()
+            if response.status != 200:
+                raise FluxError(f"the picture: status {response.status}")
             try:
-                data = answer.read()
+                data = response.read()
             except http.client.IncompleteRead as reason:
                 if self.bug != "returns a cut picture":
                     raise
@@ -319,10 +319,10 @@ class Client:
             raise FluxError("it would take too long")
         time.sleep(seconds)
 
-    def said(self, status: int, answer: bytes) -> str:
+    def said(self, status: int, response: bytes) -> str:
         """The gateway's reason, whatever its shape."""
         token = f" ({self.call.token})" if self.bug == "token in the error" else ""
-        return f"status {status}{token}: {answer[:200].decode('utf-8', 'replace')}"
+        return f"status {status}{token}: {response[:200].decode('utf-8', 'replace')}"
 
 
 KNOWN = {

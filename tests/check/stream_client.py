@@ -15,10 +15,10 @@ def call_once(call: Call, bug: str = "") -> str | None:
         headers = {"Authorization": f"Bearer {call.token}", "Content-Type": "application/json"}
         body = json.dumps({"input": dict(call.input)})
         connection.request("POST", f"{address.path}/v1/models/{call.model}/predictions", body, headers)
-        answer = connection.getresponse()
-        created = json.loads(answer.read())
-        if answer.status >= 300:
-            raise RuntimeError(f"status {answer.status}")
+        response = connection.getresponse()
+        created = json.loads(response.read())
+        if response.status >= 300:
+            raise RuntimeError(f"status {response.status}")
         if created["status"] == "succeeded":
             return str(created["output"])
         stream = urlsplit(created["urls"]["stream"])
@@ -31,12 +31,12 @@ def _follow(host: str, path: str, bug: str) -> str | None:
     connection = http.client.HTTPConnection(host, timeout=5)
     try:
         connection.request("GET", path, headers={"Accept": "text/event-stream"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise RuntimeError(f"status {answer.status}")
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"status {response.status}")
         events = []
         try:
-            for raw in answer:
+            for raw in response:
                 line = raw.decode().rstrip("\n")
                 name, _, value = line.partition(": ")
                 if name in ("event", "data"):

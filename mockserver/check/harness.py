@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from mockserver.check.cases import Case, DoubleError, Outcome, Run, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
-from mockserver.check.rules import beyond_doubt
+from mockserver.check.rules import is_runaway
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError
@@ -23,14 +23,14 @@ TICK = 0.05  # seconds between looks at a client that is still running
 GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
 # Plays to a client that has broken a rule beyond doubt, so that a runaway ends soon.
-STARVING: dict[str, Any] = {
+CUT_OFF: dict[str, Any] = {
     "name": "starving",
     "faults": {"createPrediction": [{"status": 401, "times": "always"}], "*": [{"status": 404, "times": "always"}]},
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Limits:
     """What a client is held to: seconds until a run must have ended, and what it declares of itself."""
 
     deadline: float = 10.0
@@ -43,7 +43,7 @@ class Terms:
         return self.deadline if self.client_timeout is None else self.client_timeout + GRACE / SECOND
 
 
-class Arena:
+class Harness:
     """A double that plays cases to clients, one at a time."""
 
     def __init__(self, contract: Contract, *, files: Literal["separate", "same"] = "separate", seed: int = 0) -> None:
@@ -53,7 +53,7 @@ class Arena:
         self._seed = seed
         self._played = 0
         self._runaways: set[str] = set()
-        self._starving = self.catalogue.parse(STARVING)
+        self._cut_off_scenario = self.catalogue.parse(CUT_OFF)
 
     def __enter__(self) -> Self:
         self._server.__enter__()
@@ -76,7 +76,7 @@ class Arena:
             raise MockServerError(f"the contract does not allow this input of {case.model}")
         return self.catalogue.parse(case.scenario)
 
-    def play(self, case: Case, driver: Driver, terms: Terms, patience: float | None = None) -> Run:
+    def play(self, case: Case, driver: Driver, limits: Limits, timeout: float | None = None) -> Run:
         """Play a case to a client, once. `patience` is in seconds; the terms' own if left out.
 
         Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
@@ -90,9 +90,9 @@ class Arena:
             token=token,
             outcome=Outcome("hung"),
             exchanges=(),
-            patience=terms.longest if patience is None else patience,
-            client_timeout=terms.client_timeout,
-            strict_urls=terms.strict_urls,
+            timeout=limits.longest if timeout is None else timeout,
+            client_timeout=limits.client_timeout,
+            strict_urls=limits.strict_urls,
         )
         self._server.ask(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
@@ -112,31 +112,31 @@ class Arena:
     def _watch(self, pending: Pending, draft: Run) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is starved, and killed if it goes on."""
         run = draft
-        end = wall_time() + round(draft.patience * SECOND)
+        end = wall_time() + round(draft.timeout * SECOND)
         while (left := (end - wall_time()) / SECOND) > 0:
             outcome = pending.wait(min(TICK, left))
             if outcome is not None:
-                run = run if run.starved else replace(run, exchanges=self._exchanges(run.token))
+                run = run if run.cut_off else replace(run, exchanges=self._exchanges(run.token))
                 return replace(run, outcome=outcome)
-            if run.starved:
+            if run.cut_off:
                 continue
             run = replace(run, exchanges=self._exchanges(run.token))
-            if beyond_doubt(run):
-                run = replace(run, starved=True)
-                self._starve(run.token)
+            if is_runaway(run):
+                run = replace(run, cut_off=True)
+                self._cut_off(run.token)
                 end = min(end, wall_time() + GRACE)
-        if not run.starved:
+        if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
-        self._starve(run.token)
+        self._cut_off(run.token)
         return replace(run, outcome=pending.kill())
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of the present run has sent, in order, also with a token that is not its own."""
         return self._server.ask(lambda gateway: _exchanges(gateway, token, self._runaways))
 
-    def _starve(self, token: str) -> None:
+    def _cut_off(self, token: str) -> None:
         """Refuse everything from here on."""
-        self._server.ask(lambda gateway: gateway.store.tenant(token).lay_down(self._starving))
+        self._server.ask(lambda gateway: gateway.store.tenant(token).set_scenario(self._cut_off_scenario))
 
     def _fresh_token(self) -> str:
         self._played += 1
@@ -150,7 +150,7 @@ class Arena:
 
 def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
     tenant = gateway.store.tenant(token)
-    tenant.lay_down(scenario)
+    tenant.set_scenario(scenario)
     tenant.clock.change(case.clock)
 
 
@@ -191,5 +191,5 @@ def _trust(run: Run) -> None:
     """Make sure that a red result cannot be the double's fault."""
     for exchange in run.exchanges:
         if exchange.status == 500 and exchange.fault is None:
-            said = exchange.answer.decode("utf-8", "replace")[:500]
+            said = exchange.response_body.decode("utf-8", "replace")[:500]
             raise DoubleError(f"the double broke its own contract, please report it: {said}")

@@ -19,7 +19,7 @@ ADMIN_TOKEN_HEADER = "x-mock-admin-token"  # noqa: S105
 TIMEOUT = 30.0  # seconds
 
 
-class SteeringError(MockServerError):
+class AdminError(MockServerError):
     """The double refused a steering request, or could not be reached."""
 
 
@@ -123,13 +123,13 @@ class Tenant:
         connection = self._connect()
         try:
             connection.request(method, PREFIX + path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         except (OSError, HTTPException) as reason:
-            raise SteeringError(f"no double answers at {self.url}: {reason}; is it running?") from reason
+            raise AdminError(f"no double answers at {self.url}: {reason}; is it running?") from reason
         finally:
             connection.close()
-        return self._read(answer.status, text)
+        return self._read(response.status, text)
 
     def _connect(self) -> HTTPConnection:
         parts = urlsplit(self.url)
@@ -141,7 +141,7 @@ class Tenant:
         try:
             value: dict[str, Any] = json.loads(text)
         except ValueError as reason:
-            raise SteeringError(f"{self.url} does not answer as a mockserver does") from reason
+            raise AdminError(f"{self.url} does not answer as a mockserver does") from reason
         if status >= 400:
-            raise SteeringError(str(value.get("detail", value)))
+            raise AdminError(str(value.get("detail", value)))
         return value

@@ -9,13 +9,13 @@ import msgspec
 
 from mockserver.check.cases import Run, fault_of
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange, mask
+from mockserver.journal import Exchange, shortened_secret
 from mockserver.scenarios import Fault
 
-MOST_LINES = 24  # of a timeline
-MOST_MARKS = 6  # that are shown of many
-LONGEST = 160  # characters of a value
-STARVED = "was refused everything from here on, and"
+MAX_LINES = 24  # of a timeline
+MAX_MARKED = 6  # that are shown of many
+MAX_VALUE = 160  # characters of a value
+CUT_OFF_WORDS = "was refused everything from here on, and"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -24,47 +24,49 @@ class Line(msgspec.Struct, frozen=True):
     at: float
     method: str
     path: str
-    answer: str
+    response: str
     note: str
     marked: bool
 
 
-def lines_of(run: Run, marks: Sequence[int]) -> list[Line]:
+def lines_of(run: Run, indexes: Sequence[int]) -> list[Line]:
     """The exchanges of a run, those at fault marked; of very many, the first, the last and the marked."""
     began = run.exchanges[0].received_at if run.exchanges else 0
     lines = [
         Line(
             at=round((exchange.received_at - began) / SECOND, 3),
             method=exchange.method,
-            path=_short(exchange.path.replace(run.token, mask(run.token))),
-            answer=_answer(run, exchange),
-            note=", ".join(_notes(run, place, exchange)),
-            marked=place in marks,
+            path=_short(exchange.path.replace(run.token, shortened_secret(run.token))),
+            response=_answer(run, exchange),
+            note=", ".join(_notes(run, index, exchange)),
+            marked=index in indexes,
         )
-        for place, exchange in enumerate(run.exchanges)
+        for index, exchange in enumerate(run.exchanges)
     ]
-    if len(lines) <= MOST_LINES:
+    if len(lines) <= MAX_LINES:
         return lines
-    shown = {*range(MOST_LINES // 2), *range(len(lines) - 6, len(lines)), *marks[:MOST_MARKS]}
+    shown = {*range(MAX_LINES // 2), *range(len(lines) - 6, len(lines)), *indexes[:MAX_MARKED]}
     return list(_with_gaps(lines, sorted(shown)))
 
 
 def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
     """Some of the lines, each telling how many were left out before it."""
-    for before, place in zip([-1, *shown], shown, strict=False):
-        line, skipped = lines[place], place - before - 1
+    for before, index in zip([-1, *shown], shown, strict=False):
+        line, skipped = lines[index], index - before - 1
         note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
         yield msgspec.structs.replace(line, note=note)
 
 
-def timeline(lines: Sequence[Line]) -> list[str]:
+def format_exchanges(lines: Sequence[Line]) -> list[str]:
     """Exchanges as text in columns."""
     path = max((len(line.path) for line in lines), default=0)
-    answer = min(60, max((len(line.answer) for line in lines), default=0))
+    response = min(60, max((len(line.response) for line in lines), default=0))
     shown = []
     for line in lines:
         mark = "▶" if line.marked else " "
-        text = f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.answer:<{answer}}  {line.note}"
+        text = (
+            f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.response:<{response}}  {line.note}"
+        )
         shown.append(text.rstrip())
     return shown
 
@@ -118,13 +120,15 @@ def ending_of(run: Run) -> str:
     """How the client's call ended."""
     outcome = run.outcome
     if outcome.kind == "hung":
-        return f"{STARVED} did not end" if run.starved else f"had not ended after {run.patience:.3g} s"
+        return f"{CUT_OFF_WORDS} did not end" if run.cut_off else f"had not ended after {run.timeout:.3g} s"
     if outcome.kind == "raised":
-        said = outcome.message.replace(run.token, mask(run.token)).strip().splitlines() or ["no reason given"]
-        return f"{STARVED} raised {said[-1][:300]}" if run.starved else f"raised {said[-1][:300]}"
+        said = outcome.message.replace(run.token, shortened_secret(run.token)).strip().splitlines() or [
+            "no reason given"
+        ]
+        return f"{CUT_OFF_WORDS} raised {said[-1][:300]}" if run.cut_off else f"raised {said[-1][:300]}"
     if isinstance(outcome.value, bytes):
         return f"returned {len(outcome.value)} bytes"
-    return f"returned {compact(outcome.value)}".replace(run.token, mask(run.token))
+    return f"returned {compact(outcome.value)}".replace(run.token, shortened_secret(run.token))
 
 
 def compact(value: Any) -> str:
@@ -133,12 +137,12 @@ def compact(value: Any) -> str:
         text = msgspec.json.encode(value).decode()
     except TypeError:
         return f"a {type(value).__name__}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
 
 
-def _notes(run: Run, place: int, exchange: Exchange) -> list[str]:
+def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
     notes = []
-    if place in run.committed[1:]:
+    if index in run.committed[1:]:
         notes.append("billed again")
     if exchange.fault is not None:
         notes.append("fault")
