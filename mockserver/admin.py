@@ -24,7 +24,7 @@ from mockserver.errors import MockServerError, ScenarioError
 from mockserver.gateway import Gateway
 from mockserver.journal import redacted
 from mockserver.request import bearer_token
-from mockserver.store import ANONYMOUS, TENANT, TenantState
+from mockserver.tenants import ANONYMOUS, TenantState
 from mockserver.verdict import verdict_of
 from mockserver.violations import pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
@@ -175,7 +175,7 @@ class Admin:
 
     def _tenant(self, request: Request) -> TenantState:
         authorization = request.headers.get("authorization", "")
-        token = bearer_token(authorization)
+        token = bearer_token(authorization.encode("latin-1"))
         if authorization and token is None:
             raise ApiError(401, "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.")
         return self._gateway.store.tenant(token or ANONYMOUS)
@@ -247,7 +247,7 @@ class Admin:
             now = parse_timestamp(wanted["now"]) if "now" in wanted else None
         except ValueError as reason:
             raise ApiError(422, f"/now: {reason}") from reason
-        tenant.clock.change(wanted["mode"], speed=wanted.get("speed"), now=now)
+        tenant.set_clock(wanted["mode"], speed=wanted.get("speed"), now=now)
         return await self._clock(request, tenant)
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
@@ -259,8 +259,8 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         scenario = self._gateway.scenario(tenant)
-        fault_progress = tenant.fault_progress.get(TENANT, {})
-        found = verdict_of(tenant.journal, tenant.deliveries, scenario, fault_progress, self._gateway.contract)
+        contract = self._gateway.contract
+        found = verdict_of(tenant.journal, tenant.deliveries, scenario, tenant.fault_progress(), contract)
         return redacted(found, _secret(tenant))
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:

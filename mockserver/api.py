@@ -13,18 +13,19 @@ import msgspec
 from mockserver.clock import MILLISECOND, SECOND
 from mockserver.contract import Operation
 from mockserver.errors import ApiError
-from mockserver.files import StoredFile, read_upload
+from mockserver.files import StoredFile
 from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
 from mockserver.request import Request
 from mockserver.scenarios import USUAL_BODY, Scenario, Urls
-from mockserver.store import TenantState
 from mockserver.stream import follow
+from mockserver.tenants import TenantState
+from mockserver.uploads import read_upload
 from mockserver.violations import shorten
 from mockserver.webhooks import deliver_webhooks, secret_of
-from mockserver.wire import NO_RESPONSE, Response, cancel_on_disconnect
+from mockserver.wire import NO_RESPONSE, Response
 
 JSON = "application/json"
 MAX_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
@@ -55,17 +56,17 @@ Handler = Callable[[Context], Awaitable[Response]]
 
 async def create(context: Context) -> Response:
     """Create a prediction."""
-    headers, body = context.request.head.headers, context.request.value
-    deadline = _duration(headers["cancel-after"]) if "cancel-after" in headers else None
+    body, cancel_after = context.request.value, context.request.header(b"cancel-after")
+    deadline = None if cancel_after is None else _duration(cancel_after)
     prediction = context.gateway.create(
         context.tenant, context.operation, body["input"], context.scenario, context.chosen, deadline
     )
     if body.get("webhook"):
-        context.tenant.spawn(prediction.id, _webhooks(context, prediction))
+        context.tenant.activity.spawn(prediction.id, _webhooks(context, prediction))
     status = context.scenario.create_status
     if status is None or status not in context.operation.responses:
         status = context.operation.success
-    preference = headers.get("prefer", "")
+    preference = context.request.header(b"prefer") or ""
     if not preference.startswith("wait"):
         return _prediction_response(context, prediction, status, age=0)
     response = await _wait(context, prediction, status, int(preference.partition("=")[2] or MAX_WAIT))
@@ -78,7 +79,7 @@ def _webhooks(context: Context, prediction: Prediction) -> Coroutine[Any, Any, N
     faults = context.scenario.webhooks
     url = context.request.value["webhook"]
     return deliver_webhooks(
-        context.gateway, context.tenant, prediction, url, wanted, context.request.head.origin, context.urls, faults
+        context.gateway, context.tenant, prediction, url, wanted, context.request.origin, context.urls, faults
     )
 
 
@@ -100,7 +101,7 @@ async def _wait(context: Context, prediction: Prediction, status: int, seconds: 
     """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
     gateway, tenant = context.gateway, context.tenant
     created_elapsed = prediction.age(tenant.clock.elapsed())
-    followed = await cancel_on_disconnect(context.request.receive, gateway.follow(tenant, prediction, seconds * SECOND))
+    followed = await context.request.channel.cancel_on_disconnect(gateway.follow(tenant, prediction, seconds * SECOND))
     if followed is None:
         return Response(NO_RESPONSE, prediction_id=prediction.id, committed=True)
     prediction = followed
@@ -117,7 +118,7 @@ def _processing_response(context: Context, prediction: Prediction, status: int, 
     response = _prediction_response(context, prediction, status, at)
     if at is None or not ended or context.gateway.status(context.tenant, prediction) != "succeeded":
         return response
-    value = {**response.value, "output": context.gateway.output_url(prediction, context.request.head.origin)}
+    value = {**response.value, "output": context.gateway.output_url(prediction, context.request.origin)}
     return msgspec.structs.replace(response, value=value, body=msgspec.json.encode(value))
 
 
@@ -141,11 +142,11 @@ async def list_page(context: Context) -> Response:
     results = []
     for identifier in ids:
         prediction = gateway.observe(tenant, tenant.predictions[identifier])
-        shown = gateway.render(tenant, prediction, context.request.head.origin, context.urls)
+        shown = gateway.render(tenant, prediction, context.request.origin, context.urls)
         if context.response_delivered:
-            gateway.record_status_sent(tenant, prediction, shown["status"])
+            tenant.record_status_sent(prediction.id, shown["status"])
         results.append(shown)
-    here = context.request.head.origin + context.operation.path
+    here = context.request.origin + context.operation.path
     value = {
         "previous": f"{here}?cursor={previous}" if previous else None,
         "next": f"{here}?cursor={following}" if following else None,
@@ -161,8 +162,8 @@ async def stream(context: Context) -> Response:
     if owner is None:
         raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
     prediction = context.gateway.find(owner, identifier)
-    last_id = context.request.head.headers.get("last-event-id")
-    events = follow(context.gateway, owner, prediction, context.request.head.origin, last_id, context.scenario.stream)
+    last_id = context.request.header(b"last-event-id")
+    events = follow(context.gateway, owner, prediction, context.request.origin, last_id, context.scenario.stream)
     headers = ((b"cache-control", b"no-store"),)
     kind = "text/event-stream; charset=utf-8"
     return Response(context.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
@@ -185,7 +186,9 @@ async def model(context: Context) -> Response:
 
 async def upload(context: Context) -> Response:
     """Store a file."""
-    name, kind, content, metadata = await read_upload(context.request.head.headers, context.request.value)
+    name, kind, content, metadata = await read_upload(
+        context.request.header(b"content-type") or "", context.request.value
+    )
     tenant = context.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), name, kind, content, metadata, now)
@@ -223,7 +226,7 @@ async def download(context: Context) -> Response:
 
 def _file_url(context: Context, file: StoredFile) -> str:
     (reader,) = context.gateway.contract.of_role("get-file")
-    return context.request.head.origin + reader.path.replace("{file_id}", file.id)
+    return context.request.origin + reader.path.replace("{file_id}", file.id)
 
 
 def _json(context: Context, value: object, *, committed: bool = False) -> Response:
@@ -241,7 +244,7 @@ async def picture(context: Context) -> Response:
         (b"accept-ranges", b"bytes"),
         (b"cache-control", b"public, max-age=3600"),
     )
-    wanted = context.request.head.headers.get("if-none-match")
+    wanted = context.request.header(b"if-none-match")
     if wanted is not None and (wanted == "*" or picture.etag in re.split(r"\s*,\s*", wanted)):
         return Response(304, headers=headers, prediction_id=prediction.id)
     part = _part(context, picture)
@@ -261,7 +264,7 @@ async def view(context: Context) -> Response:
     if tenant is None:
         raise ApiError(404)
     prediction = gateway.find(tenant, context.request.path_params["prediction_id"])
-    shown = gateway.render(tenant, prediction, context.request.head.origin, context.urls)
+    shown = gateway.render(tenant, prediction, context.request.origin, context.urls)
     page = _page(shown).encode()
     pictures = gateway.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
@@ -297,19 +300,13 @@ ROLES: dict[str | None, Handler] = {
 }
 
 
-# Roles whose requests are answered without waiting for anything, unless they say "Prefer: wait".
-AT_ONCE = frozenset({"create", "get", "cancel"})
-
-
 def _prediction_response(context: Context, prediction: Prediction, status: int, age: int | None = None) -> Response:
     """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
     gateway, tenant = context.gateway, context.tenant
     creating = context.operation.role == "create"  # its answer has everything, however soon the data expire
-    value = gateway.render(
-        tenant, prediction, context.request.head.origin, context.urls, age=age, include_expired=creating
-    )
+    value = gateway.render(tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating)
     if context.response_delivered:
-        gateway.record_status_sent(tenant, prediction, value["status"])
+        tenant.record_status_sent(prediction.id, value["status"])
     if context.scenario.body != USUAL_BODY:
         value = context.scenario.vary(context.operation, status, value)
     return Response(
@@ -325,8 +322,8 @@ def _prediction_response(context: Context, prediction: Prediction, status: int, 
 
 def _part(context: Context, picture: Picture) -> tuple[int, int] | None:
     """First and last byte asked for by a Range header (RFC 9110, 14.2); None for the whole."""
-    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", context.request.head.headers.get("range", ""))
-    if_range = context.request.head.headers.get("if-range", picture.etag)
+    asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", context.request.header(b"range") or "")
+    if_range = context.request.header(b"if-range") or picture.etag
     if asked is None or asked.groups() == ("", "") or if_range != picture.etag or context.operation.method == "HEAD":
         return None
     size = len(picture.data)

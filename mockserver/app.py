@@ -1,9 +1,8 @@
-"""Where the parts are put together: routes from the contract, the steering plane, the decoy."""
+"""Where the parts are put together: routes from the contract, the admin API, the other origins."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,11 +13,8 @@ from mockserver.admin import Admin
 from mockserver.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
-from mockserver.request import read_plain
 from mockserver.scenarios import Catalogue
-from mockserver.wire import Receive, Scope, Send
-
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mockserver.wire import ASGIApp, Receive, Scope, Send
 
 
 class App:
@@ -51,16 +47,6 @@ class App:
             return other(scope, receive, send)
         endpoint, scope["path_params"] = self._endpoint(scope["path"])
         return (endpoint or self._rest)(scope, receive, send)
-
-    def at_once(self, data: bytes, scheme: str, server: tuple[str, int] | None) -> Any | None:
-        """The answer to a request that has arrived whole; None, with nothing done, where it takes more than that."""
-        if server is not None and server[1] in self._extra_origins:
-            return None
-        request = read_plain(data, scheme, server, self.gateway.options.public_url)
-        if request is None:
-            return None
-        endpoint, request.path_params = self._endpoint(request.path)
-        return None if endpoint is None else endpoint.at_once(request)
 
     def _endpoint(self, path: str) -> tuple[Endpoint | None, dict[str, str]]:
         """What answers at a path, if it is the contract's, and the path's parameters."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal, get_args
@@ -16,7 +14,6 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 MILLISECOND = 1_000_000  # nanoseconds
 SECOND = 1000 * MILLISECOND
-SETTLE_LIMIT = 5.0  # seconds of real time
 FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
 
 EPOCH = datetime(1970, 1, 1)
@@ -66,41 +63,6 @@ def seconds(nanoseconds: int) -> float:
     return nanoseconds / SECOND
 
 
-class Follower:
-    """Somebody who follows a clock: at rest while it sleeps, busy while it acts on what has happened."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._changed = asyncio.Event()
-        self._idle = asyncio.Event()
-
-    async def sleep_until(self, elapsed: int | None) -> None:
-        """Sleep until the clock's `elapsed` may have come that far, or something else has happened: look again.
-
-        None stands for a time that never comes.
-        """
-        if not self._changed.is_set():  # news that came while it was busy are looked at before it rests
-            self._idle.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._clock.seconds_until(elapsed)):
-                    await self._changed.wait()
-        self._changed.clear()
-        self._idle.clear()
-
-    def wake(self) -> None:
-        """Have it look again."""
-        self._idle.clear()
-        self._changed.set()
-
-    async def wait_until_idle(self) -> None:
-        """Wait until it has acted on all there is."""
-        await self._idle.wait()
-
-    def leave(self) -> None:
-        """It follows no more."""
-        self._idle.set()
-
-
 class Clock:
     """A tenant's time, in nanoseconds.
 
@@ -117,7 +79,6 @@ class Clock:
         self._anchor = wall()
         self._now = FROZEN_START if mode == "frozen" else self._anchor
         self._elapsed = 0
-        self._followers: set[Follower] = set()
 
     def now(self) -> int:
         """The tenant's instant, in nanoseconds since the epoch."""
@@ -136,7 +97,6 @@ class Clock:
         """Move time forward, in any mode."""
         self._now += nanoseconds
         self._elapsed += nanoseconds
-        self.wake()
 
     def change(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
         """Go on in another mode from the present instant, or from `now`."""
@@ -144,33 +104,9 @@ class Clock:
         self._anchor = self._wall()
         self.mode = mode
         self.speed = self.speed if speed is None else speed
-        self.wake()
 
     def seconds_until(self, elapsed: int | None) -> float | None:
         """Seconds of real time until `elapsed` comes that far; None if it does not by itself."""
         if self.mode != "real" or elapsed is None:
             return None
         return max(0, elapsed - self.elapsed()) / SECOND / self.speed
-
-    @contextmanager
-    def follower(self) -> Iterator[Follower]:
-        """Follow the clock for the time of a `with` block."""
-        follower = Follower(self)
-        self._followers.add(follower)
-        try:
-            yield follower
-        finally:
-            self._followers.discard(follower)
-            follower.leave()
-
-    def wake(self) -> None:
-        """Have every follower look again."""
-        for follower in self._followers:
-            follower.wake()
-
-    async def settle(self) -> None:
-        """Wait until every follower has acted on all there is; one whose client does not read is not waited for."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_LIMIT):
-                for follower in list(self._followers):
-                    await follower.wait_until_idle()

@@ -1,141 +1,227 @@
-"""HTTP/1.1 on a connection: uvicorn's protocol, and what it does not look after."""
+"""An HTTP/1.1 connection: uvicorn's protocol, with bounds on what a client can make it hold.
+
+Beneath uvicorn only asyncio's transport interface and the parser callbacks of httptools are used, above it only ASGI's
+`state`, so that any release of uvicorn serves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
+from typing import Any
 
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mockserver.wire import CLOSE, Response, write_answer
+from mockserver.wire import CONNECTION, ASGIApp, Receive, Scope, Send
 
+KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
+SHUTDOWN_GRACE = 0.5  # seconds
 READ_AHEAD = 16 * 1024  # bytes
 MAX_HEAD = 64 * 1024  # bytes, about
-SHUTDOWN_GRACE = 0.5  # seconds
+MAX_JOINED = 64 * 1024  # bytes
 
-_OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
+_UPGRADE_OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"The request line and the headers have more than %d bytes.\n" % MAX_HEAD
 )
-_FAILED = Response(500, b"Internal Server Error", "text/plain; charset=utf-8", (CLOSE,))
 
 
-class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with bounds on what it reads ahead, and one timer a connection, not one an answer.
+def tracked(app: ASGIApp) -> ASGIApp:
+    """An application that tells each connection when one of its requests is done."""
 
-    What the application, an `App`, can answer at once does not pass through ASGI.
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            scope["state"][CONNECTION].request_done()
+
+    return application
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, reachable from the application as `scope["state"][CONNECTION]`.
+
+    It reads only so far ahead of the answers, bounds the head of a request, and closes a connection that is idle. The
+    application has to be `tracked`.
     """
+
+    def __init__(self, *, app_state: dict[str, Any], **settings: Any) -> None:
+        self._state = {**app_state, CONNECTION: self}  # uvicorn puts a copy into every request's scope
+        super().__init__(app_state=self._state, **settings)
+        self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
+        self._unanswered = 0  # requests whose head has been parsed
+        self._head_bytes = 0  # of a head that has begun and not ended
+        self._in_head = self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
-        super().connection_made(transport)
-        self._ahead = b""  # what has arrived and is not read yet, since requests before it wait for their answers
-        self._ending = False
-        self._running: RequestResponseCycle | None = None
-        self._head_bytes = 0  # of a head that has begun and not ended
-        self._used_at = self.loop.time()
-        self._timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def data_received(self, data: bytes) -> None:
-        """Answer at once, or read on, but not far ahead of answers: a client may send requests by the thousand."""
-        if self._idle() and self._answer_at_once(data):
-            return
-        if len(data) <= READ_AHEAD and not self.pipeline and not self._ahead:
-            self._read(data)
-            return
-        self._ahead += data
-        self._read_ahead()
-
-    def _idle(self) -> bool:
-        """Whether what arrives begins a request, nothing before it is unfinished, and the connection is to go on."""
-        cycle = self.cycle
-        if cycle is not None and (cycle.more_body or not cycle.response_complete):
-            return False
-        return not (self._ending or self._head_bytes or self._ahead or self.flow.write_paused)
-
-    def _answer_at_once(self, data: bytes) -> bool:
-        """Answer a request that has arrived whole, if the application can; tell whether it has.
-
-        Nothing of uvicorn's has a part in that, neither parser nor cycle nor task: it would take a third of the time.
-        """
-        try:
-            response = self.app.at_once(data, self.scheme, self.server)
-        except Exception:
-            self.logger.exception("Exception while answering at once")
-            response = _FAILED
-        if response is None:
-            return False
-        write_answer(self.transport, response, response.body, self.server_state.default_headers)
-        self._used_at = self.loop.time()
-        return True
-
-    def _read_ahead(self) -> None:
-        while self._ahead and not self.pipeline and not self.transport.is_closing():
-            piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
-            self._read(piece)
-        if self._ahead:
-            self.flow.pause_reading()
-
-    def _read(self, data: bytes) -> None:
-        """Have the parser read, unless a head comes to no end."""
-        if self._head_bytes > MAX_HEAD:
-            return
-        if b"pgrade" in data and (self.cycle is None or not self.cycle.more_body):
-            data = _staying(data)
-        before = self.scope
-        super().data_received(data)
-        if self.scope is None or "method" in self.scope:
-            self._head_bytes = 0
-            return
-        self._head_bytes = len(data) + (self._head_bytes if self.scope is before else 0)
-        if self._head_bytes > MAX_HEAD:
-            self.transport.write(_HEAD_TOO_LARGE)
-            self.transport.close()
+        loop = asyncio.get_running_loop()
+        self._real_transport = transport
+        self._shared = _SharedTransport(transport, loop)
+        self._lost = loop.create_future()
+        self._clock = loop.time
+        self._used_at = loop.time()
+        self._idle_timer = loop.call_later(KEEP_ALIVE, self._close_if_idle)
+        super().connection_made(self._shared)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End a connection, and let every request know that is under way, or waits for the one before it."""
-        self._timer.cancel()
-        waiting = [cycle for cycle, _ in self.pipeline]
-        self.pipeline.clear()
-        for cycle in (self._running, *waiting):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        """End a connection, and tell every request under way."""
+        self._idle_timer.cancel()
+        self._lost.set_result(None)
+        self._state.clear()  # it refers back to this object
         super().connection_lost(exc)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+    async def wait_until_lost(self, seconds: float | None) -> bool:
+        """Wait some seconds of real time (None: for ever), or until the connection is gone; tell whether it is."""
+        # uvicorn tells only the newest request of a connection, and not the one under way before it.
+        await asyncio.wait({self._lost}, timeout=seconds)
+        return self._lost.done()
 
-    def on_response_complete(self) -> None:
-        """Go on after an answer."""
-        if self.pipeline:
-            super().on_response_complete()
-            if self._ahead:
-                self.flow.pause_reading()
-                self.loop.call_soon(self._read_ahead)
+    def close(self) -> None:
+        """End the connection, once what has been sent is out."""
+        self._shared.close()
+
+    def reset(self) -> None:
+        """Break the connection off: the client is sent a RST."""
+        # Lingering for zero seconds turns the close into a RST.
+        linger = struct.pack("ii", 1, 0)
+        self._real_transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._real_transport.abort()
+
+    def request_done(self) -> None:
+        """Go on after a request whose handling has ended."""
+        self._unanswered -= 1
+        self._used_at = self._clock()
+        if self._ahead:
+            asyncio.get_running_loop().call_soon(self._parse_ahead)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, but not far ahead of the answers: a client may send requests by the thousand."""
+        if len(data) <= READ_AHEAD and self._unanswered < 2 and not self._ahead:
+            self._parse(data)
         else:
-            self.flow.resume_reading()
-            self._used_at = self.loop.time()
+            self._ahead += data
+            self._parse_ahead()
+
+    def _parse_ahead(self) -> None:
+        while self._ahead and self._unanswered < 2 and not self._shared.is_closing():
+            piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
+            self._parse(piece)
+        self._shared.hold(bool(self._ahead))
+
+    def _parse(self, data: bytes) -> None:
+        """Have uvicorn parse a piece, unless the head that it belongs to has no end."""
+        if self._shared.is_closing():
+            return
+        if b"pgrade" in data and not self._in_body:
+            data = _without_upgrade_offer(data)
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._shared.write(_HEAD_TOO_LARGE)
+                self._shared.close()
+
+    def on_message_begin(self) -> None:
+        """A request has begun (called by httptools)."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A request's head has ended (called by httptools)."""
+        self._in_head, self._in_body = False, True
+        self._unanswered += 1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request has ended (called by httptools)."""
+        self._in_body = False
+        super().on_message_complete()
 
     def _close_if_idle(self) -> None:
-        busy = self.cycle is not None and not self.cycle.response_complete
-        left = self.timeout_keep_alive - (0 if busy else self.loop.time() - self._used_at)
+        left = KEEP_ALIVE - (0 if self._unanswered else self._clock() - self._used_at)
         if left > 0:
-            self._timer = self.loop.call_later(left, self._close_if_idle)
+            self._idle_timer = asyncio.get_running_loop().call_later(left, self._close_if_idle)
         else:
-            self.transport.close()
+            self._shared.close()
 
     def shutdown(self) -> None:
-        """End the connection, after a moment for what is under way; a client that waits is hung up on."""
-        self._ending = True
-        self.loop.call_soon(super().shutdown)  # behind the answers that are about to be written
-        self.loop.call_later(SHUTDOWN_GRACE, self.transport.close)
+        """End the connection as the server stops; what is under way is given a moment."""
+        super().shutdown()
+        asyncio.get_running_loop().call_later(SHUTDOWN_GRACE, self._shared.close)
 
 
-def _staying(data: bytes) -> bytes:
+class _SharedTransport(asyncio.Transport):
+    """A connection's transport as uvicorn sees it.
+
+    The writes of one turn of the event loop go out together: uvicorn writes a head and a body one after the other, and
+    each would be a system call, and wake the client. Reading is paused while either uvicorn or the connection wants so.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._call_soon = loop.call_soon
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._paused = self._held = False
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]  # asked for often
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        """Write at the end of this turn of the event loop; at once, what is large."""
+        if not self._pending:
+            self._call_soon(self._flush)
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_JOINED:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close, once what is written is out."""
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Read no more, at uvicorn's wish."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again, as far as uvicorn is concerned."""
+        self._paused = False
+        self._set_reading()
+
+    def hold(self, held: bool) -> None:
+        """Read no more, or again, as far as the connection is concerned."""
+        if held != self._held:
+            self._held = held
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        if self._paused or self._held:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
+def _without_upgrade_offer(data: bytes) -> bytes:
     """A request without its offer to change the protocol, as Java's client makes it: the parser would skip its body."""
     head, end, rest = data.partition(b"\r\n\r\n")
-    return _OFFER.sub(rb"\1keep-alive", head, count=1) + end + rest
+    return _UPGRADE_OFFER.sub(rb"\1keep-alive", head, count=1) + end + rest

@@ -80,9 +80,9 @@ class Parameter:
 class Operation:
     """One method and path of the contract.
 
-    `answers` holds, by status and media type, the validator of the body (None where the contract sets no
-    schema). `optional` are the keys of the parameters, if all are headers that may be left out; else it is None.
-    `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`; so are `known`, the
+    `responses` holds, by status and media type, the validator of the body (None where the contract sets no
+    schema). `optional` are the names of the parameters, as bytes, if all are headers that may be left out; else it
+    is None. `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`; so are `known`, the
     names of the inputs, and `images`, of those that carry pictures.
     """
 
@@ -97,7 +97,7 @@ class Operation:
     responses: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
     public: bool
     max_body: int
-    optional: frozenset[str] | None = None
+    optional: frozenset[bytes] | None = None
     images: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
     model: str | None = None
@@ -365,7 +365,7 @@ class Contract:
             role=role,
             document=node,
             parameters=parameters,
-            optional=frozenset(parameter.key for parameter in parameters) if free else None,
+            optional=frozenset(parameter.key.encode() for parameter in parameters) if free else None,
             body=self._validators(*place, "requestBody") if request else None,
             body_required=bool(request and request.get("required")),
             responses={

@@ -21,6 +21,18 @@ class Coverage:
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
 
+    def record_exchange(self, operation_id: str, status: int) -> None:
+        """An operation was answered with a status."""
+        self.exchanges[operation_id, status] += 1
+
+    def record_input(self, operation_id: str, names: frozenset[str]) -> None:
+        """A create was accepted, with all these names in its input."""
+        self.inputs[operation_id, names] += 1
+
+    def record_fault(self, kind: str) -> None:
+        """A fault was met."""
+        self.faults[kind] += 1
+
     def status_sent(self, before: str | None, status: str) -> None:
         """A client was told a prediction's status, after another, or none."""
         self.statuses[status] += 1

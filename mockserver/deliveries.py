@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+
+from mockserver.bounded import Bounded
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -28,11 +29,6 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     final: bool
     body: bytes
 
-    @property
-    def footprint(self) -> int:
-        """Bytes that the delivery holds on to, about."""
-        return 500 + len(self.body) + len(self.url)
-
     def as_json(self) -> dict[str, Any]:
         """The delivery for people and tools."""
         shown: dict[str, Any] = msgspec.structs.asdict(self)
@@ -40,25 +36,29 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deliveries:
-    """The last deliveries of a tenant; the oldest go first, and are counted. `bytes` is what is held, about."""
+    """The last deliveries of a tenant; the oldest go first."""
 
     def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._deliveries: deque[Delivery] = deque()
-        self._max_items, self._max_bytes = max_items, max_bytes
-        self.recorded = self.bytes = 0
+        self._kept: Bounded[int, Delivery] = Bounded(_footprint, max_items=max_items, max_bytes=max_bytes)
+        self.recorded = 0
 
     def __iter__(self) -> Iterator[Delivery]:
-        return iter(self._deliveries)
+        return iter(self._kept.values())
+
+    @property
+    def bytes(self) -> int:
+        """What is held, about."""
+        return self._kept.bytes
 
     def record(self, delivery: Delivery) -> None:
         """Keep a delivery, and forget the oldest beyond the bounds."""
-        kept = self._deliveries
-        kept.append(delivery)
-        self.bytes += delivery.footprint
         self.recorded += 1
-        while len(kept) > self._max_items or (self.bytes > self._max_bytes and len(kept) > 1):
-            self.bytes -= kept.popleft().footprint
+        self._kept.put(self.recorded, delivery)
 
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""
-        return (delivery for delivery in self._deliveries if delivery.final and not delivery.delivered)
+        return (delivery for delivery in self if delivery.final and not delivery.delivered)
+
+
+def _footprint(delivery: Delivery) -> int:
+    return 500 + len(delivery.body) + len(delivery.url)  # bytes, about

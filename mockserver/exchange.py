@@ -5,39 +5,29 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import partial
 from http.client import responses
 from time import time
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from mockserver.api import AT_ONCE, JSON, ROLES, Context
+from mockserver.api import JSON, ROLES, Context
 from mockserver.contract import Operation
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin
 from mockserver.request import Request, read_body, read_head
-from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
-from mockserver.store import ANONYMOUS, TENANT, Store, TenantState
+from mockserver.scenarios import BODY_FAULTS, COMMITTING, Fault, Scenario
+from mockserver.store import Store
+from mockserver.tenants import ANONYMOUS, TENANT_SCRIPT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import read_json, shorten
-from mockserver.wire import (
-    CLOSE,
-    NO_RESPONSE,
-    Receive,
-    Response,
-    Scope,
-    Send,
-    send_broken,
-    send_events,
-    send_response,
-    wait_for_disconnect,
-)
+from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
-SCENARIO_HEADER = "x-mock-scenario"
+SCENARIO_HEADER = b"x-mock-scenario"
 REQUEST_SCRIPT = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
 
 _PROMPT_SCENARIO = b"[mock:"
@@ -69,11 +59,22 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        gateway = self._gateway
-        request = read_head(scope, receive, gateway.options.public_url)
+        request = read_head(scope, receive, send, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
-        if not await read_body(request, (operation or gateway.contract).max_body):
+        if not await read_body(request, (operation or self._gateway.contract).max_body):
             return  # the client hung up before it had said what it wants
+        response, fault = await self.answer(operation, request)
+        body = b"" if request.method == "HEAD" else response.body
+        if response.events is not None:
+            await request.channel.send_events(response)
+        elif fault is None and response.status != NO_RESPONSE:
+            await request.channel.send_response(response, body)
+        else:
+            await _send_faulty(request, response, body, fault)
+
+    async def answer(self, operation: Operation | None, request: Request) -> tuple[Response, Fault | None]:
+        """The response to a request, and the fault that it meets on its way out; recorded before it leaves."""
+        gateway = self._gateway
         tenant = _tenant(gateway, operation, request)
         try:
             behavior = _behavior_of(gateway, tenant, operation, request)
@@ -81,54 +82,23 @@ class Endpoint:
             scenario = gateway.scenario(tenant)
             behavior = Behavior(scenario, None, scenario.errors or gateway.options.errors)
             response = self._refuse(operation, ApiError(400, str(reason)), behavior)
-            _record(gateway.store, tenant, operation, request, behavior, response, self._origin)
         else:
-            response = await self._answer(tenant, operation, request, behavior)
-        if response.events is not None:
-            await send_events(request.receive, send, response)
-        elif behavior.fault is None:
-            await send_response(send, response, b"" if request.method == "HEAD" else None)
-        else:
-            await _send_faulty(send, request, behavior.fault, response)
+            handle = self._handle if behavior.fault is None else self._handle_with_fault
+            response = await handle(tenant, operation, request, behavior)
+            if behavior.scenario.headers:
+                more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
+                response = msgspec.structs.replace(response, headers=(*response.headers, *more))
+        _record(gateway.store, tenant, operation, request, behavior, response, self._origin)
+        return response, behavior.fault
 
-    def at_once(self, request: Request) -> Response | None:
-        """The answer to a request that does not wait; None, with nothing done, to any other."""
-        gateway = self._gateway
-        operation = self._operations.get(request.method)
-        if operation is None or operation.role not in AT_ONCE or "prefer" in request.head.headers:
-            return None
-        if request.method == "HEAD" or request.body_size > operation.max_body:
-            return None
-        tenant = _tenant(gateway, operation, request)
-        try:
-            scenario, chosen, _ = _choose(gateway, tenant, operation, request)
-        except ScenarioError:
-            return None
-        if scenario.faults:
-            return None
-        behavior = Behavior(scenario, chosen, scenario.errors or gateway.options.errors)
-        return _completed(self._answer(tenant, operation, request, behavior))
-
-    async def _answer(
+    async def _handle_with_fault(
         self, tenant: TenantState, operation: Operation | None, request: Request, behavior: Behavior
     ) -> Response:
-        """The answer to a request, written down before it leaves."""
-        handle = self._handle if behavior.fault is None else self._perform
-        response = await handle(tenant, operation, request, behavior)
-        if behavior.scenario.headers:
-            more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
-            response = msgspec.structs.replace(response, headers=(*response.headers, *more))
-        _record(self._gateway.store, tenant, operation, request, behavior, response, self._origin)
-        return response
-
-    async def _perform(
-        self, tenant: TenantState, operation: Operation | None, request: Request, behavior: Behavior
-    ) -> Response:
-        """The answer, with what a fault makes of it."""
+        """The response as a fault changes it."""
         fault = behavior.fault
         assert operation is not None
         assert fault is not None
-        if fault.delay is not None and fault.after is None and await wait_for_disconnect(request.receive, fault.delay):
+        if fault.delay is not None and fault.after is None and await request.channel.wait_for_disconnect(fault.delay):
             return Response(NO_RESPONSE)
         if fault.prevents:
             return self._fail(operation, fault, behavior)
@@ -228,17 +198,17 @@ class Decoy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
-        request = read_head(scope, receive, None)
+        request = read_head(scope, receive, send, None)
         await read_body(request, MAX_RECORDED_BODY)
         store = self._gateway.store
         named = store.find_in_path(request.path)
-        tenant = named[0] if named else store.tenant(request.head.token or ANONYMOUS)
+        tenant = named[0] if named else store.tenant(request.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         response = Response(401, msgspec.json.encode(error_body(template, dialect, ApiError(401))), media_type)
         _record(store, tenant, None, request, Behavior(scenario, None, dialect), response, "foreign")
-        await send_response(send, response, b"" if request.method == "HEAD" else None)
+        await request.channel.send_response(response, b"" if request.method == "HEAD" else response.body)
 
 
 def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:
@@ -247,27 +217,17 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
         owner = gateway.store.owner(request.path_params.get("prediction_id", ""))
         if owner is not None:
             return owner
-    return gateway.store.tenant(request.head.token or ANONYMOUS)
-
-
-def _completed(work: Coroutine[Any, Any, Response]) -> Response:
-    """What some work comes to that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return cast(Response, end.value)
-    work.close()
-    raise RuntimeError("a request that is answered at once has waited")
+    return gateway.store.tenant(request.token or ANONYMOUS)
 
 
 def _behavior_of(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Behavior:
     """Choose the scenario, and take the fault due. Raises ScenarioError."""
-    scenario, chosen, who = _choose(gateway, tenant, operation, request)
+    scenario, chosen, source = _choose(gateway, tenant, operation, request)
     fault = None
     script = scenario.script(operation) if operation is not None and scenario.faults else None
     if operation is not None and script is not None:
         fault = tenant.consume_fault(
-            who, *script, partial(_can_exhibit, operation), again=who.startswith(REQUEST_SCRIPT)
+            source, *script, partial(_can_exhibit, operation), repeat=source.startswith(REQUEST_SCRIPT)
         )
     return Behavior(scenario, chosen, scenario.errors or gateway.options.errors, fault)
 
@@ -279,25 +239,27 @@ def _choose(
 
     Raises ScenarioError.
     """
-    chosen, who = None, TENANT
-    named = request.head.headers.get(SCENARIO_HEADER)
+    chosen, source = None, TENANT_SCRIPT
+    named = request.header(SCENARIO_HEADER)
     if named is None and _PROMPT_SCENARIO in request.body:
         named = _named_in_prompt(operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
-        who = REQUEST_SCRIPT + named
+        source = REQUEST_SCRIPT + named
     elif request.path_params:
         prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
         if prediction is not None and prediction.scenario is not None:
-            chosen, who = prediction.scenario, prediction.id
-    return chosen or gateway.scenario(tenant), chosen, who
+            chosen, source = prediction.scenario, prediction.id
+    return chosen or gateway.scenario(tenant), chosen, source
 
 
 def _can_exhibit(operation: Operation, fault: Fault) -> bool:
-    """Whether an operation can meet a fault that was laid down for every operation."""
+    """Whether an exchange of an operation can show a fault that a scenario has for every operation."""
     if fault.status is not None:
         return fault.status in operation.responses
-    return operation.has_body or (fault.kind not in BODY_FAULTS and fault.after is None)
+    if fault.kind in BODY_FAULTS:
+        return operation.has_body
+    return fault.after is None or operation.role in COMMITTING
 
 
 def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
@@ -345,9 +307,9 @@ def _record(
 ) -> None:
     """Write the exchange down, before its answer leaves."""
     if operation is not None:
-        tenant.coverage.exchanges[operation.operation_id, response.status] += 1
+        tenant.coverage.record_exchange(operation.operation_id, response.status)
     if behavior.fault is not None:
-        tenant.coverage.faults[behavior.fault.kind] += 1
+        tenant.coverage.record_fault(behavior.fault.kind)
     kind = response.content_type
     store.record(
         tenant,
@@ -355,12 +317,11 @@ def _record(
             tenant.journal.recorded + 1,
             request.received_at,
             tenant.clock.now(),
-            request.head.token or "",
+            request.token or "",
             request.method,
             request.path,
             request.query,
-            request.head.raw,
-            request.head.size,
+            request.raw_headers,
             request.body[:MAX_RECORDED_BODY],
             request.body_size,
             None if operation is None else operation.operation_id,
@@ -375,12 +336,18 @@ def _record(
             response.body[:MAX_RECORDED_BODY] if "json" in kind or "text" in kind else b"",
             len(response.body),
             kind,
+            response.raw_headers() if response.status else (),
         ),
     )
 
 
-async def _send_faulty(send: Send, request: Request, fault: Fault, response: Response) -> None:
-    if fault.delay is not None and fault.after is not None and await wait_for_disconnect(request.receive, fault.delay):
+async def _send_faulty(request: Request, response: Response, body: bytes, fault: Fault | None) -> None:
+    """Send a response as a fault breaks it; nothing, if the client has hung up."""
+    channel = request.channel
+    if fault is None or (response.status == NO_RESPONSE and fault.disconnect is None):
+        await channel.abandon()
         return
-    if response.status != NO_RESPONSE or fault.disconnect is not None:
-        await send_broken(request.receive, send, response, fault, b"" if request.method == "HEAD" else None)
+    if fault.delay is not None and fault.after is not None and await channel.wait_for_disconnect(fault.delay):
+        await channel.abandon()
+        return
+    await channel.send_broken(response, fault, body)

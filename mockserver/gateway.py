@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.clock import MILLISECOND, SECOND, Clock, Follower, Mode, seconds, timestamp
+from mockserver.activity import Follower
+from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
 from mockserver.contract import Contract, Operation
 from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
@@ -33,7 +34,8 @@ from mockserver.predictions import (
     worked,
 )
 from mockserver.scenarios import Catalogue, Scenario, Urls
-from mockserver.store import Store, TenantState
+from mockserver.store import Store
+from mockserver.tenants import TenantState
 from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
@@ -130,7 +132,6 @@ class Gateway:
         clock = tenant.clock
         prediction = Prediction(
             id=tenant.next_id(),
-            tenant=tenant.name,
             operation_id=operation.operation_id,
             input=msgspec.json.encode({**operation.defaults, **given}, order="sorted"),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
@@ -142,11 +143,11 @@ class Gateway:
             scenario=chosen,
         )
         self.store.put(tenant, prediction)
-        tenant.coverage.inputs[operation.operation_id, operation.known.intersection(given)] += 1
+        tenant.coverage.record_input(operation.operation_id, operation.known.intersection(given))
         return prediction
 
     def find(self, tenant: TenantState, identifier: str) -> Prediction:
-        """A tenant's prediction. Raises Refusal (404)."""
+        """A tenant's prediction. Raises ApiError (404)."""
         found = tenant.predictions.get(identifier)
         if found is None:
             raise ApiError(404, hint=f"This token has no prediction {shorten(identifier)}.")
@@ -158,26 +159,27 @@ class Gateway:
             return prediction
         moved = advance_to_next(prediction, prediction.age(tenant.clock.elapsed()))
         if moved is not prediction:
-            self.store.put(tenant, moved)
+            self.store.replace(tenant, moved)
         return moved
 
     def cancel(self, tenant: TenantState, prediction: Prediction) -> Prediction:
         """Cancel a prediction, unless it has ended."""
         changed = cancel(prediction, prediction.age(tenant.clock.elapsed()))
-        self.store.put(tenant, changed)
-        tenant.clock.wake()
+        self.store.replace(tenant, changed)
+        tenant.activity.wake()
         return changed
 
     async def follow(self, tenant: TenantState, prediction: Prediction, nanoseconds: int) -> Prediction:
-        """Follow a prediction until it has ended, or for that much of its own time."""
+        """Follow a prediction until it has ended or is forgotten, or for that much of its own time."""
         until = prediction.age(tenant.clock.elapsed()) + nanoseconds
-        with tenant.clock.follower() as follower:
-            while True:
-                prediction = tenant.predictions.get(prediction.id, prediction)
+        with tenant.activity.follower() as follower:
+            while prediction.id in tenant.predictions:
+                prediction = tenant.predictions[prediction.id]
                 age = prediction.age(tenant.clock.elapsed())
                 if stage_at(prediction, age).status in TERMINAL or age >= until:
-                    return prediction
+                    break
                 await self.await_next_change(tenant, prediction, follower, until)
+        return prediction
 
     async def await_next_change(
         self, tenant: TenantState, prediction: Prediction, follower: Follower, until: int | None = None
@@ -193,12 +195,12 @@ class Gateway:
         if due is None:
             await follower.sleep_until(None)
         elif tenant.clock.mode == "autojump":
-            self.store.put(tenant, advance_to(prediction, age, due))
+            self.store.replace(tenant, advance_to(prediction, age, due))
         else:
             await follower.sleep_until(elapsed + due - age)
 
     def page(self, tenant: TenantState, cursor: str | None, length: int) -> tuple[list[str], str | None, str | None]:
-        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises Refusal (404)."""
+        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises ApiError (404)."""
         ids = list(reversed(tenant.predictions))
         start = 0
         if cursor is not None:
@@ -215,9 +217,9 @@ class Gateway:
     async def advance(self, tenant: TenantState, nanoseconds: int) -> list[dict[str, Any]]:
         """Move a tenant's time forward, and once all that is due has happened, tell what did, in order."""
         since = tenant.clock.elapsed()
-        tenant.clock.advance(nanoseconds)
+        tenant.advance(nanoseconds)
         until = tenant.clock.elapsed()
-        await tenant.clock.settle()
+        await tenant.activity.settle()
         happened = [
             (prediction.created_at + stage.at, prediction.id, stage.status)
             for prediction in tenant.predictions.values()
@@ -227,12 +229,6 @@ class Gateway:
             {"at": timestamp(at), "prediction": identifier, "status": status}
             for at, identifier, status in sorted(happened, key=lambda event: event[0])
         ]
-
-    def record_status_sent(self, tenant: TenantState, prediction: Prediction, status: str) -> None:
-        """Note that a client is being told a prediction's status."""
-        tenant.coverage.status_sent(tenant.last_status_sent.get(prediction.id), status)
-        if prediction.id in tenant.predictions:
-            tenant.last_status_sent[prediction.id] = status
 
     def render(
         self,
@@ -289,7 +285,7 @@ class Gateway:
         )
 
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
-        """The prediction whose picture can be fetched, by anybody who has the URL. Raises Refusal (404)."""
+        """The prediction whose picture can be fetched, by anybody who has the URL. Raises ApiError (404)."""
         tenant = self.store.owner(identifier)
         prediction = tenant.predictions.get(identifier) if tenant else None
         if tenant is None or prediction is None:
@@ -377,7 +373,7 @@ class Gateway:
         return None
 
     def find_file(self, tenant: TenantState, identifier: str) -> StoredFile:
-        """A tenant's file, unless its day is over. Raises Refusal (404)."""
+        """A tenant's file, unless its day is over. Raises ApiError (404)."""
         found = tenant.files.get(identifier)
         if found is None or found.expired(tenant.clock.now()):
             raise ApiError(404, hint=f"This token has no file {shorten(identifier)}.")

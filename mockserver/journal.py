@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, quote
 
 import msgspec
 
+from mockserver.bounded import Bounded
 from mockserver.clock import timestamp
 from mockserver.violations import Violation, read_json
-from mockserver.wire import Headers
 
 MAX_RECORDED_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
 MIN_SECRET = 6  # characters
 VIOLATION = 500  # bytes that one takes, about
+HEADER = 130  # bytes that one takes beside its text, about
 
 _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
+
+Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case, and values, as ASGI has them
 
 Origin = Literal["api", "files", "foreign"]
 
@@ -42,7 +45,6 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     path: str
     query: bytes
     headers: Headers
-    headers_size: int
     body: bytes
     body_size: int
     operation_id: str | None
@@ -57,6 +59,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     response_body: bytes
     response_size: int
     content_type: str
+    response_headers: Headers = ()
 
     @property
     def unmatched(self) -> bool:
@@ -64,10 +67,11 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
         return self.operation_id is None and self.origin != "foreign"
 
     @property
-    def size(self) -> int:
-        """Bytes that the exchange holds on to, about."""
-        texts = self.headers_size + len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
-        return 500 + texts + (VIOLATION * len(self.violations) if self.violations else 0)
+    def footprint(self) -> int:
+        """Bytes held in memory, about."""
+        texts = len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
+        texts += sum(map(len, chain.from_iterable(self.headers)))
+        return 500 + texts + HEADER * len(self.headers) + (VIOLATION * len(self.violations) if self.violations else 0)
 
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""
@@ -93,6 +97,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
             "response": {
                 "status": self.status,
                 "content_type": self.content_type,
+                "headers": dict(_displayed(self.response_headers)),
                 "prediction_status": self.prediction_status,
                 "body": _body(self.response_body, self.response_size),
                 "body_size": self.response_size,
@@ -104,39 +109,44 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 class Journal:
     """The last exchanges of a tenant; the oldest go first, and are counted.
 
-    `violating` and `unmatched` count exchanges over the whole time, evicted ones too; `bytes` is what is held.
+    `violating` and `unmatched` count exchanges over the whole time, evicted ones too.
     """
 
     def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._exchanges: deque[Exchange] = deque()
-        self._sizes: deque[int] = deque()
-        self._max_items, self._max_bytes, self.bytes = max_items, max_bytes, 0
-        self.recorded = self.evicted = self.violating = self.unmatched = 0
+        # Each with its footprint, which takes a moment to add up.
+        self._kept: Bounded[int, tuple[Exchange, int]] = Bounded(_second, max_items=max_items, max_bytes=max_bytes)
+        self.recorded = self.violating = self.unmatched = 0
 
     def __iter__(self) -> Iterator[Exchange]:
-        return iter(self._exchanges)
+        return (exchange for exchange, _ in self._kept.values())
+
+    @property
+    def bytes(self) -> int:
+        """What is held, about."""
+        return self._kept.bytes
+
+    @property
+    def evicted(self) -> int:
+        """How many exchanges have been forgotten because of the bounds."""
+        return self._kept.evicted
 
     def record(self, exchange: Exchange) -> None:
         """Keep an exchange, and forget what is over the bounds."""
-        kept, size = self._exchanges, exchange.size
-        kept.append(exchange)
-        self._sizes.append(size)
-        self.bytes += size
         self.recorded += 1
+        self._kept.put(self.recorded, (exchange, exchange.footprint))
         if exchange.violations:
             self.violating += 1
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
-        while len(kept) > self._max_items or (self.bytes > self._max_bytes and len(kept) > 1):
-            kept.popleft()
-            self.bytes -= self._sizes.popleft()
-            self.evicted += 1
 
     def clear(self) -> None:
         """Forget every exchange. Numbers go on."""
-        self._exchanges.clear()
-        self._sizes.clear()
-        self.bytes = self.evicted = self.violating = self.unmatched = 0
+        self._kept.clear()
+        self.violating = self.unmatched = 0
+
+
+def _second(pair: tuple[Exchange, int]) -> int:
+    return pair[1]
 
 
 def redacted(shown: T, secret: str) -> T:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from mockserver.bounded import Bounded
 from mockserver.contract import Contract
 from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
@@ -30,8 +30,7 @@ class Pictures:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._kept: OrderedDict[tuple[object, ...], Picture] = OrderedDict()
-        self._bytes = 0
+        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(_footprint, max_bytes=MAX_CACHED)
 
     def size(self, prediction: Prediction) -> tuple[int, int]:
         """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
@@ -63,7 +62,7 @@ class Pictures:
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
         # An id comes again after a reset, with another input, or a file of another size.
-        key = (prediction.id, prediction.input, prediction.given_size)
+        key = (prediction.id, blake2b(prediction.input, digest_size=16).digest(), prediction.given_size)
         kept = self._kept.get(key)
         if kept is not None:
             return kept
@@ -80,14 +79,9 @@ class Pictures:
         )
         etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
         picture = Picture(data, media_type, etag)
-        self._keep(key, picture)
+        self._kept.put(key, picture)
         return picture
 
-    def _keep(self, key: tuple[object, ...], picture: Picture) -> None:
-        if key in self._kept:
-            return
-        self._kept[key] = picture
-        self._bytes += len(picture.data)
-        while self._bytes > MAX_CACHED:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.data)
+
+def _footprint(picture: Picture) -> int:
+    return 300 + len(picture.data)  # bytes, about

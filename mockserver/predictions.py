@@ -28,7 +28,6 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     """
 
     id: str
-    tenant: str
     operation_id: str
     input: bytes
     given_size: tuple[int, int] | None

@@ -24,7 +24,7 @@ Urls = Literal["local", "documented", "foreign"]
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
 BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
-_COMMITTING = frozenset({"create", "cancel", "upload", "delete-file"})
+COMMITTING = frozenset({"create", "cancel", "upload", "delete-file"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -289,7 +289,7 @@ class Catalogue:
             if fault.status and not any(fault.status in operation.responses for operation in operations):
                 listed = sorted({s for operation in operations for s in operation.responses if s >= 400})
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
-            if fault.after and not any(operation.role in _COMMITTING for operation in operations):
+            if fault.after and not any(operation.role in COMMITTING for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
             if fault.kind in BODY_FAULTS and not any(operation.has_body for operation in operations):
                 yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"

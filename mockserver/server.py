@@ -13,17 +13,18 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
+from weakref import WeakSet
 
 import uvicorn
 
 from mockserver.admin_client import Tenant
 from mockserver.app import App
 from mockserver.clock import Mode
-from mockserver.connection import Connection
+from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
@@ -31,7 +32,6 @@ from mockserver.scenarios import Catalogue, Scenario, Urls
 
 T = TypeVar("T")
 
-KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
 SHUTDOWN = 3  # seconds that requests under way are given
 
 
@@ -59,7 +59,10 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
 
 
 class Authority:
-    """A certificate authority made for one run, whose certificate clients can be told to trust."""
+    """A certificate authority made for one run.
+
+    `file` is its certificate, which clients can be told to trust; `server_file` the server's own, with its key.
+    """
 
     def __init__(self, host: str) -> None:
         try:
@@ -67,11 +70,12 @@ class Authority:
         except ImportError as reason:
             raise MockServerError("--tls needs trustme: pip install 'flux-mockserver[tls]'") from reason
         authority = trustme.CA(organization_name="mockserver")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1", "localhost", "::1", host).configure_cert(self.context)
-        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")
+        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")  # which only its owner can read
         self.file = Path(self._folder.name) / "ca.pem"
         authority.cert_pem.write_to_path(str(self.file))
+        self.server_file = Path(self._folder.name) / "server.pem"
+        certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", host)
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(self.server_file))
 
     def close(self) -> None:
         """Remove the certificate."""
@@ -93,11 +97,12 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
 
     def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
+        self._connections: WeakSet[HttpConnection] = WeakSet()
         super().__init__(
             uvicorn.Config(
-                app,
+                tracked(app),
                 interface="asgi3",
-                http=Connection,
+                http=self._connection,  # type: ignore[arg-type]  # a function is called as a class is
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -107,10 +112,15 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=SHUTDOWN,
-                ssl_context_factory=(lambda *_: authority.context) if authority else None,
+                ssl_certfile=str(authority.server_file) if authority else None,
             )
         )
         self._on_ready = on_ready
+
+    def _connection(self, **settings: Any) -> HttpConnection:
+        connection = HttpConnection(**settings)
+        self._connections.add(connection)
+        return connection
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,14 +128,35 @@ class _Server(uvicorn.Server):
 
     def hang_up(self) -> None:
         """End, without waiting for clients: what is under way finds that they have left."""
-        for connection in list(self.server_state.connections):
-            connection.transport.close()
+        for connection in list(self._connections):
+            connection.close()
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_ready()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop's where that is installed. The process's own policy is left alone."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _run(server: _Server, sockets: list[socket.socket], signals: Sequence[signal.Signals] = ()) -> None:
+    """Serve until the server is told to exit, or one of the signals arrives."""
+
+    async def run() -> None:
+        for number in signals:
+            asyncio.get_running_loop().add_signal_handler(number, _stop, server)
+        await server.serve(sockets=sockets)
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(run())
 
 
 def serve(
@@ -139,14 +170,7 @@ def serve(
     gc.collect()
     gc.freeze()
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _stop, server)
-        await server.serve(sockets=[listener, *others])
-
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(run())
+    _run(server, [listener, *others], (signal.SIGINT, signal.SIGTERM))
 
 
 def _stop(server: uvicorn.Server) -> None:
@@ -251,19 +275,19 @@ class MockServer:
             tenant.set_clock(clock)
         return tenant
 
-    def ask(self, question: Callable[[Gateway], T]) -> T:
-        """What a function makes of the running gateway. It is called on the server's own thread, between requests."""
+    def call_in_loop(self, function: Callable[[Gateway], T]) -> T:
+        """Call a function with the running gateway on the server's own thread, between requests; return its result."""
         assert self._server is not None
-        response: Future[T] = Future()
+        result: Future[T] = Future()
 
-        def put() -> None:
+        def call() -> None:
             try:
-                response.set_result(question(self._app.gateway))
+                result.set_result(function(self._app.gateway))
             except BaseException as reason:
-                response.set_exception(reason)
+                result.set_exception(reason)
 
-        self._server.loop.call_soon_threadsafe(put)
-        return response.result()
+        self._server.loop.call_soon_threadsafe(call)
+        return result.result()
 
     def __enter__(self) -> Self:
         listener = listen("127.0.0.1", self._port)
@@ -273,7 +297,7 @@ class MockServer:
         sockets = [listener, *_extra_origins(self._app, scheme)]
         ready = threading.Event()
         self._server = _Server(self._app, ready.set, self._authority)
-        self._thread = threading.Thread(target=self._server.run, args=(sockets,), name="mockserver", daemon=True)
+        self._thread = threading.Thread(target=_run, args=(self._server, sockets), name="mockserver", daemon=True)
         self._thread.start()
         ready.wait()
         return self

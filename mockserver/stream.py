@@ -11,7 +11,7 @@ from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Stream
-from mockserver.store import TenantState
+from mockserver.tenants import TenantState
 
 GREETING = b": hi\n\n"  # upstream's streams begin with a comment
 
@@ -66,12 +66,15 @@ async def follow(
     last_id: str | None,
     faults: Stream,
 ) -> AsyncGenerator[bytes | None, None]:
-    """The events as they happen, encoded; None where a fault breaks the connection off."""
+    """The events as they happen, encoded; None where a fault breaks the connection off.
+
+    They end with the prediction, or when it is forgotten.
+    """
     yield GREETING
     sent = None
-    with tenant.clock.follower() as follower:
-        while True:
-            prediction = tenant.predictions.get(prediction.id, prediction)
+    with tenant.activity.follower() as follower:
+        while prediction.id in tenant.predictions:
+            prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
             events = stream_events(gateway, prediction, age, origin)
             if sent is None:

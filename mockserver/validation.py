@@ -12,8 +12,8 @@ MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each tak
 
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
-    """Hold the request against the contract. Raises Refusal; leaves what is tolerated in `violations`."""
-    if request.head.token is None and not operation.public:
+    """Hold the request against the contract. Raises ApiError; leaves what is tolerated in `violations`."""
+    if request.token is None and not operation.public:
         _check_token(gateway, request)
     if request.body_size > operation.max_body:
         raise ApiError(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
@@ -33,7 +33,7 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
 
 
 def _check_token(gateway: Gateway, request: Request) -> None:
-    sent = request.head.headers.get("authorization")
+    sent = request.header(b"authorization")
     if sent is None and not gateway.options.require_auth:
         return
     right = "Authorization: Bearer <token>"
@@ -44,10 +44,11 @@ def _check_token(gateway: Gateway, request: Request) -> None:
 
 
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
-    if operation.optional is not None and operation.optional.isdisjoint(request.head.headers) and not request.query:
+    if operation.optional is not None and operation.optional.isdisjoint(request.headers) and not request.query:
         return []
     query = request.query_params
-    sent = {"path": request.path_params, "query": query, "header": request.head.headers}
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
+    sent = {"path": request.path_params, "query": query, "header": headers}
     found: list[Violation] = []
     for parameter in operation.parameters:
         text = sent[parameter.where].get(parameter.key)
@@ -68,7 +69,7 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         if operation.body_required:
             raise ApiError(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
         return []
-    media_type = request.head.headers.get("content-type", "")
+    media_type = request.header(b"content-type") or ""
     if media_type not in operation.body:
         media_type = media_type.partition(";")[0].strip().lower()
         if media_type not in operation.body:

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.clock import SECOND, Follower
+from mockserver.activity import Follower
+from mockserver.clock import SECOND
 from mockserver.deliveries import Delivery
 from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Urls, Webhooks
-from mockserver.store import TenantState
+from mockserver.tenants import TenantState
 
 RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion
 TIMEOUT = 5.0  # seconds of real time that a receiver is given
@@ -99,9 +100,9 @@ async def deliver_webhooks(
     """Follow a prediction to its end, and tell a receiver of each event in order, but for what faults change."""
     told = 0
     held: list[WebhookEvent] = []
-    with tenant.clock.follower() as follower:
-        while True:
-            prediction = tenant.predictions.get(prediction.id, prediction)
+    with tenant.activity.follower() as follower:
+        while prediction.id in tenant.predictions:
+            prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
             events = webhook_events(gateway, tenant, prediction, age, origin, urls)
             ended = events[-1].name == "completed"

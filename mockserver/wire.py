@@ -1,27 +1,25 @@
-"""Answers on the wire, and the failures beneath HTTP that ASGI has no words for."""
+"""Responses on the wire, and the failures beneath HTTP that ASGI has no words for."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import aclosing
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from mockserver.journal import Headers
 from mockserver.scenarios import Fault
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = tuple[tuple[bytes, bytes], ...]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-NO_RESPONSE = 0  # the status of an answer that is none
+CONNECTION = "mockserver.connection"  # where `scope["state"]` holds the Connection
+NO_RESPONSE = 0  # the status of a response that is none
 CLOSE = (b"connection", b"close")
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
@@ -53,142 +51,130 @@ class Response(msgspec.Struct, frozen=True):
         return (*kind, (b"content-length", b"%d" % len(self.body)), *self.headers)
 
 
-async def send_response(send: Send, response: Response, body: bytes | None = None) -> None:
-    """Send an answer whole. `body` replaces its body, under its headers (as HEAD does)."""
-    exchange = getattr(send, "__self__", None)
-    sent = response.body if body is None else body
-    if isinstance(exchange, RequestResponseCycle) and not exchange.flow.write_paused:
-        _write(exchange, response, sent)
-        return
-    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
-    await send({"type": "http.response.body", "body": sent})
+class Connection(Protocol):
+    """The connection beneath an exchange, as a server offers it in `scope["state"]`."""
+
+    def close(self) -> None:
+        """End it, once what has been sent is out."""
+
+    def reset(self) -> None:
+        """Break it off with a RST."""
+
+    async def wait_until_lost(self, seconds: float | None) -> bool:
+        """Wait some seconds (None: for ever), or until it is gone; tell whether it is."""
 
 
-def _write(exchange: RequestResponseCycle, response: Response, body: bytes) -> None:
-    """Send an answer as uvicorn does, but in one write, and together with the other answers of a turn of the loop.
+class Channel:
+    """One exchange's way to its client: ASGI's `receive` and `send`, and the connection beneath, where it is known."""
 
-    uvicorn writes a head, then a body, each at once, and each wakes the client: that took a third of all time.
-    """
-    if exchange.disconnected:
-        return
-    exchange.response_started = exchange.response_complete = True
-    exchange.waiting_for_100_continue = False
-    common = exchange.default_headers if exchange.keep_alive else (*exchange.default_headers, CLOSE)
-    last = write_answer(exchange.transport, response, body, common)
-    exchange.message_event.set()
-    if not last:
-        exchange.on_response()
+    __slots__ = ("_connection", "_send", "_started", "receive")
 
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.receive = receive
+        self._send = send
+        self._started = False
+        self._connection: Connection | None = scope["state"].get(CONNECTION) if "state" in scope else None
 
-def write_answer(
-    transport: asyncio.Transport, response: Response, body: bytes, common: Sequence[tuple[bytes, bytes]]
-) -> bool:
-    """Write an answer under headers that it has in common with others; tell whether the connection ends with it."""
-    headers = (*common, *response.raw_headers())
-    last = CLOSE in headers
-    asyncio.get_running_loop().call_soon(_put, transport, _head(response.status, headers) + body, last)
-    return last
+    async def send_response(self, response: Response, body: bytes) -> None:
+        """Send a response whole, with `body` under its headers (HEAD has none)."""
+        await self._start(response)
+        await self._send({"type": "http.response.body", "body": body})
 
+    async def send_events(self, response: Response) -> None:
+        """Send a response bit by bit, until it ends, breaks off, or the client hangs up."""
+        await self._start(response)
+        await self.cancel_on_disconnect(self._send_each(response))
+        await self._send({"type": "http.response.body", "body": b""})
 
-@lru_cache(1024)
-def _head(status: int, headers: Headers) -> bytes:
-    lines = (b"%b: %b\r\n" % header for header in dict.fromkeys(headers))
-    return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+    async def _send_each(self, response: Response) -> None:
+        assert response.events is not None
+        async with aclosing(response.events) as events:
+            async for event in events:
+                if event is None:
+                    await self._disconnect(reset=False)
+                    return
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
+    async def send_broken(self, response: Response, fault: Fault, body: bytes) -> None:
+        """Send a response in the way that a fault breaks it; `body` is what goes under its headers if it is whole."""
+        if fault.disconnect is not None:
+            await self._disconnect(reset=fault.disconnect == "reset")
+            await self.abandon()
+        elif fault.cut is not None:
+            rest = await self._send_share(response, fault.cut)
+            await self._disconnect(reset=False)
+            await self.abandon(rest)
+        elif fault.stall is not None:
+            rest = await self._send_share(response, fault.stall)
+            if not await self.wait_for_disconnect(STALL_LIMIT):
+                await self._disconnect(reset=False)
+            await self.abandon(rest)
+        elif fault.drip is not None:
+            await self._drip(response, fault.drip)
+        else:
+            await self.send_response(response, body)
 
-def _put(transport: asyncio.Transport, data: bytes, last: bool) -> None:
-    if not transport.is_closing():
-        transport.write(data)
-        if last:
-            transport.close()
+    async def wait_for_disconnect(self, seconds: float | None) -> bool:
+        """Wait some seconds of real time (None: for ever), or until the client hangs up; tell whether it has."""
+        if self._connection is not None:
+            return await self._connection.wait_until_lost(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                while (await self.receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            return False
+        return True
 
+    async def cancel_on_disconnect(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result of some work; None, and the work is cancelled, if the client hangs up first."""
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self.wait_for_disconnect(None))
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            leaving.cancel()
 
-async def send_events(receive: Receive, send: Send, response: Response) -> None:
-    """Send an answer bit by bit, until it ends, breaks off, or the client hangs up."""
-    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
-    if await cancel_on_disconnect(receive, _pump(receive, send, response)):
-        await send({"type": "http.response.body", "body": b""})
+    async def abandon(self, rest: bytes = b"") -> None:
+        """Have done with an exchange whose client is gone; `rest` is what of the body has not been sent.
 
+        uvicorn lets only the newest request of a connection end without a whole response. This one may have others
+        sent ahead behind it, so the closed connection is given what is due.
+        """
+        if not self._started:
+            await self._send({"type": "http.response.start", "status": 500, "headers": []})
+        await self._send({"type": "http.response.body", "body": rest})
 
-async def _pump(receive: Receive, send: Send, response: Response) -> bool:
-    """Whether the events came to their end."""
-    assert response.events is not None
-    async with aclosing(response.events) as events:
-        async for event in events:
-            if event is None:
-                await _disconnect(receive, send, reset=False)
-                return False
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-    return True
+    async def _start(self, response: Response) -> None:
+        self._started = True
+        headers = response.raw_headers()
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
 
+    async def _send_share(self, response: Response, share: float) -> bytes:
+        """Send the first part of a body; the rest of it."""
+        size = int(len(response.body) * share)
+        await self._start(response)
+        await self._send({"type": "http.response.body", "body": response.body[:size], "more_body": True})
+        return response.body[size:]
 
-async def send_broken(receive: Receive, send: Send, response: Response, fault: Fault, body: bytes | None) -> None:
-    """Send an answer in the way that a fault breaks it. `body` replaces its body where it is whole."""
-    if fault.disconnect is not None:
-        await _disconnect(receive, send, reset=fault.disconnect == "reset")
-    elif fault.cut is not None:
-        await _send_share(send, response, fault.cut)
-        await _disconnect(receive, send, reset=False)
-    elif fault.stall is not None:
-        await _send_share(send, response, fault.stall)
-        if not await wait_for_disconnect(receive, STALL_LIMIT):
-            await _disconnect(receive, send, reset=False)
-    elif fault.drip is not None:
-        await _drip(receive, send, response, fault.drip)
-    else:
-        await send_response(send, response, body)
+    async def _drip(self, response: Response, seconds: float) -> None:
+        size = max(1, -(-len(response.body) // DRIP_PIECES))
+        pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [b""]
+        await self._start(response)
+        for number, piece in enumerate(pieces, 1):
+            more = number < len(pieces)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+            if more and await self.wait_for_disconnect(seconds / len(pieces)):
+                await self.abandon(b"".join(pieces[number:]))
+                return
 
-
-async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """What some work comes to; None, and the work is dropped, if the client hangs up first."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(wait_for_disconnect(receive, None))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def wait_for_disconnect(receive: Receive, seconds: float | None) -> bool:
-    """Wait some seconds of real time (None: for ever), or until the client hangs up; tell whether it has."""
-    try:
-        async with asyncio.timeout(seconds):
-            while (await receive())["type"] != "http.disconnect":
-                pass
-    except TimeoutError:
-        return False
-    return True
-
-
-async def _send_share(send: Send, response: Response, share: float) -> None:
-    part = response.body[: int(len(response.body) * share)]
-    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
-    await send({"type": "http.response.body", "body": part, "more_body": True})
-
-
-async def _drip(receive: Receive, send: Send, response: Response, seconds: float) -> None:
-    size = max(1, -(-len(response.body) // DRIP_PIECES))
-    pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [b""]
-    await send({"type": "http.response.start", "status": response.status, "headers": response.raw_headers()})
-    for number, piece in enumerate(pieces):
-        await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces) - 1})
-        if await wait_for_disconnect(receive, seconds / len(pieces)):
-            return
-
-
-async def _disconnect(receive: Receive, send: Send, *, reset: bool) -> None:
-    exchange = getattr(send, "__self__", None)
-    if not isinstance(exchange, RequestResponseCycle):
-        raise RuntimeError("this fault needs a real connection: run the double with `mockserver serve` or MockServer")
-    transport = exchange.transport
-    if reset:
-        # Lingering for zero seconds turns the close into a RST.
-        linger = struct.pack("ii", 1, 0)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.abort()
-    else:
-        transport.close()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _disconnect(self, *, reset: bool) -> None:
+        if self._connection is None:
+            raise RuntimeError("this fault needs a connection of ours: run the double by `mockserver serve`")
+        if reset:
+            self._connection.reset()
+        else:
+            self._connection.close()
+        await self._connection.wait_until_lost(None)

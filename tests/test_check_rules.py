@@ -43,7 +43,6 @@ def exchange(
         "path": path,
         "query": b"",
         "headers": headers,
-        "headers_size": 0,
         "body": body,
         "body_size": len(body),
         "operation_id": operation.operation_id if operation else None,

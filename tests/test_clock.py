@@ -1,7 +1,5 @@
 """How time passes for a tenant, in each mode."""
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,56 +86,6 @@ def test_time_never_runs_backwards(mode: Mode, steps: list[tuple[str, float]]) -
             tenant.change(name, speed=amount)  # type: ignore[arg-type]
         assert tenant.now() >= now
         assert tenant.elapsed() >= elapsed
-
-
-def test_an_advance_has_settled_when_every_follower_has_acted_on_it() -> None:
-    async def scene() -> list[int]:
-        tenant, _ = clock("frozen")
-        seen: list[int] = []
-
-        async def follow(until: int) -> None:
-            with tenant.follower() as follower:
-                while tenant.elapsed() < until:
-                    await follower.sleep_until(until)
-                    for _ in range(5):
-                        await asyncio.sleep(0)  # work that takes its time
-                    seen.append(tenant.elapsed())
-
-        followers = [asyncio.ensure_future(follow(until)) for until in (1, 2, 3)]
-        await asyncio.sleep(0)  # they begin
-        for _ in range(3):
-            tenant.advance(1)
-            await tenant.settle()
-            assert len(seen) == {1: 3, 2: 5, 3: 6}[tenant.elapsed()]
-        await asyncio.gather(*followers)
-        return seen
-
-    assert asyncio.run(scene()) == [1, 1, 1, 2, 2, 3]
-
-
-def test_a_follower_that_is_busy_when_time_moves_acts_on_that_too_before_it_rests() -> None:
-    async def scene() -> list[int]:
-        tenant, _ = clock("frozen")
-        seen: list[int] = []
-
-        async def follow() -> None:
-            with tenant.follower() as follower:
-                while tenant.elapsed() < 2:
-                    seen.append(tenant.elapsed())
-                    for _ in range(5):
-                        await asyncio.sleep(0)
-                    await follower.sleep_until(2)
-
-        following = asyncio.ensure_future(follow())
-        await asyncio.sleep(0)  # it begins, and is busy
-        tenant.advance(1)
-        await tenant.settle()
-        assert seen == [0, 1]
-        tenant.advance(1)
-        await following
-        return seen
-
-    assert asyncio.run(scene()) == [0, 1]
 
 
 @given(st.integers(0, 253_402_300_799 * SECOND))

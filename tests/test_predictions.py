@@ -46,7 +46,6 @@ def predictions(draw: st.DrawFn) -> Prediction:
         steps.append((end, None, "why" if end == "failed" else None))
     return Prediction(
         id="w44zs9cet5rmc0cqzp49gpkhf8",
-        tenant="t",
         operation_id="o",
         input=b"{}",
         given_size=None,

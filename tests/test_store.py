@@ -11,7 +11,8 @@ from mockserver.clock import Clock
 from mockserver.lifecycle import build_timeline
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Fault
-from mockserver.store import MAX_IDS, PREDICTION, Bounds, Store, TenantState
+from mockserver.store import MAX_IDS, Bounds, Store
+from mockserver.tenants import PREDICTION, TenantState
 from tests.test_check_rules import poll
 
 BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=3 * PREDICTION + 100, bytes=7 * PREDICTION + 250)
@@ -24,7 +25,7 @@ def store(bounds: Bounds = BOUNDS) -> Store:
 
 def prediction(tenant: TenantState, size: int = 10) -> Prediction:
     stages = build_timeline([("succeeded", None, None)])
-    return Prediction(tenant.next_id(), tenant.name, "o", b"x" * size, None, 0, 0, stages, 0)
+    return Prediction(tenant.next_id(), "o", b"x" * size, None, 0, 0, stages, 0)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -70,7 +71,7 @@ class StoreMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from([name for name, own in self.held.items() if own]))
         number = data.draw(st.integers(0, len(self.held[name]) - 1))
         changed = msgspec.structs.replace(self.held[name][number], time_offset=data.draw(st.integers(0, 9)))
-        self.store.put(self.visit(name), changed)
+        self.store.replace(self.visit(name), changed)
         self.held[name][number] = changed
 
     @rule(name=NAMES)
@@ -89,12 +90,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert counts["tenants"] == len(self.recent)
         assert counts["predictions"] == sum(map(len, self.held.values()))
         assert counts["bytes"] == sum(map(self.total, self.held.values()))
-        for own in self.held.values():
+        for name, own in self.held.items():
             for each in own:
                 owner = self.store.owner(each.id)
                 assert owner is not None
+                assert owner.name == name
                 assert owner.predictions[each.id] == each
-                assert owner.name == each.tenant
 
 
 TestStore = StoreMachine.TestCase
@@ -159,9 +160,9 @@ def test_a_path_names_the_prediction_whose_id_it_has() -> None:
 def test_a_script_is_met_once_or_again_and_again() -> None:
     tenant = store().tenant("ann")
     faults = (Fault(status=429), None, Fault(status=500))
-    once = [tenant.consume_fault("tenant", "k", faults, lambda fault: True, again=False) for _ in range(8)]
+    once = [tenant.consume_fault("tenant", "k", faults, lambda fault: True, repeat=False) for _ in range(8)]
     assert once == [*faults, None, None, None, None, None]
-    again = [tenant.consume_fault("call", "k", faults, lambda fault: True, again=True) for _ in range(8)]
+    again = [tenant.consume_fault("call", "k", faults, lambda fault: True, repeat=True) for _ in range(8)]
     assert again == [*faults, None, *faults, None]
 
 
@@ -170,6 +171,6 @@ def test_a_fault_that_cannot_be_shown_stays_due() -> None:
     faults = (Fault(status=402), Fault(status=500))
 
     def take(status: int) -> Fault | None:
-        return tenant.consume_fault("tenant", "*", faults, lambda fault: fault.status == status, again=False)
+        return tenant.consume_fault("tenant", "*", faults, lambda fault: fault.status == status, repeat=False)
 
     assert [take(500), take(402), take(402), take(500), take(500)] == [None, faults[0], None, faults[1], None]

@@ -94,7 +94,7 @@ class Harness:
             client_timeout=limits.client_timeout,
             strict_urls=limits.strict_urls,
         )
-        self._server.ask(lambda gateway: _prepare(gateway, token, scenario, case))
+        self._server.call_in_loop(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
         given = deepcopy(case.input)  # a client may do with its own what it likes
         pending = driver.start(Call(self.base_url, token, case.model, given))
@@ -104,7 +104,7 @@ class Harness:
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
-        outputs, delivered = self._server.ask(lambda gateway: _pictures(gateway, run, self.base_url))
+        outputs, delivered = self._server.call_in_loop(lambda gateway: _pictures(gateway, run, self.base_url))
         self._clean_up(run)
         _trust(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
@@ -132,11 +132,11 @@ class Harness:
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of the present run has sent, in order, also with a token that is not its own."""
-        return self._server.ask(lambda gateway: _exchanges(gateway, token, self._runaways))
+        return self._server.call_in_loop(lambda gateway: _exchanges(gateway, token, self._runaways))
 
     def _cut_off(self, token: str) -> None:
         """Refuse everything from here on."""
-        self._server.ask(lambda gateway: gateway.store.tenant(token).set_scenario(self._cut_off_scenario))
+        self._server.call_in_loop(lambda gateway: gateway.store.tenant(token).set_scenario(self._cut_off_scenario))
 
     def _fresh_token(self) -> str:
         self._played += 1
@@ -145,13 +145,13 @@ class Harness:
     def _clean_up(self, run: Run) -> None:
         if run.outcome.kind == "hung":  # a thread may still be running: it goes on being refused
             self._runaways.add(run.token)
-        self._server.ask(lambda gateway: _forget(gateway, self._runaways))
+        self._server.call_in_loop(lambda gateway: _forget(gateway, self._runaways))
 
 
 def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
     tenant = gateway.store.tenant(token)
     tenant.set_scenario(scenario)
-    tenant.clock.change(case.clock)
+    tenant.set_clock(case.clock)
 
 
 def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchange, ...]:

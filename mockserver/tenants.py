@@ -1,0 +1,129 @@
+"""What the double remembers of one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+from mockserver.activity import Activity
+from mockserver.bounded import Bounded
+from mockserver.clock import Clock, Mode
+from mockserver.coverage import Coverage
+from mockserver.deliveries import Deliveries
+from mockserver.files import StoredFile
+from mockserver.journal import Journal
+from mockserver.predictions import Prediction, prediction_id
+from mockserver.scenarios import Fault, Scenario, fault_at, script_length
+
+ANONYMOUS = "anonymous"
+PREDICTION = 500  # bytes that a prediction takes beside its input
+TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
+
+
+class TenantState:
+    """The record of one tenant; `activity` is what only lives while the server runs.
+
+    `scenario_suffix` is the part of its name after the last plus, which may name a scenario. `evicted` counts the
+    predictions and files that were forgotten because of the bounds.
+    """
+
+    def __init__(self, name: str, clock: Clock, seed: int) -> None:
+        self.name = name
+        self.clock = clock
+        self.activity = Activity(clock)
+        self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
+        self.scenario: Scenario | None = None
+        self.predictions: Bounded[str, Prediction] = Bounded(_prediction_footprint)
+        self.files: Bounded[str, StoredFile] = Bounded(lambda file: file.footprint)
+        self.journal = Journal()
+        self.deliveries = Deliveries()
+        self.coverage = Coverage()
+        self._created = self._uploaded = 0
+        self._fault_progress: dict[str, dict[str, int]] = {}
+        self._last_status_sent: dict[str, str] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What is held, about."""
+        return self.predictions.bytes + self.journal.bytes + self.deliveries.bytes + self.files.bytes
+
+    @property
+    def evicted(self) -> int:
+        """How many predictions and files have been forgotten because of the bounds."""
+        return self.predictions.evicted + self.files.evicted
+
+    def next_id(self) -> str:
+        """A fresh prediction id; the same ones in the same order for the same seed and name."""
+        self._created += 1
+        return prediction_id(self.key, self._created)
+
+    def next_file_id(self) -> str:
+        """A fresh file id; the same ones in the same order for the same seed and name."""
+        self._uploaded += 1
+        return prediction_id(blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded)
+
+    def set_scenario(self, scenario: Scenario | None) -> None:
+        """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""
+        self.scenario = scenario
+        self._fault_progress.pop(TENANT_SCRIPT, None)
+
+    def set_clock(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
+        """Let time pass in another way, from the present instant or from `now` (nanoseconds since the epoch)."""
+        self.clock.change(mode, speed=speed, now=now)
+        self.activity.wake()
+
+    def advance(self, nanoseconds: int) -> None:
+        """Move time forward, in any mode."""
+        self.clock.advance(nanoseconds)
+        self.activity.wake()
+
+    def consume_fault(
+        self,
+        source: str,
+        key: str,
+        faults: Sequence[Fault | None],
+        can_exhibit: Callable[[Fault], bool],
+        *,
+        repeat: bool,
+    ) -> Fault | None:
+        """Consume the next fault of a script; None if there is none, or this exchange cannot exhibit it.
+
+        `source` keeps scripts of different origin apart. With `repeat`, a script that has run out starts anew
+        after one normal exchange.
+        """
+        progress = self._fault_progress.setdefault(source, {})
+        number = progress.get(key, 0)
+        due = fault_at(faults, number)
+        if due is not None and not can_exhibit(due):
+            return None
+        length = script_length(faults)
+        over = length is not None and number >= length
+        progress[key] = 0 if over and repeat else number + 1
+        return due
+
+    def fault_progress(self) -> dict[str, int]:
+        """How many exchanges each script of the tenant's own scenario has had."""
+        return self._fault_progress.get(TENANT_SCRIPT, {})
+
+    def record_status_sent(self, identifier: str, status: str) -> None:
+        """Note that a client is being told a prediction's status."""
+        self.coverage.status_sent(self._last_status_sent.get(identifier), status)
+        if identifier in self.predictions:
+            self._last_status_sent[identifier] = status
+
+    def evict_prediction(self) -> None:
+        """Forget the oldest prediction, and end what is under way for it."""
+        identifier = self.predictions.evict()
+        self._fault_progress.pop(identifier, None)
+        self._last_status_sent.pop(identifier, None)
+        self.activity.cancel(identifier)
+
+    def close(self) -> None:
+        """Forget every prediction, and end all that is under way: the tenant itself is being forgotten."""
+        self.predictions.clear()
+        self.activity.cancel_all()
+
+
+def _prediction_footprint(prediction: Prediction) -> int:
+    return PREDICTION + len(prediction.input)
