@@ -217,7 +217,7 @@ class Admin:
         }
 
     async def _forget_requests(self, request: Request, tenant: TenantState) -> object:
-        self._gateway.store.clear_journal(tenant)
+        tenant.journal.clear()
         return {"requests": []}
 
     async def _scenario(self, request: Request, tenant: TenantState) -> object:

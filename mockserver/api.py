@@ -213,7 +213,7 @@ async def get_file(context: Context) -> Response:
 async def delete_file(context: Context) -> Response:
     """Forget a file."""
     file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
-    context.gateway.store.drop_file(context.tenant, file.id)
+    context.tenant.files.remove(file.id)
     return Response(context.operation.success, committed=True)
 
 
@@ -307,7 +307,7 @@ def _prediction_response(context: Context, prediction: Prediction, status: int, 
     value = gateway.render(tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating)
     if context.response_delivered:
         tenant.record_status_sent(prediction.id, value["status"])
-    if context.scenario.body != USUAL_BODY:
+    if context.scenario.body is not USUAL_BODY:
         value = context.scenario.vary(context.operation, status, value)
     return Response(
         status,

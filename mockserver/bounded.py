@@ -4,30 +4,54 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Meter:
+    """Bytes held in memory, about. What is added here counts in the parent too."""
+
+    def __init__(self, parent: Meter | None = None) -> None:
+        self.bytes = 0
+        self._parent = parent
+
+    def add(self, size: int) -> None:
+        """Count some bytes more, or fewer."""
+        self.bytes += size
+        if self._parent is not None:
+            self._parent.add(size)
+
+    def detach(self) -> None:
+        """Count no more in the parent: what is held here is being forgotten."""
+        if self._parent is not None:
+            self._parent.add(-self.bytes)
+            self._parent = None
+
+
 class Bounded(Generic[K, V]):
     """Values by key, in the order in which they came.
 
-    `footprint` tells the bytes that a value holds, about, and must not change while the value is here. The newest
-    value is kept however large it is. `evicted` counts the values that were forgotten because of the bounds.
+    The newest value is kept however large it is. `evicted` counts the values that were forgotten because of the bounds.
     """
 
     def __init__(
-        self, footprint: Callable[[V], int], *, max_items: int = sys.maxsize, max_bytes: int = sys.maxsize
+        self, meter: Meter | None = None, *, max_items: int = sys.maxsize, max_bytes: int = sys.maxsize
     ) -> None:
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._footprint = footprint
+        self._sizes: dict[K, int] = {}
+        self._meter = Meter(meter)
         self._max_items, self._max_bytes = max_items, max_bytes
-        self.bytes = 0
         self.evicted = 0
         self.get = self._values.get
         self.values = self._values.values
+
+    @property
+    def bytes(self) -> int:
+        """What is held, about."""
+        return self._meter.bytes
 
     def __getitem__(self, key: K) -> V:
         return self._values[key]
@@ -44,27 +68,33 @@ class Bounded(Generic[K, V]):
     def __reversed__(self) -> Iterator[K]:
         return reversed(self._values)
 
-    def put(self, key: K, value: V) -> None:
-        """Add a value, or replace the one of that key, and keep the bounds."""
-        if key in self._values:
-            self.bytes -= self._footprint(self._values[key])
+    def put(self, key: K, value: V, size: int) -> None:
+        """Add a value that holds some bytes, and keep the bounds."""
         self._values[key] = value
-        self.bytes += self._footprint(value)
+        self._sizes[key] = size
+        self._meter.add(size)
         while len(self._values) > self._max_items or (self.bytes > self._max_bytes and len(self._values) > 1):
             self.evict()
 
+    def replace(self, key: K, value: V) -> None:
+        """Have another value of the same size in the place of one."""
+        self._values[key] = value
+
     def evict(self) -> K:
         """Forget the oldest value because of a bound; its key."""
-        key, value = self._values.popitem(last=False)
-        self.bytes -= self._footprint(value)
+        key, _ = self._values.popitem(last=False)
+        self._meter.add(-self._sizes.pop(key))
         self.evicted += 1
         return key
 
     def remove(self, key: K) -> None:
         """Forget a value."""
-        self.bytes -= self._footprint(self._values.pop(key))
+        del self._values[key]
+        self._meter.add(-self._sizes.pop(key))
 
     def clear(self) -> None:
         """Forget every value, and how many have been evicted."""
+        self._meter.add(-self._meter.bytes)
         self._values.clear()
-        self.bytes = self.evicted = 0
+        self._sizes.clear()
+        self.evicted = 0

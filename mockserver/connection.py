@@ -53,8 +53,8 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(app_state=self._state, **settings)
         self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
         self._unanswered = 0  # requests whose head has been parsed
-        self._head_bytes = 0  # of a head that has begun and not ended
-        self._in_head = self._in_body = False
+        self._head_bytes = 0  # that have come since the last head ended, but for bodies
+        self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
@@ -119,20 +119,15 @@ class HttpConnection(HttpToolsProtocol):
         if b"pgrade" in data and not self._in_body:
             data = _without_upgrade_offer(data)
         super().data_received(data)
-        if self._in_head:
+        if not self._in_body:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
                 self._shared.write(_HEAD_TOO_LARGE)
                 self._shared.close()
 
-    def on_message_begin(self) -> None:
-        """A request has begun (called by httptools)."""
-        self._in_head, self._head_bytes = True, 0
-        super().on_message_begin()
-
     def on_headers_complete(self) -> None:
         """A request's head has ended (called by httptools)."""
-        self._in_head, self._in_body = False, True
+        self._in_body, self._head_bytes = True, 0
         self._unanswered += 1
         super().on_headers_complete()
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from mockserver.bounded import Bounded
+from mockserver.bounded import Bounded, Meter
+
+DELIVERY = 500  # bytes that one holds beside its texts, about
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -38,8 +40,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 class Deliveries:
     """The last deliveries of a tenant; the oldest go first."""
 
-    def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._kept: Bounded[int, Delivery] = Bounded(_footprint, max_items=max_items, max_bytes=max_bytes)
+    def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
+        self._kept: Bounded[int, Delivery] = Bounded(meter, max_items=max_items, max_bytes=max_bytes)
         self.recorded = 0
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -53,12 +55,8 @@ class Deliveries:
     def record(self, delivery: Delivery) -> None:
         """Keep a delivery, and forget the oldest beyond the bounds."""
         self.recorded += 1
-        self._kept.put(self.recorded, delivery)
+        self._kept.put(self.recorded, delivery, DELIVERY + len(delivery.body) + len(delivery.url))
 
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""
         return (delivery for delivery in self if delivery.final and not delivery.delivered)
-
-
-def _footprint(delivery: Delivery) -> int:
-    return 500 + len(delivery.body) + len(delivery.url)  # bytes, about

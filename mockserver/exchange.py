@@ -18,7 +18,7 @@ from mockserver.api import JSON, ROLES, Context
 from mockserver.contract import Operation
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin
+from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin, pack_headers
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, COMMITTING, Fault, Scenario
 from mockserver.store import Store
@@ -120,15 +120,8 @@ class Endpoint:
             if operation is None:
                 raise self._unmatched(request)
             validate(gateway, operation, request)
-            context = Context(
-                gateway=gateway,
-                tenant=tenant,
-                operation=operation,
-                scenario=behavior.scenario,
-                chosen=behavior.chosen,
-                request=request,
-                response_delivered=behavior.fault is None or behavior.fault.kind in ("delay", "drip"),
-            )
+            delivered = behavior.fault is None or behavior.fault.kind in ("delay", "drip")
+            context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await ROLES[operation.role](context)
         except ApiError as error:
             response = self._refuse(operation, error, behavior)
@@ -317,11 +310,11 @@ def _record(
             tenant.journal.recorded + 1,
             request.received_at,
             tenant.clock.now(),
-            request.token or "",
+            "" if request.token is None else tenant.name if tenant.name == request.token else request.token,
             request.method,
             request.path,
             request.query,
-            request.raw_headers,
+            pack_headers(request.raw_headers),
             request.body[:MAX_RECORDED_BODY],
             request.body_size,
             None if operation is None else operation.operation_id,
@@ -336,7 +329,7 @@ def _record(
             response.body[:MAX_RECORDED_BODY] if "json" in kind or "text" in kind else b"",
             len(response.body),
             kind,
-            response.raw_headers() if response.status else (),
+            response.headers,
         ),
     )
 

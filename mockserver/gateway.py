@@ -242,8 +242,8 @@ class Gateway:
     ) -> dict[str, Any]:
         """A prediction as the API sends it: the contract's example of its status, with its own values.
 
-        `age` is the own time at which it is shown, in nanoseconds; the present if left out. `whole` shows its
-        data even if they have expired.
+        `age` is the own time at which it is shown, in nanoseconds; the present if left out. `include_expired`
+        shows its data even if they have expired.
         """
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
@@ -251,17 +251,17 @@ class Gateway:
         template = self._template(prediction.operation_id, effective_timeline(prediction), stage, origin, urls)
         shown = template.shown.copy()
         shown["id"] = prediction.id
-        shown["input"] = msgspec.json.decode(prediction.input)
+        given = shown["input"] = msgspec.json.decode(prediction.input)
         shown["created_at"] = timestamp(prediction.created_at)
         if template.names:
             addresses = template.addresses.replace("{prediction_id}", prediction.id).split("\0")
             shown["urls"] = dict(zip(template.names, addresses, strict=True))
         if template.seeded:
-            shown["logs"] = shown["logs"].replace(_SEED, str(self.pictures.seed(prediction)))
+            shown["logs"] = shown["logs"].replace(_SEED, str(self.pictures.seed(prediction, given)))
         for name, at in template.times:
             shown[name] = timestamp(prediction.created_at + at)
         if stage.status == "succeeded":
-            shown["output"] = self.output_url(prediction, origin)
+            shown["output"] = self.output_url(prediction, origin, given)
         if prediction.deadline is not None:
             shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
         if not include_expired and data_removed(prediction, age, tenant.clock.now()):
@@ -277,12 +277,11 @@ class Gateway:
         """What a failed prediction says of itself: the scenario's words, or else the contract's example."""
         return stage.error or str(self.contract.templates[stage.status]["error"])
 
-    def output_url(self, prediction: Prediction, origin: str) -> str:
-        """Where the double serves a prediction's picture."""
-        path = self.contract.url_rules["output"].path
-        return (self.files_origin or origin) + path.replace("{prediction_id}", prediction.id).replace(
-            "{output_format}", self.pictures.output_format(prediction)
-        )
+    def output_url(self, prediction: Prediction, origin: str, given: Mapping[str, Any] | None = None) -> str:
+        """Where the double serves a prediction's picture; `given` is its input, if that is at hand."""
+        path = self.contract.url_rules["output"].path.replace("{prediction_id}", prediction.id)
+        output_format = self.pictures.output_format(prediction, given)
+        return (self.files_origin or origin) + path.replace("{output_format}", output_format)
 
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
         """The prediction whose picture can be fetched, by anybody who has the URL. Raises ApiError (404)."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, quote
 
 import msgspec
 
-from mockserver.bounded import Bounded
+from mockserver.bounded import Bounded, Meter
 from mockserver.clock import timestamp
 from mockserver.violations import Violation, read_json
 
 MAX_RECORDED_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
 MIN_SECRET = 6  # characters
+EXCHANGE = 700  # bytes that one takes beside its texts, about
 VIOLATION = 500  # bytes that one takes, about
-HEADER = 130  # bytes that one takes beside its text, about
 
+_BETWEEN = b"\0"  # what no header can hold
 _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
 
@@ -28,13 +29,19 @@ Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case, and values, as
 Origin = Literal["api", "files", "foreign"]
 
 
+def pack_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as one value: a journal keeps thousands, and many small ones cost memory, and time to forget."""
+    return _BETWEEN.join(chain.from_iterable(headers))
+
+
 class Exchange(msgspec.Struct, frozen=True, gc=False):
     """A request and its answer.
 
     `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch. `operation_id` is
     None for a path or method that the contract does not have. `origin` is where it arrived: at the API, at a file
     host of its own, or at the foreign origin, a decoy. `fault` is the one applied, as JSON values.
-    Bodies are cut to what is kept; their sizes are in bytes.
+    Bodies are cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's type and
+    length. `head` is what `pack_headers` made of the request's.
     """
 
     number: int
@@ -44,7 +51,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     method: str
     path: str
     query: bytes
-    headers: Headers
+    head: bytes
     body: bytes
     body_size: int
     operation_id: str | None
@@ -62,6 +69,12 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     response_headers: Headers = ()
 
     @property
+    def headers(self) -> Headers:
+        """The request's headers."""
+        parts = self.head.split(_BETWEEN)
+        return tuple(zip(parts[::2], parts[1::2], strict=False))
+
+    @property
     def unmatched(self) -> bool:
         """Whether the contract has no such path and method."""
         return self.operation_id is None and self.origin != "foreign"
@@ -69,9 +82,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def footprint(self) -> int:
         """Bytes held in memory, about."""
-        texts = len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
-        texts += sum(map(len, chain.from_iterable(self.headers)))
-        return 500 + texts + HEADER * len(self.headers) + (VIOLATION * len(self.violations) if self.violations else 0)
+        texts = len(self.head) + len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
+        return EXCHANGE + texts + (VIOLATION * len(self.violations) if self.violations else 0)
 
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""
@@ -97,7 +109,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
             "response": {
                 "status": self.status,
                 "content_type": self.content_type,
-                "headers": dict(_displayed(self.response_headers)),
+                "headers": {"content-type": self.content_type, **dict(_displayed(self.response_headers))},
                 "prediction_status": self.prediction_status,
                 "body": _body(self.response_body, self.response_size),
                 "body_size": self.response_size,
@@ -112,13 +124,12 @@ class Journal:
     `violating` and `unmatched` count exchanges over the whole time, evicted ones too.
     """
 
-    def __init__(self, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        # Each with its footprint, which takes a moment to add up.
-        self._kept: Bounded[int, tuple[Exchange, int]] = Bounded(_second, max_items=max_items, max_bytes=max_bytes)
+    def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
+        self._kept: Bounded[int, Exchange] = Bounded(meter, max_items=max_items, max_bytes=max_bytes)
         self.recorded = self.violating = self.unmatched = 0
 
     def __iter__(self) -> Iterator[Exchange]:
-        return (exchange for exchange, _ in self._kept.values())
+        return iter(self._kept.values())
 
     @property
     def bytes(self) -> int:
@@ -133,7 +144,7 @@ class Journal:
     def record(self, exchange: Exchange) -> None:
         """Keep an exchange, and forget what is over the bounds."""
         self.recorded += 1
-        self._kept.put(self.recorded, (exchange, exchange.footprint))
+        self._kept.put(self.recorded, exchange, exchange.footprint)
         if exchange.violations:
             self.violating += 1
         if exchange.operation_id is None:
@@ -143,10 +154,6 @@ class Journal:
         """Forget every exchange. Numbers go on."""
         self._kept.clear()
         self.violating = self.unmatched = 0
-
-
-def _second(pair: tuple[Exchange, int]) -> int:
-    return pair[1]
 
 
 def redacted(shown: T, secret: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +15,7 @@ from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 
 MAX_CACHED = 64 * 1024 * 1024  # bytes
+PICTURE = 300  # bytes that one holds beside its data, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Pictures:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(_footprint, max_bytes=MAX_CACHED)
+        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(max_bytes=MAX_CACHED)
 
     def size(self, prediction: Prediction) -> tuple[int, int]:
         """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
@@ -42,22 +44,22 @@ class Pictures:
             ratio = width / height
         return nearest_size(sizes, ratio)
 
-    def output_format(self, prediction: Prediction) -> str:
-        """The word for the file format that a prediction was asked for."""
-        word = self._asked(prediction, "format")
+    def output_format(self, prediction: Prediction, given: Mapping[str, Any] | None = None) -> str:
+        """The word for the file format that a prediction was asked for; `given` is its input, if that is at hand."""
+        word = self._asked(prediction, "format", given)
         usual = self._contract.by_id[prediction.operation_id].picture["default_format"]
         return word if word in DRAWABLE else str(usual)
 
-    def seed(self, prediction: Prediction) -> int:
+    def seed(self, prediction: Prediction, given: Mapping[str, Any] | None = None) -> int:
         """The seed that a prediction was asked for, or one of its own, in the range that upstream's logs show."""
-        asked = self._asked(prediction, "seed")
+        asked = self._asked(prediction, "seed", given)
         if isinstance(asked, int):
             return asked
         return int.from_bytes(blake2b(prediction.id.encode(), digest_size=2).digest(), "big")
 
-    def _asked(self, prediction: Prediction, what: str) -> Any:
+    def _asked(self, prediction: Prediction, what: str, given: Mapping[str, Any] | None = None) -> Any:
         name = self._contract.by_id[prediction.operation_id].picture[what]
-        return msgspec.json.decode(prediction.input).get(name)
+        return (msgspec.json.decode(prediction.input) if given is None else given).get(name)
 
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
@@ -79,9 +81,6 @@ class Pictures:
         )
         etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
         picture = Picture(data, media_type, etag)
-        self._kept.put(key, picture)
+        if key not in self._kept:  # another thread may have drawn it meanwhile
+            self._kept.put(key, picture, PICTURE + len(data))
         return picture
-
-
-def _footprint(picture: Picture) -> int:
-    return 300 + len(picture.data)  # bytes, about

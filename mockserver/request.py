@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mockserver.clock import wall_time
-from mockserver.journal import Headers
 from mockserver.violations import Violation
 from mockserver.wire import Channel, Receive, Scope, Send
 
@@ -31,7 +30,7 @@ class Request(msgspec.Struct):
     method: str
     path: str
     query: bytes
-    raw_headers: Headers
+    raw_headers: Sequence[tuple[bytes, bytes]]
     headers: dict[bytes, bytes]
     token: str | None
     origin: str
@@ -52,7 +51,7 @@ class Request(msgspec.Struct):
 
 def read_head(scope: Scope, receive: Receive, send: Send, public_url: str | None) -> Request:
     """What comes before the body. `public_url` is the origin to hand out, if not the one the client used."""
-    raw, query = tuple(scope["headers"]), scope["query_string"]
+    raw, query = scope["headers"], scope["query_string"]
     headers = dict(raw)
     return Request(
         scope["method"],

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from mockserver.bounded import Meter
 from mockserver.clock import Clock
 from mockserver.deliveries import Delivery
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange
 from mockserver.predictions import ID, Prediction
-from mockserver.tenants import TenantState
+from mockserver.tenants import PREDICTION, TenantState
 
 MAX_IDS = 8  # in a path
 
@@ -36,7 +37,7 @@ class Store:
         self._new_clock = new_clock
         self._bounds = bounds or Bounds()
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
-        self._bytes = 0
+        self._meter = Meter()
         self.evicted_tenants = 0
         self.evicted_predictions = 0
 
@@ -69,7 +70,7 @@ class Store:
         return {
             "tenants": len(self._tenants),
             "predictions": sum(len(tenant.predictions) for tenant in self._tenants.values()),
-            "bytes": self._bytes,
+            "bytes": self._meter.bytes,
             "evicted_tenants": self.evicted_tenants,
             "evicted_predictions": self.evicted_predictions,
         }
@@ -77,53 +78,35 @@ class Store:
     def put(self, tenant: TenantState, prediction: Prediction) -> None:
         """Remember a new prediction, unless its tenant was forgotten while the request was under way."""
         if self._knows(tenant):
-            before = tenant.bytes
-            tenant.predictions.put(prediction.id, prediction)
-            self._keep_bounds(tenant, before)
+            tenant.predictions.put(prediction.id, prediction, PREDICTION + len(prediction.input))
+            self._keep_bounds(tenant)
 
     def replace(self, tenant: TenantState, prediction: Prediction) -> None:
         """Remember what has become of a prediction, unless it was forgotten meanwhile."""
         if prediction.id in tenant.predictions:
-            tenant.predictions.put(prediction.id, prediction)
+            tenant.predictions.replace(prediction.id, prediction)
 
     def put_file(self, tenant: TenantState, file: StoredFile) -> None:
         """Remember a file."""
         if self._knows(tenant):
-            before = tenant.bytes
-            tenant.files.put(file.id, file)
+            tenant.files.put(file.id, file, file.footprint)
             bounds = self._bounds
             while len(tenant.files) > 1 and (
-                len(tenant.files) > bounds.files_per_tenant or tenant.bytes > bounds.bytes_per_tenant
+                len(tenant.files) > bounds.files_per_tenant or tenant.meter.bytes > bounds.bytes_per_tenant
             ):
                 tenant.files.evict()
-            self._keep_bounds(tenant, before)
-
-    def drop_file(self, tenant: TenantState, identifier: str) -> None:
-        """Forget a file."""
-        before = tenant.bytes
-        tenant.files.remove(identifier)
-        self._bytes += tenant.bytes - before
+            self._keep_bounds(tenant)
 
     def record(self, tenant: TenantState, exchange: Exchange) -> None:
         """Write an exchange down in its tenant's journal."""
-        before = tenant.journal.bytes
         tenant.journal.record(exchange)
-        if self._knows(tenant):
-            self._bytes += tenant.journal.bytes - before
-            if self._bytes > self._bounds.bytes:
-                self._keep_bounds(tenant, tenant.bytes)
+        if self._meter.bytes > self._bounds.bytes:
+            self._keep_bounds(tenant)
 
     def record_delivery(self, tenant: TenantState, delivery: Delivery) -> None:
         """Write down an attempt to deliver a webhook."""
-        if self._knows(tenant):
-            before = tenant.bytes
-            tenant.deliveries.record(delivery)
-            self._keep_bounds(tenant, before)
-
-    def clear_journal(self, tenant: TenantState) -> None:
-        """Forget a tenant's exchanges."""
-        self._bytes -= tenant.journal.bytes
-        tenant.journal.clear()
+        tenant.deliveries.record(delivery)
+        self._keep_bounds(tenant)
 
     def reset(self, name: str) -> TenantState:
         """Forget everything of a tenant; it begins again, with the same ids to come."""
@@ -134,11 +117,10 @@ class Store:
         """Forget a tenant, and end all that is under way for it."""
         gone = self._tenants.pop(name, None)
         if gone is not None:
-            self._bytes -= gone.bytes
             gone.close()
 
     def _create(self, name: str) -> TenantState:
-        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed)
+        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed, self._meter)
         while len(self._tenants) > self._bounds.tenants:
             self._evict_tenant()
         return tenant
@@ -147,16 +129,15 @@ class Store:
         """Whether a tenant has not been reset or evicted while a request of it was under way."""
         return self._tenants.get(tenant.name) is tenant
 
-    def _keep_bounds(self, tenant: TenantState, before: int) -> None:
-        """Evict what is over the bounds, after a tenant's bytes have changed from what they were `before`."""
-        bounds = self._bounds
-        while len(tenant.predictions) > 1 and (
-            len(tenant.predictions) > bounds.predictions_per_tenant or tenant.bytes > bounds.bytes_per_tenant
+    def _keep_bounds(self, tenant: TenantState) -> None:
+        """Evict what is over the bounds, after a tenant has come to hold more."""
+        bounds, predictions, meter = self._bounds, tenant.predictions, tenant.meter
+        while len(predictions) > 1 and (
+            len(predictions) > bounds.predictions_per_tenant or meter.bytes > bounds.bytes_per_tenant
         ):
             tenant.evict_prediction()
             self.evicted_predictions += 1
-        self._bytes += tenant.bytes - before
-        while self._bytes > bounds.bytes and len(self._tenants) > 1:
+        while self._meter.bytes > bounds.bytes and len(self._tenants) > 1:
             self._evict_tenant()
 
     def _evict_tenant(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from mockserver.activity import Activity
-from mockserver.bounded import Bounded
+from mockserver.bounded import Bounded, Meter
 from mockserver.clock import Clock, Mode
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
@@ -16,37 +16,33 @@ from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 ANONYMOUS = "anonymous"
-PREDICTION = 500  # bytes that a prediction takes beside its input
+PREDICTION = 600  # bytes that a prediction takes beside its input
 TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
 
 class TenantState:
     """The record of one tenant; `activity` is what only lives while the server runs.
 
-    `scenario_suffix` is the part of its name after the last plus, which may name a scenario. `evicted` counts the
-    predictions and files that were forgotten because of the bounds.
+    `meter` tells the bytes that it holds. `scenario_suffix` is the part of its name after the last plus, which may name
+    a scenario.
     """
 
-    def __init__(self, name: str, clock: Clock, seed: int) -> None:
+    def __init__(self, name: str, clock: Clock, seed: int, meter: Meter) -> None:
         self.name = name
         self.clock = clock
         self.activity = Activity(clock)
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
-        self.predictions: Bounded[str, Prediction] = Bounded(_prediction_footprint)
-        self.files: Bounded[str, StoredFile] = Bounded(lambda file: file.footprint)
-        self.journal = Journal()
-        self.deliveries = Deliveries()
+        self.meter = Meter(meter)
+        self.predictions: Bounded[str, Prediction] = Bounded(self.meter)
+        self.files: Bounded[str, StoredFile] = Bounded(self.meter)
+        self.journal = Journal(self.meter)
+        self.deliveries = Deliveries(self.meter)
         self.coverage = Coverage()
         self._created = self._uploaded = 0
         self._fault_progress: dict[str, dict[str, int]] = {}
         self._last_status_sent: dict[str, str] = {}
-
-    @property
-    def bytes(self) -> int:
-        """What is held, about."""
-        return self.predictions.bytes + self.journal.bytes + self.deliveries.bytes + self.files.bytes
 
     @property
     def evicted(self) -> int:
@@ -121,9 +117,6 @@ class TenantState:
 
     def close(self) -> None:
         """Forget every prediction, and end all that is under way: the tenant itself is being forgotten."""
+        self.meter.detach()
         self.predictions.clear()
         self.activity.cancel_all()
-
-
-def _prediction_footprint(prediction: Prediction) -> int:
-    return PREDICTION + len(prediction.input)

@@ -47,11 +47,12 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
     if operation.optional is not None and operation.optional.isdisjoint(request.headers) and not request.query:
         return []
     query = request.query_params
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
-    sent = {"path": request.path_params, "query": query, "header": headers}
     found: list[Violation] = []
     for parameter in operation.parameters:
-        text = sent[parameter.where].get(parameter.key)
+        if parameter.where == "header":
+            text = request.header(parameter.key.encode())
+        else:
+            text = (request.path_params if parameter.where == "path" else query).get(parameter.key)
         if text is not None or parameter.required:
             found += parameter.check(text)
     if not query:

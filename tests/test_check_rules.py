@@ -8,7 +8,7 @@ import pytest
 from mockserver.check.cases import Case, Outcome, Run
 from mockserver.check.rules import RULES, find_breaches, is_runaway
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange
+from mockserver.journal import Exchange, pack_headers
 from mockserver.scenarios import Catalogue
 from mockserver.violations import Violation
 from tests.documents import CONTRACT, KONTEXT, ULTRA
@@ -33,7 +33,8 @@ def exchange(
         else "{}"
     )
     body = json.dumps({"input": more.pop("given", {"prompt": "a cat"})}).encode() if creating else b""
-    headers = [(b"Authorization", more.pop("authorization", f"Bearer {TOKEN}").encode())]
+    usual = [(b"Authorization", more.pop("authorization", f"Bearer {TOKEN}").encode())]
+    headers = tuple(more.pop("headers", usual))
     facts: dict[str, Any] = {
         "number": 1,
         "received_at": round((1000 + at) * SECOND),
@@ -42,7 +43,7 @@ def exchange(
         "method": method,
         "path": path,
         "query": b"",
-        "headers": headers,
+        "head": pack_headers(headers),
         "body": body,
         "body_size": len(body),
         "operation_id": operation.operation_id if operation else None,

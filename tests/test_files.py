@@ -142,7 +142,7 @@ def test_files_are_bounded(client: httpx.Client) -> None:
         store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * size, b"{}", 0))
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
     store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * 80, b"{}", 0))
-    assert (len(tenant.files), tenant.bytes, store.counts()["bytes"]) == (1, 83, 83), "content, metadata and name"
+    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, 83, 83), "content, metadata and name"
     store.reset("t")
     assert store.counts()["bytes"] == 0
 
