@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -34,14 +34,20 @@ class Meter:
 class Bounded(Generic[K, V]):
     """Values by key, in the order in which they came.
 
-    The newest value is kept however large it is. `evicted` counts the values that were forgotten because of the bounds.
+    `footprint` tells the bytes that a value holds, about: always the same for a value. The newest value is kept however
+    large it is. `evicted` counts the values that were forgotten because of the bounds.
     """
 
     def __init__(
-        self, meter: Meter | None = None, *, max_items: int = sys.maxsize, max_bytes: int = sys.maxsize
+        self,
+        footprint: Callable[[V], int],
+        meter: Meter | None = None,
+        *,
+        max_items: int = sys.maxsize,
+        max_bytes: int = sys.maxsize,
     ) -> None:
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._sizes: dict[K, int] = {}
+        self._footprint = footprint
         self._meter = Meter(meter)
         self._max_items, self._max_bytes = max_items, max_bytes
         self.evicted = 0
@@ -68,11 +74,10 @@ class Bounded(Generic[K, V]):
     def __reversed__(self) -> Iterator[K]:
         return reversed(self._values)
 
-    def put(self, key: K, value: V, size: int) -> None:
-        """Add a value that holds some bytes, and keep the bounds."""
+    def put(self, key: K, value: V) -> None:
+        """Add a value, and keep the bounds."""
         self._values[key] = value
-        self._sizes[key] = size
-        self._meter.add(size)
+        self._meter.add(self._footprint(value))
         while len(self._values) > self._max_items or (self.bytes > self._max_bytes and len(self._values) > 1):
             self.evict()
 
@@ -82,19 +87,17 @@ class Bounded(Generic[K, V]):
 
     def evict(self) -> K:
         """Forget the oldest value because of a bound; its key."""
-        key, _ = self._values.popitem(last=False)
-        self._meter.add(-self._sizes.pop(key))
+        key, value = self._values.popitem(last=False)
+        self._meter.add(-self._footprint(value))
         self.evicted += 1
         return key
 
     def remove(self, key: K) -> None:
         """Forget a value."""
-        del self._values[key]
-        self._meter.add(-self._sizes.pop(key))
+        self._meter.add(-self._footprint(self._values.pop(key)))
 
     def clear(self) -> None:
         """Forget every value, and how many have been evicted."""
         self._meter.add(-self._meter.bytes)
         self._values.clear()
-        self._sizes.clear()
         self.evicted = 0

@@ -41,7 +41,7 @@ class Deliveries:
     """The last deliveries of a tenant; the oldest go first."""
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._kept: Bounded[int, Delivery] = Bounded(meter, max_items=max_items, max_bytes=max_bytes)
+        self._kept: Bounded[int, Delivery] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
         self.recorded = 0
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -55,8 +55,13 @@ class Deliveries:
     def record(self, delivery: Delivery) -> None:
         """Keep a delivery, and forget the oldest beyond the bounds."""
         self.recorded += 1
-        self._kept.put(self.recorded, delivery, DELIVERY + len(delivery.body) + len(delivery.url))
+        self._kept.put(self.recorded, delivery)
 
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""
         return (delivery for delivery in self if delivery.final and not delivery.delivered)
+
+
+def _footprint(delivery: Delivery) -> int:
+    """Bytes held in memory, about."""
+    return DELIVERY + len(delivery.body) + len(delivery.url)

@@ -27,11 +27,6 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
         """A tag of the content."""
         return md5(self.content, usedforsecurity=False).hexdigest()
 
-    @property
-    def footprint(self) -> int:
-        """Bytes that the file holds on to, about."""
-        return len(self.content) + len(self.metadata) + len(self.name)
-
     def expired(self, now: int) -> bool:
         """Whether the file is gone at an instant of its tenant, in nanoseconds since the epoch."""
         return now - self.created_at >= LIFETIME

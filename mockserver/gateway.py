@@ -131,16 +131,16 @@ class Gateway:
         """
         clock = tenant.clock
         prediction = Prediction(
-            id=tenant.next_id(),
-            operation_id=operation.operation_id,
+            tenant.next_id(),
+            operation.operation_id,
             input=msgspec.json.encode({**operation.defaults, **given}, order="sorted"),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
             created_at=clock.now() // MILLISECOND * MILLISECOND,
             created_elapsed=clock.elapsed(),
             timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
-            deadline=deadline,
             retention=round(scenario.retention * SECOND),
             scenario=chosen,
+            deadline=deadline,
         )
         self.store.put(tenant, prediction)
         tenant.coverage.record_input(operation.operation_id, operation.known.intersection(given))

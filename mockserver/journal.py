@@ -79,12 +79,6 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
         """Whether the contract has no such path and method."""
         return self.operation_id is None and self.origin != "foreign"
 
-    @property
-    def footprint(self) -> int:
-        """Bytes held in memory, about."""
-        texts = len(self.head) + len(self.body) + len(self.response_body) + len(self.path) + len(self.query)
-        return EXCHANGE + texts + (VIOLATION * len(self.violations) if self.violations else 0)
-
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""
         shown = {
@@ -125,7 +119,7 @@ class Journal:
     """
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._kept: Bounded[int, Exchange] = Bounded(meter, max_items=max_items, max_bytes=max_bytes)
+        self._kept: Bounded[int, Exchange] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
         self.recorded = self.violating = self.unmatched = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -144,7 +138,7 @@ class Journal:
     def record(self, exchange: Exchange) -> None:
         """Keep an exchange, and forget what is over the bounds."""
         self.recorded += 1
-        self._kept.put(self.recorded, exchange, exchange.footprint)
+        self._kept.put(self.recorded, exchange)
         if exchange.violations:
             self.violating += 1
         if exchange.operation_id is None:
@@ -154,6 +148,12 @@ class Journal:
         """Forget every exchange. Numbers go on."""
         self._kept.clear()
         self.violating = self.unmatched = 0
+
+
+def _footprint(exchange: Exchange) -> int:
+    """Bytes held in memory, about."""
+    texts = len(exchange.head) + len(exchange.body) + len(exchange.response_body) + len(exchange.path)
+    return EXCHANGE + texts + len(exchange.query) + VIOLATION * len(exchange.violations)
 
 
 def redacted(shown: T, secret: str) -> T:

@@ -32,7 +32,7 @@ class Pictures:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(max_bytes=MAX_CACHED)
+        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(_footprint, max_bytes=MAX_CACHED)
 
     def size(self, prediction: Prediction) -> tuple[int, int]:
         """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
@@ -82,5 +82,10 @@ class Pictures:
         etag = '"' + blake2b(data, digest_size=16).hexdigest() + '"'
         picture = Picture(data, media_type, etag)
         if key not in self._kept:  # another thread may have drawn it meanwhile
-            self._kept.put(key, picture, PICTURE + len(data))
+            self._kept.put(key, picture)
         return picture
+
+
+def _footprint(picture: Picture) -> int:
+    """Bytes held in memory, about."""
+    return PICTURE + len(picture.data)

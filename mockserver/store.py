@@ -13,7 +13,7 @@ from mockserver.deliveries import Delivery
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange
 from mockserver.predictions import ID, Prediction
-from mockserver.tenants import PREDICTION, TenantState
+from mockserver.tenants import TenantState
 
 MAX_IDS = 8  # in a path
 
@@ -78,7 +78,7 @@ class Store:
     def put(self, tenant: TenantState, prediction: Prediction) -> None:
         """Remember a new prediction, unless its tenant was forgotten while the request was under way."""
         if self._knows(tenant):
-            tenant.predictions.put(prediction.id, prediction, PREDICTION + len(prediction.input))
+            tenant.predictions.put(prediction.id, prediction)
             self._keep_bounds(tenant)
 
     def replace(self, tenant: TenantState, prediction: Prediction) -> None:
@@ -89,7 +89,7 @@ class Store:
     def put_file(self, tenant: TenantState, file: StoredFile) -> None:
         """Remember a file."""
         if self._knows(tenant):
-            tenant.files.put(file.id, file, file.footprint)
+            tenant.files.put(file.id, file)
             bounds = self._bounds
             while len(tenant.files) > 1 and (
                 len(tenant.files) > bounds.files_per_tenant or tenant.meter.bytes > bounds.bytes_per_tenant

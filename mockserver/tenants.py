@@ -35,8 +35,8 @@ class TenantState:
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
         self.meter = Meter(meter)
-        self.predictions: Bounded[str, Prediction] = Bounded(self.meter)
-        self.files: Bounded[str, StoredFile] = Bounded(self.meter)
+        self.predictions: Bounded[str, Prediction] = Bounded(_prediction_footprint, self.meter)
+        self.files: Bounded[str, StoredFile] = Bounded(_file_footprint, self.meter)
         self.journal = Journal(self.meter)
         self.deliveries = Deliveries(self.meter)
         self.coverage = Coverage()
@@ -120,3 +120,13 @@ class TenantState:
         self.meter.detach()
         self.predictions.clear()
         self.activity.cancel_all()
+
+
+def _prediction_footprint(prediction: Prediction) -> int:
+    """Bytes held in memory, about."""
+    return PREDICTION + len(prediction.input)
+
+
+def _file_footprint(file: StoredFile) -> int:
+    """Bytes held in memory, about."""
+    return len(file.content) + len(file.metadata) + len(file.name)
