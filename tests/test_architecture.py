@@ -1,21 +1,25 @@
 """The house: each module stands on a row, and imports only from rows above its own."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mockserver"
 
 ROWS = [
-    {"violations", "clock", "images"},
-    {"errors", "lifecycle"},
+    {"violations", "clock", "images", "bounded"},
+    {"errors", "lifecycle", "activity"},
     {"contract"},
     {"scenarios"},
-    {"wire"},
-    {"connection", "predictions", "journal", "coverage", "admin_client", "deliveries", "files"},
-    {"store", "verdict", "pictures", "request"},
+    {"predictions", "journal", "coverage", "admin_client", "deliveries", "files"},
+    {"verdict", "pictures", "tenants", "wire"},
+    {"store", "request", "connection"},
     {"gateway"},
-    {"stream", "webhooks", "validation"},
+    {"stream", "webhooks", "validation", "uploads"},
     {"api"},
     {"exchange", "admin"},
     {"app"},
@@ -65,6 +69,49 @@ def test_imports_run_one_way() -> None:
     for path in modules():
         for name in imports(path):
             assert LEVEL[name] < LEVEL[name_of(path)], f"{name_of(path)} imports {name}"
+
+
+DOMAIN = [
+    "store",
+    "journal",
+    "verdict",
+    "gateway",
+    "predictions",
+    "scenarios",
+    "tenants",
+    "check.rules",
+    "check.shrinker",
+]
+
+
+@pytest.mark.parametrize("name", DOMAIN)
+def test_the_domain_is_there_without_the_server(name: str) -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import mockserver.{name}, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    packages = {module.partition(".")[0] for module in loaded.stdout.split()}
+    assert "mockserver" in packages
+    assert packages.isdisjoint({"uvicorn", "starlette", "httptools", "click"})
+
+
+def test_nothing_private_of_the_server_s_libraries_is_used() -> None:
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("uvicorn", "starlette"):
+                parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                assert not [part for part in parts if part.startswith("_")], f"{path.stem} imports {parts}"
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in UNDOCUMENTED, f"{path.stem} uses {node.attr}"
+
+
+# Attributes of uvicorn's protocols that it nowhere describes.
+UNDOCUMENTED = frozenset(
+    {"cycle", "pipeline", "flow", "message_event", "response_complete", "on_response", "server_state", "__self__"}
+)
 
 
 def test_the_domain_does_not_look_at_the_wall_clock() -> None:

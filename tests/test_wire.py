@@ -1,0 +1,227 @@
+"""Every fault on every operation, as a raw socket sees it, and as the journal tells it."""
+
+import contextlib
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from mockserver import MockServer, Tenant
+from mockserver.contract import Contract, Operation
+from mockserver.errors import ScenarioError
+from mockserver.scenarios import Catalogue
+
+CONTRACT = Contract.load()
+CATALOGUE = Catalogue(CONTRACT)
+CREATE = CONTRACT.by_id["createFluxKontextMaxPrediction"]
+TIMEOUT = 10  # seconds after which what a test waits for is not coming
+SILENCE = 0.02  # seconds in which a response that is stalled does not go on
+
+Json = dict[str, Any]
+
+FAULTS: list[Json] = [
+    {"status": 503},
+    {"status": 503, "after": "commit"},
+    {"disconnect": "reset"},
+    {"disconnect": "close"},
+    {"disconnect": "reset", "after": "commit"},
+    {"disconnect": "close", "after": "commit"},
+    {"cut": 0.5},
+    {"cut": 0},
+    {"stall": 0.5},
+    {"drip": 0.02},
+    {"body": "malformed"},
+    {"body": "empty"},
+    {"delay": 0.01},
+    {"delay": 0.01, "after": "commit"},
+]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came over a socket; `ended` is `whole`, `closed`, `reset` or `silent`, `announced` the Content-Length."""
+
+    status: int
+    body: bytes
+    announced: int
+    ended: str
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(False, "same"), (False, "separate"), (True, "same"), (True, "separate")],
+    ids=["http, one origin", "http, a file host", "https, one origin", "https, a file host"],
+)
+def origins(request: pytest.FixtureRequest) -> Iterator[MockServer]:
+    tls, files_origin = request.param
+    with MockServer(tls=tls, files_origin=files_origin) as server:
+        yield server
+
+
+def legal_faults(operation: Operation) -> list[Json]:
+    """The faults that a scenario may have for an operation."""
+    found = []
+    for fault in FAULTS:
+        with contextlib.suppress(ScenarioError):
+            CATALOGUE.parse({"faults": {operation.operation_id: [fault]}})
+            found.append(fault)
+    return found
+
+
+def test_each_operation_has_its_faults_and_no_others() -> None:
+    legal = {operation.operation_id: legal_faults(operation) for operation in CONTRACT.operations}
+    assert len(legal["createFluxKontextMaxPrediction"]) == len(FAULTS)
+    assert [fault for fault in legal["deleteFile"] if "after" in fault] == [f for f in FAULTS if "after" in f]
+    assert [fault for fault in legal["getPrediction"] if "after" in fault] == []
+    assert all({"status": 503} in faults and {"disconnect": "reset"} in faults for faults in legal.values())
+
+
+def connect(server: MockServer, url: str) -> socket.socket:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    raw = socket.create_connection((parts.hostname, parts.port or 0), timeout=TIMEOUT)
+    if parts.scheme == "https":
+        trusting = ssl.create_default_context(cafile=server.ca_file)
+        return trusting.wrap_socket(raw, server_hostname=parts.hostname, suppress_ragged_eofs=False)
+    return raw
+
+
+def exchange(server: MockServer, url: str, method: str, headers: dict[str, str], body: bytes, stall: bool) -> Seen:
+    """Send one request on a connection of its own, and read what comes; of a stalled response what there is."""
+    parts = urlsplit(url)
+    lines = [f"{method} {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+    with connect(server, url) as line:
+        line.sendall(head.encode() + body)
+        return read(line, method, stall)
+
+
+def read(line: socket.socket, method: str, stall: bool) -> Seen:
+    data = b""
+    while True:
+        head, end, body = data.partition(b"\r\n\r\n")
+        announced = announced_in(head)
+        if stall and end and len(body) >= announced // 2:
+            line.settimeout(SILENCE)
+        if end and not stall and is_whole(head, body, method):
+            return Seen(status_in(head), body, announced, "whole")
+        try:
+            piece = line.recv(65536)
+        except TimeoutError:
+            return Seen(status_in(head), body, announced, "silent")
+        except (ConnectionResetError, ssl.SSLEOFError):  # TLS ends with an alert, unless the connection breaks off
+            return Seen(status_in(head), body, announced, "reset")
+        if not piece:
+            return Seen(status_in(head), body, announced, "closed")
+        data += piece
+
+
+def is_whole(head: bytes, body: bytes, method: str) -> bool:
+    if method == "HEAD" or status_in(head) in (204, 304):
+        return True
+    if b"transfer-encoding: chunked" in head:
+        return body.endswith(b"0\r\n\r\n")
+    return len(body) >= announced_in(head)
+
+
+def status_in(head: bytes) -> int:
+    return int(head.split(b" ")[1]) if head else 0
+
+
+def announced_in(head: bytes) -> int:
+    found = re.search(rb"(?im)^content-length: (\d+)", head)
+    return int(found[1]) if found else 0
+
+
+def upload_form() -> tuple[bytes, str]:
+    body = b'--x\r\nContent-Disposition: form-data; name="content"; filename="a.txt"\r\n\r\nhello\r\n--x--\r\n'
+    return body, "multipart/form-data; boundary=x"
+
+
+class Client:
+    """What a client needs to use every operation: a prediction that has succeeded, and a file."""
+
+    def __init__(self, server: MockServer) -> None:
+        self.server = server
+        self.tenant: Tenant = server.tenant()
+        self.ids: dict[str, str] = {}
+        self._authorized = {"Authorization": f"Bearer {self.tenant.token}"}
+        shown = self._create()
+        self.output = shown["output"]
+        self.ids = {
+            "prediction_id": shown["id"],
+            "output_format": self.output.rpartition(".")[2],
+            "model_owner": str(CREATE.model).partition("/")[0],
+            "model_name": str(CREATE.model).partition("/")[2],
+        }
+
+    def _create(self) -> Json:
+        seen = self.use(CREATE, {}, Prefer="wait")
+        shown: Json = json.loads(seen.body)
+        assert shown["status"] == "succeeded"
+        return shown
+
+    def add_file(self) -> None:
+        seen = self.use(CONTRACT.by_id["uploadFile"], {})
+        self.ids["file_id"] = json.loads(seen.body)["id"]
+
+    def use(self, operation: Operation, fault: Json, **headers: str) -> Seen:
+        """Send a valid request of an operation."""
+        headers |= self._authorized if not operation.public else {}
+        body = b""
+        if operation.role == "create":
+            body, headers["Content-Type"] = json.dumps({"input": {"prompt": "p"}}).encode(), "application/json"
+        elif operation.role == "upload":
+            body, headers["Content-Type"] = upload_form()
+        url = self.server.url + operation.path.format(**self.ids)
+        if operation.role == "deliver":
+            url = self.output
+        return exchange(self.server, url, operation.method, headers, body, "stall" in fault)
+
+
+@pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda operation: operation.operation_id)
+def test_every_fault_reaches_the_wire_and_the_journal(origins: MockServer, operation: Operation) -> None:
+    client = Client(origins)
+    for fault in legal_faults(operation):
+        client.add_file()
+        client.tenant.use({"faults": {operation.operation_id: [fault]}})
+        seen = client.use(operation, fault)
+        told = client.tenant.requests()[-1]
+        assert (told["operation"], told["fault"]) == (operation.operation_id, fault), fault
+        assert told["response"]["status"] == seen.status, fault
+        assert told["committed"] is (operation.role in COMMITTING and ("after" in fault or not prevents(fault))), fault
+        assert how_it_ended(fault, seen, operation), (fault, seen.ended, seen.announced, len(seen.body))
+
+
+COMMITTING = ("create", "cancel", "upload", "delete-file")
+
+
+def prevents(fault: Json) -> bool:
+    return "status" in fault or "disconnect" in fault
+
+
+def how_it_ended(fault: Json, seen: Seen, operation: Operation) -> bool:
+    """Whether a response came, or did not, as its fault has it."""
+    whole = seen.ended == "whole" and (operation.method == "HEAD" or len(seen.body) >= seen.announced)
+    match fault:
+        case {"disconnect": "reset"}:
+            return (seen.ended, seen.status) == ("reset", 0)
+        case {"disconnect": "close"}:
+            return (seen.ended, seen.status) == ("closed", 0)
+        case {"cut": share}:
+            return seen.ended == "closed" and len(seen.body) == int(seen.announced * share) < seen.announced
+        case {"stall": share}:
+            return seen.ended == "silent" and len(seen.body) == int(seen.announced * share) < seen.announced
+        case {"status": status}:
+            return whole and seen.status == status
+        case {"body": "empty"}:
+            return whole and seen.announced == 0
+        case {"body": "malformed"}:
+            return whole and 0 < seen.announced == len(seen.body)
+    return whole and 200 <= seen.status < 300
