@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 
 from mockserver.clock import MILLISECOND, SECOND
-from mockserver.contract import Operation
 from mockserver.errors import ApiError
 from mockserver.files import StoredFile
 from mockserver.gateway import Gateway
 from mockserver.lifecycle import TERMINAL
+from mockserver.operation import Operation
 from mockserver.pictures import Picture
 from mockserver.predictions import Prediction, effective_timeline
 from mockserver.request import Request
+from mockserver.roles import ROLES
 from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.stream import follow
 from mockserver.tenants import TenantState
@@ -281,23 +282,8 @@ async def example(context: Context) -> Response:
     return Response(status, body, media_type, value=value if "json" in media_type else None)
 
 
-ROLES: dict[str | None, Handler] = {
-    "create": create,
-    "get": get,
-    "cancel": cancel,
-    "list": list_page,
-    "stream": stream,
-    "model": model,
-    "upload": upload,
-    "list-files": list_files,
-    "get-file": get_file,
-    "delete-file": delete_file,
-    "download": download,
-    "webhook-secret": webhook_secret,
-    "deliver": picture,
-    "view": view,
-    None: example,
-}
+# By x-mock-role; None is for operations without one.
+HANDLERS: dict[str | None, Handler] = {None: example, **{role.name: globals()[role.handler] for role in ROLES.values()}}
 
 
 def _prediction_response(context: Context, prediction: Prediction, status: int, age: int | None = None) -> Response:

@@ -3,7 +3,7 @@
 MockServerError             the user of the double has to mend something; one clear line
 ├── ContractError           the contract file cannot drive a server
 └── ScenarioError           a scenario is unknown, malformed or contradicts the contract
-Refusal                     the API answers a request with an error
+ApiError                    the API answers a request with an error
 """
 
 from __future__ import annotations

@@ -14,17 +14,17 @@ from typing import Any
 
 import msgspec
 
-from mockserver.api import JSON, ROLES, Context
-from mockserver.contract import Operation
+from mockserver.api import HANDLERS, JSON, Context
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
-from mockserver.scenarios import BODY_FAULTS, COMMITTING, Fault, Scenario
+from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
 from mockserver.store import Store
 from mockserver.tenants import ANONYMOUS, TENANT_SCRIPT, TenantState
 from mockserver.validation import validate
-from mockserver.violations import read_json, shorten
+from mockserver.violations import Violation, read_json, shorten
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
@@ -122,25 +122,25 @@ class Endpoint:
             validate(gateway, operation, request)
             delivered = behavior.fault is None or behavior.fault.kind in ("delay", "drip")
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
-            response = await ROLES[operation.role](context)
+            response = await HANDLERS[operation.role](context)
         except ApiError as error:
             response = self._refuse(operation, error, behavior)
             if operation is None or error.status not in operation.responses:
                 return response  # another contract may be silent on errors; this one is not
+        if response.status == NO_RESPONSE:
+            return response
         # Better no answer than one that the contract does not allow.
-        wrong = (
-            operation.check_response(response.status, response.content_type, response.value)
-            if response.status
-            else None
-        )
-        return response if wrong is None else self._withheld(wrong)
+        wrong = operation.check_response(response.status, response.content_type, response.value)
+        return self._withhold(operation, response, wrong[0]) if wrong else response
 
-    def _withheld(self, wrong: str) -> Response:
-        """What stands in for an answer that would break the contract."""
-        print(f"mockserver: refused to send an answer that breaks the contract: {wrong}", file=sys.stderr)
+    def _withhold(self, operation: Operation, response: Response, wrong: Violation) -> Response:
+        """What stands in for a response that would break the contract."""
+        where = f"{operation.operation_id} {response.status} at {wrong.pointer or '/'}"
+        said = f"{where}: {wrong.description}; sent {wrong.sent}, allowed: {wrong.allowed}"
+        print(f"mockserver: refused to send an answer that breaks the contract: {said}", file=sys.stderr)
         value = {
             "title": "Internal server error",
-            "detail": f"The double was about to break its contract. {wrong}",
+            "detail": f"The double was about to break its contract. {said}",
             "status": 500,
         }
         return Response(500, msgspec.json.encode(value), JSON, value=value)
@@ -252,7 +252,7 @@ def _can_exhibit(operation: Operation, fault: Fault) -> bool:
         return fault.status in operation.responses
     if fault.kind in BODY_FAULTS:
         return operation.has_body
-    return fault.after is None or operation.role in COMMITTING
+    return fault.after is None or operation.commits
 
 
 def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:

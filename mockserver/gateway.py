@@ -15,11 +15,12 @@ import msgspec
 
 from mockserver.activity import Follower
 from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
+from mockserver.operation import Operation
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
     Prediction,

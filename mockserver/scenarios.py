@@ -15,16 +15,17 @@ import jsonschema_rs
 import msgspec
 import yaml
 
-from mockserver.contract import Contract, Operation, read_yaml
+from mockserver.contract import Contract
 from mockserver.errors import Dialect, ScenarioError
 from mockserver.lifecycle import TERMINAL, Timeline, build_timeline
+from mockserver.operation import Operation
 from mockserver.violations import pointer_to, shorten
+from mockserver.yaml_source import read_yaml
 
 Urls = Literal["local", "documented", "foreign"]
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
 BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
-COMMITTING = frozenset({"create", "cancel", "upload", "delete-file"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,7 +145,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
             candidates.append(partial(_with_fraction, self.body.fraction))
         for change in candidates:
             candidate = change(varied)
-            if operation.check_response(status, "application/json", candidate) is None:
+            if not operation.check_response(status, "application/json", candidate):
                 varied = candidate
         return varied
 
@@ -289,7 +290,7 @@ class Catalogue:
             if fault.status and not any(fault.status in operation.responses for operation in operations):
                 listed = sorted({s for operation in operations for s in operation.responses if s >= 400})
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
-            if fault.after and not any(operation.role in COMMITTING for operation in operations):
+            if fault.after and not any(operation.commits for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
             if fault.kind in BODY_FAULTS and not any(operation.has_body for operation in operations):
                 yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mockserver.contract import Operation
 from mockserver.errors import ApiError, validation_error
 from mockserver.gateway import Gateway
+from mockserver.operation import Operation
 from mockserver.request import Request
 from mockserver.violations import MAX_VIOLATIONS, Violation, read_json, shorten
 

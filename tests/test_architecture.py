@@ -11,8 +11,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mockserver"
 
 ROWS = [
-    {"violations", "clock", "images", "bounded"},
+    {"violations", "clock", "images", "bounded", "roles", "yaml_source"},
     {"errors", "lifecycle", "activity"},
+    {"operation"},
     {"contract"},
     {"scenarios"},
     {"predictions", "journal", "coverage", "admin_client", "deliveries", "files"},

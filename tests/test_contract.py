@@ -1,17 +1,24 @@
 """Reading a contract: what drives the server, and what is said of one that cannot."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
-from mockserver.api import ROLES as HANDLERS
-from mockserver.contract import ROLES, Contract
+from mockserver import api
+from mockserver.app import App
+from mockserver.contract import Contract
 from mockserver.errors import ContractError
+from mockserver.gateway import Options
+from mockserver.roles import ROLES
+from mockserver.scenarios import Catalogue
 from tests.documents import CONTRACT, KONTEXT, ULTRA
 
 SOURCES = {"documented", "implied", "upstream"}
@@ -70,15 +77,17 @@ def test_roles_models_and_defaults_come_from_the_file() -> None:
     assert kontext.success == 200
 
 
-def test_every_role_has_a_handler() -> None:
-    assert HANDLERS.keys() - {None} == set(ROLES)
+def test_every_role_is_one_record_and_one_function() -> None:
+    assert api.HANDLERS.keys() - {None} == set(ROLES)
+    assert len({role.handler for role in ROLES.values()}) == len(ROLES)
+    assert all(api.HANDLERS[role.name] is getattr(api, role.handler) for role in ROLES.values())
 
 
 def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> None:
     reader = CONTRACT.by_id["getPrediction"]
     assert list(CONTRACT.templates) == CONTRACT.statuses
     for template in CONTRACT.templates.values():
-        assert reader.check_response(200, "application/json", template) is None
+        assert reader.check_response(200, "application/json", template) == []
 
 
 @pytest.mark.parametrize(
@@ -99,16 +108,19 @@ def test_a_predictions_shape_depends_on_its_status(status: str, change: dict[str
     wrong = CONTRACT.by_id["getPrediction"].check_response(
         200, "application/json", {**CONTRACT.templates[status], **change}
     )
-    assert wrong is not None
-    assert f"getPrediction 200 at {said}: " in wrong
+    assert said in {violation.pointer for violation in wrong}
 
 
 def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
     reader = CONTRACT.by_id["getPrediction"]
-    assert reader.check_response(418, "application/json", {}) == "getPrediction has no answer 418"
-    assert (
-        reader.check_response(200, "text/plain", "")
-        == "getPrediction answers 200 with application/json, not text/plain"
+    (status,) = reader.check_response(418, "application/json", {})
+    assert (status.description, status.sent) == ("getPrediction has no response 418", "418")
+    (media_type,) = reader.check_response(200, "text/plain", "")
+    assert media_type.description == "getPrediction answers 200 with application/json, not text/plain"
+    assert (media_type.pointer, media_type.sent, media_type.allowed) == (
+        "Content-Type:",
+        "text/plain",
+        "application/json",
     )
 
 
@@ -185,7 +197,7 @@ def test_every_error_of_the_contract_has_an_example_in_each_dialect(dialect: Any
         for status in operation.responses:
             if status >= 400 and operation.method != "HEAD":
                 media_type, body = CONTRACT.error_template(operation, status, dialect)
-                assert operation.check_response(status, media_type, body) is None
+                assert operation.check_response(status, media_type, body) == []
                 assert ("error" in body) is (dialect == "gateway")
 
 
@@ -222,9 +234,9 @@ def forget_status(document: dict[str, Any]) -> None:
 
 CHANGES: list[tuple[Change, str]] = [
     (lambda d: d.update(openapi="3.0.3"), "at /openapi: an OpenAPI 3.1 document is needed"),
-    (lambda d: d.update(paths={}), "at /paths: at least one path is needed"),
-    (lambda d: post(d).pop("operationId"), "/post: the operation needs an operationId"),
-    (lambda d: post(d).pop("responses"), "/post: the operation needs responses"),
+    (lambda d: d.update(paths={}), "at /paths: {} has less than 1 property"),
+    (lambda d: post(d).pop("operationId"), '/post: "operationId" is a required property'),
+    (lambda d: post(d).pop("responses"), '/post: "responses" is a required property'),
     (lambda d: post(d).update(operationId="getPrediction"), "operationId 'getPrediction' is used more than once"),
     (lambda d: post(d).update(requestBody={"$ref": "#/components/nowhere"}), "'#/components/nowhere' leads nowhere"),
     (lambda d: post(d).update(requestBody={"content": {}}), "needs an `input` object with properties"),
@@ -237,7 +249,10 @@ CHANGES: list[tuple[Change, str]] = [
     ),
     (lambda d: d["x-mock-picture"].pop("sizes") and post(d).pop("x-mock-picture"), "says nothing of sizes"),
     (
-        lambda d: post(d).pop("x-mock-role") and post(d).update(responses={"200": {"content": {"a/b": {}}}}),
+        lambda d: (
+            post(d).pop("x-mock-role")
+            and post(d).update(responses={"200": {"description": "d", "content": {"a/b": {}}}})
+        ),
         "an example",
     ),
     (lambda d: post(d).update({"x-mock-role": "crate"}), "x-mock-role 'crate' is not one of"),
@@ -259,7 +274,7 @@ def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(change: Chang
 def test_statuses_may_be_written_as_numbers_and_examples_hold_dates(tmp_path: Path) -> None:
     file = tmp_path / "contract.yaml"
     file.write_text(
-        "openapi: 3.1.0\npaths: {/a: {get: {operationId: a, responses: {200: "
+        "openapi: 3.1.0\ninfo: {title: t, version: 2025-01-01}\npaths: {/a: {get: {operationId: a, responses: {200: "
         "{description: d, content: {application/json: {example: {day: 2025-01-01}}}}}}}}"
     )
     operation = Contract.load(file).by_id["a"]
@@ -287,3 +302,38 @@ def test_a_schema_is_compiled_once_for_all_that_refer_to_it() -> None:
         assert first.document["responses"][str(status)] == second.document["responses"][str(status)]
         assert first.responses[status] == second.responses[status]
     assert first.responses[first.success] != second.responses[second.success]
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The place of everything in a document."""
+    if path:
+        yield path
+    for key, part in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from places(part, (*path, key))
+
+
+PLACES = list(places(CONTRACT.document))
+ODD = [None, True, 0, -1, "", "x", [], {}, [None], {"$ref": "#"}, {"$ref": "#/info"}, {"$ref": "other.yaml"}, {"x": 1}]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from([*ODD, ...])), min_size=1, max_size=2))
+def test_whatever_is_wrong_with_a_contract_is_told_in_one_line(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    document = deepcopy(CONTRACT.document)
+    for place, value in changes:
+        node: Any = document
+        with contextlib.suppress(LookupError, TypeError):  # a change before may have taken it away
+            for part in place[:-1]:
+                node = node[part]
+            if value is ...:
+                del node[place[-1]]
+            else:
+                node[place[-1]] = value
+    said = "contract contract.yaml: "
+    try:
+        contract = Contract(document, b"", "contract.yaml")
+        App(contract, Catalogue(contract), Options())
+    except ContractError as reason:
+        said = str(reason)
+    assert "\n" not in said
+    assert said.startswith("contract contract.yaml")

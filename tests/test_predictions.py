@@ -118,7 +118,7 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
         shown = GATEWAY.render(
             GATEWAY.store.tenant("t"), own, "http://127.0.0.1:1", "local", age=age, include_expired=True
         )
-        assert reader.check_response(200, "application/json", shown) is None
+        assert reader.check_response(200, "application/json", shown) == []
         if shown.get("logs"):
             met = [stage.status for stage in effective_timeline(own) if stage.at <= age]
             assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count("processing")

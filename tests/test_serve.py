@@ -111,11 +111,14 @@ def test_a_port_in_use_is_one_clear_line_and_exit_2() -> None:
     [
         ("openapi: 3.0.0", "an OpenAPI 3.1 document is needed"),
         ("{", "not YAML"),
-        ("openapi: 2025-99-99", "not YAML"),
-        ("&a [*a]", "not YAML: it is nested too deeply, or in itself"),
-        ("openapi: 3.1.0\npaths: {/a: {get: {operationId: a, responses: {'200': null}}}}", "not what OpenAPI 3.1"),
-        ("openapi: 3.1.0\npaths: {}", "at least one path is needed"),
-        ("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}", "the operation needs an operationId"),
+        ("openapi: 2025-99-99", "an OpenAPI 3.1 document is needed"),
+        ("&a [*a]", "not YAML: it holds itself, by an alias"),
+        (
+            "openapi: 3.1.0\ninfo: {title: t, version: v}\npaths: {/a: {get: {operationId: a, responses: {'200': null}}}}",
+            "at /paths/~1a/get/responses/200: null is not of type",
+        ),
+        ("openapi: 3.1.0\npaths: {}", "at /paths: {} has less than 1 property"),
+        ("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}", 'at /paths/~1a/get: "operationId" is a required'),
     ],
 )
 def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: str, said: str) -> None:

@@ -200,7 +200,7 @@ def test_what_is_told_is_what_the_contract_says(client: httpx.Client, tenant: Te
         create(client, receiver)
         tenant.advance(1000)
         for _, body in receiver.so_far():
-            assert reader.check_response(200, "application/json", json.loads(body)) is None
+            assert reader.check_response(200, "application/json", json.loads(body)) == []
 
 
 def test_nothing_leaves_this_machine_unless_the_user_asked(client: httpx.Client, tenant: Tenant) -> None:

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from mockserver import MockServer, Tenant
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.errors import ScenarioError
+from mockserver.operation import Operation
 from mockserver.scenarios import Catalogue
 
 CONTRACT = Contract.load()

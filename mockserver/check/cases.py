@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.journal import Exchange
 from mockserver.lifecycle import TERMINAL
+from mockserver.operation import Operation
 from mockserver.scenarios import Fault, Scenario, Stream
 
 VARIETY = ("body", "headers", "create_status")  # the parts of a scenario that must not change an outcome

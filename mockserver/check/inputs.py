@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mockserver.check.cases import is_valid
-from mockserver.contract import Operation
+from mockserver.operation import Operation
 
 MAX_PROMPT = 2_000  # characters
 UNICODE = 'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\nsecond line\u2028third'

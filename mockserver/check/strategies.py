@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from mockserver.check.cases import Case, operation_of
 from mockserver.check.catalogue import LONG, LOST, NOT_A_FAULT, UNREADABLE
 from mockserver.check.inputs import inputs
-from mockserver.contract import Contract, Operation
+from mockserver.contract import Contract
 from mockserver.errors import ScenarioError
 from mockserver.lifecycle import TERMINAL
+from mockserver.operation import Operation
 from mockserver.scenarios import Catalogue
 
 Json = dict[str, Any]

@@ -1,0 +1,144 @@
+"""One operation of the contract: what it takes, and what it answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from mockserver.roles import ROLES
+from mockserver.violations import MAX_VIOLATIONS, Violation, violation_of, violations_of
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A path, query or header parameter; `key` is what it goes by in a request."""
+
+    name: str
+    key: str
+    where: str
+    required: bool
+    convert: Callable[[str], Any]
+    validator: jsonschema_rs.Validator
+
+    def check(self, text: str | None) -> list[Violation]:
+        """What is wrong with the parameter as sent; None stands for one that was not."""
+        pointer = {"query": f"?{self.name}", "path": f"{{{self.name}}}"}.get(self.where, f"{self.name}:")
+        if text is None:
+            if not self.required:
+                return []
+            said = f"{self.name} is required"
+            return [Violation(pointer, "required", self.name, said, "nothing", f"a value for {self.name}")]
+        value = self.convert(text)
+        if self.validator.is_valid(value):
+            return []
+        return [violation_of(error, pointer, self.name) for error in self.validator.iter_errors(value)]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method and path of the contract.
+
+    `responses` holds, by status and media type, the validator of the body (None where the contract sets no
+    schema). `optional` are the names of the parameters, as bytes, if all are headers that may be left out; else it
+    is None. `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`; so are `known`, the
+    names of the inputs, and `images`, of those that carry pictures.
+    """
+
+    operation_id: str
+    method: str
+    path: str
+    role: str | None
+    document: Mapping[str, Any]
+    parameters: tuple[Parameter, ...]
+    body: Mapping[str, jsonschema_rs.Validator] | None
+    body_required: bool
+    responses: Mapping[int, Mapping[str, jsonschema_rs.Validator | None]]
+    public: bool
+    max_body: int
+    optional: frozenset[bytes] | None = None
+    images: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+    model: str | None = None
+    input: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    picture: Mapping[str, Any] = field(default_factory=dict)
+    logs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The name that scenarios know the operation by: every model's create is a `createPrediction`."""
+        role = ROLES.get(self.role or "")
+        return self.operation_id if role is None or role.family is None else role.family
+
+    @property
+    def commits(self) -> bool:
+        """Whether it creates or changes something."""
+        return self.role in ROLES and ROLES[self.role].commits
+
+    @cached_property
+    def success(self) -> int:
+        """The status that the contract lists first for success."""
+        return next(status for status in self.responses if 200 <= status < 300)
+
+    @cached_property
+    def has_body(self) -> bool:
+        """Whether its success is answered with a body, sent in one piece."""
+        return self.role != "stream" and self.method != "HEAD" and bool(self.responses[self.success])
+
+    def ends_like(self, path: str) -> bool:
+        """Whether a path is the operation's own but for a prefix that was forgotten."""
+        pieces = self.path.split("/")[1:]
+        patterns = ["[^/]+" if "{" in piece else re.escape(piece) for piece in pieces]
+        return any(
+            "{" not in pieces[skipped] and re.fullmatch("/" + "/".join(patterns[skipped:]), path)
+            for skipped in range(1, len(pieces))
+        )
+
+    def check_body(self, media_type: str, value: object, *, vast: bool = False) -> list[Violation]:
+        """Everything that the contract does not allow in a request's decoded body; one thing, if the body is vast."""
+        assert self.body is not None
+        validator = self.body[media_type]
+        if validator.is_valid(value):
+            return []
+        if vast:
+            try:
+                validator.validate(value)
+            except jsonschema_rs.ValidationError as error:
+                return [msgspec.structs.replace(fault, fatal=True) for fault in violations_of(error, self.input)][:1]
+        found = (fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input))
+        return _most_telling(found)
+
+    def check_response(self, status: int, media_type: str, value: object) -> list[Violation]:
+        """Everything in a response that the contract does not allow; pointers lead into its body."""
+        content = self.responses.get(status)
+        if content is None:
+            listed = ", ".join(map(str, self.responses))
+            said = f"{self.operation_id} has no response {status}"
+            return [Violation("", "status", "status", said, str(status), listed)]
+        if not content:
+            return []
+        if media_type not in content:
+            media_type = media_type.partition(";")[0]
+            if media_type not in content:
+                listed = ", ".join(content)
+                said = f"{self.operation_id} answers {status} with {listed}, not {media_type}"
+                return [Violation("Content-Type:", "media_type", "Content-Type", said, media_type, listed)]
+        validator = content[media_type]
+        if validator is None or validator.is_valid(value):
+            return []
+        return [violation_of(error) for error in islice(validator.iter_errors(value), MAX_VIOLATIONS)]
+
+
+def _most_telling(found: Iterator[Violation]) -> list[Violation]:
+    """As many as are told of one request, and one that is fatal among them, if any is."""
+    told = list(islice(found, MAX_VIOLATIONS))
+    if len(told) == MAX_VIOLATIONS and not any(violation.fatal for violation in told):
+        told += islice((violation for violation in found if violation.fatal), 1)
+    return told

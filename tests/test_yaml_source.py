@@ -1,0 +1,84 @@
+"""YAML as JSON values."""
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mockserver.yaml_source import MAX_ALIASED, read_yaml
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]))  # YAML takes no others as they are
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_json_is_read_as_it_is(value: Any) -> None:
+    text = msgspec.json.encode(value)
+    assert read_yaml(text) == msgspec.json.decode(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", None),
+        ("a:", {"a": None}),
+        ("null", None),
+        ("true", True),
+        ("-3", -3),
+        ("1.5e3", 1500.0),
+        ("yes", "yes"),
+        ("~", "~"),
+        ("2025-01-01", "2025-01-01"),
+        ("2025-99-99", "2025-99-99"),
+        ("0o17", "0o17"),
+        ("0123", "0123"),
+        ("1_000", "1_000"),
+        (".5", ".5"),
+        ("'1'", "1"),
+        ("!!str 1", "1"),
+        ("{200: a, null: b, 1.5: c}", {"200": "a", "null": "b", "1.5": "c"}),
+        ("{a: &x [1], b: *x}", {"a": [1], "b": [1]}),
+    ],
+)
+def test_what_is_not_json_is_text(text: str, value: Any) -> None:
+    found = read_yaml(text.encode())
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "expected node content"),
+        ("&a [*a]", "it holds itself, by an alias"),
+        ("{a: 1, a: 2}", "the key 'a' stands here twice"),
+        ("{[1]: 2}", "a key is text"),
+        ("!!python/object/apply:os.getcwd []", "python/object"),
+        ("!!binary aGk=", "the tag tag:yaml.org,2002:binary is not known"),
+        ("1" * 5000, "Exceeds the limit"),
+        ("[" * 100_000, "nested more than 200 levels deep"),
+        ("a: 1\n---\nb: 2", "a second document begins here"),
+        ("*nobody", "nobody"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_of_yaml(text: str, said: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=said):
+        read_yaml(text.encode())
+
+
+def test_aliases_that_repeat_aliases_are_bounded() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    bomb = "\n".join(lines).encode()
+    assert len(bomb) < 700
+    began = time.process_time()
+    with pytest.raises(yaml.YAMLError, match=f"repeat more than {MAX_ALIASED:,} values"):
+        read_yaml(bomb)
+    assert time.process_time() - began < 2, "it would take minutes to lay out"
