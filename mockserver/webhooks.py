@@ -10,7 +10,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b, sha256
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from mockserver.activity import Follower
 from mockserver.clock import SECOND
 from mockserver.deliveries import Delivery
 from mockserver.gateway import Gateway
+from mockserver.http_post import post
 from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Urls, Webhooks
@@ -179,7 +179,7 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
 async def _post_in_thread(
     gateway: Gateway, url: str, headers: dict[str, str], body: bytes
 ) -> tuple[int | None, str | None]:
-    """What `_post` comes to, in a thread of its own, which nobody waits for if the receiver takes too long."""
+    """Post in a thread of its own: a pool would be shared with pictures, and silent receivers would fill it."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
 
@@ -188,30 +188,10 @@ async def _post_in_thread(
             answered.set_result(result)
 
     def work() -> None:
-        result = _post(url, headers, body)
+        result = post(url, headers, body, TIMEOUT)
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(hand_over, result)
 
     async with gateway.posting:
         threading.Thread(target=work, daemon=True).start()
-        try:
-            async with asyncio.timeout(2 * TIMEOUT):
-                return await answered
-        except TimeoutError:
-            return None, "timed out"
-
-
-def _post(url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
-    """The status that a receiver answers, or what went wrong. Redirects are not followed."""
-    parts = urlsplit(url)
-    try:
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.netloc.rpartition("@")[2], timeout=TIMEOUT)
-        try:
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("POST", target, body, headers)
-            return connection.getresponse().status, None
-        finally:
-            connection.close()
-    except (OSError, HTTPException, ValueError) as reason:
-        return None, str(reason) or type(reason).__name__
+        return await answered

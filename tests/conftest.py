@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from mockserver import MockServer, Tenant
-from tests.receiver import Receiver
+from tests.helpers.receiver import Receiver
 
 pytest_plugins = ["pytester"]
 

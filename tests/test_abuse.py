@@ -17,8 +17,8 @@ from mockserver.deliveries import Delivery
 from mockserver.journal import MAX_RECORDED_BODY
 from mockserver.store import Bounds, Store
 from mockserver.violations import MAX_DESCRIPTION, MAX_VIOLATIONS
-from tests.documents import ULTRA
-from tests.test_store import prediction
+from tests.helpers.documents import ULTRA
+from tests.helpers.predictions import prediction
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
 

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mockserver"
 
 ROWS = [
-    {"violations", "clock", "images", "bounded", "roles", "yaml_source"},
+    {"violations", "clock", "images", "bounded", "roles", "yaml_source", "http_post"},
     {"errors", "lifecycle", "activity"},
     {"operation"},
     {"contract"},
@@ -26,7 +26,9 @@ ROWS = [
     {"app"},
     {"server"},
     {"check.cases"},
-    {"check.rules", "check.inputs", "check.drivers", "check.shrinker", "check.formatting"},
+    {"check.rule", "check.evidence", "check.inputs", "check.drivers", "check.shrinker", "check.formatting"},
+    {"check.receiver_rules"},
+    {"check.rules"},
     {"check.harness", "check.catalogue", "check.findings", "check.receivers"},
     {"check.strategies"},
     {"check.hunt", "check.page"},

@@ -19,13 +19,14 @@ from mockserver.check.findings import Finding, FindingsError
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress, replay
 from mockserver.check.inputs import boundary_inputs
-from mockserver.check.shrinker import shrink, simpler, size
+from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.scenarios import Catalogue
 from tests.check import client
-from tests.documents import CONTRACT
+from tests.helpers.cases import size
+from tests.helpers.documents import CONTRACT
 
 CATALOGUE = Catalogue(CONTRACT)
 MODELS = [str(operation.model) for operation in CONTRACT.of_role("create")]

@@ -9,7 +9,7 @@ from mockserver.check.receivers import check_receiver
 from mockserver.cli import main
 from mockserver.errors import MockServerError
 from tests.check.receiver import SECRET, WebhookReceiver
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 BUGS = {
     "refuses": {"MC601", "MC605"},

@@ -25,7 +25,7 @@ from mockserver.connection import HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue
-from tests.documents import ULTRA
+from tests.helpers.documents import ULTRA
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
 

@@ -19,7 +19,7 @@ from mockserver.errors import ContractError
 from mockserver.gateway import Options
 from mockserver.roles import ROLES
 from mockserver.scenarios import Catalogue
-from tests.documents import CONTRACT, KONTEXT, ULTRA
+from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 
 SOURCES = {"documented", "implied", "upstream"}
 Change = Callable[[dict[str, Any]], object]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.documents import CONTRACT, DOCUMENTS
+from tests.helpers.documents import CONTRACT, DOCUMENTS
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ("enum", "const", "pattern", "format", "minimum", "maximum", "default", "minLength", "maxLength")

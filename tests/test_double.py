@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mockserver import MockServer, Tenant
-from tests.documents import CONTRACT, DOCUMENTS, KONTEXT, ULTRA
+from tests.helpers.documents import CONTRACT, DOCUMENTS, KONTEXT, ULTRA
 
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
 

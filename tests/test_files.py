@@ -12,7 +12,7 @@ from replicate.client import Client
 
 from mockserver import Tenant
 from mockserver.store import Bounds, Store
-from tests.documents import CONTRACT, KONTEXT
+from tests.helpers.documents import CONTRACT, KONTEXT
 
 FILES = "/replicate/v1/files"
 

@@ -14,7 +14,7 @@ from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import find_breaches_with_control
 from mockserver.check.inputs import boundary_inputs
 from tests.check.official import CLIENTS, WORKER
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 PAGE = (Path(__file__).parent.parent / "docs" / "findings.md").read_text()
 FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]

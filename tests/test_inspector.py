@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mockserver import Tenant
-from tests.documents import KONTEXT
+from tests.helpers.documents import KONTEXT
 
 
 @pytest.fixture

@@ -1,43 +1,15 @@
 """The official npm clients run unmodified: they are told a base URL and a token, and nothing else."""
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from mockserver import Tenant
-from tests.receiver import Receiver
+from tests.helpers.node import node, with_node
+from tests.helpers.receiver import Receiver
 
-CLIENTS = Path(__file__).parent / "clients"
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or not (CLIENTS / "node_modules").exists(),
-    reason="no Node on this machine, or its packages are not installed (`make test` does it)",
-)
-
-
-def node(tenant: Tenant, script: str, *arguments: str, **environment: str) -> Any:
-    """What a program prints, which is told where the API is in the usual variables."""
-    ended = subprocess.run(
-        ["node", script, *arguments],
-        cwd=CLIENTS,
-        env={
-            **os.environ,
-            "REPLICATE_BASE_URL": tenant.base_url,
-            "REPLICATE_API_TOKEN": tenant.token,
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+pytestmark = with_node
 
 
 class TestReplicate:

@@ -17,10 +17,9 @@ from replicate.client import Client
 from replicate.helpers import FileOutput
 
 from mockserver import MockServer
-from tests.documents import KONTEXT
-from tests.test_node_clients import node
-from tests.test_node_clients import pytestmark as with_node
-from tests.test_serve import serving
+from tests.helpers.command import serving
+from tests.helpers.documents import KONTEXT
+from tests.helpers.node import node, with_node
 
 
 def finished(client: httpx.Client) -> dict[str, Any]:

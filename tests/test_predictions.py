@@ -24,7 +24,7 @@ from mockserver.predictions import (
     worked,
 )
 from mockserver.scenarios import Catalogue
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 GATEWAY = Gateway(CONTRACT, Catalogue(CONTRACT), Options())
 

@@ -12,7 +12,7 @@ import pytest
 import mockserver
 from mockserver import AdminError, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
 from mockserver.admin_client import RunningServer
-from tests.documents import KONTEXT
+from tests.helpers.documents import KONTEXT
 
 
 def create(url: str, token: str) -> httpx.Response:

@@ -18,7 +18,7 @@ from mockserver.check.rules import RULES
 from mockserver.cli import check, serve
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

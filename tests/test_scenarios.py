@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mockserver import Body, Fault, Scenario, Step
 from mockserver.errors import ScenarioError
 from mockserver.scenarios import Catalogue, fault_at, script_length
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 CATALOGUE = Catalogue(CONTRACT)
 PROMISED = [

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mockserver.clock import Clock
-from mockserver.lifecycle import build_timeline
 from mockserver.predictions import Prediction
 from mockserver.scenarios import Fault
 from mockserver.store import MAX_IDS, Bounds, Store
 from mockserver.tenants import PREDICTION, TenantState
-from tests.test_check_rules import poll
+from tests.helpers.exchanges import poll
+from tests.helpers.predictions import prediction
 
 BOUNDS = Bounds(tenants=3, predictions_per_tenant=4, bytes_per_tenant=3 * PREDICTION + 100, bytes=7 * PREDICTION + 250)
 NAMES = st.sampled_from(["ann", "bob", "cid", "dan"])
@@ -21,11 +21,6 @@ NAMES = st.sampled_from(["ann", "bob", "cid", "dan"])
 
 def store(bounds: Bounds = BOUNDS) -> Store:
     return Store(1, lambda: Clock("frozen"), bounds)
-
-
-def prediction(tenant: TenantState, size: int = 10) -> Prediction:
-    stages = build_timeline([("succeeded", None, None)])
-    return Prediction(tenant.next_id(), "o", b"x" * size, None, 0, 0, stages, 0)
 
 
 class StoreMachine(RuleBasedStateMachine):

@@ -10,7 +10,7 @@ import pytest
 from replicate.client import Client
 
 from mockserver import MockServer, Tenant
-from tests.documents import KONTEXT, ULTRA
+from tests.helpers.documents import KONTEXT, ULTRA
 
 Event = tuple[str, str, str]
 

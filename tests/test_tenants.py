@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mockserver import MockServer
 from mockserver.scenarios import Catalogue
-from tests.documents import CONTRACT, KONTEXT, ULTRA
+from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 
 NAMES = ("ann", "bob+nsfw", "")
 ENDINGS = {

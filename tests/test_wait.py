@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
-from tests.documents import KONTEXT, ULTRA
+from tests.helpers.documents import KONTEXT, ULTRA
 
 
 def create(client: httpx.Client, prefer: str | None, path: str = KONTEXT) -> httpx.Response:

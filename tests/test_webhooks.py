@@ -13,8 +13,8 @@ from replicate.webhook import Webhooks
 
 from mockserver import MockServer, Tenant
 from mockserver.webhooks import RETRIES, is_allowed, sign
-from tests.documents import CONTRACT, KONTEXT
-from tests.receiver import Receiver
+from tests.helpers.documents import CONTRACT, KONTEXT
+from tests.helpers.receiver import Receiver
 
 
 def create(client: httpx.Client, receiver: Receiver, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 
 from mockserver.check.cases import Case, Run
 from mockserver.check.formatting import Line, ending_of, format_exchanges, lines_of, situation
-from mockserver.check.rules import RULES, Breach, Severity
+from mockserver.check.rule import RULES, Breach, Severity
 from mockserver.errors import MockServerError
 from mockserver.journal import shortened_secret
 

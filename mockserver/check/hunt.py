@@ -14,7 +14,8 @@ from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drivers import Driver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.rules import RULES, Breach, find_breaches
+from mockserver.check.rule import RULES, Breach
+from mockserver.check.rules import find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.clock import SECOND, wall_time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError
+from mockserver.http_post import post
 from mockserver.webhooks import sign
 
 TIMEOUT = 5.0  # seconds that a receiver is given, as upstream does
@@ -96,23 +96,8 @@ def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Answer
             "--secret: a key is whsec_ and base64, as GET …/webhooks/default/secret tells it"
         ) from reason
     for number, message in enumerate(messages(contract, secret, wall_time() // SECOND)):
-        answered = _send(url, message)
+        status, why = post(url, message.headers, message.body, TIMEOUT)
+        answered = Answered(message, status, why or "")
         if number == 0 and answered.status is None:
             raise MockServerError(f"no receiver answers at {url}: {answered.reason}; is it running?")
         yield answered
-
-
-def _send(url: str, message: Message) -> Answered:
-    parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.netloc.rpartition("@")[2], timeout=TIMEOUT)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", target, message.body, message.headers)
-        return Answered(message, connection.getresponse().status, "")
-    except TimeoutError:
-        return Answered(message, None, f"no answer within {TIMEOUT:g} s")
-    except (OSError, HTTPException, ValueError) as reason:
-        return Answered(message, None, str(reason) or type(reason).__name__)
-    finally:
-        connection.close()

@@ -6,85 +6,57 @@ trouble, does not retry, waits longer, polls more slowly, or takes another docum
 
 from __future__ import annotations
 
-import math
-from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
 
 import msgspec
 
-from mockserver.check.cases import Run, effective, fault_of, served, shows_output
+from mockserver.check.cases import Run, effective, fault_of, served
+from mockserver.check.evidence import (
+    as_text,
+    exact,
+    gave_up_too_soon,
+    has_output,
+    has_unreadable_retry_after,
+    headers_of,
+    input_of,
+    is_meant_for_api,
+    last_words,
+    refusal_of,
+    retry_allowed_at,
+    single,
+    status_at,
+    without_token,
+)
+from mockserver.check.receiver_rules import RECEIVER_RULES
+from mockserver.check.rule import RULES, Breach, rule
 from mockserver.clock import SECOND
-from mockserver.journal import MAX_RECORDED_BODY, Exchange
+from mockserver.journal import Exchange
 from mockserver.lifecycle import TERMINAL
-from mockserver.violations import read_json, shorten
+from mockserver.violations import shorten
 
-Severity = Literal["error", "advice"]
+__all__ = ["RULES", "find_breaches", "is_runaway"]
 
 GRACE = SECOND // 20  # nanoseconds; a client's timer may be early by that much
 MAX_REQUESTS = 20  # of one operation, while an outage lasts
 HOT_POLLS = 50  # a second
-TOO_SOON = 2.0  # seconds; nobody can have waited for a picture in so short a time
 FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})
 FINAL_FOR_POLL = frozenset({401, 403})
 TRANSIENT = frozenset({502, 503, 504})
 REFUSING = frozenset({400, 405, 413, 415, 422})  # what the double answers to what the contract does not allow
 
 
-class Breach(msgspec.Struct, frozen=True):
-    """One way in which a run broke a rule: a sentence, and the indexes of the exchanges that show it.
-
-    `severity` is the rule's own unless the rule's function sets it; `rule` is filled in by `find_breaches`.
-    """
-
-    message: str
-    indexes: tuple[int, ...] = ()
-    severity: Severity | None = None
-    rule: str = ""
-
-
-RuleFunction = Callable[[Run], Iterator[Breach]]
-
-
-class Rule(NamedTuple):
-    """One thing that is demanded, with its stable code, what it rests on, and an example of a client that breaks it."""
-
-    code: str
-    title: str
-    severity: Severity
-    rests_on: str
-    demand: str
-    example: str
-    function: RuleFunction | None = None
-
-
-RULES: dict[str, Rule] = {}
-
-
 def find_breaches(run: Run) -> list[Breach]:
     """The first breach of each rule that a run broke."""
     breaches = []
-    for rule in RULES.values():
-        if rule.function is not None and (breach := next(rule.function(run), None)) is not None:
-            breaches.append(msgspec.structs.replace(breach, rule=rule.code, severity=breach.severity or rule.severity))
+    for each in RULES.values():
+        if each.function is not None and (breach := next(each.function(run), None)) is not None:
+            breaches.append(msgspec.structs.replace(breach, rule=each.code, severity=breach.severity or each.severity))
     return breaches
 
 
 def is_runaway(run: Run) -> bool:
     """Whether a client that is still running has already broken a rule in a way that may never end."""
     return any(next(found(run), None) for found in (_keeps_polling, _storms, _repeats, _hot_loop))
-
-
-def rule(
-    code: str, title: str, *, rests_on: str, demand: str, example: str, severity: Severity = "error"
-) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function as the rule `code`."""
-
-    def register(function: RuleFunction) -> RuleFunction:
-        RULES[code] = Rule(code, title, severity, rests_on, demand, example, function)
-        return function
-
-    return register
 
 
 @rule(
@@ -102,7 +74,7 @@ def _sends_what_is_allowed(run: Run) -> Iterator[Breach]:
         asked = f"{exchange.method} {shorten(exchange.path)}"
         if exchange.unmatched:
             near = run.contract.nearest(exchange.method, exchange.path)
-            if _meant_for_api(run, exchange):
+            if is_meant_for_api(run, exchange):
                 yield Breach(f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (index,))
             continue
         for violation in exchange.violations:
@@ -114,7 +86,7 @@ def _sends_what_is_allowed(run: Run) -> Iterator[Breach]:
                 yield Breach(said, (index,))
             advice.append(Breach(said, (index,), "advice"))
         if exchange.status in REFUSING and exchange.fault is None and not exchange.violations:
-            said = _refusal_of(exchange)
+            said = refusal_of(exchange)
             yield Breach(f"{asked} was refused with {exchange.status}{said}", (index,))
     yield from advice
 
@@ -136,14 +108,14 @@ def _sends_what_was_asked(run: Run) -> Iterator[Breach]:
         if operation is not run.operation:
             yield Breach(f"The call asked {run.case.model}; the request went to {operation.model}.", (index,))
             continue
-        arrived = _input_of(exchange)
+        arrived = input_of(exchange)
         if arrived is None:
             continue
         sent = effective(operation, arrived)
         for name in operation.input:
             if name not in asked and name not in sent:
                 continue
-            if _exact(asked.get(name)) != _exact(sent.get(name)):
+            if exact(asked.get(name)) != exact(sent.get(name)):
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
                 yield Breach(f"`{name}` was to be {given}; what arrived is {came}.", (index,))
@@ -162,9 +134,9 @@ def _authorises(run: Run) -> Iterator[Breach]:
         operation = run.contract.by_id.get(exchange.operation_id or "")
         if exchange.origin != "api" or operation is None or operation.public:
             continue
-        sent = [value for name, value in _headers(exchange) if name == "authorization"]
+        sent = [value for name, value in headers_of(exchange) if name == "authorization"]
         if sent != [wanted]:
-            came = "none" if not sent else _hide(run, " and ".join(sent))
+            came = "none" if not sent else without_token(run, " and ".join(sent))
             yield Breach(f"Authorization was to be `Bearer <token>`; it was {came}.", (index,))
 
 
@@ -201,7 +173,7 @@ def _cancels(run: Run) -> Iterator[Breach]:
     if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
         return
     index, create = known[-1]
-    bounded = any(name == "cancel-after" for name, _ in _headers(create))
+    bounded = any(name == "cancel-after" for name, _ in headers_of(create))
     if not bounded and run.end not in TERMINAL:
         yield Breach("It gave up on a prediction that was still running, and sent no cancel.", (index,))
 
@@ -234,10 +206,12 @@ def _tells_the_truth(run: Run) -> Iterator[Breach]:
     expires = "retention" in run.case.scenario  # sooner than usual, perhaps before it could be fetched
     if run.outcome.kind != "raised" or not run.faultless or run.end != "succeeded" or run.varied or expires:
         return
-    if told and _has_output(run, told) and set(told) & set(run.ends):
-        yield Breach(f"It raised, though it was told of success: {_said(run)}", tuple(told[:1]))
-    elif run.committed and not told and _gave_up_at_once(run):
-        yield Breach(f"It raised while all was well and the prediction still ran: {_said(run)}", (run.committed[-1],))
+    if told and has_output(run, told) and set(told) & set(run.ends):
+        yield Breach(f"It raised, though it was told of success: {last_words(run)}", tuple(told[:1]))
+    elif run.committed and not told and gave_up_too_soon(run):
+        yield Breach(
+            f"It raised while all was well and the prediction still ran: {last_words(run)}", (run.committed[-1],)
+        )
 
 
 @rule(
@@ -254,8 +228,8 @@ def _returns_the_output(run: Run) -> Iterator[Breach]:
     told = run.successes
     if run.outcome.kind != "returned" or not told or run.cut_off:
         return
-    value = _single(run.outcome.value)
-    if value is None and not _has_output(run, told):
+    value = single(run.outcome.value)
+    if value is None and not has_output(run, told):
         return
     if isinstance(value, bytes):
         if value not in run.delivered:
@@ -264,7 +238,7 @@ def _returns_the_output(run: Run) -> Iterator[Breach]:
                 f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1])
             )
     elif not isinstance(value, str) or value not in run.outputs:
-        yield Breach(f"It returned {_shown(value)}, which is not the output.", tuple(told[:1]))
+        yield Breach(f"It returned {as_text(value)}, which is not the output.", tuple(told[:1]))
 
 
 @rule(
@@ -285,7 +259,7 @@ def _keeps_polling(run: Run) -> Iterator[Breach]:
         polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served(poll)]
         after = [index for index, poll in polls if poll.prediction_id == identifier]
         if identifier and len(after) > 1:
-            said = f"It was told {_status_at(run, end)} and polled at least {len(after)} times more."
+            said = f"It was told {status_at(run, end)} and polled at least {len(after)} times more."
             yield Breach(said, tuple(after[1:]))
 
 
@@ -306,7 +280,7 @@ def _ends(run: Run) -> Iterator[Breach]:
     refused = [index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
     if ended:
         yield Breach(
-            f"It was told {_status_at(run, ended[0])}, and had not ended {run.timeout:.3g} s later.", tuple(ended[:1])
+            f"It was told {status_at(run, ended[0])}, and had not ended {run.timeout:.3g} s later.", tuple(ended[:1])
         )
     elif refused and not run.committed and not run.cut_off:
         status = run.exchanges[refused[-1]].status
@@ -332,7 +306,7 @@ def _carries_on(run: Run) -> Iterator[Breach]:
     if run.control_run is None or not run.varied or not run.faultless or run.cut_off:
         return
     if run.outcome.kind != "returned" and run.control_run.kind == "returned":
-        how = "hangs" if run.outcome.kind == "hung" else f"raises: {_said(run)}"
+        how = "hangs" if run.outcome.kind == "hung" else f"raises: {last_words(run)}"
         yield Breach(f"It succeeds where the gateway answers as usual; here it {how}", tuple(run.committed[:1]))
 
 
@@ -348,7 +322,7 @@ def _carries_on(run: Run) -> Iterator[Breach]:
 )
 def _waits(run: Run) -> Iterator[Breach]:
     for index, exchange in enumerate(run.exchanges):
-        due = _due(exchange)
+        due = retry_allowed_at(exchange)
         if due is None:
             continue
         for later, again in list(enumerate(run.exchanges))[index + 1 :]:
@@ -361,10 +335,10 @@ def _waits(run: Run) -> Iterator[Breach]:
                     (later,),
                 )
             break
-    unreadable = [index for index, exchange in enumerate(run.exchanges) if _unreadable(exchange)]
+    unreadable = [index for index, exchange in enumerate(run.exchanges) if has_unreadable_retry_after(exchange)]
     if unreadable and run.control_run is not None and not run.cut_off and not run.varied:
         if run.outcome.kind == "raised" and run.control_run.kind == "returned":
-            said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {_said(run)}"
+            said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {last_words(run)}"
             yield Breach(said, tuple(unreadable[:1]))
         if run.outcome.kind == "hung" and run.control_run.kind != "hung":
             yield Breach("A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1]))
@@ -381,7 +355,7 @@ def _bounds_retries(run: Run) -> Iterator[Breach]:
     yield from _storms(run)
     if run.outcome.kind == "hung" and not run.ends:
         lasting = [index for index, exchange in enumerate(run.exchanges) if _lasting(exchange)]
-        if lasting and not any(_due(run.exchanges[index]) for index in lasting):
+        if lasting and not any(retry_allowed_at(run.exchanges[index]) for index in lasting):
             yield Breach(f"The outage lasted, and after {run.timeout:.3g} s it had still not given up.", (lasting[-1],))
 
 
@@ -439,7 +413,7 @@ def _survives_a_hiccup(run: Run) -> Iterator[Breach]:
     fault = fault_of(poll)
     transient = fault.status in TRANSIENT or fault.disconnect is not None
     if run.role(poll) == "get" and transient and fault.times == 1:
-        yield Breach(f"One failed poll ended the call: {_said(run)}", (met[0],))
+        yield Breach(f"One failed poll ended the call: {last_words(run)}", (met[0],))
 
 
 @rule(
@@ -464,7 +438,12 @@ def _keeps_the_secret(run: Run) -> Iterator[Breach]:
             yield Breach("The token stands in a URL.", (index,))
         if secret in exchange.body:
             yield Breach("The token stands in the body of a request.", (index,))
-        if exchange.origin == "api" and exchange.unmatched and secret in headers and not _meant_for_api(run, exchange):
+        if (
+            exchange.origin == "api"
+            and exchange.unmatched
+            and secret in headers
+            and not is_meant_for_api(run, exchange)
+        ):
             yield Breach(f"The token went to {shorten(exchange.path)}, which is not the API's.", (index,))
     outcome = run.outcome
     if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
@@ -489,52 +468,6 @@ def _stays(run: Run) -> Iterator[Breach]:
             yield Breach(said, (index,), "error" if run.strict_urls else None)
 
 
-_SIGNED = "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
-for receiver_rule in (
-    Rule(
-        "MC601",
-        "refuses a genuine webhook",
-        "error",
-        "the contract: what is not answered 2xx within 5 s is delivered again, or lost",
-        "Every genuine event is answered 2xx, also with two signatures, one of a key that is being replaced.",
-        "The receiver compares the whole `webhook-signature` header with one signature.",
-    ),
-    Rule(
-        "MC602",
-        "takes a forged webhook",
-        "error",
-        _SIGNED,
-        "A webhook that is signed with another key, or not at all, is not answered 2xx.",
-        "`if (validateWebhook(request))`, where the function returns a promise, which is always true.",
-    ),
-    Rule(
-        "MC603",
-        "takes a tampered webhook",
-        "error",
-        _SIGNED,
-        "A webhook whose body, id or timestamp is not what was signed is not answered 2xx.",
-        "The receiver verifies the body alone, and trusts the headers.",
-    ),
-    Rule(
-        "MC604",
-        "takes a stale webhook",
-        "error",
-        "Standard Webhooks 1.0: a timestamp far from the present is refused, or the message can be replayed for ever",
-        "A webhook that was signed an hour ago, or for an hour ahead, is not answered 2xx.",
-        "The timestamp is part of what is verified, but is never compared with the clock.",
-    ),
-    Rule(
-        "MC605",
-        "refuses a duplicate or a late webhook",
-        "error",
-        "the contract: the same event may arrive twice, and late",
-        "The same webhook again, and one that comes after the end, are answered 2xx: otherwise they come again.",
-        "A second insert of the same id violates a constraint, and the receiver answers 500.",
-    ),
-):
-    RULES[receiver_rule.code] = receiver_rule
-
-
 def _storms(run: Run) -> Iterator[Breach]:
     """More requests of one operation than an outage deserves."""
     counts: dict[str | None, int] = {}
@@ -555,99 +488,4 @@ def _lasting(exchange: Exchange) -> bool:
     return exchange.status == 0 or exchange.status >= 429
 
 
-def _due(exchange: Exchange) -> int | None:
-    """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
-    fault = exchange.fault or {}
-    if "retry_after_date" in fault:
-        return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
-    asked = fault.get("retry_after")
-    return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
-
-
-def _unreadable(exchange: Exchange) -> bool:
-    return isinstance((exchange.fault or {}).get("retry_after"), str)
-
-
-def _meant_for_api(run: Run, exchange: Exchange) -> bool:
-    """Whether a request without an operation was meant for one: under the API's prefix, or but for the prefix."""
-    root = "/".join(run.operation.path.split("/")[:2]) + "/"
-    if exchange.path.startswith(root):
-        return True
-    return any(operation.ends_like(exchange.path) for operation in run.contract.operations if not operation.public)
-
-
-def _refusal_of(exchange: Exchange) -> str:
-    try:
-        said = read_json(exchange.response_body)
-    except ValueError:
-        return "."
-    detail = said.get("detail") if isinstance(said, dict) else None
-    return f": {detail}" if isinstance(detail, str) else "."
-
-
-def _input_of(exchange: Exchange) -> dict[str, Any] | None:
-    if exchange.body_size > MAX_RECORDED_BODY:
-        return None
-    try:
-        given = read_json(exchange.body)["input"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return given if isinstance(given, dict) else None
-
-
-def _exact(value: Any) -> Any:
-    """A JSON value so that true is not 1, while 1 is 1.0."""
-    if isinstance(value, dict):
-        return {name: _exact(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_exact(part) for part in value]
-    return (isinstance(value, bool), value)
-
-
-def _headers(exchange: Exchange) -> Iterable[tuple[str, str]]:
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in exchange.headers]
-
-
-def _hide(run: Run, text: str) -> str:
-    return shorten(text.replace(run.token, "<token>"))
-
-
-def _has_output(run: Run, told: Iterable[int]) -> bool:
-    """Whether an answer that told of success showed the output, and not that it had expired."""
-    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in told)
-
-
-def _gave_up_at_once(run: Run) -> bool:
-    """Whether a client raised too soon to have lost its patience with a prediction."""
-    patient = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
-    usual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
-    well = all(served(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
-    return usual and well and patient and run.seconds < TOO_SOON
-
-
-def _status_at(run: Run, index: int) -> str:
-    return run.exchanges[index].prediction_status or run.end
-
-
-def _said(run: Run) -> str:
-    said = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
-    return said[-1][:200] if said else "no reason given"
-
-
-def _single(value: Any) -> Any:
-    """The value; of a list of one, the one. A data URI stands for its bytes."""
-    if isinstance(value, list | tuple) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, str) and value.startswith("data:"):
-        try:
-            return b64decode(value.partition(",")[2], validate=True)
-        except ValueError:
-            return value
-    return value
-
-
-def _shown(value: Any) -> str:
-    try:
-        return shorten(value)
-    except TypeError:
-        return f"a {type(value).__name__}"
+RULES.update({each.code: each for each in RECEIVER_RULES})

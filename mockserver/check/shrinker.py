@@ -44,19 +44,6 @@ def simpler(case: Case) -> Iterator[Case]:
         yield msgspec.structs.replace(case, input=given)
 
 
-def size(case: Case) -> int:
-    """How much there is to read in a case: its names and values, but for the model and the prompt's text."""
-    return _leaves(case.scenario) + _leaves(case.input)
-
-
-def _leaves(value: Any) -> int:
-    if isinstance(value, dict):
-        return sum(1 + _leaves(part) for part in value.values())
-    if isinstance(value, list):
-        return sum(_leaves(part) for part in value)
-    return 1
-
-
 def _smaller(value: Any) -> Iterator[Any]:
     """Values a step smaller: first without a part, then with a part made smaller."""
     if isinstance(value, dict):

@@ -22,9 +22,9 @@ from mockserver.check.drivers import CallableDriver, Driver, WorkerDriver
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress, replay
-from mockserver.check.shrinker import size
 from mockserver.contract import Contract
 from tests.check import async_client, client, stream_client
+from tests.helpers.cases import size
 
 NODE_CLIENT = Path(__file__).parent.parent / "clients" / "flux.mjs"
 

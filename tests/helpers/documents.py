@@ -7,7 +7,8 @@ from typing import Any
 from mockserver.contract import Contract
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
-    path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).parent.glob("*.json"))
+    path.stem: json.loads(path.read_text())
+    for path in sorted((Path(__file__).parent.parent / "documents").glob("*.json"))
 }
 CONTRACT = Contract.load()
 ULTRA: str = DOCUMENTS["flux-1.1-pro-ultra"]["path"]

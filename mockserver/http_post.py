@@ -1,0 +1,43 @@
+"""One POST to an address that a user or a client has given, within a deadline for all of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
+
+
+def post(url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> tuple[int | None, str | None]:
+    """The status that a receiver answers within some seconds of real time, or why there is none.
+
+    Redirects are not followed, and the body of the answer is not read.
+    """
+    overdue = threading.Event()
+    try:
+        parts = urlsplit(url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
+        # The connection's own timeout is for each read: one that sends a byte a second would never end.
+        timer = threading.Timer(seconds, _hang_up, (connection, overdue))
+        timer.start()
+        try:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", target, body, dict(headers))
+            return connection.getresponse().status, None
+        finally:
+            timer.cancel()
+            connection.close()
+    except (OSError, HTTPException, ValueError) as reason:
+        if overdue.is_set() or isinstance(reason, TimeoutError):
+            return None, f"no answer within {seconds:g} s"
+        return None, str(reason) or type(reason).__name__
+
+
+def _hang_up(connection: HTTPConnection, overdue: threading.Event) -> None:
+    overdue.set()
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,10 @@
+"""Predictions made by hand."""
+
+from mockserver.lifecycle import build_timeline
+from mockserver.predictions import Prediction
+from mockserver.tenants import TenantState
+
+
+def prediction(tenant: TenantState, size: int = 10) -> Prediction:
+    stages = build_timeline([("succeeded", None, None)])
+    return Prediction(tenant.next_id(), "o", b"x" * size, None, 0, 0, stages, 0)
