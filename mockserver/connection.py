@@ -45,10 +45,11 @@ class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol, reachable from the application as `scope["state"][CONNECTION]`.
 
     It reads only so far ahead of the answers, bounds the head of a request, and closes a connection that is idle. The
-    application has to be `tracked`.
+    application has to be `tracked`. A connection that is open is one of `connections`.
     """
 
-    def __init__(self, *, app_state: dict[str, Any], **settings: Any) -> None:
+    def __init__(self, connections: set[HttpConnection], *, app_state: dict[str, Any], **settings: Any) -> None:
+        self._connections = connections
         self._state = {**app_state, CONNECTION: self}  # uvicorn puts a copy into every request's scope
         super().__init__(app_state=self._state, **settings)
         self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
@@ -65,10 +66,12 @@ class HttpConnection(HttpToolsProtocol):
         self._clock = loop.time
         self._used_at = loop.time()
         self._idle_timer = loop.call_later(KEEP_ALIVE, self._close_if_idle)
+        self._connections.add(self)  # not before: of TLS, the handshake may fail
         super().connection_made(self._shared)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection, and tell every request under way."""
+        self._connections.discard(self)
         self._idle_timer.cancel()
         self._lost.set_result(None)
         self._state.clear()  # it refers back to this object

@@ -15,9 +15,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
-from weakref import WeakSet
 
 import uvicorn
 
@@ -97,12 +97,12 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
 
     def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
-        self._connections: WeakSet[HttpConnection] = WeakSet()
+        self._connections: set[HttpConnection] = set()
         super().__init__(
             uvicorn.Config(
                 tracked(app),
                 interface="asgi3",
-                http=self._connection,  # type: ignore[arg-type]  # a function is called as a class is
+                http=partial(HttpConnection, self._connections),  # type: ignore[arg-type]  # called as a class is
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -117,20 +117,15 @@ class _Server(uvicorn.Server):
         )
         self._on_ready = on_ready
 
-    def _connection(self, **settings: Any) -> HttpConnection:
-        connection = HttpConnection(**settings)
-        self._connections.add(connection)
-        return connection
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def hang_up(self) -> None:
         """End, without waiting for clients: what is under way finds that they have left."""
+        self.should_exit = True
         for connection in list(self._connections):
             connection.close()
-        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()

@@ -25,7 +25,7 @@ async def read_upload(content_type: str, body: bytes) -> tuple[str, str, bytes, 
     try:
         headers = Headers({"content-type": content_type})
         form = await _InMemory(headers, stream(), max_files=2, max_fields=1000).parse()  # type: ignore[arg-type]
-    except (MultiPartException, KeyError, UnicodeError, LookupError) as reason:
+    except (MultiPartException, LookupError, ValueError) as reason:
         missing = "the boundary is missing" if isinstance(reason, KeyError) else str(reason)
         raise _not_a_form(getattr(reason, "message", missing)) from reason
     try:

@@ -23,7 +23,7 @@ def read_json(body: bytes) -> Any:
         value = msgspec.json.decode(body)
     except RecursionError as reason:
         raise ValueError(_TOO_DEEP) from reason
-    except ValueError as reason:
+    except (msgspec.DecodeError, ValueError) as reason:
         raise ValueError(f"not valid JSON: {reason}") from reason
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)

@@ -21,6 +21,8 @@ from mockserver.cli import main
 from mockserver.contract import Contract
 from mockserver.scenarios import Catalogue
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 CLIENT = [sys.executable, "-m", "tests.check.client"]
 

@@ -12,6 +12,8 @@ import pytest
 from mockserver.check.cases import ClientError, Outcome
 from mockserver.check.drivers import Call, CallableDriver, Driver, ProcessDriver, WorkerDriver
 
+pytestmark = pytest.mark.slow
+
 CALL = Call("http://127.0.0.1:1/replicate", "kit-token", "m/n", {"prompt": "é\n"})
 
 

@@ -28,6 +28,8 @@ from tests.check import client
 from tests.helpers.cases import size
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 CATALOGUE = Catalogue(CONTRACT)
 MODELS = [str(operation.model) for operation in CONTRACT.of_role("create")]
 CASES = cases(CATALOGUE, CONTRACT, MODELS)

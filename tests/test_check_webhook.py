@@ -11,6 +11,8 @@ from mockserver.errors import MockServerError
 from tests.check.receiver import SECRET, WebhookReceiver
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 BUGS = {
     "refuses": {"MC601", "MC605"},
     "verifies nothing": {"MC602", "MC603", "MC604"},

@@ -11,6 +11,8 @@ from PIL import Image
 
 from mockserver import Tenant
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 MODULES = ROOT / "tests" / "clients" / "node_modules"
 COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}

@@ -16,6 +16,8 @@ from mockserver.check.inputs import boundary_inputs
 from tests.check.official import CLIENTS, WORKER
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parent.parent / "docs" / "findings.md").read_text()
 FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]
 

@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from mockserver import Tenant
 from tests.helpers.documents import KONTEXT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def page(browser: Any, tenant: Tenant) -> Iterator[Page]:

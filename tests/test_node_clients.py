@@ -9,7 +9,7 @@ from mockserver import Tenant
 from tests.helpers.node import node, with_node
 from tests.helpers.receiver import Receiver
 
-pytestmark = with_node
+pytestmark = [with_node, pytest.mark.slow]
 
 
 class TestReplicate:

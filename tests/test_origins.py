@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -46,6 +47,13 @@ class TestTls:
             assert client.get(f"https://localhost:{secure.port}/openapi.json").status_code == 200
         with pytest.raises(httpx.ConnectError, match="certificate"):
             httpx.get(secure.url)
+
+    def test_a_handshake_that_has_not_ended_does_not_keep_it_from_stopping(self) -> None:
+        with MockServer(tls=True) as server:
+            raw = socket.create_connection(("127.0.0.1", server.port))
+            raw.sendall(b"\x16\x03\x01")
+            assert server.tenant().verdict()["exchanges"] == 0, "it has taken the connection by now"
+        raw.close()
 
     def test_a_tenant_is_steered_over_it(self, secure: MockServer) -> None:
         tenant = secure.tenant(scenario="nsfw")

@@ -11,6 +11,8 @@ import pytest
 
 from mockserver.contract import Contract
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

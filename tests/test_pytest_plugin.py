@@ -4,6 +4,8 @@ import pytest
 
 from mockserver import MockServer
 
+pytestmark = pytest.mark.slow
+
 CLIENT = """
 import json
 import urllib.error
@@ -29,6 +31,14 @@ def swallowing(tenant, path, value=None):
         error.close()
         return None
 """
+
+
+@pytest.fixture(autouse=True)
+def without_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemathesis' plugin takes a second to import, and the suites here do not use it."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:schemathesis -p no:hypothesispytest")
+
+
 STRICT = ("--strict-markers", "-W", "error", "-p", "no:cacheprovider")
 
 

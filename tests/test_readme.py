@@ -20,6 +20,8 @@ from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CATALOGUE = Catalogue(CONTRACT)

@@ -11,11 +11,13 @@ import pytest
 
 from mockserver import MockServer
 
+pytestmark = pytest.mark.slow
+
 PHASES = "examples,coverage,fuzzing,stateful"
 
 
 @pytest.mark.parametrize(
-    ("scenario", "examples"), [("succeeded", 40), ("immediate", 10), ("failed", 10), ("aborted", 10), ("variety", 10)]
+    ("scenario", "examples"), [("succeeded", 25), ("immediate", 10), ("failed", 10), ("aborted", 10), ("variety", 10)]
 )
 def test_the_double_keeps_its_contract(scenario: str, examples: int, tmp_path: Path) -> None:
     with MockServer(strict=True, scenario=scenario) as server:

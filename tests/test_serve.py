@@ -15,6 +15,8 @@ import yaml
 from mockserver.contract import Contract
 from tests.helpers.command import run, serving
 
+pytestmark = pytest.mark.slow
+
 NEVER_IMPORTED = ("PIL", "hypothesis", "schemathesis", "pytest", "httpx", "requests")
 
 

@@ -8,12 +8,15 @@ from http.client import HTTPConnection
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockserver import MockServer
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("ann", "bob+nsfw", "")
 ENDINGS = {
