@@ -2,10 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+# What others' environments meet: serving, faults, the plugin, the kit. Schemathesis and the browser need newer versions.
+OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
+	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint bench bench-growth bench-check lock dist clean
+.PHONY: help serve test test-fast test-oldest coverage lint bench bench-growth bench-check lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,8 +17,21 @@ help: ## list the targets
 serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: make serve ARGS="--port 0 --strict")
 	@exec $(BIN)/mockserver serve $(ARGS)
 
+# Four workers on two cores: half of the slow tests wait for a client.
 test: $(VENV)/test.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+
+test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
+
+test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions of the dependencies that are allowed
+	$(OLDEST)/bin/python -m pytest -n 4 --dist worksteal -p no:cacheprovider $(OLDEST_TESTS) $(ARGS)
+
+coverage: $(VENV)/test.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 4 --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/test.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
@@ -37,12 +54,15 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
+	$(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet --upgrade --resolution lowest-direct pyproject.toml --extra tls --extra check --group oldest \
+		--output-file requirements/oldest.txt
 
 dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-clean: ## remove the virtual environment and everything built
-	rm -rf $(VENV) tests/clients/node_modules bench/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the virtual environments and everything built
+	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules bench/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -60,6 +80,12 @@ bench/node_modules: bench/package-lock.json
 # The npm clients are tested where Node is; elsewhere their tests say that they are skipped.
 $(VENV)/node.stamp: tests/clients/package-lock.json | $(VENV)/bin/python
 	@if command -v npm >/dev/null; then cd tests/clients && npm ci --silent; else echo "no npm here: the npm clients are not tested"; fi
+	@touch $@
+
+$(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --require-hashes -r requirements/oldest.txt
+	$(OLDEST)/bin/pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp

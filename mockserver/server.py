@@ -13,6 +13,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -150,8 +151,15 @@ def _run(server: _Server, sockets: list[socket.socket], signals: Sequence[signal
             asyncio.get_running_loop().add_signal_handler(number, _stop, server)
         await server.serve(sockets=sockets)
 
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    runner = asyncio.Runner(loop_factory=_new_loop)
+    try:
         runner.run(run())
+    finally:
+        # uvloop warns of a connection whose handshake has not ended, before it closes it: where warnings are errors,
+        # it would wait for that one for ever.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            runner.close()
 
 
 def serve(

@@ -47,7 +47,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
-    from playwright.sync_api import sync_playwright  # imported here: few tests need it
+    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright  # imported here: few tests need it
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-component-update"])

@@ -18,6 +18,8 @@ from mockserver.errors import ScenarioError
 from mockserver.operation import Operation
 from mockserver.scenarios import Catalogue
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)
 CREATE = CONTRACT.by_id["createFluxKontextMaxPrediction"]
