@@ -1,4 +1,4 @@
-"""A local test double of the Replicate-style FLUX gateway, and what steers it.
+"""A local test double of the Replicate-style FLUX gateway, and its admin API from Python.
 
 from mockserver import MockServer
 

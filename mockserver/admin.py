@@ -1,4 +1,4 @@
-"""The steering plane under /__admin: everything it does, it does to the tenant of the bearer token sent."""
+"""The admin API under /__admin: everything it does, it does to the tenant of the bearer token sent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from starlette.routing import Route
 
 from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.clock import MAX_SECOND, MODES, SECOND, parse_timestamp, timestamp
-from mockserver.errors import MockServerError, ScenarioError
+from mockserver.coverage import Coverage
+from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
-from mockserver.journal import redacted
+from mockserver.journal import ANONYMOUS, redacted, shortened_secret
 from mockserver.request import bearer_token
-from mockserver.tenants import ANONYMOUS, TenantState
-from mockserver.verdict import verdict_of
+from mockserver.tenants import TenantState
 from mockserver.violations import pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
 
@@ -34,7 +34,7 @@ MAX_BODY = 64 * 1024  # bytes
 
 
 def _inspector() -> Response:
-    """The inspector page, which may run its own script and talk to this plane, and do nothing else."""
+    """The inspector page, which may run its own script and talk to this API, and do nothing else."""
     page = resources.files("mockserver").joinpath("inspector.html").read_text()
     script = page.partition("<script>")[2].partition("</script>")[0]
     digest = b64encode(sha256(script.encode()).digest()).decode()
@@ -70,14 +70,6 @@ _ADVANCE = jsonschema_rs.validator_for(
 )
 
 
-class ApiError(MockServerError):
-    """A steering request that cannot be carried out."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
 class _AdminEndpoint:
     """The ASGI application of one path: unlike a function, one that Starlette gives every method, however rare."""
 
@@ -90,13 +82,13 @@ class _AdminEndpoint:
 
 
 class Admin:
-    """The handlers of the steering plane."""
+    """The handlers of the admin API."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def routes(self) -> list[Route]:
-        """The plane's routes."""
+        """The admin API's routes."""
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/", self._inspect),
             ("GET", "/health", self._health),
@@ -113,6 +105,7 @@ class Admin:
             ("PUT", "/clock", self._set_clock),
             ("POST", "/clock/advance", self._advance),
             ("GET", "/verdict", self._verdict),
+            ("GET", "/tenants", self._tenants),
             ("GET", "/coverage", self._coverage),
             ("GET", "/predictions", self._predictions),
             ("GET", "/webhooks", self._webhooks),
@@ -141,7 +134,7 @@ class Admin:
                 value = await handler(request, self._tenant(request))
             except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
-                return _json({"detail": str(reason), "status": reason.status}, reason.status, headers)
+                return _json({"detail": reason.detail, "status": reason.status}, reason.status, headers)
             except ScenarioError as reason:
                 return _json({"detail": str(reason), "status": 422}, 422)
             return value if isinstance(value, Response) else _json(value)
@@ -258,13 +251,19 @@ class Admin:
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
-        scenario = self._gateway.scenario(tenant)
-        contract = self._gateway.contract
-        found = verdict_of(tenant.journal, tenant.deliveries, scenario, tenant.fault_progress(), contract)
-        return redacted(found, _secret(tenant))
+        if _flag(request, "all"):
+            return redacted(self._gateway.verdict_of_all(), "")
+        return redacted(self._gateway.verdict(tenant), _secret(tenant))
+
+    async def _tenants(self, request: Request, tenant: TenantState) -> object:
+        used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
+        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()}
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
-        return tenant.coverage.report(self._gateway.contract)
+        parts = (
+            [each.coverage for each in self._gateway.store.tenants()] if _flag(request, "all") else [tenant.coverage]
+        )
+        return Coverage.of_all(parts).report(self._gateway.contract)
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
@@ -288,6 +287,20 @@ class Admin:
             ],
             "evicted": tenant.evicted,
         }
+
+
+def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
+    last = max((exchange.received_at for exchange in tenant.journal), default=None)
+    return {
+        "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
+        "predictions": len(tenant.predictions),
+        "files": len(tenant.files),
+        "bytes": tenant.meter.bytes,
+        "exchanges": tenant.journal.recorded,
+        "violating_exchanges": tenant.journal.violating,
+        "unmatched_exchanges": tenant.journal.unmatched,
+        "last_used": None if last is None else timestamp(last),
+    }
 
 
 def _secret(tenant: TenantState) -> str:

@@ -15,12 +15,13 @@ from mockserver.errors import MockServerError
 from mockserver.scenarios import Scenario
 
 PREFIX = "/__admin"
+BASE_PATH = "/replicate"  # what clients are given as the base URL ends in this; versions and resources follow
 ADMIN_TOKEN_HEADER = "x-mock-admin-token"  # noqa: S105
 TIMEOUT = 30.0  # seconds
 
 
 class AdminError(MockServerError):
-    """The double refused a steering request, or could not be reached."""
+    """The admin API refused a request, or could not be reached."""
 
 
 class RunningServer:
@@ -28,7 +29,7 @@ class RunningServer:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self.base_url = self.url + "/replicate"
+        self.base_url = self.url + BASE_PATH
 
     def tenant(self, token: str | None = None) -> Tenant:
         """A tenant of its own: with a fresh token, unless one is given."""
@@ -48,7 +49,7 @@ class Tenant:
         self, url: str, token: str, *, admin_token: str | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self.url = url.rstrip("/")
-        self.base_url = self.url + "/replicate"
+        self.base_url = self.url + BASE_PATH
         self.token = token
         self._admin_token = admin_token
         self._tls = tls
@@ -59,7 +60,7 @@ class Tenant:
     def use(self, scenario: str | Scenario | Mapping[str, Any] | None) -> None:
         """Have the gateway behave by a scenario: a name, a Scenario or its JSON value. None goes back to usual.
 
-        Raises SteeringError, which says what is wrong with it.
+        Raises AdminError, which says what is wrong with it.
         """
         if scenario is None:
             self.call("DELETE", "/scenario")
@@ -115,7 +116,7 @@ class Tenant:
         self.call("POST", "/reset")
 
     def call(self, method: str, path: str, value: object = None) -> dict[str, Any]:
-        """One steering request, by its path under `/__admin`. Raises SteeringError."""
+        """One request of the admin API, by its path under `/__admin`. Raises AdminError."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if self._admin_token is not None:
             headers[ADMIN_TOKEN_HEADER] = self._admin_token

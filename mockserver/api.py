@@ -35,7 +35,8 @@ MAX_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
 class Context(msgspec.Struct, frozen=True):
     """A request that the contract allows, ready to be handled.
 
-    `chosen` is the scenario if the request itself asked for it; `heard` tells whether the answer is to arrive whole.
+    `chosen` is the scenario if the request itself asked for it; `response_delivered` tells whether the response is to
+    arrive whole.
     """
 
     gateway: Gateway

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import click
 
-from mockserver.clock import MODES, Mode
+from mockserver.clock import MODES
 from mockserver.errors import Dialect, MockServerError
 from mockserver.scenarios import Urls
 
@@ -46,110 +46,129 @@ def main() -> None:
     """
 
 
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """The words after `--`: the client to run."""
+    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")(function)
+
+
+# What `serve` and `run` have in common.
+SERVING = (
+    option(
+        "--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file to serve; the shipped one if left out."
+    ),
+    option("--scenario", default="succeeded", help="How the gateway behaves: a scenario's name, or a file with one."),
+    option("--clock", default="autojump", type=click.Choice(MODES), help="How time passes for predictions."),
+    option(
+        "--speed",
+        default=1.0,
+        type=click.FloatRange(0, min_open=True),
+        help="With --clock real: how many times faster.",
+    ),
+    option("--seed", type=click.IntRange(0), help="Fixes ids, logs and pictures; drawn and printed if left out."),
+    option("--require-auth", is_flag=True, help="Refuse requests without a bearer token (401)."),
+    option("--strict", is_flag=True, help="Refuse unknown request fields too (422)."),
+    option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point."),
+    option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies."),
+    option("--tls", is_flag=True, help="Speak https, with a certificate made for this run."),
+    option(
+        "--files-origin",
+        default="same",
+        type=click.Choice(("same", "separate")),
+        help="Whether pictures come from the API's address or from a host of their own.",
+    ),
+    option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out."),
+    option(
+        "--webhook-allow",
+        metavar="HOST",
+        multiple=True,
+        help="Let webhooks go to this host too, not only to this machine; may be given again.",
+    ),
+    option("--admin-token", metavar="SECRET", help="Answer /__admin only to those who send it as X-Mock-Admin-Token."),
+)
+
+
+def _serving(function: Callable[..., None]) -> Callable[..., None]:
+    """The flags that say how the double behaves."""
+    for each in reversed(SERVING):
+        function = each(function)
+    return function
+
+
 @main.command()
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file to serve; the shipped one if left out.")
-@option("--scenario", default="succeeded", help="How the gateway behaves: a scenario's name, or a file with one.")
-@option("--clock", default="autojump", type=click.Choice(MODES), help="How time passes for predictions.")
-@option(
-    "--speed", default=1.0, type=click.FloatRange(0, min_open=True), help="With --clock real: how many times faster."
-)
-@option("--seed", type=click.IntRange(0), help="Fixes ids, logs and pictures; drawn and printed if left out.")
-@option("--require-auth", is_flag=True, help="Refuse requests without a bearer token (401).")
-@option("--strict", is_flag=True, help="Refuse unknown request fields too (422).")
-@option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point.")
-@option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies.")
-@option("--tls", is_flag=True, help="Speak https, with a certificate made for this run.")
-@option(
-    "--files-origin",
-    default="same",
-    type=click.Choice(("same", "separate")),
-    help="Whether pictures come from the API's address or from a host of their own.",
-)
-@option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out.")
+@_serving
 @option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="File to write {url, port, pid, ca_file} to once it answers.",
 )
-@option(
-    "--webhook-allow",
-    metavar="HOST",
-    multiple=True,
-    help="Let webhooks go to this host too, not only to this machine; may be given again.",
-)
-@option("--admin-token", metavar="SECRET", help="Let only those steer who send it as X-Mock-Admin-Token.")
-def serve(
-    host: str,
-    port: int,
-    contract: Path | None,
-    scenario: str,
-    clock: Mode,
-    speed: float,
-    seed: int | None,
-    require_auth: bool,
-    strict: bool,
-    urls: Urls,
-    errors: Dialect,
-    tls: bool,
-    files_origin: Literal["same", "separate"],
-    public_url: str | None,
-    ready_file: Path | None,
-    webhook_allow: tuple[str, ...],
-    admin_token: str | None,
-) -> None:
+def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: Any) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
     world of its own.
     """
-    from mockserver.app import App  # the server's imports are not every command's
-    from mockserver.contract import Contract
-    from mockserver.gateway import Options
-    from mockserver.scenarios import Catalogue
-    from mockserver.server import Authority, listen, url_of, write_ready_file
-    from mockserver.server import serve as run
+    from mockserver.server import Authority, build_app, listen, url_of, write_ready_file  # not every command's imports
+    from mockserver.server import serve as run_server
 
-    loaded = Contract.load(contract)
-    catalogue = Catalogue(loaded)
-    options = Options(
-        seed=secrets.randbelow(2**31) if seed is None else seed,
-        clock=clock,
-        speed=speed,
-        scenario=catalogue.read(scenario),
-        strict=strict,
-        require_auth=require_auth,
-        urls=urls,
-        errors=errors,
-        public_url=_checked_url(public_url),
-        files_origin=files_origin,
-        webhook_allow=tuple(host.lower() for host in webhook_allow),
-        admin_token=admin_token,
-    )
-    app = App(loaded, catalogue, options)
+    app = build_app(**_settings(behavior))
     listener = listen(host, port)
     authority = Authority(host) if tls else None
 
     def announce() -> None:
+        url = url_of(listener, "https" if authority else "http")
         if ready_file:
             write_ready_file(ready_file, listener, authority)
-        click.echo(f"mockserver listening on {url_of(listener, 'https' if authority else 'http')}")
-        click.echo(f"seed {options.seed} · clock {clock} · scenario {options.scenario.name} · contract {loaded.name}")
-
+        options, contract = app.gateway.options, app.gateway.contract
+        click.echo(f"mockserver listening on {url}")
+        click.echo(
+            f"seed {options.seed} · clock {options.clock} · scenario {options.scenario.name} · contract {contract.name}"
+        )
         if authority:
             click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
 
-    run(app, listener, on_ready=announce, authority=authority)
+    run_server(app, listener, on_ready=announce, authority=authority)
     if authority:
         authority.close()
     if ready_file:
         ready_file.unlink(missing_ok=True)
 
 
+def _settings(behavior: dict[str, Any]) -> dict[str, Any]:
+    """Flags as the server takes them."""
+    seed = behavior["seed"]
+    return behavior | {
+        "seed": secrets.randbelow(2**31) if seed is None else seed,
+        "public_url": _checked_url(behavior["public_url"]),
+        "webhook_allow": tuple(name.lower() for name in behavior["webhook_allow"]),
+    }
+
+
+@main.command()
+@_serving
+@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@_command
+def run(command: tuple[str, ...], tls: bool, allow_empty: bool, **behavior: Any) -> None:
+    """Run a command against a double of its own, and judge what it sent.
+
+    CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in /replicate, and in
+    MOCKSERVER_URL; a token in REPLICATE_API_TOKEN, unless it has one. When it has ended, every tenant is judged. Exits
+    with its exit code; with 1 if that was 0 and something was wrong; with 2 if it was 0 and no request reached the
+    double, or the double could not start; with 127 if there is no such command.
+
+    Example: mockserver run -- npm test
+    """
+    from mockserver.run import run_command
+    from mockserver.server import MockServer
+
+    server = MockServer(tls=tls, **_settings(behavior))
+    sys.exit(run_command(server, command, allow_empty=allow_empty, say=lambda line: click.echo(line, err=True)))
+
+
 @main.command()
 @option("--url", default=f"http://127.0.0.1:{DEFAULT_PORT}", help="The double's address.")
-@option("--token", default="", help="The tenant to judge: the bearer token that the suite sent.")
+@option("--token", help="Judge this tenant only: the bearer token that a suite sent. All of them if left out.")
 @option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
 @option(
     "--fail-on",
@@ -157,11 +176,13 @@ def serve(
     metavar="LIST",
     help="What makes it exit with 1: violations, unmatched, unused-faults, undelivered-webhooks; comma-separated.",
 )
-def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None:
+@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@click.option("--quiet", is_flag=True, help="Leave the coverage of the contract out.")
+def verdict(url: str, token: str | None, admin_token: str | None, fail_on: str, allow_empty: bool, quiet: bool) -> None:
     """Judge what a suite sent to a running double.
 
-    Prints the verdict and the coverage of the contract. Exits with 0 if there is nothing to fail on, 1 if there
-    is, 2 if there is no verdict.
+    Prints the verdict over all tenants, or over one, and then what of the contract that one has met. Exits with 0 if
+    there is nothing to fail on, 1 if there is, 2 if there is no verdict, or no request has reached the double.
     """
     from mockserver.admin_client import Tenant
     from mockserver.verdict import REASONS, failures
@@ -169,21 +190,29 @@ def verdict(url: str, token: str, admin_token: str | None, fail_on: str) -> None
     reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
     if unknown := [word for word in reasons if word not in REASONS]:
         raise MockServerError(f"--fail-on {unknown[0]}: there are {', '.join(REASONS)}")
-    tenant = Tenant(url, token, admin_token=admin_token)
-    found, coverage = tenant.verdict(), tenant.coverage()
+    tenant = Tenant(url if "://" in url else f"http://{url}", token or "", admin_token=admin_token)
+    found = tenant.verdict() if token is not None else tenant.call("GET", "/verdict?all=true")
+    names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or ("none" if token is None else "1")
     click.echo(f"{found['exchanges']} exchanges with {url} ({found['evicted']} no longer in the journal)")
+    click.echo(f"tenants judged: {names}")
     for reason in REASONS:
         lines = failures(found, [reason])
         click.echo(f"{reason}: {len(lines) or 'none'}")
         for line in lines:
             click.echo(f"  - {line}")
-    click.echo("coverage of the contract:")
-    for name, part in coverage.items():
-        never = f"; never: {', '.join(part['never'])}" if part["never"] else ""
-        click.echo(f"  {name}: {len(part['met'])} of {len(part['met']) + len(part['never'])} met{never}")
     failed = bool(failures(found, reasons))
+    if not failed and not found["exchanges"] and not allow_empty:
+        raise MockServerError(f"no request has reached {url}, so there is nothing to judge (--allow-empty to accept)")
     click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+    if not quiet:
+        _show_coverage(tenant.coverage() if token is not None else tenant.call("GET", "/coverage?all=true"))
     sys.exit(1 if failed else 0)
+
+
+def _show_coverage(coverage: dict[str, Any]) -> None:
+    click.echo("met of the contract (GET /__admin/coverage lists what never was):")
+    for name, part in coverage.items():
+        click.echo(f"  {name:<12} {len(part['met']):>3} of {len(part['met']) + len(part['never'])}")
 
 
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
@@ -195,11 +224,6 @@ def _checked_url(url: str | None) -> str | None:
     if not _ORIGIN.fullmatch(url.rstrip("/")):
         raise MockServerError(f"--public-url {url}: an address such as https://double.example:8443 is needed")
     return url.rstrip("/")
-
-
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """The words after `--`: the client to run."""
-    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")(function)
 
 
 @main.command(context_settings={"ignore_unknown_options": False})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from mockserver.contract import Contract
@@ -20,6 +21,18 @@ class Coverage:
         self.statuses: Counter[str] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
+
+    @classmethod
+    def of_all(cls, parts: Iterable[Coverage]) -> Coverage:
+        """The counts of several tenants, added up."""
+        total = cls()
+        for part in parts:
+            total.exchanges.update(part.exchanges)
+            total.inputs.update(part.inputs)
+            total.statuses.update(part.statuses)
+            total.transitions.update(part.transitions)
+            total.faults.update(part.faults)
+        return total
 
     def record_exchange(self, operation_id: str, status: int) -> None:
         """An operation was answered with a status."""

@@ -57,21 +57,21 @@ def validation_error(violations: Sequence[Violation]) -> ApiError:
     return ApiError(422, lines, violations=violations)
 
 
-def error_body(template: Mapping[str, Any], dialect: Dialect, refusal: ApiError) -> dict[str, Any]:
-    """The body of an error: the contract's example, with what is particular to this refusal filled in."""
+def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) -> dict[str, Any]:
+    """The body of an error: the contract's example, with what is particular to this request filled in."""
     if dialect == "gateway":
         error = dict(template["error"])
-        error["message"] = _sentence(error["message"], refusal)
-        if refusal.violations:
-            error["param"] = refusal.violations[0].field
-            error["metadata"] = {"invalid_fields": [v.as_invalid_field() for v in refusal.violations]}
+        error["message"] = _sentence(error["message"], reason)
+        if reason.violations:
+            error["param"] = reason.violations[0].field
+            error["metadata"] = {"invalid_fields": [v.as_invalid_field() for v in reason.violations]}
         return {**template, "error": error}
-    body = {**template, "detail": _sentence(template["detail"], refusal)}
-    if refusal.violations:
-        body["invalid_fields"] = [violation.as_invalid_field() for violation in refusal.violations]
+    body = {**template, "detail": _sentence(template["detail"], reason)}
+    if reason.violations:
+        body["invalid_fields"] = [violation.as_invalid_field() for violation in reason.violations]
     return body
 
 
-def _sentence(usual: str, refusal: ApiError) -> str:
-    said = refusal.detail or usual
-    return f"{said} {refusal.hint}" if refusal.hint else said
+def _sentence(usual: str, reason: ApiError) -> str:
+    said = reason.detail or usual
+    return f"{said} {reason.hint}" if reason.hint else said

@@ -17,12 +17,12 @@ import msgspec
 from mockserver.api import HANDLERS, JSON, Context
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
 from mockserver.store import Store
-from mockserver.tenants import ANONYMOUS, TENANT_SCRIPT, TenantState
+from mockserver.tenants import TENANT_SCRIPT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import Violation, read_json, shorten
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send

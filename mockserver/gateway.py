@@ -37,6 +37,7 @@ from mockserver.predictions import (
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import Store
 from mockserver.tenants import TenantState
+from mockserver.verdict import combine, verdict_of
 from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
@@ -94,10 +95,20 @@ class Gateway:
         self._template = lru_cache(1024)(self._build_template)
 
     def scenario(self, tenant: TenantState) -> Scenario:
-        """The scenario in force for a tenant: named by its token's ending, or laid down for it, or the server's."""
+        """The scenario in force for a tenant: named by its token's suffix, or set for it, or the server's."""
         if tenant.scenario_suffix in self.catalogue:
             return self.catalogue.named(tenant.scenario_suffix)
         return tenant.scenario or self.options.scenario
+
+    def verdict(self, tenant: TenantState) -> dict[str, Any]:
+        """A tenant's journal, judged."""
+        progress = tenant.fault_progress()
+        return verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress, self.contract)
+
+    def verdict_of_all(self) -> dict[str, Any]:
+        """The journals of all tenants that have been used, judged."""
+        used = [tenant for tenant in self.store.tenants() if tenant.journal.recorded]
+        return combine({tenant.name: self.verdict(tenant) for tenant in used}, self.store.evicted_violating)
 
     def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with the pictures that an input carries as data URIs."""
@@ -155,7 +166,7 @@ class Gateway:
         return found
 
     def observe(self, tenant: TenantState, prediction: Prediction) -> Prediction:
-        """A prediction as somebody who looks finds it: under autojump it has moved on to its next change."""
+        """The prediction as a client that reads it sees it: under autojump it has moved on to its next change."""
         if tenant.clock.mode != "autojump":
             return prediction
         moved = advance_to_next(prediction, prediction.age(tenant.clock.elapsed()))

@@ -14,6 +14,7 @@ from mockserver.bounded import Bounded, Meter
 from mockserver.clock import timestamp
 from mockserver.violations import Violation, read_json
 
+ANONYMOUS = "anonymous"  # the tenant of requests without a token
 MAX_RECORDED_BODY = 16 * 1024  # bytes of a body that are kept
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
 MIN_SECRET = 6  # characters

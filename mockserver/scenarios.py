@@ -128,7 +128,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
         return plain
 
     def script(self, operation: Operation) -> tuple[str, Sequence[Fault | None]] | None:
-        """The faults laid down for an operation, and the key under which they are counted."""
+        """The faults that a scenario has for an operation, and the key under which they are counted."""
         for key in (operation.operation_id, operation.family, "*"):
             if key in self.faults:
                 return key, self.faults[key]
@@ -245,7 +245,7 @@ class Catalogue:
     def coerce(self, given: object) -> Scenario:
         """A scenario from a name, from `{"name": …}` alone, from its JSON value, or as it is. Raises ScenarioError."""
         if isinstance(given, Scenario):
-            given = given.as_json()
+            return self.parse(given.as_json())
         if isinstance(given, Mapping) and given.keys() == {"name"}:
             given = given["name"]
         return self.named(given) if isinstance(given, str) else self.parse(given)

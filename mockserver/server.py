@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import uvicorn
 
-from mockserver.admin_client import Tenant
+from mockserver.admin_client import BASE_PATH, Tenant
 from mockserver.app import App
 from mockserver.clock import Mode
 from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
@@ -200,10 +200,18 @@ def write_ready_file(path: Path, listener: socket.socket, authority: Authority |
         raise MockServerError(f"cannot write the ready file {path}: {reason}") from reason
 
 
+def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
+    """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
+    loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
+    catalogue = Catalogue(loaded)
+    chosen = catalogue.read(scenario) if isinstance(scenario, str) else catalogue.coerce(scenario)
+    return App(loaded, catalogue, Options(scenario=chosen, **options))
+
+
 class MockServer:
     """A double in a background thread of this process, for the time of a `with` block.
 
-    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is a name, a
+    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is a name, a file, a
     Scenario or its JSON value; the other settings are those of `mockserver serve`. The seed is fixed, so that a
     suite's ids and pictures are the same on every run.
     """
@@ -222,22 +230,29 @@ class MockServer:
         errors: Dialect = "upstream",
         files_origin: Literal["same", "separate"] = "same",
         tls: bool = False,
+        public_url: str | None = None,
+        webhook_allow: Sequence[str] = (),
+        admin_token: str | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
-        catalogue = Catalogue(loaded)
-        options = Options(
-            seed=seed,
+        self._app = build_app(
+            contract,
+            scenario,
             clock=clock,
             speed=speed,
-            scenario=catalogue.coerce(scenario),
+            seed=seed,
             strict=strict,
             require_auth=require_auth,
             urls=urls,
             errors=errors,
             files_origin=files_origin,
+            public_url=public_url,
+            webhook_allow=tuple(name.lower() for name in webhook_allow),
+            admin_token=admin_token,
         )
-        self._app = App(loaded, catalogue, options)
+        self._host = host
+        self._admin_token = admin_token
         self._port = port
         self._tls = tls
         self._authority: Authority | None = None
@@ -249,7 +264,7 @@ class MockServer:
     @property
     def base_url(self) -> str:
         """What clients are given as the API's base URL."""
-        return self.url + "/replicate"
+        return self.url + BASE_PATH
 
     @property
     def ca_file(self) -> str | None:
@@ -271,7 +286,7 @@ class MockServer:
         """A tenant of its own: with a fresh token, unless one is given."""
         trusting = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         token = f"test-{next(self._tokens):06d}" if token is None else token
-        tenant = Tenant(self.url, token, tls=trusting)
+        tenant = Tenant(self.url, token, admin_token=self._admin_token, tls=trusting)
         if scenario is not None:
             tenant.use(scenario)
         if clock is not None:
@@ -293,8 +308,8 @@ class MockServer:
         return result.result()
 
     def __enter__(self) -> Self:
-        listener = listen("127.0.0.1", self._port)
-        self._authority = Authority("127.0.0.1") if self._tls else None
+        listener = listen(self._host, self._port)
+        self._authority = Authority(self._host) if self._tls else None
         scheme = "https" if self._tls else "http"
         self.url = url_of(listener, scheme)
         sockets = [listener, *_extra_origins(self._app, scheme)]

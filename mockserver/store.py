@@ -39,6 +39,7 @@ class Store:
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
         self.evicted_tenants = 0
+        self.evicted_violating = 0  # tenants whose journals had something wrong in them
         self.evicted_predictions = 0
 
     def tenant(self, name: str) -> TenantState:
@@ -141,5 +142,7 @@ class Store:
             self._evict_tenant()
 
     def _evict_tenant(self) -> None:
-        self.forget(next(iter(self._tenants)))
+        name, tenant = next(iter(self._tenants.items()))
+        self.evicted_violating += bool(tenant.journal.violating or tenant.journal.unmatched)
         self.evicted_tenants += 1
+        self.forget(name)

@@ -15,7 +15,6 @@ from mockserver.journal import Journal
 from mockserver.predictions import Prediction, prediction_id
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
-ANONYMOUS = "anonymous"
 PREDICTION = 600  # bytes that a prediction takes beside its input
 TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 

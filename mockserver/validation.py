@@ -16,7 +16,8 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     if request.token is None and not operation.public:
         _check_token(gateway, request)
     if request.body_size > operation.max_body:
-        raise ApiError(413, hint=f"It has {request.body_size} bytes; at most {operation.max_body} are taken.")
+        said = f"It has {request.body_size} bytes; at most {operation.max_body} are taken."
+        raise _refused(request, 413, "body_too_large", "", said, f"{request.body_size} bytes", f"{operation.max_body}")
     found = _check_parameters(operation, request)
     if found:
         request.violations = found
@@ -68,7 +69,8 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     assert operation.body is not None
     if not request.body:
         if operation.body_required:
-            raise ApiError(400, hint=f"The body is empty; send {' or '.join(operation.body)}.")
+            taken = " or ".join(operation.body)
+            raise _refused(request, 400, "empty_body", "", f"The body is empty; send {taken}.", "nothing", taken)
         return []
     media_type = request.header(b"content-type") or ""
     if media_type not in operation.body:
@@ -76,15 +78,24 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         if media_type not in operation.body:
             taken = " or ".join(operation.body)
             said = shorten(media_type) if media_type else "without a Content-Type"
-            raise ApiError(415, hint=f"Send the body as {taken}; it came {said}.")
+            hint = f"Send the body as {taken}; it came {said}."
+            raise _refused(request, 415, "media_type", "Content-Type:", hint, said, taken)
     if "json" not in media_type:
         request.value = request.body
         return []
     try:
         request.value = read_json(request.body)
     except ValueError as reason:
-        raise ApiError(400, f"The request body is {reason}.") from reason
+        said = f"The request body is {reason}."
+        request.violations = [Violation("", "invalid_json", "", said, f"{request.body_size} bytes", "valid JSON")]
+        raise ApiError(400, said) from reason
     found = operation.check_body(media_type, request.value, vast=request.body.count(b",") > MAX_COMMAS)
     if operation.images and not any(violation.pointer in ("", "/input") for violation in found):
         found += gateway.check_images(operation, request.value["input"])
     return found
+
+
+def _refused(request: Request, status: int, kind: str, pointer: str, said: str, sent: str, allowed: str) -> ApiError:
+    """A refusal of a request as a whole, which is also written down as a violation."""
+    request.violations = [*request.violations, Violation(pointer, kind, pointer.rstrip(":"), said, sent, allowed)]
+    return ApiError(status, hint=said)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from mockserver.contract import Contract
 from mockserver.deliveries import Deliveries, Delivery
-from mockserver.journal import Exchange, Journal, redacted
+from mockserver.journal import ANONYMOUS, Exchange, Journal, redacted, shortened_secret
 from mockserver.scenarios import Fault, Scenario
 
 REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
@@ -36,17 +36,48 @@ def verdict_of(
     }
 
 
-def failures(verdict: Mapping[str, Any], reasons: Iterable[str]) -> list[str]:
+def combine(verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0) -> dict[str, Any]:
+    """The verdicts of tenants, by name, as one; each thing found names its tenant, in part.
+
+    `forgotten` counts tenants that were evicted with something wrong in their journals, which must not be lost.
+    """
+    counts = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges")
+    lists = ("violations", "unmatched", "unused_faults", "undelivered_webhooks")
+    shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
+    return {
+        "ok": not forgotten and all(verdict["ok"] for verdict in verdicts.values()),
+        **{count: sum(verdict[count] for verdict in verdicts.values()) for count in counts},
+        **{
+            key: [{**item, "tenant": shown[name]} for name, verdict in verdicts.items() for item in verdict[key]]
+            for key in lists
+        },
+        "tenants": [
+            {"tenant": shown[name], "ok": verdict["ok"], "exchanges": verdict["exchanges"]}
+            for name, verdict in verdicts.items()
+        ],
+        "forgotten_tenants": forgotten,
+    }
+
+
+def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     """A line for each thing in a verdict that fails a run, for the given reasons."""
     lines = []
     for reason in reasons:
-        lines += [_DESCRIBE[reason](item) for item in verdict[reason.replace("-", "_")]]
+        lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in verdict[reason.replace("-", "_")]]
     unseen = {"violations": "violating_exchanges", "unmatched": "unmatched_exchanges"}
     for reason in reasons:
         count = verdict.get(unseen.get(reason, ""), 0)
         if count and not verdict[reason]:
             lines.append(f"{count} exchanges with {reason} are no longer in the journal")
+    if "violations" in reasons and verdict.get("forgotten_tenants"):
+        lines.append(
+            f"{verdict['forgotten_tenants']} tenants with something wrong had to be forgotten, to bound memory"
+        )
     return lines
+
+
+def _of_tenant(item: Mapping[str, Any]) -> str:
+    return f"{item['tenant']}: " if "tenant" in item else ""
 
 
 def _undelivered(delivery: Delivery) -> dict[str, Any]:
@@ -103,7 +134,7 @@ def _wanted(fault: Fault | None) -> int:
 
 _DESCRIBE = {
     "violations": lambda item: (
-        f"{item['method']} {item['path']} (exchange {item['exchange']}) at {item['pointer'] or '/'}: "
+        f"{item['method']} {item['path']} (exchange {item['exchange']}) at {item['pointer'].rstrip(':') or '/'}: "
         f"{item['description']}; sent {item['sent']}, allowed: {item['allowed']}"
     ),
     "unmatched": lambda item: (

@@ -89,14 +89,35 @@ def test_the_other_python_example_runs(tmp_path: Path) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/replicate test-\S+\n", ended.stdout)
 
 
-def test_the_shell_example_ends_with_a_verdict(tmp_path: Path) -> None:
-    (example,) = (block for block in blocks("sh") if "mockserver verdict" in block)
-    ended = subprocess.run(
-        ["bash", "-e", "-c", example], capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=60
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert '"status":"succeeded"' in ended.stdout
-    assert ended.stdout.endswith("verdict: ok\n")
+GOOD = """
+import os, replicate
+replicate.run("black-forest-labs/flux-1.1-pro-ultra", input={"prompt": "a lighthouse"})
+"""
+BAD = GOOD.replace('"prompt"', '"prompts"') + "\n"
+
+
+def in_ci(tmp_path: Path, npm: str | None) -> int:
+    """The exit code of the README's line for CI, with an `npm test` that runs a Python program."""
+    (line,) = (block for block in blocks("sh") if "mockserver run" in block)
+    folder = tmp_path / "bin"
+    folder.mkdir(exist_ok=True)
+    if npm is not None:
+        (folder / "client.py").write_text(npm)
+        (folder / "npm").write_text(f"#!/bin/sh\n{sys.executable} {folder / 'client.py'} || true\n")
+        (folder / "npm").chmod(0o755)
+    path = f"{folder}:{Path(sys.executable).parent}:/bin"
+    command = ["/bin/bash", "-e", "-c", line if npm is not None else line.replace("npm", "npm-is-not-here")]
+    return subprocess.run(command, env={"PATH": path}, cwd=tmp_path, timeout=60, capture_output=True).returncode
+
+
+def test_the_line_for_ci_is_red_exactly_when_something_was_wrong(tmp_path: Path) -> None:
+    assert in_ci(tmp_path, BAD) == 1, "the client swallows its error"
+    assert in_ci(tmp_path, "") == 2, "it asks nothing"
+    assert in_ci(tmp_path, None) == 127
+    command = [str(Path(sys.executable).with_name("mockserver")), "run", "--", "sleep", "60"]
+    with subprocess.Popen(command, start_new_session=True) as killed:
+        killed.kill()
+    assert in_ci(tmp_path, GOOD) == 0, "nothing of a run that was killed is in the way"
 
 
 def test_the_example_scenario_is_one(tmp_path: Path) -> None:
@@ -151,7 +172,7 @@ def test_the_finding_that_is_shown_is_found(tmp_path: Path) -> None:
     assert plain("\n".join(lines)) in plain(ended.stdout)
 
 
-def test_every_request_of_the_steering_plane_is_in_the_table() -> None:
+def test_every_request_of_the_admin_api_is_in_the_table() -> None:
     told = set(re.findall(r"/__admin/[a-z/{}_]*", README))
     there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
     assert {path for path in there if path.startswith("/__admin/") and "{path" not in path} == told

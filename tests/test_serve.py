@@ -268,8 +268,9 @@ class TestVerdict:
             ended = run("verdict", "--url", url, "--token", "ci-1")
         assert ended.returncode == 0
         assert "1 exchanges" in ended.stdout
-        assert "createFluxKontextMaxPrediction" not in ended.stdout.split("operations: 1 of")[1].split("\n")[0]
-        assert ended.stdout.endswith("verdict: ok\n")
+        result, _, table = ended.stdout.partition("\nverdict: ok\n")
+        assert result
+        assert "  operations     1 of 16\n" in table, "the coverage comes after the result"
         assert "\x1b" not in ended.stdout
 
     def test_violations_and_unmatched_paths_fail_it(self) -> None:
@@ -281,16 +282,35 @@ class TestVerdict:
             assert ended.returncode == 1
             assert "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
             assert "the nearest is GET /replicate/v1/predictions" in ended.stdout
-            assert ended.stdout.endswith("verdict: failed\n")
+            assert "\nverdict: failed\n" in ended.stdout
             assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
 
     def test_faults_never_met_fail_it_if_asked(self) -> None:
         with serving("--scenario", "rate-limited") as (_, url):
-            ended = run("verdict", "--url", url, "--fail-on", "unused-faults")
+            ended = run("verdict", "--url", url, "--fail-on", "unused-faults", "--token", "ci-1")
             assert ended.returncode == 1
             assert "createPrediction: fault 0" in ended.stdout
             assert a_prediction(url).status_code == 429
             assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
+
+    def test_every_tenant_is_judged_and_told_in_part_unless_one_is_named(self) -> None:
+        with serving() as (_, url):
+            a_prediction(url, headers={"Authorization": "Bearer right-token"})
+            httpx.get(url + "/nowhere", headers={"Authorization": "Bearer wrong-token"})
+            every = run("verdict", "--url", url.removeprefix("http://"), "--quiet")
+            assert every.returncode == 1
+            assert "tenants judged: rig…, wro…\n" in every.stdout
+            assert "token" not in every.stdout
+            assert run("verdict", "--url", url, "--token", "right-token").returncode == 0
+            assert run("verdict", "--url", url, "--token", "wrong-token").returncode == 1
+
+    def test_a_suite_that_asked_nothing_is_not_green(self) -> None:
+        with serving() as (_, url):
+            for arguments in ((), ("--token", "ci-1")):
+                ended = run("verdict", "--url", url, *arguments)
+                assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+                assert "no request has reached" in ended.stderr
+                assert run("verdict", "--url", url, *arguments, "--allow-empty").returncode == 0
 
     def test_no_server_and_a_wrong_word_are_one_line_and_exit_2(self) -> None:
         for arguments in (["--url", "http://127.0.0.1:1"], ["--fail-on", "everything"]):
@@ -301,5 +321,5 @@ class TestVerdict:
     def test_an_admin_token_keeps_others_from_steering(self) -> None:
         with serving("--admin-token", "s3cret-value") as (_, url):
             assert run("verdict", "--url", url).returncode == 2
-            assert run("verdict", "--url", url, "--admin-token", "s3cret-value").returncode == 0
+            assert run("verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty").returncode == 0
             assert a_prediction(url).status_code == 200

@@ -54,10 +54,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class Run:
     """A case that was played: what went over the wire, and how the call ended.
 
-    `exchanges` are those up to the moment the client was `starved`, if it was: from then on everything was refused,
+    `exchanges` are those up to the moment the client was `cut_off`, if it was: from then on everything was refused,
     since a rule was broken beyond doubt. `outputs` are the URLs of the pictures that were made, `delivered` their
-    bytes where the client returned bytes. `twin` is the outcome of the same case without variety, where that was
-    played. `patience` and `client_timeout` are in seconds.
+    bytes where the client returned bytes. `control_run` is the outcome of the same case without variety,
+    where that was played. `timeout` and `client_timeout` are in seconds.
     """
 
     case: Case
@@ -125,7 +125,7 @@ class Run:
         ]
 
     def with_control_run(self, control_run: Outcome) -> Run:
-        """The run beside the outcome of its twin."""
+        """The run, with the outcome of its control run."""
         return replace(self, control_run=control_run)
 
     def _statuses(self, exchange: Exchange) -> set[str]:

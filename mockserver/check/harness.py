@@ -22,9 +22,9 @@ from mockserver.server import MockServer
 TICK = 0.05  # seconds between looks at a client that is still running
 GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
-# Plays to a client that has broken a rule beyond doubt, so that a runaway ends soon.
+# Played to a client that has certainly broken a rule, so that one that would go on for ever ends soon.
 CUT_OFF: dict[str, Any] = {
-    "name": "starving",
+    "name": "cut-off",
     "faults": {"createPrediction": [{"status": 401, "times": "always"}], "*": [{"status": 404, "times": "always"}]},
 }
 
@@ -77,7 +77,7 @@ class Harness:
         return self.catalogue.parse(case.scenario)
 
     def play(self, case: Case, driver: Driver, limits: Limits, timeout: float | None = None) -> Run:
-        """Play a case to a client, once. `patience` is in seconds; the terms' own if left out.
+        """Play a case to a client, once. `timeout` is in seconds; the limits' own if left out.
 
         Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
         """
@@ -110,7 +110,7 @@ class Harness:
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
 
     def _watch(self, pending: Pending, draft: Run) -> Run:
-        """The run to its end. A client that has broken a rule beyond doubt is starved, and killed if it goes on."""
+        """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
         run = draft
         end = wall_time() + round(draft.timeout * SECOND)
         while (left := (end - wall_time()) / SECOND) > 0:

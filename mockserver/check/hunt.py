@@ -1,4 +1,4 @@
-"""The hunt: fixed cases first, then drawn ones; what breaks a rule is confirmed, shrunk, and masked."""
+"""The hunt: fixed cases first, then drawn ones; what breaks a rule is confirmed, shrunk, and then muted."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class Hunt:
 
 
 def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Breach]:
-    """What a run broke; its twin without variety is played where that decides."""
+    """What a run broke; a control run without variety is played where that decides."""
     trouble = run.outcome.kind != "returned" and not run.cut_off
     control_run = control_case(run.case)
     return find_breaches(

@@ -1,4 +1,4 @@
-"""Valid inputs of a model, from the contract's schema: the corners, and what lies between them."""
+"""Valid inputs of a model, from the contract's schema: those at its bounds, and those between them."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ def _waits(run: Run) -> Iterator[Breach]:
 @rule(
     "MC402",
     "storms a gateway that is down",
-    rests_on="time, and the gateway: an outage ends sooner without a herd at the door",
+    rests_on="time, and the gateway: retries without a bound keep a gateway from recovering",
     example="`while True: try … except HTTPError: continue`.",
     demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
 )

@@ -1,0 +1,115 @@
+"""`mockserver run`: a double for the time of a command, and a verdict over all that the command sent to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from mockserver.server import MockServer
+from mockserver.verdict import failures
+
+REASONS = ("violations", "unmatched")
+GRACE = 3.0  # seconds that a command is given to end, once it is told to
+MISSING, NOT_EXECUTABLE = 127, 126  # what shells exit with
+TOKEN = "mockserver-run"  # noqa: S105 - any token will do
+
+Say = Callable[[str], None]
+
+
+def run_command(server: MockServer, command: Sequence[str], *, allow_empty: bool, say: Say) -> int:
+    """Run a command against a server that is not started yet; the exit code for the shell.
+
+    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came.
+    """
+    with server:
+        code = _code_of(command, _environment(server))
+        verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
+    lines = failures(verdict, REASONS)
+    if lines:
+        say(f"mockserver: the client sent what the contract does not allow ({len(lines)}):")
+    for line in lines:
+        say(f"  - {line}")
+    if code == 0 and not verdict["exchanges"] and not allow_empty:
+        say("mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?")
+        say("            (--allow-empty for those who mean it)")
+        return 2
+    return code or int(not verdict["ok"])
+
+
+def _environment(server: MockServer) -> dict[str, str]:
+    given = {
+        "REPLICATE_API_TOKEN": TOKEN,
+        **os.environ,
+        "REPLICATE_BASE_URL": server.base_url,
+        "REPLICATE_API_BASE_URL": server.base_url,
+        "MOCKSERVER_URL": server.url,
+    }
+    if server.ca_file:
+        given |= {"SSL_CERT_FILE": server.ca_file, "NODE_EXTRA_CA_CERTS": server.ca_file}
+    return given
+
+
+def _code_of(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, in a process group of its own, of which nothing is left."""
+    try:
+        process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603 - what it is for
+    except FileNotFoundError:
+        print(f"mockserver: there is no command {command[0]}", file=sys.stderr)
+        return MISSING
+    except OSError as reason:
+        print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
+        return NOT_EXECUTABLE
+    with _foreground(process.pid), _passing_on(process) as told:
+        code = process.wait()
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it has left running
+    if told:
+        return 128 + told[0]
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[Any]) -> Iterator[list[int]]:
+    """Pass SIGINT and SIGTERM on to a command; the signals that came. One that does not end then is killed."""
+    told: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number if len(told) == 1 else signal.SIGKILL)
+        if number == signal.SIGALRM:
+            return
+        signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield told
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _foreground(group: int) -> Iterator[None]:
+    """Let a process group have the terminal, if there is one, so that it may read from it, and gets its Ctrl-C."""
+    try:
+        own = os.tcgetpgrp(0)
+    except OSError:
+        yield
+        return
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        with suppress(OSError):
+            os.tcsetpgrp(0, group)
+        yield
+    finally:
+        with suppress(OSError):
+            os.tcsetpgrp(0, own)
+        signal.signal(signal.SIGTTOU, before)

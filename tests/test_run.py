@@ -1,0 +1,132 @@
+"""`mockserver run`: a command against a double of its own, and its exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.command import COMMAND, run
+
+pytestmark = pytest.mark.slow
+
+CLIENT = """
+import json, os, sys, urllib.error, urllib.request
+
+def ask(path, value=None, token=os.environ["REPLICATE_API_TOKEN"], kind="application/json"):
+    body = None if value is None else value if isinstance(value, bytes) else json.dumps(value).encode()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Content-Type": kind} if body is not None else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(os.environ["REPLICATE_BASE_URL"] + path, body, headers)) as found:
+            return json.load(found)
+    except urllib.error.HTTPError as error:
+        error.close()
+
+CREATE = "/v1/models/black-forest-labs/flux-kontext-max/predictions"
+GOOD = {"input": {"prompt": "p"}}
+"""
+
+
+def client(body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a client, whose errors are swallowed, under `mockserver run`."""
+    return run("run", *flags, "--", sys.executable, "-c", CLIENT + textwrap.dedent(body), **environment)
+
+
+def test_a_client_that_keeps_to_the_contract_passes_with_its_output() -> None:
+    ended = client('print(ask(CREATE, GOOD)["status"]); print(sys.stdin.read() == "")')
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "starting\nTrue\n", "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'ask(CREATE, {"input": {}})',
+        'ask(CREATE, {"input": {"prompt": "p", "sede": 1}})',
+        'ask(CREATE, {"input": {}}, token="of-its-own")',
+        'ask(CREATE, {"input": {}}, token=None)',
+        'ask(CREATE, b"{")',
+        'ask(CREATE, b"")',
+        'ask(CREATE, b"x", kind="text/plain")',
+        'ask("/v1/prediction")',
+        "ask(CREATE)",
+        """
+        from urllib.request import Request, urlopen
+        try: urlopen(Request(os.environ["REPLICATE_BASE_URL"] + "/v1/predictions", headers={"Authorization": "Basic x"}))
+        except urllib.error.HTTPError as error: error.close()
+        """,
+    ],
+)
+def test_whatever_the_contract_does_not_allow_fails_it_though_the_client_swallowed_it(wrong: str) -> None:
+    ended = client(f"ask(CREATE, GOOD)\n{textwrap.dedent(wrong)}")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("mockserver: the client sent what the contract does not allow (1):\n  - ")
+    assert "of-its-own" not in ended.stderr, "a tenant is shown in part"
+
+
+def test_the_command_s_own_exit_code_stands() -> None:
+    assert client("ask(CREATE, GOOD); sys.exit(7)").returncode == 7
+    assert client('ask("/nowhere"); sys.exit(7)').returncode == 7
+    assert client("ask(CREATE, GOOD); os.kill(os.getpid(), 9)").returncode == 128 + 9
+
+
+def test_a_command_that_asks_nothing_is_not_green() -> None:
+    ended = client("")
+    assert ended.returncode == 2
+    assert "no request reached the double" in ended.stderr
+    assert client("", "--allow-empty").returncode == 0
+
+
+def test_a_command_that_is_missing_or_cannot_be_run() -> None:
+    missing = run("run", "--", "/nowhere/npm", "test")
+    assert (missing.returncode, missing.stderr) == (127, "mockserver: there is no command /nowhere/npm\n")
+    assert run("run", "--", "/").returncode == 126
+
+
+def test_a_double_that_cannot_start_is_2_and_the_command_does_not_run(tmp_path: Path) -> None:
+    ended = run("run", "--contract", "/nowhere.yaml", "--", "touch", str(tmp_path / "ran"))
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_environment_is_the_double_s_but_for_a_token_that_is_there() -> None:
+    show = 'print(*(os.environ[name] for name in ("REPLICATE_API_BASE_URL", "MOCKSERVER_URL", "REPLICATE_API_TOKEN")))'
+    api, url, token = client(show, "--allow-empty").stdout.split()
+    assert (api, token) == (url + "/replicate", "mockserver-run")
+    assert client(show, "--allow-empty", REPLICATE_API_TOKEN="mine").stdout.split()[2] == "mine"
+
+
+def test_flags_of_serve_say_how_it_behaves() -> None:
+    asked = 'print([ask(CREATE, GOOD)["status"], ask(CREATE, GOOD)["output"][:5]])'
+    ended = client(asked, "--scenario", "immediate", "--tls")
+    assert (ended.returncode, ended.stdout) == (0, "['succeeded', 'https']\n")
+
+
+STUBBORN = "trap '' TERM INT; sleep 300 & echo $! ; wait; while true; do sleep 300; done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_and_all_that_it_started(number: signal.Signals) -> None:
+    command = [*COMMAND, "run", "--", "bash", "-c", STUBBORN]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        sleeper = int(process.stdout.readline())
+        process.send_signal(number)
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 128 + number
+    assert not running(sleeper)
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there, and not merely waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
