@@ -19,7 +19,7 @@ serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: ma
 
 # Four workers on two cores: half of the slow tests wait for a client.
 test: $(VENV)/test.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
@@ -29,7 +29,7 @@ test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions o
 
 coverage: $(VENV)/test.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4 --dist worksteal $(ARGS)
+	$(BIN)/coverage run -m pytest -n 5 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

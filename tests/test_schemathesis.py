@@ -14,17 +14,27 @@ from mockserver import MockServer
 pytestmark = pytest.mark.slow
 
 PHASES = "examples,coverage,fuzzing,stateful"
+LIVES = "examples,stateful"  # where only what becomes of a prediction differs, and not what is refused
 
 
 @pytest.mark.parametrize(
-    ("scenario", "examples"), [("succeeded", 25), ("immediate", 10), ("failed", 10), ("aborted", 10), ("variety", 10)]
+    ("scenario", "examples", "phases", "operations", "exchanges"),
+    [
+        ("succeeded", 25, PHASES, 16, 100),
+        ("variety", 10, PHASES, 16, 100),
+        ("immediate", 10, LIVES, 12, 50),
+        ("failed", 10, LIVES, 12, 50),
+        ("aborted", 10, LIVES, 12, 50),
+    ],
 )
-def test_the_double_keeps_its_contract(scenario: str, examples: int, tmp_path: Path) -> None:
+def test_the_double_keeps_its_contract(
+    scenario: str, examples: int, phases: str, operations: int, exchanges: int, tmp_path: Path
+) -> None:
     with MockServer(strict=True, scenario=scenario) as server:
         ended = subprocess.run(
             [
                 *[str(Path(sys.executable).with_name("schemathesis")), "run", server.url + "/openapi.json"],
-                *["--checks", "all", "--phases", PHASES, "--max-examples", str(examples)],
+                *["--checks", "all", "--phases", phases, "--max-examples", str(examples)],
                 *["--seed", "1", "--generation-database", "none", "--no-color"],
                 *["--header", "Authorization: Bearer schemathesis"],
             ],
@@ -35,8 +45,8 @@ def test_the_double_keeps_its_contract(scenario: str, examples: int, tmp_path: P
         )
         report = ended.stdout + ended.stderr
         assert ended.returncode == 0, report
-        for phase in PHASES.split(","):
+        for phase in phases.split(","):
             assert f"✅  {phase.capitalize()}" in report, report
         coverage = server.tenant("schemathesis").coverage()
-        assert coverage["operations"]["never"] == []
-        assert server.tenant("schemathesis").verdict()["exchanges"] > 100
+        assert len(coverage["operations"]["met"]) >= operations
+        assert server.tenant("schemathesis").verdict()["exchanges"] > exchanges
