@@ -27,14 +27,16 @@ class AdminError(MockServerError):
 class RunningServer:
     """A double that runs elsewhere, by its address."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, admin_token: str | None = None) -> None:
         self.url = url.rstrip("/")
         self.base_url = self.url + BASE_PATH
+        self._admin_token = admin_token
 
     def tenant(self, token: str | None = None) -> Tenant:
         """A tenant of its own: with a fresh token, unless one is given."""
         # Others may be on the same double, so a fresh token must not come twice.
-        return Tenant(self.url, f"test-{token_hex(6)}" if token is None else token)
+        token = f"test-{token_hex(6)}" if token is None else token
+        return Tenant(self.url, token, admin_token=self._admin_token)
 
 
 class Tenant:

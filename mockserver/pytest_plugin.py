@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -14,17 +14,30 @@ if TYPE_CHECKING:
     from mockserver.check.findings import Report
     from mockserver.server import MockServer
 
+T = TypeVar("T")
+
+SHOWN = 10  # exchanges in the report of a test that failed
+FAILED = "the client sent what the contract does not allow:"
+STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?"
+
 _MARKER = (
-    'mockserver(scenario=None, clock=None, violations="refuse"): how the `mockserver` fixture behaves. '
-    'scenario: a name, a Scenario or its JSON value; clock: "autojump", "real" or "frozen"; violations: "allow" lets '
-    "a test send what the contract does not allow."
+    'mockserver(scenario=None, clock=None, violations="refuse", unused_faults="refuse"): how the `mockserver` fixture '
+    'behaves. scenario: a name, a Scenario or its JSON value; clock: "autojump", "real" or "frozen"; '
+    'violations="allow": the test may send what the contract does not allow; unused_faults="allow": it need not meet '
+    "every fault of its scenario. Markers of class and method are merged, key by key."
 )
+_DEFAULTS = {"scenario": None, "clock": None, "violations": "refuse", "unused_faults": "refuse"}
+_TENANT = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer `--mockserver-url`."""
+    """Offer the plugin's flags, and its settings in an ini file."""
     group = parser.getgroup("mockserver")
     group.addoption("--mockserver-url", metavar="URL", help="use the double that runs at URL instead of starting one")
+    group.addoption("--mockserver-admin-token", metavar="SECRET", help="what that double was started with, if it was")
+    parser.addini("mockserver_scenario", "how the gateway behaves where no marker says otherwise")
+    parser.addini("mockserver_clock", "how time passes where no marker says otherwise: autojump, real or frozen")
+    parser.addini("mockserver_violations", "allow or refuse what the contract does not allow, where no marker says")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,12 +53,18 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
     if url:
         from mockserver.admin_client import RunningServer
 
-        yield RunningServer(url)
+        running = RunningServer(url, admin_token=request.config.getoption("--mockserver-admin-token"))
+        before = _in_one_sentence(lambda: running.tenant("").verdict()["exchanges"])
+        yield running
+        strays = [_line(exchange) for exchange in running.tenant("").requests(since=before)]
     else:
         from mockserver.server import MockServer
 
         with MockServer() as server:
             yield server
+            strays = server.strays()
+    if strays:  # which test they belong to cannot be said any more
+        pytest.fail("\n  ".join([STRAYED, *strays[:SHOWN]]), pytrace=False)
 
 
 @pytest.fixture
@@ -53,23 +72,54 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
     """A fresh tenant for this test: give a client its `base_url` and `token`.
 
     When the test ends the tenant is judged and reset: requests that the contract does not allow fail the test,
-    even if the client swallowed the error.
+    even if the client swallowed the error, and so do requests that belong to no test, and faults never met.
     """
+    from mockserver.server import MockServer
+
     settings = _settings(request)
     tenant = mockserver_server.tenant(_token(request))
-    tenant.reset()
+    _in_one_sentence(tenant.reset)
     if settings["scenario"] is not None:
-        tenant.use(settings["scenario"])
+        _in_one_sentence(lambda: tenant.use(settings["scenario"]))
     if settings["clock"] is not None:
-        tenant.set_clock(settings["clock"])
+        _in_one_sentence(lambda: tenant.set_clock(settings["clock"]))
+    request.node.stash[_TENANT] = tenant
     yield tenant
     verdict = tenant.verdict()
     tenant.reset()
-    if settings["violations"] != "allow":
-        from mockserver.verdict import failures
+    strays = mockserver_server.strays() if isinstance(mockserver_server, MockServer) else []
+    if wrong := _wrong(verdict, strays, settings):
+        pytest.fail("\n".join(wrong), pytrace=False)
 
-        if lines := failures(verdict, ("violations", "unmatched")):
-            pytest.fail("the client sent what the contract does not allow:\n  " + "\n  ".join(lines), pytrace=False)
+
+def _wrong(verdict: Mapping[str, Any], strays: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Lines that say what fails a test; none if nothing does."""
+    from mockserver.verdict import failures
+
+    allowed = settings["violations"] == "allow"
+    found = [(FAILED, [] if allowed else failures(verdict, ("violations", "unmatched"))), (STRAYED, list(strays))]
+    if settings["unused_faults"] != "allow":
+        found.append(("faults of the scenario were never met:", failures(verdict, ("unused-faults",))))
+    return [line for title, lines in found if lines for line in (title, *(f"  {each}" for each in lines))]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add a tenant's last exchanges to the report of a test that has failed."""
+    report = yield
+    tenant = item.stash.get(_TENANT, None)
+    if tenant is not None and report.when == "call" and report.failed:
+        lines = [_line(exchange) for exchange in tenant.requests()[-SHOWN:]]
+        report.sections.append(("mockserver: the last exchanges", "\n".join(lines) or "none"))
+    return report
+
+
+def _line(exchange: Mapping[str, Any]) -> str:
+    request, response = exchange["request"], exchange["response"]
+    told = " ".join(filter(None, (str(response["status"] or "no response"), response["prediction_status"])))
+    fault = f"  fault {exchange['fault']}" if exchange["fault"] else ""
+    violations = "".join(f"\n      {each['pointer']} {each['description']}" for each in exchange["violations"])
+    return f"{exchange['number']:>4}  {request['method']} {request['path']} → {told}{fault}{violations}"
 
 
 @pytest.fixture
@@ -97,17 +147,29 @@ def _token(request: pytest.FixtureRequest) -> str | None:
 
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    settings: dict[str, Any] = {"scenario": None, "clock": None, "violations": "refuse"}
-    marker = request.node.get_closest_marker("mockserver")
-    if marker is None:
-        return settings
-    unknown = sorted(marker.kwargs.keys() - settings.keys())
-    if unknown or marker.args:
-        wrong = ", ".join(unknown) or repr(marker.args[0])
-        raise pytest.UsageError(
-            f"@pytest.mark.mockserver does not know {wrong}; it takes {', '.join(settings)} by keyword"
-        )
-    settings.update(marker.kwargs)
-    if settings["violations"] not in ("allow", "refuse"):
-        raise pytest.UsageError('@pytest.mark.mockserver(violations=…) is "allow" or "refuse"')
+    """What the ini file says, and the markers of module, class and function over it, the nearest last."""
+    named = {name: request.config.getini(f"mockserver_{name}") for name in ("scenario", "clock", "violations")}
+    settings: dict[str, Any] = {**_DEFAULTS, **{name: value for name, value in named.items() if value}}
+    for marker in reversed(list(request.node.iter_markers("mockserver"))):
+        unknown = sorted(marker.kwargs.keys() - _DEFAULTS.keys())
+        if unknown or marker.args:
+            wrong = ", ".join(unknown) or repr(marker.args[0])
+            pytest.fail(
+                f"@pytest.mark.mockserver does not know {wrong}; it takes {', '.join(_DEFAULTS)} by keyword",
+                pytrace=False,
+            )
+        settings.update(marker.kwargs)
+    for name in ("violations", "unused_faults"):
+        if settings[name] not in ("allow", "refuse"):
+            pytest.fail(f'@pytest.mark.mockserver({name}=…) is "allow" or "refuse"', pytrace=False)
     return settings
+
+
+def _in_one_sentence(act: Callable[[], T]) -> T:
+    """Do something; what the double has against it fails the test in a sentence, without a traceback."""
+    from mockserver.errors import MockServerError
+
+    try:
+        return act()
+    except MockServerError as reason:
+        pytest.fail(str(reason), pytrace=False)

@@ -29,6 +29,7 @@ from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
+from mockserver.journal import ANONYMOUS, shortened_secret
 from mockserver.scenarios import Catalogue, Scenario, Urls
 
 T = TypeVar("T")
@@ -208,6 +209,11 @@ def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mappi
     return App(loaded, catalogue, Options(scenario=chosen, **options))
 
 
+def _owners(name: str) -> set[str]:
+    """The tokens that a tenant's name may have been made of."""
+    return {name, name.rpartition("+")[0], "" if name == ANONYMOUS else name}
+
+
 class MockServer:
     """A double in a background thread of this process, for the time of a `with` block.
 
@@ -257,6 +263,7 @@ class MockServer:
         self._tls = tls
         self._authority: Authority | None = None
         self._tokens = itertools.count(1)
+        self._given: set[str] = set()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self.url = ""
@@ -286,12 +293,31 @@ class MockServer:
         """A tenant of its own: with a fresh token, unless one is given."""
         trusting = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         token = f"test-{next(self._tokens):06d}" if token is None else token
+        self._given.add(token)
         tenant = Tenant(self.url, token, admin_token=self._admin_token, tls=trusting)
         if scenario is not None:
             tenant.use(scenario)
         if clock is not None:
             tenant.set_clock(clock)
         return tenant
+
+    def strays(self) -> list[str]:
+        """The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then.
+
+        A token that was given out may have a plus and the name of a scenario after it.
+        """
+
+        def collect(gateway: Gateway) -> list[str]:
+            strangers = [tenant for tenant in gateway.store.tenants() if not self._given & _owners(tenant.name)]
+            for tenant in strangers:
+                gateway.store.forget(tenant.name)
+            return [
+                f"{shortened_secret(exchange.token) or ANONYMOUS}: {exchange.method} {exchange.path}"
+                for tenant in strangers
+                for exchange in tenant.journal
+            ]
+
+        return self.call_in_loop(collect)
 
     def call_in_loop(self, function: Callable[[Gateway], T]) -> T:
         """Call a function with the running gateway on the server's own thread, between requests; return its result."""

@@ -131,7 +131,7 @@ def test_refused(mockserver):
 @pytest.mark.parametrize(
     ("marker", "said"),
     [
-        ("scenari='nsfw'", "*does not know scenari; it takes scenario, clock, violations by keyword*"),
+        ("scenari='nsfw'", "*does not know scenari; it takes scenario, clock, violations, unused_faults by keyword*"),
         ("'nsfw'", "*does not know 'nsfw'*"),
         ("violations='maybe'", '*violations=*is "allow" or "refuse"*'),
         ("scenario='nfsw'", "*did you mean nsfw*"),
@@ -143,6 +143,123 @@ def test_a_wrong_marker_is_explained(pytester: pytest.Pytester, marker: str, sai
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(errors=1)
     ended.stdout.fnmatch_lines([said])
+    assert "Traceback" not in ended.stdout.str()
+    assert "pytest_plugin.py" not in ended.stdout.str(), "one sentence, no code of ours"
+
+
+def test_markers_are_merged_key_by_key_and_the_nearest_wins(pytester: pytest.Pytester) -> None:
+    pytester.makeini(
+        "[pytest]\nmockserver_scenario = failed\nmockserver_violations = allow\nmockserver_clock = frozen\n"
+    )
+    pytester.makepyfile(
+        CLIENT
+        + """
+@pytest.mark.mockserver(scenario="nsfw", clock="autojump")
+class TestClass:
+    @pytest.mark.mockserver(scenario="canceled")
+    def test_both(self, mockserver):
+        assert mockserver.scenario()["name"] == "canceled"
+        assert mockserver.call("GET", "/clock")["mode"] == "autojump"
+
+    def test_class(self, mockserver):
+        assert mockserver.scenario()["name"] == "nsfw"
+
+def test_ini(mockserver):
+    assert mockserver.scenario()["name"] == "failed"
+    assert mockserver.call("GET", "/clock")["mode"] == "frozen"
+    swallowing(mockserver, MODEL, {"input": {}})
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
+
+
+def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def request(url, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers)).close()
+
+def test_without_a_token(mockserver):
+    request(mockserver.base_url + "/v1/predictions")
+
+def test_with_a_token_of_its_own(mockserver):
+    request(mockserver.base_url + "/v1/predictions", "made-up-token")
+
+def test_with_a_scenario_behind_its_token(mockserver):
+    request(mockserver.base_url + "/v1/predictions", mockserver.token + "+nsfw")
+
+def test_with_two_tenants(mockserver, mockserver_server):
+    request(mockserver.base_url + "/v1/predictions", mockserver_server.tenant("second").token)
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=4, errors=2)
+    ended.stdout.fnmatch_lines_random(
+        ["*belong to no test*", "*anonymous: GET /replicate/v1/predictions*", "*made*: GET *"]
+    )
+    assert "made-up-token" not in ended.stdout.str().partition("ERRORS")[2].partition("def request")[0]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_requests_after_the_last_tenant_fail_the_session(pytester: pytest.Pytester, workers: str) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def test_of_its_own_making(mockserver_server):
+    urllib.request.urlopen(mockserver_server.base_url + "/v1/predictions").close()
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT, "-n", workers)
+    ended.assert_outcomes(passed=1, errors=1)
+    assert ended.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_shared_double_s_anonymous_requests_fail_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def test_forgets_its_token(mockserver):
+    urllib.request.urlopen(mockserver.base_url + "/v1/predictions").close()
+"""
+    )
+    with MockServer(admin_token="s3cret") as server:
+        flags = ("--mockserver-url", server.url, "--mockserver-admin-token", "s3cret")
+        pytester.runpytest_subprocess(*STRICT, *flags).assert_outcomes(passed=1, errors=1)
+
+
+@pytest.mark.parametrize(("marker", "errors"), [("", 1), (', unused_faults="allow"', 0)])
+def test_a_fault_that_is_never_met_fails_the_test_unless_it_may(
+    pytester: pytest.Pytester, marker: str, errors: int
+) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + f"""
+@pytest.mark.mockserver(scenario="rate-limited"{marker})
+def test_it(mockserver):
+    ask(mockserver, "/v1/predictions")
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=1, errors=errors)
+    assert ("createPrediction: fault 0" in ended.stdout.str()) is bool(errors)
+
+
+def test_the_last_exchanges_are_shown_when_a_test_fails_for_another_reason(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def test_it(mockserver):
+    ask(mockserver, MODEL, {"input": {"prompt": "p"}})
+    assert False
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(failed=1)
+    ended.stdout.fnmatch_lines(
+        ["*mockserver: the last exchanges*", "*1  POST *flux-kontext-max/predictions → 200 starting*"]
+    )
 
 
 def test_it_works_under_xdist(pytester: pytest.Pytester) -> None:
