@@ -67,7 +67,9 @@ class Tenant:
         if scenario is None:
             self.call("DELETE", "/scenario")
         else:
-            self.call("PUT", "/scenario", scenario.as_json() if isinstance(scenario, Scenario) else scenario)
+            # A value that has a name and nothing else asks for the scenario of that name.
+            value = {"faults": {}, **scenario.as_json()} if isinstance(scenario, Scenario) else scenario
+            self.call("PUT", "/scenario", value)
 
     def scenario(self) -> dict[str, Any]:
         """The scenario in force, as JSON values."""

@@ -29,7 +29,7 @@ from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
-from mockserver.journal import ANONYMOUS, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange, shortened_secret
 from mockserver.scenarios import Catalogue, Scenario, Urls
 
 T = TypeVar("T")
@@ -209,6 +209,11 @@ def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mappi
     return App(loaded, catalogue, Options(scenario=chosen, **options))
 
 
+def _stray(exchange: Exchange) -> str:
+    who = shortened_secret(exchange.token) if exchange.token else ANONYMOUS
+    return f"{who}: {exchange.method} {exchange.path}"
+
+
 def _owners(name: str) -> set[str]:
     """The tokens that a tenant's name may have been made of."""
     return {name, name.rpartition("+")[0], "" if name == ANONYMOUS else name}
@@ -311,11 +316,7 @@ class MockServer:
             strangers = [tenant for tenant in gateway.store.tenants() if not self._given & _owners(tenant.name)]
             for tenant in strangers:
                 gateway.store.forget(tenant.name)
-            return [
-                f"{shortened_secret(exchange.token) or ANONYMOUS}: {exchange.method} {exchange.path}"
-                for tenant in strangers
-                for exchange in tenant.journal
-            ]
+            return [_stray(exchange) for tenant in strangers for exchange in tenant.journal]
 
         return self.call_in_loop(collect)
 

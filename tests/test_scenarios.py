@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mockserver import Body, Fault, Scenario, Step
+from mockserver import Body, Fault, MockServer, Scenario, Step
 from mockserver.errors import ScenarioError
 from mockserver.scenarios import Catalogue, fault_at, script_length
 from tests.helpers.documents import CONTRACT
@@ -203,3 +203,14 @@ def test_an_operations_own_faults_come_before_those_of_its_kind_and_of_all() -> 
     assert scenario.script(kontext) == ("createPrediction", faults["createPrediction"])
     assert scenario.script(CONTRACT.by_id["getPrediction"]) == ("*", faults["*"])
     assert Scenario().script(ultra) is None
+
+
+def test_a_scenario_that_only_has_a_name_is_itself_and_not_one_that_ships() -> None:
+    mine = Scenario(name="mine")
+    assert CATALOGUE.coerce(mine).name == "mine"
+    with MockServer(scenario=mine) as server:
+        assert server.tenant().scenario()["name"] == "mine"
+        tenant = server.tenant(scenario=Scenario(name="another"))
+        assert tenant.scenario()["name"] == "another"
+    with pytest.raises(ScenarioError, match="no scenario is called"):
+        CATALOGUE.coerce({"name": "mine"})
