@@ -130,6 +130,12 @@ class TestHunting:
         with pytest.raises(FindingsError, match=r"MC201.*double billing"):
             report.raise_for_findings()
 
+    def test_a_picture_delivered_as_http_frames_it_is_the_picture_whatever_its_bytes(self) -> None:
+        cases = list(fixed_cases(CONTRACT, MODELS, None))
+        report = check_client(partial(client.call_once, variant="download-unchecked"), max_runs=len(cases), budget=60)
+        assert report.findings == []
+        assert report.runs == len(cases)
+
     def test_it_goes_on_after_a_finding_and_finds_the_next_rule(self) -> None:
         def call(call: Call) -> Any:
             return client.Client(call, "canceled returns nothing").run() and client.Client(call, "").run()

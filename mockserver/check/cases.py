@@ -54,10 +54,16 @@ class Outcome(msgspec.Struct, frozen=True):
 class Run:
     """A case that was played: what went over the wire, and how the call ended.
 
-    `exchanges` are those up to the moment the client was `cut_off`, if it was: from then on everything was refused,
-    since a rule was broken beyond doubt. `outputs` are the URLs of the pictures that were made, `delivered` their
-    bytes where the client returned bytes. `control_run` is the outcome of the same case without variety,
-    where that was played. `timeout` and `client_timeout` are in seconds.
+    Attributes:
+        cut_off: A rule was broken beyond doubt while the client still ran, so everything was refused from then on;
+            `exchanges` are those up to that moment.
+        outputs: The URLs of the pictures that were made.
+        delivered: The bodies that a client which returned bytes may have downloaded whole.
+        control_run: The outcome of the same case without legal variety, where that was played.
+        seconds: How long the call took.
+        timeout: After how many seconds the call was ended if it had not ended by itself.
+        client_timeout: After how many seconds the client promises to give up by itself, if it does.
+        end: The last status of the prediction's lifecycle.
     """
 
     case: Case

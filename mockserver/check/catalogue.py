@@ -23,6 +23,7 @@ REAL: list[Json] = [
 NOT_A_FAULT = frozenset({404, 405, 413, 415})  # statuses that a gateway has no reason to answer to a valid create
 LOST = (500, 502, 504)  # after which nobody knows whether a create took effect; 429 and 503 say that it did not
 UNREADABLE = "soon"
+SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})  # under a Content-Length that agrees
 
 
 def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float | None) -> Iterator[Case]:
@@ -64,7 +65,7 @@ def _scenarios(
     yield from _endless(client_timeout)
     yield from _throttled(succeeding)
     yield from _outages(succeeding)
-    for fault in ({"status": 404}, {"status": 503}, {"cut": 0.5}, {"disconnect": "reset"}, {"body": "malformed"}):
+    for fault in ({"status": 404}, {"status": 503}, {"cut": 0.5}, {"disconnect": "reset"}, *SPOILT_BODIES):
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
@@ -89,7 +90,7 @@ def _lost_answers() -> Iterator[Json]:
 
 
 def _broken_answers() -> Iterator[Json]:
-    yield from ({"cut": 0.5}, {"body": "malformed"}, {"body": "empty"})
+    yield from ({"cut": 0.5}, *SPOILT_BODIES)
 
 
 def _refusals(operation: Operation, without: frozenset[int]) -> Iterator[Json]:

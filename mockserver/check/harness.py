@@ -8,7 +8,7 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from mockserver.check.cases import Case, DoubleError, Outcome, Run, is_valid, operation_of
+from mockserver.check.cases import Case, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
 from mockserver.check.rules import is_runaway
 from mockserver.clock import SECOND, wall_time
@@ -104,7 +104,9 @@ class Harness:
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
-        outputs, delivered = self._server.call_in_loop(lambda gateway: _pictures(gateway, run, self.base_url))
+        outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self.base_url))
+        # Drawing takes a while, so only where the client returned bytes.
+        delivered = self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
         self._clean_up(run)
         _trust(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
@@ -164,15 +166,29 @@ def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchan
     return tuple(sorted(found, key=lambda exchange: exchange.received_at))
 
 
-def _pictures(gateway: Gateway, run: Run, base_url: str) -> tuple[frozenset[str], tuple[bytes, ...]]:
-    """The URLs of the pictures that were made, and their bytes where the client returned bytes."""
-    tenant = gateway.store.tenant(run.token)
-    made = list(tenant.predictions.values())
+def _output_urls(gateway: Gateway, run: Run, base_url: str) -> frozenset[str]:
+    """The URLs of the pictures that were made."""
     origin = base_url.rpartition("/")[0]
-    urls = frozenset(gateway.output_url(prediction, origin) for prediction in made)
-    if not _is_bytes(run.outcome.value):
-        return urls, ()
-    return urls, tuple(gateway.pictures.draw(prediction).data for prediction in made)
+    made = gateway.store.tenant(run.token).predictions.values()
+    return frozenset(gateway.output_url(prediction, origin) for prediction in made)
+
+
+def _delivered(gateway: Gateway, run: Run) -> tuple[bytes, ...]:
+    """The bodies that a client which downloads the picture may return: each was delivered whole, as HTTP frames it.
+
+    That is the picture, and what a fault made of it under a Content-Length that agrees: no client can tell that such
+    a body is not the picture without decoding it.
+    """
+    predictions = gateway.store.tenant(run.token).predictions
+    whole = {name: gateway.pictures.draw(prediction).data for name, prediction in predictions.items()}
+    # The journal keeps no pictures, but it keeps how long a spoilt one was.
+    spoilt = [
+        whole[str(exchange.prediction_id)][: exchange.response_size]
+        for exchange in run.exchanges
+        if exchange.method == "GET" and exchange.status == 200 and exchange.prediction_id in whole
+        if run.role(exchange) == "deliver" and exchange.fault is not None and fault_of(exchange).kind == "body"
+    ]
+    return (*whole.values(), *spoilt)
 
 
 def _is_bytes(value: object) -> bool:
