@@ -16,11 +16,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 MODULES = ROOT / "tests" / "clients" / "node_modules"
 COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}
+WORKERS = ("worker.py", "worker.mjs")  # run in test_check_preflight.py; the README only links to them
 
 
 def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, "client.mjs"}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, *WORKERS, "client.mjs"}
+    assert all(f"](examples/{name})" in readme for name in WORKERS)
     for name in (*COMMANDS, "client.mjs"):
         program = (ROOT / "examples" / name).read_text()
         shown = readme.partition(f"](examples/{name}):\n\n```")[2].partition("\n")[2].partition("```")[0]

@@ -42,12 +42,16 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that it wrote."""
+    """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that a process wrote.
+
+    `no_report`: a process ended without a last line {"output": …} or {"error": …}.
+    """
 
     kind: Literal["returned", "raised", "hung"]
     value: Any = None
     message: str = ""
     printed: str = ""
+    no_report: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from mockserver.check.cases import ClientError, Outcome
+from mockserver.clock import SECOND, wall_time
 
 PIPE_GRACE = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
 MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
@@ -147,7 +148,7 @@ class _Process:
         """End the process and all that it started."""
         _kill_group(self._process)
         self._done.wait()
-        return msgspec.structs.replace(self._read(), kind="hung")
+        return Outcome("hung", printed=self._read().printed)  # its exit code is only that of being killed
 
     def _read(self) -> Outcome:
         with self._out, self._err:
@@ -170,6 +171,10 @@ class WorkerDriver:
             self._worker = _Worker(self._command, _environment(call.base_url, call.token))
         self._worker.send(call)
         return self._worker
+
+    def for_one_call(self) -> ProcessDriver:
+        """The same command, run anew for each call, with an input that ends after it."""
+        return ProcessDriver(self._command)
 
     def close(self) -> None:
         """End the process."""
@@ -204,16 +209,17 @@ class _Worker:
 
     def wait(self, seconds: float) -> Outcome | None:
         """How the call ended, or None."""
+        end = wall_time() + round(seconds * SECOND)
         while True:
-            try:
-                line = self._lines.get(timeout=seconds)
+            try:  # one deadline for all lines: a process may print without end
+                line = self._lines.get(timeout=max(0.0, (end - wall_time()) / SECOND))
             except queue.Empty:
                 return None
             if line is None:
                 err = self.end()
                 return _outcome_of("", self._process.returncode, self._printed + err, err)
             self._printed = (self._printed + line)[-MAX_OUTPUT:]
-            if _answer_in(line) is not None:
+            if _report_in(line) is not None:
                 err = self._errors()
                 return _outcome_of(line, 0, self._printed + err, err)
 
@@ -272,25 +278,24 @@ def _tail(file: IO[bytes]) -> str:
     return os.pread(file.fileno(), MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode("utf-8", "replace")
 
 
-def _answer_in(line: str) -> dict[str, Any] | None:
+def _report_in(line: str) -> dict[str, Any] | None:
     try:
-        response = msgspec.json.decode(line)
+        report = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
-    return response if isinstance(response, dict) and ("output" in response or "error" in response) else None
+    return report if isinstance(report, dict) and ("output" in report or "error" in report) else None
 
 
 def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
     """What a line of output and an exit code say of a call."""
-    response = _answer_in(line)
+    report = _report_in(line)
     if code:
-        said = err.strip() or (str(response["error"]) if response and "error" in response else "no reason given")
-        return Outcome("raised", message=f"exit code {code}: {said}", printed=printed)
-    if response is None:
+        said = err.strip() or (str(report["error"]) if report and "error" in report else "no reason given")
+        return Outcome("raised", message=f"exit code {code}: {said}", printed=printed, no_report=report is None)
+    if report is None:
         said = f": {err.strip()}" if err.strip() else ""
-        return Outcome(
-            "raised", message=f'the last line of output was no {{"output": …}} or {{"error": …}}{said}', printed=printed
-        )
-    if "error" in response:
-        return Outcome("raised", message=str(response["error"]), printed=printed)
-    return Outcome("returned", response["output"], printed=printed)
+        message = f'the last line of output was no {{"output": …}} or {{"error": …}}{said}'
+        return Outcome("raised", message=message, printed=printed, no_report=True)
+    if "error" in report:
+        return Outcome("raised", message=str(report["error"]), printed=printed)
+    return Outcome("returned", report["output"], printed=printed)

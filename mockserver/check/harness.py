@@ -20,7 +20,7 @@ from mockserver.scenarios import Catalogue, Scenario
 from mockserver.server import MockServer
 
 TICK = 0.05  # seconds between looks at a client that is still running
-GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
+CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
 # Played to a client that has certainly broken a rule, so that one that would go on for ever ends soon.
 CUT_OFF: dict[str, Any] = {
@@ -40,7 +40,7 @@ class Limits:
     @property
     def longest(self) -> float:
         """Seconds that a run may take."""
-        return self.deadline if self.client_timeout is None else self.client_timeout + GRACE / SECOND
+        return self.deadline if self.client_timeout is None else self.client_timeout + CUT_OFF_GRACE / SECOND
 
 
 class Harness:
@@ -76,9 +76,12 @@ class Harness:
             raise MockServerError(f"the contract does not allow this input of {case.model}")
         return self.catalogue.parse(case.scenario)
 
-    def play(self, case: Case, driver: Driver, limits: Limits, timeout: float | None = None) -> Run:
-        """Play a case to a client, once. `timeout` is in seconds; the limits' own if left out.
+    def play(
+        self, case: Case, driver: Driver, limits: Limits, timeout: float | None = None, idle: float | None = None
+    ) -> Run:
+        """Play a case to a client, once, and end it after `timeout` seconds (left out: as the limits have it).
 
+        A client that sends no request for `idle` seconds is ended sooner.
         Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
         """
         scenario = self.check(case)
@@ -99,7 +102,7 @@ class Harness:
         given = deepcopy(case.input)  # a client may do with its own what it likes
         pending = driver.start(Call(self.base_url, token, case.model, given))
         try:
-            run = self._watch(pending, draft)
+            run = self._watch(pending, draft, idle)
         except BaseException:  # Ctrl-C, most likely: no client is left running
             pending.kill()
             raise
@@ -111,10 +114,10 @@ class Harness:
         _trust(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
 
-    def _watch(self, pending: Pending, draft: Run) -> Run:
+    def _watch(self, pending: Pending, draft: Run, idle: float | None) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
-        run = draft
-        end = wall_time() + round(draft.timeout * SECOND)
+        run, started = draft, wall_time()
+        end = started + round(draft.timeout * SECOND)
         while (left := (end - wall_time()) / SECOND) > 0:
             outcome = pending.wait(min(TICK, left))
             if outcome is not None:
@@ -123,10 +126,13 @@ class Harness:
             if run.cut_off:
                 continue
             run = replace(run, exchanges=self._exchanges(run.token))
+            last_seen = run.exchanges[-1].received_at if run.exchanges else started
             if is_runaway(run):
                 run = replace(run, cut_off=True)
                 self._cut_off(run.token)
-                end = min(end, wall_time() + GRACE)
+                end = min(end, wall_time() + CUT_OFF_GRACE)
+            elif idle is not None and wall_time() - last_seen > idle * SECOND:
+                break
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
         self._cut_off(run.token)

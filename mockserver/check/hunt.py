@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mockserver.check.cases import Case, ClientError, Run, control_case
+from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
-from mockserver.check.drivers import Driver
+from mockserver.check.drivers import Driver, WorkerDriver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.rule import RULES, Breach
-from mockserver.check.rules import find_breaches
+from mockserver.check.preflight import check_client, check_worker
+from mockserver.check.rule import Breach
+from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.clock import SECOND, wall_time
@@ -83,7 +84,8 @@ class Hunt:
     def run(self) -> Report:
         """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises ClientError, DoubleError."""
         try:
-            self._check_client_runs()
+            models = self._models
+            check_client(next(fixed_cases(self._harness.contract, models, None)), self._driver, self._play_at_start)
             self._replay_baseline()
             for case in fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout):
                 if self._fits(case):
@@ -99,21 +101,6 @@ class Hunt:
         for found in (self.report.findings, self.report.advice, self.report.accepted):
             found.sort(key=lambda finding: finding.rule)
         return self.report
-
-    def _check_client_runs(self) -> None:
-        """Play the plain case. Raises ClientError if nothing can be learnt from such a client."""
-        plain = next(fixed_cases(self._harness.contract, self._models, None))
-        run = self._play(plain, "seeing that it runs")
-        said = (run.outcome.message or run.outcome.printed).strip() or "it said nothing"
-        if not run.exchanges:
-            raise ClientError(f"the client made no request ({run.outcome.kind}). It said:\n{said[-4000:]}")
-        if not list(run.of_role("create")) and not find_breaches(run):
-            raise ClientError(f"the client created no prediction ({run.outcome.kind}). It said:\n{said[-4000:]}")
-        if run.outcome.kind == "hung" and not run.ends:
-            raise ClientError(
-                f"the client had not ended after {run.timeout:g} s of a gateway that behaves as usual; if it is just "
-                f"slow, give it a longer --deadline. It said:\n{said[-4000:]}"
-            )
 
     def _replay_baseline(self) -> None:
         """See which findings of the baseline are still there."""
@@ -251,16 +238,26 @@ class Hunt:
             return False
         return scenario.lifecycle[-1].status in TERMINAL or self._plan.limits.client_timeout is not None
 
+    def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
+        self._report_progress("starting the client")
+        run = self._harness.play(case, driver, self._plan.limits, idle=idle)
+        self._remember(run)
+        return run
+
     def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, timeout: float | None = None) -> Run:
         if self._elapsed() > self._plan.budget and not at_any_cost:
             raise _BudgetSpent
         self._report_progress(doing)
         run = self._harness.play(case, self._driver, self._plan.limits, timeout or self._timeout())
+        self._remember(run)
+        return run
+
+    def _remember(self, run: Run) -> None:
+        """Note which operations this client uses, and how long a call of it has taken at most."""
         self._touched |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._touched |= {str(exchange.operation_id) for exchange in run.exchanges}
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
-        return run
 
     def _timeout(self) -> float:
         """Seconds that the next run may take. A client known to hang is not waited for as long again."""
@@ -286,7 +283,13 @@ def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Br
 
 
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
-    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept."""
+    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept.
+
+    Raises ClientError if the client cannot be run, or is a worker that is none.
+    """
+    if isinstance(driver, WorkerDriver):
+        plain = next(fixed_cases(harness.contract, [finding.case.model], None))
+        check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
     run = harness.play(finding.case, driver, limits)
     found = _breach_of(
         finding.rule, find_breaches_with_control(run, lambda control_run: harness.play(control_run, driver, limits))

@@ -1,0 +1,151 @@
+"""Before a hunt: a client that cannot be run, or is no worker, is told so at once, in a sentence with the next step."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mockserver.check.cases import ClientError
+from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
+from mockserver.check.findings import Finding, Report
+from mockserver.check.harness import Harness, Limits
+from mockserver.check.hunt import Hunt, Plan, replay
+from tests.documents import CONTRACT
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# A right client in a few lines, and the ways in which it takes its calls and tells its results.
+CLIENT = """
+import json, sys, time, urllib.request
+
+def run(line):
+    call = json.loads(line)
+    headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
+    def api(path, body=None):
+        data = body and json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)) as response:
+            return json.load(response)
+    prediction = api("/models/" + call["model"] + "/predictions", {"input": call["input"]})
+    while prediction["status"] in ("starting", "processing"):
+        prediction = api("/predictions/" + prediction["id"])
+    return json.dumps({"output": prediction["output"]})
+
+"""
+WORKER = CLIENT + "for line in sys.stdin: print(run(line), flush=True)"
+
+
+def python(source: str) -> list[str]:
+    return [sys.executable, "-c", source]
+
+
+def hunt(driver: Driver, max_runs: int = 2) -> Report:
+    try:
+        with Harness(CONTRACT) as harness:
+            return Hunt(harness, driver, Plan(max_runs=max_runs)).run()
+    finally:
+        driver.close()
+
+
+class TestWorkers:
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("print(run(sys.stdin.read()))", "it made no request until its standard input had ended"),
+            ("print(run(sys.stdin.readline()), flush=True)", "it ended after its first call"),
+            (
+                "print(run(sys.stdin.readline()), flush=True); sys.stdin.read(); time.sleep(60)",
+                "it answered its first call, and ignored the second",
+            ),
+            (
+                "print(*[run(line) for line in sys.stdin], sep='\\n')",  # as output that is not flushed
+                "it made its requests, but printed its result only when its standard input had ended",
+            ),
+        ],
+    )
+    def test_a_command_that_is_none_is_told_so_long_before_the_deadline(self, how: str, said: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(ClientError) as raised:
+            hunt(WorkerDriver(python(CLIENT + how)))
+        assert str(raised.value).startswith(f"it is no worker: {said}. Leave --worker out, or have it read a line and")
+        assert time.monotonic() - began < 6
+
+    def test_one_that_prints_no_json_is_no_client_at_all(self) -> None:
+        source = CLIENT + "for line in sys.stdin: print('done:', json.loads(run(line))['output'], flush=True)"
+        with pytest.raises(ClientError, match=r'no line \{"output": …\} or \{"error": …\}. It said:\n.*\ndone: http'):
+            hunt(WorkerDriver(python(source)))
+
+    def test_one_that_is_slow_to_start_is_waited_for(self) -> None:
+        report = hunt(WorkerDriver(python("import time; time.sleep(2)\n" + WORKER)))
+        assert (report.ok, report.runs) == (True, 2)
+
+    def test_one_that_fails_in_its_first_call_is_not_blamed_for_the_second(self) -> None:
+        with pytest.raises(ClientError, match=r"made no request \(it raised\). It said:\nexit code 1: no module flux"):
+            hunt(WorkerDriver(python("raise SystemExit('no module flux')")))
+
+    def test_a_replay_says_so_too(self) -> None:
+        create = CONTRACT.of_role("create")[0]
+        finding = Finding(
+            rule="MC301",
+            title="t",
+            severity="error",
+            message="m",
+            rests_on="r",
+            call={"model": str(create.model), "input": {"prompt": "a"}},
+            scenario={},
+        )
+        driver = WorkerDriver(python(CLIENT + "print(run(sys.stdin.read()))"))
+        with Harness(CONTRACT) as harness, pytest.raises(ClientError, match="it is no worker"):
+            replay(harness, driver, finding, Limits())
+        driver.close()
+
+
+class TestClients:
+    def test_what_was_printed_is_quoted_json_or_not(self) -> None:
+        source = "import sys; print('hello there'); print('on standard error', file=sys.stderr)"
+        with pytest.raises(ClientError) as raised:
+            hunt(ProcessDriver(python(source)))
+        assert str(raised.value) == (
+            "the client made no request (it raised). It said:\n"
+            'the last line of output was no {"output": …} or {"error": …}: on standard error\n'
+            "hello there\non standard error"
+        )
+
+    def test_one_that_hangs_without_a_word_is_told_after_how_long(self) -> None:
+        driver = ProcessDriver(python("import time; time.sleep(60)"))
+        with Harness(CONTRACT) as harness, pytest.raises(ClientError) as raised:
+            Hunt(harness, driver, Plan(limits=Limits(deadline=0.5))).run()
+        assert str(raised.value) == "the client made no request (had not ended after 0.5 s). It printed nothing."
+
+    def test_one_that_breaks_rules_before_it_hangs_gets_findings(self) -> None:
+        source = """
+import json, sys, time, urllib.error, urllib.request
+
+def api(call, path, data=None):
+    headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
+    request = urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)
+    try:
+        return json.load(urllib.request.urlopen(request))
+    except urllib.error.HTTPError as error:
+        return json.load(error)
+
+call = json.loads(sys.stdin.readline())
+for _ in range(3):
+    prediction = api(call, "/models/" + call["model"] + "/predictions", b"{}")
+while prediction.get("status") != "succeeded":
+    time.sleep(0.02)
+    prediction = api(call, "/predictions/undefined")
+"""
+        report = hunt(ProcessDriver(python(source)), max_runs=1)
+        assert [finding.rule for finding in report.findings] == ["MC101", "MC403"]
+
+
+@pytest.mark.parametrize("name", ["worker.py", "worker.mjs"])
+def test_the_example_workers_are_workers_and_break_no_rule(name: str) -> None:
+    command = {"py": sys.executable, "mjs": shutil.which("node")}[name.rpartition(".")[2]]
+    if command is None:
+        pytest.skip("no Node on this machine")
+    report = hunt(WorkerDriver([command, str(EXAMPLES / name)]), max_runs=60)
+    assert (report.findings, report.flaky) == ([], [])
+    assert report.runs == 60
