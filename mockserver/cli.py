@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sys
@@ -226,6 +227,32 @@ def _checked_url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
+def _color_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Whether output is coloured: click strips colours unless the context says otherwise."""
+
+    def choose(context: click.Context, parameter: click.Parameter, choice: str) -> None:
+        context.color = {"always": True, "never": False}.get(choice, _color_of_environment())
+
+    return option(
+        "--color",
+        default="auto",
+        type=click.Choice(("auto", "always", "never")),
+        callback=choose,
+        expose_value=False,
+        help="Whether to colour; auto: on a terminal, unless NO_COLOR or FORCE_COLOR say otherwise.",
+    )(function)
+
+
+def _color_of_environment() -> bool | None:
+    """What NO_COLOR and FORCE_COLOR ask for, the former first, as in Python itself; None if neither does."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
+
+
+_FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
+
+
 @main.command(context_settings={"ignore_unknown_options": False})
 @option(
     "--model", multiple=True, metavar="NAME", help="Call this model only; may be given again. All of them if left out."
@@ -246,7 +273,7 @@ def _checked_url(url: str | None) -> str | None:
 @option(
     "--files",
     default="separate",
-    type=click.Choice(("separate", "same-origin")),
+    type=click.Choice(tuple(_FILES)),
     help="Whether pictures come from a host of their own, which shows leaks of the token.",
 )
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
@@ -255,6 +282,7 @@ def _checked_url(url: str | None) -> str | None:
 )
 @option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@_color_option
 @_command
 def check(
     command: tuple[str, ...],
@@ -287,8 +315,9 @@ def check(
     from mockserver.check.findings import FOLDER
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
+    from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
     from mockserver.check.reports import form_of, read_baseline, write
-    from mockserver.check.terminal import Bar, show
+    from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
 
     for path in report:
@@ -296,22 +325,23 @@ def check(
     known = read_baseline(baseline) if baseline else ()
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    bar = Bar()
-    with Harness(Contract.load(contract), files="separate" if files == "separate" else "same", seed=seed) as harness:
-        hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
-        models = len(hunt.report.models)
-        words = f"{models} {'model' if models == 1 else 'models'}"
-        click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
-        try:
-            found = hunt.run()
-        finally:
-            bar.clear()
-            driver.close()
-    saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
-    for path in report:
-        write(found, path, " ".join(command))
-    show(found, command, saved)
-    sys.exit(1 if not found.ok else 130 if found.interrupted else 0)
+    bar = ProgressBar()
+    with exit_on_second_interrupt(driver.kill_now):
+        with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
+            hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
+            models = len(hunt.report.models)
+            words = f"{models} {'model' if models == 1 else 'models'}"
+            click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
+            try:
+                found = hunt.run()
+            finally:
+                bar.clear()
+                driver.close()
+        saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
+        for path in report:
+            write(found, path, " ".join(command))
+        show(found, command, saved)
+    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
 
 
 @main.command()
@@ -321,6 +351,7 @@ def check(
 )
 @option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@_color_option
 @_command
 def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: bool, contract: Path | None) -> None:
     """Play a saved finding to a client again.
@@ -333,11 +364,12 @@ def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: boo
     from mockserver.check.findings import Finding, describe
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import replay as play_again
+    from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.contract import Contract
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with Harness(Contract.load(contract)) as harness:
+    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract)) as harness:
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)
@@ -383,6 +415,7 @@ def explain(code: str) -> None:
 @click.argument("url")
 @option("--secret", required=True, metavar="whsec_...", help="The key that the receiver verifies with.")
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@_color_option
 def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     """Send a webhook receiver what it must take, and what it must refuse.
 

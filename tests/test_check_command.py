@@ -2,9 +2,15 @@
 
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
+from collections.abc import Callable
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,10 +22,11 @@ from mockserver.check.findings import Finding, Report
 from mockserver.check.hunt import Progress
 from mockserver.check.page import notes_of, page_of
 from mockserver.check.rules import RULES
-from mockserver.check.terminal import line_of
+from mockserver.check.terminal import progress_line
 from mockserver.cli import main
 from mockserver.contract import Contract
 from mockserver.scenarios import Catalogue
+from tests.check.receiver import SECRET, WebhookReceiver
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +145,100 @@ class TestChecking:
         assert process.wait() in (1, 130)
         assert "Interrupted: what is shown is what was found until then." in rest
 
+    @pytest.mark.parametrize("flags", [[], ["--worker"]], ids=["process", "worker"])
+    def test_ctrl_c_twice_leaves_nothing_running(self, tmp_path: Path, flags: list[str]) -> None:
+        stubborn = """
+import os, pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path("pids.new").write_text(f"{os.getpid()} {child.pid}")
+pathlib.Path("pids.new").rename("pids")
+time.sleep(60)
+"""
+        command = [sys.executable, "-m", "mockserver", "check", *flags, "--", sys.executable, "-c", stubborn]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        until((tmp_path / "pids").exists)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (130, "")
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        until(lambda: not any(is_running(pid) for pid in pids))
+
+    def test_the_second_ctrl_c_does_not_wait_for_what_the_first_one_began(self) -> None:
+        source = """
+import time
+from mockserver.check.interrupts import exit_on_second_interrupt
+with exit_on_second_interrupt(lambda: print("killed", flush=True)):
+    try:
+        print("running", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("ending", flush=True)
+        time.sleep(60)
+"""
+        command = [sys.executable, "-c", source]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in ("running\n", "ending\n"):
+                assert process.stdout.readline() == line
+                process.send_signal(signal.SIGINT)
+            assert (process.stdout.read(), process.stderr.read(), process.wait()) == ("killed\n", "", 130)
+
+
+class TestTerminal:
+    def test_progress_is_one_line(self) -> None:
+        line = progress_line(Progress(150, 300, ("MC201",), 12.6, 30, "shrinking MC201"), 100)
+        assert line == "━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 150/300 runs · 17 s left · MC201 · shrinking MC201"
+
+    @pytest.mark.parametrize(
+        ("runs", "elapsed", "filled"), [(0, 0, 0), (75, 3, 6), (3, 15, 12), (300, 2, 24), (10, 30, 24), (9, 99, 24)]
+    )
+    def test_the_bar_moves_with_runs_or_time_whichever_is_ahead(self, runs: int, elapsed: float, filled: int) -> None:
+        assert progress_line(Progress(runs, 300, (), elapsed, 30, "looking"), 200).count("━") == filled
+
+    @pytest.mark.parametrize("width", range(130))
+    def test_the_line_is_never_wider_than_the_terminal(self, width: int) -> None:
+        progress = Progress(150, 300, ("MC101", "MC201", "MC301"), 12, 30, "confirming MC301")
+        line = progress_line(progress, width)
+        assert len(line) <= width
+        if width > 90:
+            assert line.endswith("confirming MC301")
+
+    def test_it_is_redrawn_in_place_on_a_narrow_terminal(self, tmp_path: Path) -> None:
+        output = on_terminal(tmp_path, 40, {})
+        drawn = [part.removeprefix("\x1b[K") for part in output.split("\r") if "runs" in part and "━" in part]
+        assert len(drawn) >= 3
+        assert all(len(line) < 40 and "\n" not in line for line in drawn)
+
+    def test_a_dumb_terminal_gets_no_bar(self, tmp_path: Path) -> None:
+        assert on_terminal(tmp_path, 80, {"TERM": "dumb"}) == ""
+
+    @pytest.mark.parametrize(
+        ("words", "environment", "coloured"),
+        [
+            ([], {}, False),
+            ([], {"FORCE_COLOR": "1"}, True),
+            ([], {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+            (["--color", "always"], {"NO_COLOR": "1"}, True),
+            (["--color", "never"], {"FORCE_COLOR": "1"}, False),
+            (["--color", "auto"], {"FORCE_COLOR": ""}, False),
+        ],
+    )
+    def test_colour_is_as_the_flag_or_the_environment_has_it(
+        self, words: list[str], environment: dict[str, str], coloured: bool
+    ) -> None:
+        with WebhookReceiver() as receiver:
+            result = CliRunner().invoke(
+                main,
+                ["check-webhook", receiver.url, "--secret", SECRET, *words],
+                env={"NO_COLOR": None, "FORCE_COLOR": None, **environment},
+            )
+        assert result.exit_code == 0
+        assert ("\x1b[32mno rule broken" in result.output) == coloured
+
 
 class TestTalking:
     def test_the_rules_are_listed(self) -> None:
@@ -155,10 +256,6 @@ class TestTalking:
             2,
             "mockserver: there is no rule MC000; `mockserver rules` lists them\n",
         )
-
-    def test_progress_is_one_line(self) -> None:
-        line = line_of(Progress(150, 300, ("MC201",), 12.4, "shrinking MC201"))
-        assert line == "━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 150/300 runs · 12 s left · MC201 · shrinking MC201"
 
     @pytest.mark.parametrize(
         ("report", "said"),
@@ -189,6 +286,42 @@ class TestTalking:
         page = page_of(Report(findings=[finding], models=("m",)), command=bad)
         assert "<script" not in page
         assert page.count("&lt;script&gt;") >= 4
+
+
+def on_terminal(folder: Path, columns: int, environment: dict[str, str]) -> str:
+    """What `check` prints on standard error where that is a terminal of some width."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    command = [sys.executable, "-m", "mockserver", "check", "--max-runs", "3", "--", *CLIENT]
+    environment = {"TERM": "xterm", **environment, "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    output = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end has been closed
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(ours)
+    assert process.wait() == 0
+    return output.decode()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _children(pid: int) -> str:

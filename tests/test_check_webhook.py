@@ -1,5 +1,6 @@
 """Webhook receivers are sent what they must take and what they must refuse."""
 
+import asyncio
 import socket
 
 import pytest
@@ -47,6 +48,14 @@ def test_the_command_says_so_and_exits_with_it() -> None:
     with WebhookReceiver() as receiver:
         result = CliRunner().invoke(main, ["check-webhook", receiver.url, "--secret", SECRET])
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, "no rule broken")
+
+
+def test_the_caller_may_have_an_event_loop_of_its_own() -> None:
+    async def check() -> set[str]:
+        with WebhookReceiver() as receiver:
+            return broken(receiver)
+
+    assert asyncio.run(check()) == set()
 
 
 def test_no_receiver_is_no_verdict() -> None:

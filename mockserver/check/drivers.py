@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from mockserver.check.cases import ClientError, Outcome
+from mockserver.check.interrupts import interrupts_held
 from mockserver.clock import SECOND, wall_time
 
 PIPE_GRACE = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
@@ -56,7 +57,10 @@ class Driver(Protocol):
         """Begin a call. Raises ClientError if the client cannot be run at all."""
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """End what is still running."""
+
+    def kill_now(self) -> None:
+        """Kill what is still running, without waiting for its end: callable in a signal handler."""
 
 
 class CallableDriver:
@@ -70,7 +74,10 @@ class CallableDriver:
         return _Thread(self._call_fn, call)
 
     def close(self) -> None:
-        """Nothing is left: a thread that never ended is a daemon."""
+        """A thread cannot be ended from outside; as a daemon it ends with this process."""
+
+    def kill_now(self) -> None:
+        """A thread cannot be killed."""
 
 
 class _Thread:
@@ -113,13 +120,23 @@ class ProcessDriver:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
+        self._latest: _Process | None = None
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
-        return _Process(self._command, _environment(call.base_url, call.token), call)
+        with interrupts_held():
+            self._latest = process = _Process(self._command, _environment(call.base_url, call.token), call)
+        return process
 
     def close(self) -> None:
-        """Nothing is left: each process has ended with its call."""
+        """End the process of a call that was interrupted; any other has ended with its call."""
+        if self._latest is not None and self._latest.alive:
+            self._latest.kill()
+
+    def kill_now(self) -> None:
+        """Kill the process of the call under way."""
+        if self._latest is not None and self._latest.alive:
+            self._latest.kill_now()
 
 
 class _Process:
@@ -136,6 +153,13 @@ class _Process:
     def _reap(self) -> None:
         self._process.wait()
         self._done.set()
+
+    @property
+    def alive(self) -> bool:
+        return not self._done.is_set()
+
+    def kill_now(self) -> None:
+        _kill_group(self._process)
 
     def wait(self, seconds: float) -> Outcome | None:
         """How it ended, or None."""
@@ -168,7 +192,8 @@ class WorkerDriver:
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
         if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._command, _environment(call.base_url, call.token))
+            with interrupts_held():
+                self._worker = _Worker(self._command, _environment(call.base_url, call.token))
         self._worker.send(call)
         return self._worker
 
@@ -180,6 +205,11 @@ class WorkerDriver:
         """End the process."""
         if self._worker is not None:
             self._worker.end()
+
+    def kill_now(self) -> None:
+        """Kill the process."""
+        if self._worker is not None and self._worker.alive:
+            self._worker.kill_now()
 
 
 class _Worker:
@@ -222,6 +252,9 @@ class _Worker:
             if _report_in(line) is not None:
                 err = self._errors()
                 return _outcome_of(line, 0, self._printed + err, err)
+
+    def kill_now(self) -> None:
+        _kill_group(self._process)
 
     def kill(self) -> Outcome:
         """End the process, and with it the call."""

@@ -50,12 +50,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a hunt stands. `left` is in seconds; `doing` what it is at."""
+    """Where a hunt stands: `elapsed` of its `budget`, in seconds, and what it is `doing`."""
 
     runs: int
     max_runs: int
     broken_rules: tuple[str, ...]
-    left: float
+    elapsed: float
+    budget: float
     doing: str
 
 
@@ -269,8 +270,16 @@ class Hunt:
 
     def _report_progress(self, doing: str) -> None:
         broken_rules = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
-        left = max(0.0, self._plan.budget - self._elapsed())
-        self._listen(Progress(self.report.runs, self._plan.max_runs, broken_rules, left, doing))
+        self._listen(
+            Progress(
+                runs=self.report.runs,
+                max_runs=self._plan.max_runs,
+                broken_rules=broken_rules,
+                elapsed=self._elapsed(),
+                budget=self._plan.budget,
+                doing=doing,
+            )
+        )
 
 
 def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Breach]:

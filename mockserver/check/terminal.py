@@ -1,7 +1,9 @@
-"""A hunt on the terminal: a bar while it lasts, and its report."""
+"""A hunt on the terminal: a progress bar while it lasts, and its report."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,35 +14,51 @@ from mockserver.check.findings import FOLDER, Finding, Report, describe
 from mockserver.check.hunt import Progress
 from mockserver.check.page import notes_of
 
-BAR = 24  # characters
-CLEAR = "\r\x1b[K"
+BAR_WIDTH = 24  # characters
+MIN_BAR_WIDTH = 8
+CLEAR_LINE = "\r\x1b[K"
 
 
-class Bar:
-    """Progress on standard error, where that is a terminal; silent elsewhere."""
+class ProgressBar:
+    """Progress on standard error, redrawn in place, where that is a terminal; silent elsewhere."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def __call__(self, progress: Progress) -> None:
         """Draw where a hunt stands."""
         if self._shown:
-            sys.stderr.write(CLEAR + line_of(progress))
+            # A line as wide as the terminal makes some of them wrap, and what has wrapped is not redrawn.
+            sys.stderr.write(CLEAR_LINE + progress_line(progress, _terminal_width() - 1))
             sys.stderr.flush()
 
     def clear(self) -> None:
         """Take the bar away."""
         if self._shown:
-            sys.stderr.write(CLEAR)
+            sys.stderr.write(CLEAR_LINE)
             sys.stderr.flush()
 
 
-def line_of(progress: Progress) -> str:
-    """Progress as one line."""
-    done = round(BAR * min(1.0, progress.runs / max(1, progress.max_runs)))
+def progress_line(progress: Progress, width: int) -> str:
+    """Progress as one line of at most `width` characters: the bar shrinks first, then the text is cut."""
+    left = max(0.0, progress.budget - progress.elapsed)
     broken = ", ".join(progress.broken_rules) or "no rule broken"
-    counts = f"{progress.runs}/{progress.max_runs} runs · {progress.left:.0f} s left"
-    return f"{'━' * done}{'╌' * (BAR - done)} {counts} · {broken} · {progress.doing}"
+    text = f"{progress.runs}/{progress.max_runs} runs · {left:.0f} s left · {broken} · {progress.doing}"
+    length = max(MIN_BAR_WIDTH, min(BAR_WIDTH, width - len(text) - 1))
+    # A hunt ends with its runs or with its budget, whichever is spent first.
+    share = max(progress.runs / max(1, progress.max_runs), progress.elapsed / progress.budget)
+    filled = round(length * min(1.0, share))
+    line = f"{'━' * filled}{'╌' * (length - filled)} {text}"
+    return line if len(line) <= width else line[: max(0, width - 1)] + "…"[: max(0, width)]
+
+
+def _terminal_width() -> int:
+    """The width of the terminal that the bar is drawn on; standard output may be a file."""
+    try:
+        fallback = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        fallback = os.terminal_size((80, 24))
+    return shutil.get_terminal_size(fallback).columns
 
 
 def show(report: Report, command: Sequence[str], saved: dict[str, Path]) -> None:
