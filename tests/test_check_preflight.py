@@ -12,7 +12,7 @@ from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, replay
-from tests.documents import CONTRACT
+from tests.helpers.documents import CONTRACT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -109,7 +109,9 @@ class Harness:
         seconds = (wall_time() - started) / SECOND
         outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self.base_url))
         # Drawing takes a while, so only where the client returned bytes.
-        delivered = self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
+        delivered = (
+            self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
+        )
         self._clean_up(run)
         _trust(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
@@ -185,8 +187,8 @@ def _delivered(gateway: Gateway, run: Run) -> tuple[bytes, ...]:
     That is the picture, and what a fault made of it under a Content-Length that agrees: no client can tell that such
     a body is not the picture without decoding it.
     """
-    predictions = gateway.store.tenant(run.token).predictions
-    whole = {name: gateway.pictures.draw(prediction).data for name, prediction in predictions.items()}
+    made = gateway.store.tenant(run.token).predictions.values()
+    whole = {prediction.id: gateway.pictures.draw(prediction).data for prediction in made}
     # The journal keeps no pictures, but it keeps how long a spoilt one was.
     spoilt = [
         whole[str(exchange.prediction_id)][: exchange.response_size]
