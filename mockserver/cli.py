@@ -316,12 +316,12 @@ def check(
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
-    from mockserver.check.reports import form_of, read_baseline, write
+    from mockserver.check.reports import format_for, read_baseline, write
     from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
 
     for path in report:
-        form_of(path)
+        format_for(path)
     known = read_baseline(baseline) if baseline else ()
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
@@ -427,15 +427,15 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     from mockserver.contract import Contract
 
     failed = []
-    for answered in check_receiver(url, secret, Contract.load(contract)):
-        message = answered.message
-        wanted = "2xx" if message.taken else "a refusal"
-        came = str(answered.status) if answered.status is not None else answered.reason
+    for reaction in check_receiver(url, secret, Contract.load(contract)):
+        message = reaction.message
+        expected = "2xx" if message.must_accept else "a refusal"
+        response = str(reaction.status) if reaction.status is not None else reaction.reason
         click.secho(
-            f"  {message.rule}  {message.what}: {came}" + ("" if answered.ok else f"; {wanted} was right"),
-            fg=None if answered.ok else "red",
+            f"  {message.rule}  {message.description}: {response}" + ("" if reaction.ok else f"; expected {expected}"),
+            fg=None if reaction.ok else "red",
         )
-        if not answered.ok and message.rule not in failed:
+        if not reaction.ok and message.rule not in failed:
             failed.append(message.rule)
     for code in failed:
         click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
@@ -450,4 +450,4 @@ def _use_hypothesis() -> None:
 
     from mockserver.check.findings import FOLDER
 
-    set_hypothesis_home_dir(FOLDER / "hypothesis")  # it keeps a cache, which is not to lie about
+    set_hypothesis_home_dir(FOLDER / "hypothesis")  # its cache would be in the working directory

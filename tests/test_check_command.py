@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from mockserver.check.findings import Finding, Report
 from mockserver.check.hunt import Progress
-from mockserver.check.page import notes_of, page_of
+from mockserver.check.page import notes_on, render_page
 from mockserver.check.rules import RULES
 from mockserver.check.terminal import progress_line
 from mockserver.cli import main
@@ -267,7 +267,7 @@ class TestTalking:
         ],
     )
     def test_what_a_reader_should_know_is_told(self, report: Report, said: list[str]) -> None:
-        notes = notes_of(report)
+        notes = notes_on(report)
         assert len(notes) == len(said)
         assert all(start in note for start, note in zip(said, notes, strict=True))
 
@@ -283,7 +283,7 @@ class TestTalking:
             scenario={},
             outcome=bad,
         )
-        page = page_of(Report(findings=[finding], models=("m",)), command=bad)
+        page = render_page(Report(findings=[finding], models=("m",)), command=bad)
         assert "<script" not in page
         assert page.count("&lt;script&gt;") >= 4
 

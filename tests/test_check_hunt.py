@@ -47,7 +47,7 @@ class TestCases:
         CATALOGUE.parse(case.scenario)
         assert msgspec.json.decode(msgspec.json.encode(case), type=Case) == case
 
-    def test_the_corners_hold_every_property_at_its_edges(self) -> None:
+    def test_the_boundary_inputs_hold_every_property_at_its_edges(self) -> None:
         for operation in CONTRACT.of_role("create"):
             found = list(boundary_inputs(operation))
             assert all(is_valid(operation, case) for case in found)
@@ -226,7 +226,7 @@ class TestHunting:
         assert report.seconds < 3
         assert 2 <= report.runs < 30
 
-    def test_a_runaway_is_starved_and_ends_long_before_the_deadline(self) -> None:
+    def test_a_runaway_is_cut_off_and_ends_long_before_the_deadline(self) -> None:
         report = check_client(planted("does not know aborted"), max_runs=26, deadline=60, budget=40)
         assert [finding.rule for finding in report.findings] == ["MC303"]
         assert report.seconds < 20

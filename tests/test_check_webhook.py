@@ -26,7 +26,7 @@ BUGS = {
 
 
 def broken(receiver: WebhookReceiver) -> set[str]:
-    return {answered.message.rule for answered in check_receiver(receiver.url, SECRET, CONTRACT) if not answered.ok}
+    return {reaction.message.rule for reaction in check_receiver(receiver.url, SECRET, CONTRACT) if not reaction.ok}
 
 
 def test_a_right_receiver_is_cleared() -> None:
@@ -44,7 +44,7 @@ def test_the_command_says_so_and_exits_with_it() -> None:
     with WebhookReceiver("ignores the time") as receiver:
         result = CliRunner().invoke(main, ["check-webhook", receiver.url, "--secret", SECRET])
     assert result.exit_code == 1
-    assert "MC604  one signed an hour ago: 200; a refusal was right" in result.output
+    assert "MC604  a webhook signed an hour ago: 200; expected a refusal" in result.output
     with WebhookReceiver() as receiver:
         result = CliRunner().invoke(main, ["check-webhook", receiver.url, "--secret", SECRET])
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, "no rule broken")

@@ -1,4 +1,4 @@
-"""What is played to a client, and what came of it: plain values."""
+"""Cases, which are played to a client, and runs, which record what happened: plain values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mockserver.operation import Operation
 from mockserver.scenarios import Fault, Scenario, Stream
 
 VARIETY = ("body", "headers", "create_status")  # the parts of a scenario that must not change an outcome
-PASSED = frozenset({"delay", "drip"})  # the faults after which an answer has still arrived whole
+ARRIVES_WHOLE = frozenset({"delay", "drip"})  # the faults after which a response has still arrived whole
 
 
 class ClientError(MockServerError):
-    """The client under test cannot be run, so nothing can be said of it."""
+    """The client under test cannot be run, so it cannot be judged."""
 
 
 class DoubleError(MockServerError):
-    """The double broke its own contract. That is its bug, and never the client's."""
+    """The double broke its own contract: a bug of the double, so the client must not be blamed."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,7 +37,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def key(self) -> bytes:
-        """The same bytes for the same case."""
+        """The case as bytes, the same for the same case."""
         return msgspec.json.encode(self, order="sorted")
 
 
@@ -67,7 +67,7 @@ class Run:
         seconds: How long the call took.
         timeout: After how many seconds the call was ended if it had not ended by itself.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
-        end: The last status of the prediction's lifecycle.
+        last_status: The one in which the prediction's lifecycle ends.
     """
 
     case: Case
@@ -84,10 +84,10 @@ class Run:
     timeout: float = 10
     client_timeout: float | None = None
     strict_urls: bool = False
-    end: str = field(init=False)
+    last_status: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "end", self.scenario.lifecycle[-1].status)
+        object.__setattr__(self, "last_status", self.scenario.lifecycle[-1].status)
 
     @property
     def operation(self) -> Operation:
@@ -95,43 +95,43 @@ class Run:
         return operation_of(self.contract, self.case.model)
 
     @property
-    def faultless(self) -> bool:
-        """Whether the scenario holds no fault at all, of answers or among the events of a stream."""
+    def has_no_fault(self) -> bool:
+        """Whether the scenario has no fault at all, in responses or among the events of a stream."""
         return not self.scenario.faults and self.scenario.stream == Stream()
 
     @property
-    def varied(self) -> bool:
-        """Whether the scenario has legal variety."""
+    def has_variety(self) -> bool:
+        """Whether the scenario varies what the contract leaves open."""
         return any(name in self.case.scenario for name in VARIETY)
 
     def role(self, exchange: Exchange) -> str | None:
-        """The role of the operation that an exchange was about; None for one that the contract does not have."""
+        """The role of the operation that was called; None if the contract has no such operation."""
         operation = self.contract.by_id.get(exchange.operation_id or "")
         return operation.role if operation is not None else None
 
     def of_role(self, role: str) -> Iterator[tuple[int, Exchange]]:
-        """The exchanges at the API of one role, with their places."""
+        """The exchanges with the API whose operation has that role, with their indexes."""
         for index, exchange in enumerate(self.exchanges):
             if exchange.origin == "api" and self.role(exchange) == role:
                 yield index, exchange
 
     @property
-    def committed(self) -> list[int]:
-        """The places of the creates that took effect."""
+    def billed_indexes(self) -> list[int]:
+        """The indexes of the creates that took effect, and are billed."""
         return [index for index, exchange in self.of_role("create") if exchange.committed]
 
     @property
-    def ends(self) -> list[int]:
-        """The places where a client was told, in an answer that arrived whole, that a prediction had ended."""
+    def end_indexes(self) -> list[int]:
+        """The indexes of the responses that arrived whole and told the client of a terminal status."""
         return [index for index, exchange in enumerate(self.exchanges) if TERMINAL & self._statuses(exchange)]
 
     @property
-    def successes(self) -> list[int]:
-        """The places where a client was told of success: by the status, or by an output that was shown."""
+    def success_indexes(self) -> list[int]:
+        """The indexes of the responses that told the client of success: by the status, or by showing the output."""
         return [
             index
             for index, exchange in enumerate(self.exchanges)
-            if "succeeded" in self._statuses(exchange) or (served(exchange) and shows_output(exchange))
+            if "succeeded" in self._statuses(exchange) or (served_whole(exchange) and shows_output(exchange))
         ]
 
     def with_control_run(self, control_run: Outcome) -> Run:
@@ -139,36 +139,36 @@ class Run:
         return replace(self, control_run=control_run)
 
     def _statuses(self, exchange: Exchange) -> set[str]:
-        """The statuses that an answer told of. A stream tells of the end."""
-        if not served(exchange):
+        """The statuses that a response told of. Whoever reads a stream is told of its last status."""
+        if not served_whole(exchange):
             return set()
         if self.role(exchange) == "stream":
-            return {self.end}
+            return {self.last_status}
         told = {exchange.prediction_status} if exchange.prediction_status else set()
         return told | {shown["status"] for shown in _predictions(exchange) if isinstance(shown.get("status"), str)}
 
 
-def served(exchange: Exchange) -> bool:
-    """Whether the API's answer was a success and was sent whole."""
+def served_whole(exchange: Exchange) -> bool:
+    """Whether the API's response was a success, and was sent whole."""
     if exchange.origin != "api" or not 200 <= exchange.status < 300:
         return False
-    return exchange.fault is None or fault_of(exchange).kind in PASSED
+    return exchange.fault is None or fault_of(exchange).kind in ARRIVES_WHOLE
 
 
 def shows_output(exchange: Exchange) -> bool:
-    """Whether an answer shows a prediction's output. Of an answer too long to be kept, that is supposed."""
+    """Whether a response shows a prediction's output; assumed of a success too long for the journal to hold it."""
     if exchange.response_size > len(exchange.response_body):
         return exchange.prediction_status == "succeeded"
     return any(shown.get("output") is not None for shown in _predictions(exchange))
 
 
 def fault_of(exchange: Exchange) -> Fault:
-    """The fault that an exchange met."""
+    """The fault that was played in an exchange."""
     return msgspec.convert(exchange.fault, Fault)
 
 
-def response_of(exchange: Exchange) -> dict[str, Any]:
-    """The JSON object that an answer held; an empty one if it held none."""
+def _json_object(exchange: Exchange) -> dict[str, Any]:
+    """The JSON object in a response's body; an empty one if there is none."""
     try:
         value = msgspec.json.decode(exchange.response_body)
     except msgspec.DecodeError:
@@ -177,7 +177,8 @@ def response_of(exchange: Exchange) -> dict[str, Any]:
 
 
 def _predictions(exchange: Exchange) -> list[dict[str, Any]]:
-    response = response_of(exchange)
+    """The prediction that a response shows, or those that a list shows."""
+    response = _json_object(exchange)
     results = response.get("results")
     found = results if isinstance(results, list) else [response]
     return [shown for shown in found if isinstance(shown, dict)]
@@ -197,7 +198,7 @@ def is_valid(operation: Operation, given: Mapping[str, Any]) -> bool:
     return not operation.check_body(next(iter(operation.body)), {"input": given})
 
 
-def effective(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
     """An input with the documented defaults filled in."""
     return {**operation.defaults, **given}
 

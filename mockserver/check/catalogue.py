@@ -1,4 +1,4 @@
-"""The fixed cases: the plain one first, then one difference at a time, those that tell most first."""
+"""The fixed cases: the plain one first, then one difference at a time, the most likely bugs first."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from mockserver.operation import Operation
 
 Json = dict[str, Any]
 
-# Long enough that a client which lets its create wait is answered before the end, and has to poll.
-LONG: list[Json] = [{"status": "starting", "seconds": 30}, {"status": "processing", "seconds": 120}]
-REAL: list[Json] = [
+# Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump that takes no real time.
+LONG_STEPS: list[Json] = [{"status": "starting", "seconds": 30}, {"status": "processing", "seconds": 120}]
+REAL_TIME_LIFECYCLE: list[Json] = [
     {"status": "starting", "seconds": 0.2},
     {"status": "processing", "seconds": 1.2},
     {"status": "succeeded"},
 ]
-NOT_A_FAULT = frozenset({404, 405, 413, 415})  # statuses that a gateway has no reason to answer to a valid create
-LOST = (500, 502, 504)  # after which nobody knows whether a create took effect; 429 and 503 say that it did not
-UNREADABLE = "soon"
+IMPLAUSIBLE = frozenset({404, 405, 413, 415})  # statuses that no gateway has a reason to send to a valid create
+AMBIGUOUS = (500, 502, 504)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
+UNREADABLE_RETRY_AFTER = "soon"
 SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})  # under a Content-Length that agrees
 
 
 def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float | None) -> Iterator[Case]:
-    """The cases in the order in which they are played. Some are not valid in every contract."""
+    """The cases in the order in which they are played; some may be invalid in another contract."""
     first = models[0]
-    least = next(boundary_inputs(operation_of(contract, first)))
+    minimal = next(boundary_inputs(operation_of(contract, first)))
     reader = contract.reader
     assert reader is not None
-    yield Case(model=first, input=least)
+    yield Case(model=first, input=minimal)
     for model in models:
         for given in boundary_inputs(operation_of(contract, model)):
             yield Case(model=model, input=given)
     for scenario in _scenarios(contract, operation_of(contract, first), reader, client_timeout):
-        yield Case(model=first, input=least, scenario=scenario)
-    yield Case(model=first, input=least, scenario={"lifecycle": REAL}, clock="real")
+        yield Case(model=first, input=minimal, scenario=scenario)
+    yield Case(model=first, input=minimal, scenario={"lifecycle": REAL_TIME_LIFECYCLE}, clock="real")
 
 
 def _scenarios(
     contract: Contract, create: Operation, reader: Operation, client_timeout: float | None
 ) -> Iterator[Json]:
-    succeeding: list[Json] = [*LONG, {"status": "succeeded"}]
+    succeeding: list[Json] = [*LONG_STEPS, {"status": "succeeded"}]
     yield {"lifecycle": succeeding}
     yield from _ends()
-    yield from ({"faults": {"createPrediction": [fault]}} for fault in _lost_answers())
-    yield from ({"faults": {"createPrediction": [fault]}} for fault in _refusals(create, NOT_A_FAULT))
-    polling = [*_refusals(reader, NOT_A_FAULT - {404}), *_broken_answers()]
+    yield from ({"faults": {"createPrediction": [fault]}} for fault in _lost_responses())
+    yield from ({"faults": {"createPrediction": [fault]}} for fault in _refusals(create, IMPLAUSIBLE))
+    polling = [*_refusals(reader, IMPLAUSIBLE - {404}), *_broken_responses()]
     yield from ({"lifecycle": succeeding, "faults": {"getPrediction": [fault]}} for fault in polling)
     yield {"urls": "foreign"}
     yield {"lifecycle": succeeding, "urls": "foreign"}
@@ -72,24 +72,24 @@ def _scenarios(
 
 
 def _ends() -> Iterator[Json]:
-    """Every way to end, for clients that poll, and for those that let the create wait."""
+    """Every terminal status, for clients that poll and for clients that use `Prefer: wait`."""
     for status in sorted(TERMINAL):
-        begun = LONG[:1] if status == "aborted" else LONG
+        begun = LONG_STEPS[:1] if status == "aborted" else LONG_STEPS
         yield {"lifecycle": [*begun, {"status": status}]}
         yield {"lifecycle": [{"status": status}]}
-    yield {"lifecycle": [LONG[0], {"status": "failed", "error": "NSFW content detected"}]}
-    yield {"lifecycle": [LONG[0], {"status": "canceled"}]}
+    yield {"lifecycle": [LONG_STEPS[0], {"status": "failed", "error": "NSFW content detected"}]}
+    yield {"lifecycle": [LONG_STEPS[0], {"status": "canceled"}]}
 
 
-def _lost_answers() -> Iterator[Json]:
-    """The create takes effect, and its answer does not arrive."""
+def _lost_responses() -> Iterator[Json]:
+    """The create takes effect, and its response does not arrive."""
     yield {"disconnect": "reset", "after": "commit"}
     yield {"disconnect": "close", "after": "commit"}
-    yield from ({"status": status, "after": "commit"} for status in LOST)
-    yield from _broken_answers()
+    yield from ({"status": status, "after": "commit"} for status in AMBIGUOUS)
+    yield from _broken_responses()
 
 
-def _broken_answers() -> Iterator[Json]:
+def _broken_responses() -> Iterator[Json]:
     yield from ({"cut": 0.5}, *SPOILT_BODIES)
 
 
@@ -102,7 +102,7 @@ def _refusals(operation: Operation, without: frozenset[int]) -> Iterator[Json]:
 
 
 def _variety(contract: Contract) -> Iterator[Json]:
-    """Everything that the contract leaves open, all of it and one by one."""
+    """What the contract leaves open, one thing at a time."""
     schema = contract.prediction_schema
     nested = [f"urls.{name}" for name in schema["properties"].get("urls", {}).get("properties", {})]
     optional = [name for name in schema["properties"] if name not in schema.get("required", [])] + nested
@@ -116,18 +116,18 @@ def _variety(contract: Contract) -> Iterator[Json]:
 
 
 def _throttled(succeeding: list[Json]) -> Iterator[Json]:
-    """Retry-After in every form; a second each, so these come late."""
+    """Retry-After in every form. Each takes a second, so these come late."""
     create, poll = "createPrediction", "getPrediction"
     yield {"faults": {create: [{"status": 429, "retry_after": 1}]}}
-    yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE}]}}
+    yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
-    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE}]}}
+    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 503, "retry_after_date": 0.3}]}}
 
 
 def _outages(succeeding: list[Json]) -> Iterator[Json]:
-    """What does not get better."""
+    """Failures that last."""
     for fault in ({"status": 503}, {"status": 429}, {"disconnect": "reset"}):
         endless = [{**fault, "times": "always"}]
         yield {"lifecycle": succeeding, "faults": {"getPrediction": endless}}
@@ -139,12 +139,12 @@ def _outages(succeeding: list[Json]) -> Iterator[Json]:
 
 
 def _endless(client_timeout: float | None) -> Iterator[Json]:
-    """What only a client can end that promises to give up by itself."""
+    """Predictions and responses that never end, for a client that promises to give up by itself."""
     if client_timeout is None:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
-    yield {"lifecycle": [*LONG, {"status": "succeeded"}], "faults": {"getPrediction": [{"stall": 0.5}]}}
+    yield {"lifecycle": [*LONG_STEPS, {"status": "succeeded"}], "faults": {"getPrediction": [{"stall": 0.5}]}}
     yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
 
 

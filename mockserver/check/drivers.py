@@ -1,4 +1,4 @@
-"""How a client is run: a Python callable, a process for each call, or one process that takes a line for each."""
+"""Drivers run the client: a Python callable, a process for each call, or one process that reads a line for each."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from mockserver.check.cases import ClientError, Outcome
 from mockserver.check.interrupts import interrupts_held
 from mockserver.clock import SECOND, wall_time
 
-PIPE_GRACE = 1.0  # seconds in which the output of a killed process ends, unless a process of its own still holds it
+PIPE_GRACE = (
+    1.0  # seconds until the output of a killed process ends, unless a process that it started keeps the pipe open
+)
 MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client is asked to do: one picture, of a model, from an input, at a base URL, with a token."""
+    """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token."""
 
     base_url: str
     token: str
@@ -35,7 +37,7 @@ class Call:
     input: Mapping[str, Any]
 
     def as_line(self) -> bytes:
-        """The call as a process reads it: a line of JSON."""
+        """The call as a process gets it: a line of JSON."""
         facts = {"model": self.model, "input": self.input, "base_url": self.base_url, "token": self.token}
         return msgspec.json.encode(facts) + b"\n"
 
@@ -44,14 +46,14 @@ class Pending(Protocol):
     """A call under way."""
 
     def wait(self, seconds: float) -> Outcome | None:
-        """How it ended, or None if it has not within some seconds."""
+        """How it ended, or None if it has not ended within so many seconds."""
 
     def kill(self) -> Outcome:
-        """Have it end, as far as that can be done."""
+        """End it, as far as that is possible."""
 
 
 class Driver(Protocol):
-    """What runs the client."""
+    """Runs the client, one call at a time."""
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if the client cannot be run at all."""
@@ -91,8 +93,8 @@ class _Thread:
             value = call_fn(call)
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
-            self._outcome = Outcome("returned", _plain(value))
-        except BaseException as reason:  # whatever a client raises is its way to say no
+            self._outcome = Outcome("returned", _output_of(value))
+        except BaseException as reason:  # a client may raise anything, even SystemExit
             self._outcome = Outcome("raised", message=f"{type(reason).__name__}: {reason}")
         self._done.set()
 
@@ -101,16 +103,16 @@ class _Thread:
         return self._outcome if self._done.wait(seconds) else None
 
     def kill(self) -> Outcome:
-        """A thread cannot be killed; it is left to the refusals that it will meet."""
+        """A thread cannot be killed; it is left running, and the double refuses whatever it sends."""
         return self._outcome or Outcome("hung")
 
 
-def _plain(value: object) -> object:
-    """A URL, bytes or list of what a function returned; an object with a `url` is its URL."""
+def _output_of(value: object) -> object:
+    """What a function returned, as a URL, bytes or list of these; an object with a `url` is its URL."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_output_of(part) for part in value]
     url = getattr(value, "url", None)
     return str(url) if url is not None and not callable(url) else value
 
@@ -143,10 +145,10 @@ class _Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], call: Call) -> None:
         self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        with tempfile.TemporaryFile() as given:  # a file, so that a client that reads nothing blocks nobody
-            given.write(call.as_line())
-            given.seek(0)
-            self._process = _spawn(command, environment, given, self._out, self._err)
+        with tempfile.TemporaryFile() as line:  # not a pipe: a client that does not read would block the kit
+            line.write(call.as_line())
+            line.seek(0)
+            self._process = _spawn(command, environment, line, self._out, self._err)
         self._done = threading.Event()
         threading.Thread(target=self._reap, daemon=True).start()
 
@@ -165,7 +167,7 @@ class _Process:
         """How it ended, or None."""
         if not self._done.wait(seconds):
             return None
-        _kill_group(self._process)  # what it may have left running
+        _kill_group(self._process)  # processes that it started may still run
         return self._read()
 
     def kill(self) -> Outcome:
@@ -183,7 +185,7 @@ class _Process:
 
 
 class WorkerDriver:
-    """Keeps one process, and sends it a line for each call. One that dies or hangs is started anew."""
+    """Keeps one process, and sends it a line for each call. A process that exits or hangs is replaced."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -230,10 +232,10 @@ class _Worker:
         self._lines.put(None)
 
     def send(self, call: Call) -> None:
-        """Ask for a call."""
+        """Send a call to the process."""
         assert self._process.stdin is not None
         self._printed = ""
-        with suppress(OSError):  # a process that has ended tells so by its silence
+        with suppress(OSError):  # the process has ended, which `wait` finds out
             self._process.stdin.write(call.as_line())
             self._process.stdin.flush()
 
@@ -261,7 +263,7 @@ class _Worker:
         return Outcome("hung", printed=self._printed + self.end())
 
     def end(self) -> str:
-        """End the process and all that it started; what it last printed as errors."""
+        """End the process and all that it started; return what it last printed as errors."""
         if not self.alive:
             return ""
         self.alive = False
@@ -271,12 +273,12 @@ class _Worker:
         err = self._errors()
         pipes = [self._process.stdin, self._err, None if self._listener.is_alive() else self._process.stdout]
         for pipe in filter(None, pipes):
-            with suppress(OSError):  # a line that was never read
+            with suppress(OSError):  # closing flushes a line that was never read
                 pipe.close()
         return err
 
     def _errors(self) -> str:
-        """What it has printed as errors since it was last asked."""
+        """What it has printed on standard error since the last look."""
         size = os.fstat(self._err.fileno()).st_size
         start = max(self._read_err, size - MAX_OUTPUT)
         self._read_err = size
@@ -312,6 +314,7 @@ def _tail(file: IO[bytes]) -> str:
 
 
 def _report_in(line: str) -> dict[str, Any] | None:
+    """The {"output": …} or {"error": …} that a line is, if it is one."""
     try:
         report = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -320,7 +323,7 @@ def _report_in(line: str) -> dict[str, Any] | None:
 
 
 def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
-    """What a line of output and an exit code say of a call."""
+    """The outcome of a call, from the last line of output and the exit code."""
     report = _report_in(line)
     if code:
         said = err.strip() or (str(report["error"]) if report and "error" in report else "no reason given")

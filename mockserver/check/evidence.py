@@ -1,4 +1,4 @@
-"""What the exchanges of a run show, for the rules to judge."""
+"""What exchanges and outcomes show: the questions that several rules ask, or that would hide a rule's point."""
 
 from __future__ import annotations
 
@@ -7,48 +7,57 @@ from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any
 
-from mockserver.check.cases import Run, served, shows_output
+from mockserver.check.cases import Run, served_whole, shows_output
 from mockserver.clock import SECOND
 from mockserver.journal import MAX_RECORDED_BODY, Exchange
 from mockserver.violations import read_json, shorten
 
-TOO_SOON = 2.0  # seconds; nobody can have waited for a picture in so short a time
+FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})  # statuses after which a create must not be repeated
+TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 
-def retry_allowed_at(exchange: Exchange) -> int | None:
+def in_lasting_outage(exchange: Exchange) -> bool:
+    """Whether a fault that never ends failed the exchange: a 429, a 5xx, or no response at all."""
+    if exchange.fault is None or exchange.fault.get("times") != "always":
+        return False
+    return exchange.status == 0 or exchange.status >= 429
+
+
+def earliest_retry(exchange: Exchange) -> int | None:
     """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
     fault = exchange.fault or {}
     if "retry_after_date" in fault:
+        # An HTTP-date has whole seconds; the double rounds up, so the client could not have come sooner.
         return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
     asked = fault.get("retry_after")
     return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
 
 
 def has_unreadable_retry_after(exchange: Exchange) -> bool:
-    """Whether a Retry-After came that is neither a number nor a date."""
+    """Whether the exchange's Retry-After was neither seconds nor a date."""
     return isinstance((exchange.fault or {}).get("retry_after"), str)
 
 
-def is_meant_for_api(run: Run, exchange: Exchange) -> bool:
-    """Whether a request without an operation was meant for one: under the API's prefix, or but for the prefix."""
+def meant_for_api(run: Run, exchange: Exchange) -> bool:
+    """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
     root = "/".join(run.operation.path.split("/")[:2]) + "/"
     if exchange.path.startswith(root):
         return True
     return any(operation.ends_like(exchange.path) for operation in run.contract.operations if not operation.public)
 
 
-def refusal_of(exchange: Exchange) -> str:
-    """What a refusal says, as the end of a sentence."""
+def refusal_detail(exchange: Exchange) -> str:
+    """The `detail` of an error body, as the end of a sentence."""
     try:
-        said = read_json(exchange.response_body)
+        error = read_json(exchange.response_body)
     except ValueError:
         return "."
-    detail = said.get("detail") if isinstance(said, dict) else None
+    detail = error.get("detail") if isinstance(error, dict) else None
     return f": {detail}" if isinstance(detail, str) else "."
 
 
-def input_of(exchange: Exchange) -> dict[str, Any] | None:
-    """The input that a create sent; None if it is too long to have been kept, or none."""
+def input_sent(exchange: Exchange) -> dict[str, Any] | None:
+    """The `input` that a create carried; None if there was none, or the body is too long to be in the journal."""
     if exchange.body_size > MAX_RECORDED_BODY:
         return None
     try:
@@ -58,51 +67,51 @@ def input_of(exchange: Exchange) -> dict[str, Any] | None:
     return given if isinstance(given, dict) else None
 
 
-def exact(value: Any) -> Any:
-    """A JSON value so that true is not 1, while 1 is 1.0."""
+def comparable(value: Any) -> Any:
+    """A JSON value that compares as JSON does: in Python `True == 1`, in JSON it does not. 1 still equals 1.0."""
     if isinstance(value, dict):
-        return {name: exact(part) for name, part in value.items()}
+        return {name: comparable(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [exact(part) for part in value]
+        return [comparable(part) for part in value]
     return (isinstance(value, bool), value)
 
 
 def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
-    """The headers of a request, their names in lower case."""
+    """The request's headers as text, names in lower case."""
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in exchange.headers]
 
 
 def without_token(run: Run, text: str) -> str:
-    """A text, shortened, that does not show the token."""
+    """A text to show, with the run's token taken out."""
     return shorten(text.replace(run.token, "<token>"))
 
 
-def has_output(run: Run, told: Iterable[int]) -> bool:
-    """Whether an answer that told of success showed the output, and not that it had expired."""
-    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in told)
+def showed_output(run: Run, indexes: Iterable[int]) -> bool:
+    """Whether any of these responses, which told of success, showed the output: it may have expired."""
+    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in indexes)
 
 
-def gave_up_too_soon(run: Run) -> bool:
-    """Whether a client raised too soon to have lost its patience with a prediction."""
-    patient = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
-    usual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
-    well = all(served(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
-    return usual and well and patient and run.seconds < TOO_SOON
+def gave_up_at_once(run: Run) -> bool:
+    """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
+    within_timeout = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
+    nothing_unusual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
+    all_served = all(served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
+    return nothing_unusual and all_served and within_timeout and run.seconds < TOO_SOON
 
 
-def status_at(run: Run, index: int) -> str:
-    """The status that a client was told in an exchange."""
-    return run.exchanges[index].prediction_status or run.end
+def status_told(run: Run, index: int) -> str:
+    """The terminal status that an exchange told of. A stream tells of the end without naming it in the journal."""
+    return run.exchanges[index].prediction_status or run.last_status
 
 
-def last_words(run: Run) -> str:
-    """The last line of what a client raised."""
-    said = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
-    return said[-1][:200] if said else "no reason given"
+def reason_given(run: Run) -> str:
+    """The last line of what the client raised, without the token."""
+    lines = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
+    return lines[-1][:200] if lines else "no reason given"
 
 
-def single(value: Any) -> Any:
-    """The value; of a list of one, the one. A data URI stands for its bytes."""
+def single_value(value: Any) -> Any:
+    """The value; of a list of one, its item. A data URI stands for its bytes."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if isinstance(value, str) and value.startswith("data:"):
@@ -113,8 +122,8 @@ def single(value: Any) -> Any:
     return value
 
 
-def as_text(value: Any) -> str:
-    """A value as a message can show it."""
+def display(value: Any) -> str:
+    """A returned value for a message. A Python client may return what is no JSON."""
     try:
         return shorten(value)
     except TypeError:

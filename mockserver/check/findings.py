@@ -1,4 +1,4 @@
-"""What a hunt has found, as values: findings with their smallest case, and the report that holds them."""
+"""Findings, each with its smallest case, and the report of a hunt that holds them: plain values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from mockserver.check.cases import Case, Run
-from mockserver.check.formatting import Line, ending_of, format_exchanges, lines_of, situation
-from mockserver.check.rule import RULES, Breach, Severity
+from mockserver.check.formatting import Line, describe_case, describe_ending, exchange_lines, format_exchanges
+from mockserver.check.rule import Breach, Severity
+from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
 from mockserver.journal import shortened_secret
 
@@ -21,7 +22,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
     `call` holds model and input, `scenario` how the gateway behaved, `exchanges` what went over the wire, `outcome`
-    how the call ended. `confirmed` counts the runs of this very case that broke the rule.
+    how the call ended. `confirmed` is how many runs of this case broke the rule.
     """
 
     rule: str
@@ -39,35 +40,35 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def case(self) -> Case:
-        """The case, to be played again."""
+        """The case, for a replay."""
         return Case(model=self.call["model"], input=self.call["input"], scenario=self.scenario, clock=self.clock)
 
     @property
     def file_name(self) -> str:
-        """What the finding is saved as: the same name for the same case."""
+        """The name that the finding is saved under: the same for the same case."""
         return f"{self.rule}-{blake2b(self.case.key, digest_size=2).hexdigest()}.json"
 
     @classmethod
     def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
-        """The finding that a run is."""
+        """The finding that a run shows."""
         rule = RULES[breach.rule]
         return cls(
             rule=breach.rule,
             title=rule.title,
-            severity=breach.severity or rule.severity,
+            severity=breach.severity,
             message=breach.message.replace(run.token, shortened_secret(run.token)),
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
             clock=run.case.clock,
             client_timeout=run.client_timeout,
-            exchanges=tuple(lines_of(run, breach.indexes)),
-            outcome=ending_of(run),
+            exchanges=tuple(exchange_lines(run, breach.indexes)),
+            outcome=describe_ending(run),
             confirmed=confirmed,
         )
 
     def save(self, folder: Path) -> Path:
-        """Write the finding down, for `mockserver replay` and `mockserver serve --scenario`."""
+        """Save the finding, for `mockserver replay` and `mockserver serve --scenario`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / self.file_name
@@ -78,7 +79,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: Path) -> Finding:
-        """A finding that was saved. Raises MockServerError."""
+        """Read a saved finding. Raises MockServerError."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as reason:
@@ -92,11 +93,12 @@ class FindingsError(AssertionError):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a hunt came to.
+    """The result of a hunt.
 
-    `findings` are errors, `advice` is not. `accepted` are the findings that a baseline knows, `fixed` the rules that
-    it knows and that were not broken any more. `flaky` rules were broken once and not again; `undecided` counts runs
-    that were still waiting, as they may, when their time was over. `seconds` is wall time.
+    `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
+    the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
+    again. `undecided` counts the runs that were ended at the deadline without having broken a rule. `seconds` is wall
+    time.
     """
 
     findings: list[Finding] = []
@@ -114,7 +116,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether no rule was broken that is more than advice."""
+        """Whether no rule was broken, advice aside."""
         return not self.findings
 
     def raise_for_findings(self) -> None:
@@ -124,12 +126,13 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def describe(finding: Finding, replay: str = "") -> str:
-    """A finding as a person wants to read it."""
+    """A finding as text, for people."""
     confirmed = {1: "once", 2: "twice"}.get(finding.confirmed, f"{finding.confirmed} times")
+    case = describe_case(finding.scenario, finding.call["input"], finding.clock)
     lines = [
         f"{finding.rule}  {finding.title}  [{finding.severity}]",
         f"  {finding.message}",
-        f"  Smallest case, confirmed {confirmed}: {situation(finding.scenario, finding.call['input'], finding.clock)}.",
+        f"  Smallest case, confirmed {confirmed}: {case}.",
         "",
         *format_exchanges(finding.exchanges),
         f"     client  {finding.outcome}",

@@ -1,4 +1,4 @@
-"""Cases and runs in words, for people."""
+"""Cases and runs as text, for people."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mockserver.clock import SECOND
 from mockserver.journal import Exchange, shortened_secret
 from mockserver.scenarios import Fault
 
-MAX_LINES = 24  # of a timeline
-MAX_MARKED = 6  # that are shown of many
+MAX_LINES = 24  # exchanges that are listed of a run
+MAX_MARKED = 6  # exchanges at fault that are listed of a long run
 MAX_VALUE = 160  # characters of a value
 CUT_OFF_WORDS = "was refused everything from here on, and"
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One exchange of a case, to be read by people. `at` is in seconds since the first; `marked` the one at fault."""
+    """One exchange of a run, as text. `at` is in seconds since the first one; `marked` exchanges broke the rule."""
 
     at: float
     method: str
@@ -29,15 +29,15 @@ class Line(msgspec.Struct, frozen=True):
     marked: bool
 
 
-def lines_of(run: Run, indexes: Sequence[int]) -> list[Line]:
-    """The exchanges of a run, those at fault marked; of very many, the first, the last and the marked."""
+def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
+    """The exchanges of a run, with those at some indexes marked; of a long run, the first, the last and the marked."""
     began = run.exchanges[0].received_at if run.exchanges else 0
     lines = [
         Line(
             at=round((exchange.received_at - began) / SECOND, 3),
             method=exchange.method,
             path=_short(exchange.path.replace(run.token, shortened_secret(run.token))),
-            response=_answer(run, exchange),
+            response=_response_text(run, exchange),
             note=", ".join(_notes(run, index, exchange)),
             marked=index in indexes,
         )
@@ -50,7 +50,7 @@ def lines_of(run: Run, indexes: Sequence[int]) -> list[Line]:
 
 
 def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
-    """Some of the lines, each telling how many were left out before it."""
+    """Some of the lines, each with a note of how many were left out before it."""
     for before, index in zip([-1, *shown], shown, strict=False):
         line, skipped = lines[index], index - before - 1
         note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
@@ -58,7 +58,7 @@ def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
 
 
 def format_exchanges(lines: Sequence[Line]) -> list[str]:
-    """Exchanges as text in columns."""
+    """Exchanges in aligned columns."""
     path = max((len(line.path) for line in lines), default=0)
     response = min(60, max((len(line.response) for line in lines), default=0))
     shown = []
@@ -71,8 +71,8 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
     return shown
 
 
-def situation(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str) -> str:
-    """A case in words: what is unusual about the gateway; if nothing is, then the call."""
+def describe_case(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str) -> str:
+    """A case in words: how the gateway differs from usual; if it does not, the input."""
     said = []
     for key, script in scenario.get("faults", {}).items():
         for number, fault in enumerate(script, 1):
@@ -82,10 +82,10 @@ def situation(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str)
     if "lifecycle" in scenario:
         said.append("the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"]))
     rest = {name: part for name, part in scenario.items() if name not in ("faults", "lifecycle", "name", "description")}
-    said += [f"{name}: {compact(part)}" for name, part in rest.items()]
+    said += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
     if clock != "autojump":
         said.append("in real time")
-    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {compact(given)}"
+    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(given)}"
 
 
 def describe_fault(fault: Fault) -> str:
@@ -116,7 +116,7 @@ def _retry_after(fault: Fault) -> str:
     return f", Retry-After: {fault.retry_after}" if fault.retry_after is not None else ""
 
 
-def ending_of(run: Run) -> str:
+def describe_ending(run: Run) -> str:
     """How the client's call ended."""
     outcome = run.outcome
     if outcome.kind == "hung":
@@ -128,11 +128,11 @@ def ending_of(run: Run) -> str:
         return f"{CUT_OFF_WORDS} raised {said[-1][:300]}" if run.cut_off else f"raised {said[-1][:300]}"
     if isinstance(outcome.value, bytes):
         return f"returned {len(outcome.value)} bytes"
-    return f"returned {compact(outcome.value)}".replace(run.token, shortened_secret(run.token))
+    return f"returned {as_short_json(outcome.value)}".replace(run.token, shortened_secret(run.token))
 
 
-def compact(value: Any) -> str:
-    """A value as JSON on one line, cut to what can be read."""
+def as_short_json(value: Any) -> str:
+    """A value as JSON on one line, cut to a readable length."""
     try:
         text = msgspec.json.encode(value).decode()
     except TypeError:
@@ -142,7 +142,7 @@ def compact(value: Any) -> str:
 
 def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
     notes = []
-    if index in run.committed[1:]:
+    if index in run.billed_indexes[1:]:
         notes.append("billed again")
     if exchange.fault is not None:
         notes.append("fault")
@@ -151,8 +151,8 @@ def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
     return notes
 
 
-def _answer(run: Run, exchange: Exchange) -> str:
-    said = str(exchange.status) if exchange.status else "no answer"
+def _response_text(run: Run, exchange: Exchange) -> str:
+    said = str(exchange.status) if exchange.status else "no response"
     if exchange.status and exchange.prediction_status:
         said += f" {exchange.prediction_status}"
     if exchange.fault is not None:
@@ -166,6 +166,6 @@ def _answer(run: Run, exchange: Exchange) -> str:
 
 
 def _short(path: str) -> str:
-    """A path, with what is before its last two parts left out."""
+    """A path, of which a long one loses all but its last two parts."""
     parts = path.split("/")
     return "…/" + "/".join(parts[-2:]) if len(parts) > 4 else path

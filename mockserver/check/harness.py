@@ -1,4 +1,4 @@
-"""Where a case is played: a double of its own, a fresh tenant for each run, and the client once."""
+"""Plays cases: on a double of its own, each in a fresh tenant, with one call of the client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mockserver.server import MockServer
 TICK = 0.05  # seconds between looks at a client that is still running
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
-# Played to a client that has certainly broken a rule, so that one that would go on for ever ends soon.
+# What a client gets once it has broken a rule beyond doubt, so that one that would never end does so soon.
 CUT_OFF: dict[str, Any] = {
     "name": "cut-off",
     "faults": {"createPrediction": [{"status": 401, "times": "always"}], "*": [{"status": 404, "times": "always"}]},
@@ -44,7 +44,7 @@ class Limits:
 
 
 class Harness:
-    """A double that plays cases to clients, one at a time."""
+    """A double and the plays on it, one at a time."""
 
     def __init__(self, contract: Contract, *, files: Literal["separate", "same"] = "separate", seed: int = 0) -> None:
         self.contract = contract
@@ -70,7 +70,7 @@ class Harness:
         return self._server.base_url
 
     def check(self, case: Case) -> Scenario:
-        """The scenario of a case that the contract allows. Raises MockServerError."""
+        """The scenario of a case. Raises MockServerError if the contract does not allow the case."""
         operation = operation_of(self.contract, case.model)
         if not is_valid(operation, case.input):
             raise MockServerError(f"the contract does not allow this input of {case.model}")
@@ -99,11 +99,11 @@ class Harness:
         )
         self._server.call_in_loop(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
-        given = deepcopy(case.input)  # a client may do with its own what it likes
+        given = deepcopy(case.input)  # a client in this process may change what it is given
         pending = driver.start(Call(self.base_url, token, case.model, given))
         try:
             run = self._watch(pending, draft, idle)
-        except BaseException:  # Ctrl-C, most likely: no client is left running
+        except BaseException:  # Ctrl-C too: no client is left running
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
@@ -113,7 +113,7 @@ class Harness:
             self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
         )
         self._clean_up(run)
-        _trust(run)
+        _check_double(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
 
     def _watch(self, pending: Pending, draft: Run, idle: float | None) -> Run:
@@ -141,7 +141,7 @@ class Harness:
         return replace(run, outcome=pending.kill())
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
-        """What the client of the present run has sent, in order, also with a token that is not its own."""
+        """What the client of this run has sent, in order, also under a wrong token; but nothing of runaways."""
         return self._server.call_in_loop(lambda gateway: _exchanges(gateway, token, self._runaways))
 
     def _cut_off(self, token: str) -> None:
@@ -153,9 +153,9 @@ class Harness:
         return "kit-" + blake2b(f"{self._seed}/{self._played}".encode(), digest_size=10).hexdigest()
 
     def _clean_up(self, run: Run) -> None:
-        if run.outcome.kind == "hung":  # a thread may still be running: it goes on being refused
+        if run.outcome.kind == "hung":  # a thread cannot be killed: whatever it still sends is refused, and not counted
             self._runaways.add(run.token)
-        self._server.call_in_loop(lambda gateway: _forget(gateway, self._runaways))
+        self._server.call_in_loop(lambda gateway: _forget_tenants(gateway, self._runaways))
 
 
 def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
@@ -165,6 +165,7 @@ def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> No
 
 
 def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchange, ...]:
+    # All tenants are read, not only the run's: a client that sends a wrong token lands in another one.
     found = [
         exchange
         for tenant in gateway.store.tenants()
@@ -205,14 +206,15 @@ def _is_bytes(value: object) -> bool:
     return isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:"))
 
 
-def _forget(gateway: Gateway, runaways: set[str]) -> None:
+def _forget_tenants(gateway: Gateway, runaways: set[str]) -> None:
+    """Forget every tenant but those of runaways, which keep the scenario that refuses them."""
     for tenant in gateway.store.tenants():
         if tenant.name not in runaways:
             gateway.store.forget(tenant.name)
 
 
-def _trust(run: Run) -> None:
-    """Make sure that a red result cannot be the double's fault."""
+def _check_double(run: Run) -> None:
+    """Raise DoubleError if the double withheld a response that its contract does not allow."""
     for exchange in run.exchanges:
         if exchange.status == 500 and exchange.fault is None:
             said = exchange.response_body.decode("utf-8", "replace")[:500]

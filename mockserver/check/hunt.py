@@ -1,4 +1,4 @@
-"""The hunt: fixed cases first, then drawn ones; what breaks a rule is confirmed, shrunk, and then muted."""
+"""The hunt: plays fixed cases, then drawn ones; a broken rule is confirmed, shrunk, and not looked for again."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
 
-SHRINK_RUNS = 60  # a rule
-SHRINK_SECONDS = 5.0  # a rule
-ENDLESS_RUNS = 4  # at least, of a client that declares a timeout
-MAX_FLAKES = 3  # of a rule; after that it is left alone
-MIN_TIMEOUT = 1.0  # seconds
+SHRINK_RUNS = 60  # for each rule
+SHRINK_SECONDS = 5.0  # for each rule
+ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
+MAX_FLAKES = 3  # of a rule; after that it is not looked for
+MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How far a hunt goes, and for what.
+    """How long a hunt goes on, and what it looks for.
 
     `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of a baseline.
+    are not looked for, `known` the findings of the baseline.
     """
 
     models: tuple[str, ...] = ()
@@ -64,20 +64,20 @@ Listener = Callable[[Progress], None]
 
 
 class _BudgetSpent(BaseException):
-    """The budget is spent. Not an Exception, so that Hypothesis lets it through."""
+    """The runs or the seconds are spent. Not an Exception: Hypothesis would take that for a failing example."""
 
 
 class Hunt:
     """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense."""
 
     def __init__(self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
-        _check(plan, harness.contract)
+        _check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
-        self._models = plan.models or _models(harness.contract)
+        self._models = plan.models or _model_names(harness.contract)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
         self._muted = set(plan.ignore)
         self._flakes: dict[str, int] = {}
-        self._touched: set[str] = set()
+        self._used_operations: set[str] = set()
         self._longest = 0.0
         self._hangs = False
         self._began = wall_time()
@@ -89,33 +89,33 @@ class Hunt:
             check_client(next(fixed_cases(self._harness.contract, models, None)), self._driver, self._play_at_start)
             self._replay_baseline()
             for case in fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout):
-                if self._fits(case):
-                    self._try(case)
+                if self._is_relevant(case):
+                    self._judge_case(case)
             self._explore()
         except _BudgetSpent:
             pass
         except KeyboardInterrupt:
             self.report.interrupted = True
-        breaches = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
-        self.report.fixed = [rule for rule in self.report.fixed if rule not in breaches]
+        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
+        self.report.fixed = [rule for rule in self.report.fixed if rule not in broken]
         self.report.seconds = self._elapsed()
         for found in (self.report.findings, self.report.advice, self.report.accepted):
             found.sort(key=lambda finding: finding.rule)
         return self.report
 
     def _replay_baseline(self) -> None:
-        """See which findings of the baseline are still there."""
+        """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not."""
         for finding in self._plan.known:
             if finding.rule in self._muted:
                 continue
             self._muted.add(finding.rule)
             run = self._play(finding.case, f"looking for {finding.rule} again")
-            breaches = _breach_of(finding.rule, self._breaches_of(run))
-            if breaches is None:
+            breach = _breach_of(finding.rule, self._breaches_of(run))
+            if breach is None:
                 self.report.fixed.append(finding.rule)
                 self._muted.discard(finding.rule)
             else:
-                self.report.accepted.append(Finding.of(breaches, run, 1))
+                self.report.accepted.append(Finding.of(breach, run, 1))
 
     def _explore(self) -> None:
         left = self._plan.max_runs - self.report.runs
@@ -133,7 +133,7 @@ class Hunt:
         @given(cases(self._harness.catalogue, self._harness.contract, self._models))
         def explore(case: Case) -> None:
             try:
-                self._try(case)
+                self._judge_case(case)
             except MockServerError as reason:
                 raise _Abort(reason) from None
 
@@ -142,18 +142,18 @@ class Hunt:
         except _Abort as stopped:
             raise stopped.reason from None
 
-    def _fits(self, case: Case) -> bool:
-        """Whether a fixed case is valid in this contract, and about something that this client does."""
+    def _is_relevant(self, case: Case) -> bool:
+        """Whether a fixed case is valid in this contract, and about operations that this client has used."""
         try:
             scenario = self._harness.catalogue.parse(case.scenario)
         except ScenarioError:
             return False
         streams = {operation.operation_id for operation in self._harness.contract.of_role("stream")}
         about = set(scenario.faults) | (streams if "stream" in case.scenario else set())
-        return not about or bool(about & self._touched)
+        return not about or bool(about & self._used_operations)
 
-    def _try(self, case: Case) -> None:
-        """Play a case once, and pursue each rule that it breaks."""
+    def _judge_case(self, case: Case) -> None:
+        """Play a case once; confirm and shrink each broken rule that is new."""
         if self.report.runs >= self._plan.max_runs:
             raise _BudgetSpent
         run = self._play(case, "looking")
@@ -167,10 +167,10 @@ class Hunt:
                 self._confirm_and_shrink(found, run)
 
     def _breaches_of(self, run: Run) -> list[Breach]:
-        return find_breaches_with_control(run, lambda control_run: self._play(control_run, "comparing"))
+        return find_breaches_with_control(run, lambda control: self._play(control, "comparing"))
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
-        """Confirm a broken rule, shrink its case, and write it down."""
+        """Confirm a broken rule by a second run, shrink its case, and add the finding to the report."""
         rule = found.rule
         self._hangs = self._hangs or run.outcome.kind == "hung"
         again = self._play(run.case, f"confirming {rule}", at_any_cost=True)
@@ -180,9 +180,9 @@ class Hunt:
             return
         self._muted.add(rule)
         short = again.outcome.kind == "hung" and again.timeout < run.timeout
-        smallest = self._smallest(Finding.of(confirmed, again, 2))
+        smallest = self._shrink(Finding.of(confirmed, again, 2))
         finding = self._reconfirm(smallest, timeout=run.timeout if short else None)
-        if finding is None:  # no time, or not so sure: the case as it was met has been seen twice
+        if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
             finding = Finding.of(found, run, 2)
         if rule in self.report.flaky:
             self.report.flaky.remove(rule)
@@ -197,42 +197,42 @@ class Hunt:
             self._muted.add(rule)
 
     def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
-        """The finding of the smallest case, played again, with all the time that it is due."""
+        """The finding after one more run of its case, with the full timeout if it was shrunk with less; or None."""
         if timeout is not None and self._elapsed() + timeout > self._plan.budget:
             return None
         try:
             run = self._play(finding.case, f"confirming {finding.rule}", timeout=timeout)
-            breaches = _breach_of(finding.rule, self._breaches_of(run))
+            breach = _breach_of(finding.rule, self._breaches_of(run))
         except _BudgetSpent:
             return None
-        return None if breaches is None else Finding.of(breaches, run, 2)
+        return None if breach is None else Finding.of(breach, run, 2)
 
-    def _smallest(self, finding: Finding) -> Finding:
-        """The finding with its case shrunk, as far as runs and time go."""
+    def _shrink(self, finding: Finding) -> Finding:
+        """The finding with the smallest case that breaks its rule, as far as runs and time allow."""
         best = finding
         runs, began = 0, wall_time()
         doing = f"shrinking {finding.rule}"
 
         def played(case: Case) -> Finding | None:
             run = self._play(case, doing)
-            breaches = _breach_of(finding.rule, self._breaches_of(run))
-            return None if breaches is None else Finding.of(breaches, run, 2)
+            breach = _breach_of(finding.rule, self._breaches_of(run))
+            return None if breach is None else Finding.of(breach, run, 2)
 
         def still_fails(case: Case) -> bool:
             nonlocal best, runs
             over = runs >= SHRINK_RUNS or (wall_time() - began) / SECOND > SHRINK_SECONDS
-            if over or self._elapsed() > self._plan.budget or not self._allowed(case):
+            if over or self._elapsed() > self._plan.budget or not self._is_allowed(case):
                 return False
             runs += 1
             smaller = played(case)
             best = smaller or best
             return smaller is not None
 
-        with suppress(_BudgetSpent):  # what it was shrunk to so far counts
+        with suppress(_BudgetSpent):  # the smallest case so far is still a result
             shrink(finding.case, still_fails)
         return best
 
-    def _allowed(self, case: Case) -> bool:
+    def _is_allowed(self, case: Case) -> bool:
         try:
             scenario = self._harness.check(case)
         except MockServerError:
@@ -255,13 +255,13 @@ class Hunt:
 
     def _remember(self, run: Run) -> None:
         """Note which operations this client uses, and how long a call of it has taken at most."""
-        self._touched |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
-        self._touched |= {str(exchange.operation_id) for exchange in run.exchanges}
+        self._used_operations |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
+        self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
 
     def _timeout(self) -> float:
-        """Seconds that the next run may take. A client known to hang is not waited for as long again."""
+        """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""
         longest = self._plan.limits.longest
         return min(longest, MIN_TIMEOUT + 2 * self._longest) if self._hangs else longest
 
@@ -283,12 +283,10 @@ class Hunt:
 
 
 def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Breach]:
-    """What a run broke; a control run without variety is played where that decides."""
-    trouble = run.outcome.kind != "returned" and not run.cut_off
-    control_run = control_case(run.case)
-    return find_breaches(
-        run.with_control_run(play(control_run).outcome) if trouble and control_run != run.case else run
-    )
+    """The breaches in a run. Where it failed with legal variety, its control case is played for comparison."""
+    failed = run.outcome.kind != "returned" and not run.cut_off
+    control = control_case(run.case)
+    return find_breaches(run.with_control_run(play(control).outcome) if failed and control != run.case else run)
 
 
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
@@ -301,28 +299,28 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
         check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
     run = harness.play(finding.case, driver, limits)
     found = _breach_of(
-        finding.rule, find_breaches_with_control(run, lambda control_run: harness.play(control_run, driver, limits))
+        finding.rule, find_breaches_with_control(run, lambda control: harness.play(control, driver, limits))
     )
     if found is not None:
         return Finding.of(found, run, 1)
     rule = RULES[finding.rule]
-    return Finding.of(Breach(f"The rule was kept. It says: {rule.demand}", rule=rule.code), run, 0)
+    return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
 
 
 class _Abort(BaseException):
-    """Carries an error past Hypothesis, which would take it for a failing example."""
+    """Carries an error past Hypothesis, which takes an Exception for a failing example."""
 
     def __init__(self, reason: MockServerError) -> None:
         self.reason = reason
 
 
-def _models(contract: Contract) -> tuple[str, ...]:
+def _model_names(contract: Contract) -> tuple[str, ...]:
     return tuple(str(operation.model) for operation in contract.of_role("create"))
 
 
-def _check(plan: Plan, contract: Contract) -> None:
+def _check_plan(plan: Plan, contract: Contract) -> None:
     """Make sure that a plan names only what there is. Raises MockServerError."""
-    known = _models(contract)
+    known = _model_names(contract)
     if not known:
         raise MockServerError(
             f"contract {contract.name}: nothing in it creates predictions, so there is nothing to check"

@@ -1,4 +1,4 @@
-"""Valid inputs of a model, from the contract's schema: those at its bounds, and those between them."""
+"""Valid inputs of a model, from the contract's schema: at its boundaries, and any."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Input = dict[str, Any]
 
 
 def boundary_inputs(operation: Operation) -> Iterator[Input]:
-    """Inputs at the edges: the least, every value falsy or lowest, every one highest, odd and long prompts."""
+    """The minimal input; then all values lowest or falsy, all highest, all defaults, odd and long prompts, pictures."""
     prompt = operation.picture["prompt"]
-    least = {prompt: "a cat"}
+    minimal = {prompt: "a cat"}
     candidates = [
-        least,
-        {**least, **_each(operation, _lowest)},
-        {**least, **_each(operation, _highest)},
-        {**least, **_each(operation, lambda schema: schema.get("default"))},
+        minimal,
+        {**minimal, **_each(operation, _lowest)},
+        {**minimal, **_each(operation, _highest)},
+        {**minimal, **_each(operation, lambda schema: schema.get("default"))},
         {prompt: UNICODE},
         {prompt: "  surrounded by blanks  "},
         {prompt: ("a very long prompt, " * 100).strip()[:MAX_PROMPT]},
-        *({**least, name: picture} for name in _images(operation) for picture in PICTURES),
+        *({**minimal, name: picture} for name in _images(operation) for picture in PICTURES),
     ]
     seen = []
     for candidate in candidates:
@@ -46,7 +46,7 @@ def boundary_inputs(operation: Operation) -> Iterator[Input]:
 
 
 def inputs(operation: Operation) -> st.SearchStrategy[Input]:
-    """Any valid input, the least first."""
+    """Any valid input; Hypothesis starts with the minimal one."""
     prompt = operation.picture["prompt"]
     optional = {name: _values(operation, name) for name in operation.input if name != prompt}
     given = st.fixed_dictionaries({prompt: _prompts(operation)}, optional=optional)
@@ -60,7 +60,7 @@ def _prompts(operation: Operation) -> st.SearchStrategy[str]:
         min_size=max(1, schema.get("minLength", 1)),
         max_size=min(MAX_PROMPT, schema.get("maxLength", MAX_PROMPT)),
     )
-    # A prompt that names a scenario would be obeyed.
+    # The double would take the scenario that a prompt names, instead of the case's.
     return (st.just("a cat") | text).filter(lambda prompt: "[mock:" not in prompt)
 
 
@@ -92,7 +92,7 @@ def _limits(schema: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _lowest(schema: Mapping[str, Any]) -> Any:
-    """The value that a careless client loses: the lowest, or a falsy one."""
+    """The lowest or a falsy value, such as clients lose in `if value:`."""
     kind = schema.get("type")
     if "enum" in schema:
         return schema["enum"][0]
@@ -125,7 +125,7 @@ def _images(operation: Operation) -> list[str]:
 
 
 def _valid(operation: Operation, candidate: Input) -> Input | None:
-    """The candidate, without what the contract does not allow beside the rest; None if nothing helps."""
+    """The candidate; if it is invalid, a valid one that lacks one of its values; None if there is none."""
     if is_valid(operation, candidate):
         return candidate
     for name in candidate:

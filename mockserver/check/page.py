@@ -1,4 +1,4 @@
-"""A report as one page of HTML that needs nothing else: each finding with its timeline drawn."""
+"""A report as one self-contained page of HTML, with a sequence diagram of each finding."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from string import Template
 import msgspec
 
 from mockserver.check.findings import Finding, Report
-from mockserver.check.formatting import Line, situation
+from mockserver.check.formatting import Line, describe_case
 
-ROW = 34  # pixels a line
-TOP = 40
-CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the lifelines, and the whole
+ROW = 34  # pixels from one exchange to the next
+TOP = 40  # pixels above the first exchange
+CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the three lifelines, and the right edge
 
 
-def page_of(report: Report, command: str) -> str:
-    """The page."""
+def render_page(report: Report, command: str) -> str:
+    """The page, as HTML."""
     template = Template(resources.files("mockserver.check").joinpath("report.html").read_text())
     broken = len(report.findings)
     verdict = f"{broken} {'rule' if broken == 1 else 'rules'} broken" if broken else "no rule broken"
@@ -33,13 +33,13 @@ def page_of(report: Report, command: str) -> str:
         verdict=escape(verdict),
         kind="bad" if broken else "good",
         facts=escape(facts),
-        notes="".join(f"<p>{escape(note)}</p>" for note in notes_of(report)),
+        notes="".join(f"<p>{escape(note)}</p>" for note in notes_on(report)),
         sections="".join(sections),
     )
 
 
-def notes_of(report: Report) -> list[str]:
-    """What a reader should know beside the findings."""
+def notes_on(report: Report) -> list[str]:
+    """What a reader should know besides the findings."""
     notes = []
     if report.fixed:
         notes.append(f"Fixed, so take it out of the baseline: {', '.join(report.fixed)}.")
@@ -65,24 +65,24 @@ def _section(title: str, findings: Sequence[Finding]) -> str:
 
 
 def _card(finding: Finding) -> str:
-    case = situation(finding.scenario, finding.call["input"], finding.clock)
+    case = describe_case(finding.scenario, finding.call["input"], finding.clock)
     plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
     return (
         f'<article id="{finding.rule}" class="{finding.severity}">'
         f"<h3><code>{finding.rule}</code> {escape(finding.title)} <small>{finding.severity}</small></h3>"
         f"<p>{escape(finding.message)}</p>"
         f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: {escape(case)}.</p>"
-        f"{_drawing(finding)}"
+        f"{_sequence_diagram(finding)}"
         f"<p class=rests>Rests on: {escape(finding.rests_on)}.</p>"
         f"<details><summary>The finding as JSON, for <code>mockserver replay</code></summary>"
         f"<pre>{escape(plain)}</pre></details></article>"
     )
 
 
-def _drawing(finding: Finding) -> str:
-    """The exchanges as arrows between the client, the API and other origins, downwards in time."""
+def _sequence_diagram(finding: Finding) -> str:
+    """A sequence diagram: the exchanges as arrows from the client to the API or another origin, time downwards."""
     lines = finding.exchanges
-    others = any(_other(line) for line in lines)
+    others = any(_is_elsewhere(line) for line in lines)
     height = TOP + ROW * (len(lines) + 1)
     lifelines = [(CLIENT, "client"), (API, "API"), *([(OTHER, "elsewhere")] if others else [])]
     drawn = [
@@ -99,7 +99,7 @@ def _drawing(finding: Finding) -> str:
 
 
 def _arrow(line: Line, y: int) -> str:
-    to = OTHER if _other(line) else API
+    to = OTHER if _is_elsewhere(line) else API
     kind = " ".join(name for name, holds in (("marked", line.marked), ("fault", "fault" in line.note)) if holds)
     band = f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>' if line.marked else ""
     note = f" · {line.note}" if line.note else ""
@@ -112,5 +112,5 @@ def _arrow(line: Line, y: int) -> str:
     )
 
 
-def _other(line: Line) -> bool:
+def _is_elsewhere(line: Line) -> bool:
     return "file host" in line.note or "another origin" in line.note

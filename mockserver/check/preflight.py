@@ -38,7 +38,7 @@ def check_client(plain: Case, driver: Driver, play: Play) -> None:
         return  # it runs, and what it breaks is for the hunt to tell
     if not list(run.of_role("create")):
         raise ClientError(f"the client created no prediction ({_ending(run)}). {_quoted(run.outcome)}")
-    if run.outcome.kind == "hung" and not run.ends:
+    if run.outcome.kind == "hung" and not run.end_indexes:
         raise ClientError(
             f"the client {_ending(run)}, though the gateway behaved as usual; if it is just slow, give it a longer "
             f"--deadline. {_quoted(run.outcome)}"

@@ -1,4 +1,4 @@
-"""Webhook receivers, checked from the other side: the genuine is taken, the rest is refused."""
+"""Checks webhook receivers: each must accept genuine webhooks, and refuse forged, tampered and stale ones."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mockserver.http_post import post
 from mockserver.webhooks import sign
 
 TIMEOUT = 5.0  # seconds that a receiver is given, as upstream does
-STALE = 3600  # seconds
+STALE = 3600  # seconds by which a timestamp lies in the past, or in the future
 FORGED = "whsec_" + "Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One webhook that is sent: under which rule, in words, and whether a receiver is to take it."""
+    """One webhook that is sent: for which rule, what it is, and whether a receiver must accept or refuse it."""
 
     rule: str
-    what: str
-    taken: bool
+    description: str
+    must_accept: bool
     headers: dict[str, str]
     body: bytes
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """How a receiver took a message: its status, or why there is none."""
+class Reaction(msgspec.Struct, frozen=True):
+    """A receiver's reaction to a message: the status of its response, or the reason why there is no response."""
 
     message: Message
     status: int | None
@@ -38,13 +38,12 @@ class Answered(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether that is as it should be."""
-        accepted = self.status is not None and 200 <= self.status < 300
-        return accepted == self.message.taken and (self.message.taken or self.status is not None)
+        """Whether the message was accepted if it must be, and refused if not. No response is neither."""
+        return self.status is not None and (200 <= self.status < 300) == self.message.must_accept
 
 
 def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:
-    """What is sent to a receiver, in order. `now` is in seconds since the epoch."""
+    """The webhooks that are sent to a receiver, in order. `now` is in seconds since the epoch."""
     bodies = {status: msgspec.json.encode(shown) for status, shown in contract.templates.items()}
     done = bodies["succeeded"]
     other = msgspec.json.encode({**contract.templates["succeeded"], "output": "https://evil.example/picture.jpg"})
@@ -59,32 +58,40 @@ def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:
 
     for number, (status, body) in enumerate(bodies.items()):
         headers = signed(secret, f"msg_{number}", now, body)
-        yield Message("MC601", f"a genuine one of a prediction that is {status}", True, headers, body)
+        yield Message("MC601", f"a genuine webhook of a prediction that is {status}", True, headers, body)
     two = signed(secret, "msg_two", now, done)
     two["webhook-signature"] = f"{sign(FORGED, 'msg_two', now, done)} {two['webhook-signature']}"
-    yield Message("MC601", "a genuine one with two signatures, the second one good", True, two, done)
+    yield Message("MC601", "a genuine webhook with two signatures, of which the second is valid", True, two, done)
 
     genuine = signed(secret, "msg_genuine", now, done)
-    yield Message("MC602", "one signed with another key", False, signed(FORGED, "msg_forged", now, done), done)
+    yield Message("MC602", "a webhook signed with another key", False, signed(FORGED, "msg_forged", now, done), done)
     unsigned = {name: value for name, value in genuine.items() if name != "webhook-signature"}
-    yield Message("MC602", "one without a signature", False, unsigned, done)
-    yield Message("MC602", "one with an empty signature", False, {**genuine, "webhook-signature": ""}, done)
+    yield Message("MC602", "a webhook without a signature", False, unsigned, done)
+    yield Message("MC602", "a webhook with an empty signature", False, {**genuine, "webhook-signature": ""}, done)
     odd = {**genuine, "webhook-signature": "v1,?"}
-    yield Message("MC602", "one with a signature that is no base64", False, odd, done)
-    yield Message("MC603", "one whose body was changed", False, genuine, other)
-    yield Message("MC603", "one whose id was changed", False, {**genuine, "webhook-id": "msg_other"}, done)
+    yield Message("MC602", "a webhook whose signature is not base64", False, odd, done)
+    yield Message("MC603", "a webhook whose body was changed", False, genuine, other)
+    yield Message("MC603", "a webhook whose id was changed", False, {**genuine, "webhook-id": "msg_other"}, done)
     earlier = {**genuine, "webhook-timestamp": str(now - 1)}
-    yield Message("MC603", "one whose timestamp was changed", False, earlier, done)
-    yield Message("MC604", "one signed an hour ago", False, signed(secret, "msg_stale", now - STALE, done), done)
-    yield Message("MC604", "one signed for an hour ahead", False, signed(secret, "msg_ahead", now + STALE, done), done)
+    yield Message("MC603", "a webhook whose timestamp was changed", False, earlier, done)
+    yield Message("MC604", "a webhook signed an hour ago", False, signed(secret, "msg_stale", now - STALE, done), done)
+    yield Message(
+        "MC604",
+        "a webhook signed with a time an hour ahead",
+        False,
+        signed(secret, "msg_ahead", now + STALE, done),
+        done,
+    )
     again = signed(secret, "msg_twice", now, done)
-    yield Message("MC605", "one for the first time", True, again, done)
-    yield Message("MC605", "the same one again", True, again, done)
+    yield Message("MC605", "a webhook, the first time", True, again, done)
+    yield Message("MC605", "the same webhook again", True, again, done)
     late = bodies.get("processing", done)
-    yield Message("MC605", "one that comes after the end", True, signed(secret, "msg_late", now, late), late)
+    yield Message(
+        "MC605", "a webhook that arrives after the last one", True, signed(secret, "msg_late", now, late), late
+    )
 
 
-def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Answered]:
+def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Reaction]:
     """Send every message to a receiver, one after another. Raises MockServerError if there is none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -97,7 +104,7 @@ def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Answer
         ) from reason
     for number, message in enumerate(messages(contract, secret, wall_time() // SECOND)):
         status, why = post(url, message.headers, message.body, TIMEOUT)
-        answered = Answered(message, status, why or "")
-        if number == 0 and answered.status is None:
-            raise MockServerError(f"no receiver answers at {url}: {answered.reason}; is it running?")
-        yield answered
+        reaction = Reaction(message, status, why or "")
+        if number == 0 and reaction.status is None:
+            raise MockServerError(f"no receiver answers at {url}: {reaction.reason}; is it running?")
+        yield reaction

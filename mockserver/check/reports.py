@@ -1,4 +1,4 @@
-"""A report in the forms that machines read: JSON, JUnit XML, and one HTML page for a browser."""
+"""Report files: JSON, JUnit XML, and a page of HTML; and the baseline, which is read from one."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from xml.etree import ElementTree
 import msgspec
 
 from mockserver.check.findings import Finding, Report, describe
-from mockserver.check.page import page_of
+from mockserver.check.page import render_page
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
 
 
 def write(report: Report, path: Path, command: str) -> None:
-    """Write a report, in the form that the file's ending asks for. Raises MockServerError."""
-    form = form_of(path)
+    """Write a report in the format that the file's suffix names. Raises MockServerError."""
+    render = format_for(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(form(report, command))
+        path.write_bytes(render(report, command))
     except OSError as reason:
         raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
 
 
-def form_of(path: Path) -> Callable[[Report, str], bytes]:
-    """What writes a report of that file's kind. Raises MockServerError."""
-    if path.suffix not in _FORMS:
-        raise MockServerError(f"--report {path}: the file ends in {', '.join(_FORMS)}, which says what form it has")
-    return _FORMS[path.suffix]
+def format_for(path: Path) -> Callable[[Report, str], bytes]:
+    """The function that formats a report for a file of that suffix. Raises MockServerError."""
+    if path.suffix not in _FORMATS:
+        raise MockServerError(f"--report {path}: the file ends in {', '.join(_FORMATS)}, which says what format it has")
+    return _FORMATS[path.suffix]
 
 
 def read_baseline(path: Path) -> tuple[Finding, ...]:
@@ -54,7 +54,7 @@ def _as_json(report: Report, command: str) -> bytes:
 
 
 def _as_junit(report: Report, command: str) -> bytes:
-    """A test case for each rule that was looked at; advice is output, and no failure."""
+    """A test case for each rule; advice is output, not a failure."""
     rules = [rule for rule in RULES.values() if rule.function is not None]
     suite = ElementTree.Element(
         "testsuite",
@@ -77,7 +77,7 @@ def _as_junit(report: Report, command: str) -> bytes:
 
 
 def _as_html(report: Report, command: str) -> bytes:
-    return page_of(report, command).encode()
+    return render_page(report, command).encode()
 
 
 def _printable(text: str) -> str:
@@ -85,4 +85,4 @@ def _printable(text: str) -> str:
     return "".join(letter if letter in "\t\n" or letter >= " " else "\ufffd" for letter in text)
 
 
-_FORMS: dict[str, Callable[[Report, str], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}
+_FORMATS: dict[str, Callable[[Report, str], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}

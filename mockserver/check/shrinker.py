@@ -1,4 +1,4 @@
-"""Smaller cases: whatever can be left out or made plainer, one thing at a time, the biggest things first."""
+"""Shrinking: leaves out or simplifies one thing of a case at a time, the largest things first."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import msgspec
 from mockserver.check.cases import Case
 
 PLAIN_TEXT = "a"
-TIMED = frozenset({"retry_after_date"})  # made smaller, it would ask for nothing on every other replay
+# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays.
+TIMED = frozenset({"retry_after_date"})
 
 
 def shrink(case: Case, still_fails: Callable[[Case], bool]) -> Case:
-    """The smallest case that can be reached by steps each of which still fails. Nothing is asked twice.
+    """The smallest case that can be reached in steps that each still fail. No case is played twice.
 
-    `still_fails` may raise to end the search; what was reached by then is lost, so it had better answer no.
+    To end the search, `still_fails` returns False from then on; if it raised, the smallest case so far would be lost.
     """
-    asked = {case.key}
+    seen = {case.key}
     smaller = True
     while smaller:
         smaller = False
         for candidate in simpler(case):
-            if candidate.key in asked:
+            if candidate.key in seen:
                 continue
-            asked.add(candidate.key)
+            seen.add(candidate.key)
             if still_fails(candidate):
                 case, smaller = candidate, True
                 break
@@ -33,7 +34,7 @@ def shrink(case: Case, still_fails: Callable[[Case], bool]) -> Case:
 
 
 def simpler(case: Case) -> Iterator[Case]:
-    """Cases that are a step smaller. Not all of them are valid."""
+    """Cases that are one step smaller. Not all of them are valid."""
     if case.clock != "autojump":
         yield msgspec.structs.replace(case, clock="autojump")
     if case.scenario:
@@ -45,7 +46,7 @@ def simpler(case: Case) -> Iterator[Case]:
 
 
 def _smaller(value: Any) -> Iterator[Any]:
-    """Values a step smaller: first without a part, then with a part made smaller."""
+    """Values that are one step smaller: first those without a part, then those with a smaller part."""
     if isinstance(value, dict):
         for name in value:
             yield {key: part for key, part in value.items() if key != name}
@@ -53,10 +54,10 @@ def _smaller(value: Any) -> Iterator[Any]:
             if name not in TIMED:
                 yield from ({**value, name: less} for less in _smaller(part))
     elif isinstance(value, list):
-        for place in range(len(value)):
-            yield value[:place] + value[place + 1 :]
-        for place, part in enumerate(value):
-            yield from ([*value[:place], less, *value[place + 1 :]] for less in _smaller(part))
+        for index in range(len(value)):
+            yield value[:index] + value[index + 1 :]
+        for index, part in enumerate(value):
+            yield from ([*value[:index], less, *value[index + 1 :]] for less in _smaller(part))
     elif isinstance(value, str):
         yield from _shorter(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Cases drawn by Hypothesis: a call and a scenario up front, as one JSON value, simple ones first."""
+"""Hypothesis strategies for cases: the call and the whole scenario are drawn up front, as one JSON value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mockserver.check.cases import Case, operation_of
-from mockserver.check.catalogue import LONG, LOST, NOT_A_FAULT, UNREADABLE
+from mockserver.check.catalogue import AMBIGUOUS, IMPLAUSIBLE, LONG_STEPS, UNREADABLE_RETRY_AFTER
 from mockserver.check.inputs import inputs
 from mockserver.contract import Contract
 from mockserver.errors import ScenarioError
@@ -18,8 +18,8 @@ from mockserver.scenarios import Catalogue
 
 Json = dict[str, Any]
 
-WAITS = (0, 0.4, 3.5, 30, 120)  # seconds of a prediction's own time, which costs no real time
-LEAVES = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=10)
+STEP_SECONDS = (0, 0.4, 3.5, 30, 120)  # of a prediction's own time; under autojump they take no real time
+JSON_SCALARS = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=10)
 
 
 def cases(catalogue: Catalogue, contract: Contract, models: Sequence[str]) -> st.SearchStrategy[Case]:
@@ -37,7 +37,7 @@ def _calls(contract: Contract, model: str) -> st.SearchStrategy[tuple[str, Json]
 
 
 def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Json]:
-    """A scenario as its JSON value, with only what differs from usual."""
+    """A scenario as a JSON value that holds only what differs from the default."""
     create = contract.of_role("create")[0]
     assert contract.reader is not None
     faults = st.fixed_dictionaries(
@@ -61,13 +61,13 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "retention": st.sampled_from([3600, 0]),
     }
     drawn = st.fixed_dictionaries({}, optional=dict(parts))
-    return drawn.filter(lambda scenario: _fits(catalogue, scenario))
+    return drawn.filter(lambda scenario: _is_scenario(catalogue, scenario))
 
 
 def _lifecycles() -> st.SearchStrategy[list[Json]]:
     def steps(draw: Any) -> list[Json]:
         end = draw(st.sampled_from(["succeeded", *sorted(TERMINAL - {"succeeded"})]))
-        begun = [{**step, "seconds": draw(st.sampled_from(WAITS))} for step in LONG if draw(st.booleans())]
+        begun = [{**step, "seconds": draw(st.sampled_from(STEP_SECONDS))} for step in LONG_STEPS if draw(st.booleans())]
         if end == "aborted":
             begun = [step for step in begun if step["status"] == "starting"]
         last = {"status": end}
@@ -80,10 +80,11 @@ def _lifecycles() -> st.SearchStrategy[list[Json]]:
 
 def _scripts(faults: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json | None]]:
     script = st.lists(st.none() | faults, min_size=1, max_size=3)
-    return st.builds(_lasting, script, st.sampled_from([False, False, False, True]))
+    return st.builds(_with_lasting_end, script, st.sampled_from([False, False, False, True]))
 
 
-def _lasting(script: list[Json | None], always: bool) -> list[Json | None]:
+def _with_lasting_end(script: list[Json | None], always: bool) -> list[Json | None]:
+    """The script; if `always`, with a last fault that never ends. A delay or a wait that never ends tests nothing."""
     last = script[-1]
     if not always or last is None or "delay" in last or "drip" in last or "retry_after" in last:
         return script
@@ -91,23 +92,25 @@ def _lasting(script: list[Json | None], always: bool) -> list[Json | None]:
 
 
 def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json]:
-    statuses = [status for status in operation.responses if status >= 400 and status not in NOT_A_FAULT]
-    failing = st.fixed_dictionaries(
+    statuses = [status for status in operation.responses if status >= 400 and status not in IMPLAUSIBLE]
+    failed = st.fixed_dictionaries(
         {"status": st.sampled_from(statuses)}, optional={"page": st.sampled_from(["api", "html", "empty"])}
     )
-    throttling = st.fixed_dictionaries(
-        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, UNREADABLE])}
+    throttled = st.fixed_dictionaries(
+        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, UNREADABLE_RETRY_AFTER])}
     )
-    dropping = st.fixed_dictionaries({"disconnect": st.sampled_from(["reset", "close"])})
-    spoiling: st.SearchStrategy[Json] = st.sampled_from(
+    dropped = st.fixed_dictionaries({"disconnect": st.sampled_from(["reset", "close"])})
+    body_broken: st.SearchStrategy[Json] = st.sampled_from(
         [{"cut": 0}, {"cut": 0.5}, {"body": "malformed"}, {"body": "empty"}]
     )
-    slowing: st.SearchStrategy[Json] = st.sampled_from([{"delay": 0.05}, {"drip": 0.1}])
-    fault = st.one_of(failing, dropping, spoiling, slowing, throttling)
+    slow: st.SearchStrategy[Json] = st.sampled_from([{"delay": 0.05}, {"drip": 0.1}])
+    fault = st.one_of(failed, dropped, body_broken, slow, throttled)
     if not committing:
         return fault
-    losing = st.fixed_dictionaries({"status": st.sampled_from([status for status in statuses if status in LOST])})
-    return st.one_of(fault, st.one_of(losing, dropping).map(lambda lost: {**lost, "after": "commit"}))
+    response_lost = st.fixed_dictionaries(
+        {"status": st.sampled_from([status for status in statuses if status in AMBIGUOUS])}
+    )
+    return st.one_of(fault, st.one_of(response_lost, dropped).map(lambda lost: {**lost, "after": "commit"}))
 
 
 def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
@@ -116,7 +119,7 @@ def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
     return st.fixed_dictionaries(
         {},
         optional={
-            "extra": st.dictionaries(st.sampled_from(["queue_position", "x", "créé"]), LEAVES, max_size=2),
+            "extra": st.dictionaries(st.sampled_from(["queue_position", "x", "créé"]), JSON_SCALARS, max_size=2),
             "omit": st.lists(st.sampled_from([*optional, "urls.stream"]), unique=True, max_size=3),
             "null": st.lists(st.sampled_from(list(schema["properties"])), unique=True, max_size=2),
             "fraction": st.integers(0, 9),
@@ -124,7 +127,7 @@ def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
     )
 
 
-def _fits(catalogue: Catalogue, scenario: Json) -> bool:
+def _is_scenario(catalogue: Catalogue, scenario: Json) -> bool:
     try:
         catalogue.parse(scenario)
     except ScenarioError:

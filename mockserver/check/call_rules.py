@@ -1,0 +1,292 @@
+"""The rules for what a client sends, pays for and returns: MC1xx to MC3xx.
+
+A rule is one function, from a run to the observations that break it. It rests on the contract, or on money, time or
+secrets. None may flag a legal client: one that raises at the first trouble, does not retry, waits longer, polls more
+slowly, or takes another documented way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mockserver.check.cases import Run, served_whole, with_defaults
+from mockserver.check.evidence import (
+    FINAL_FOR_CREATE,
+    comparable,
+    display,
+    gave_up_at_once,
+    headers_of,
+    input_sent,
+    meant_for_api,
+    reason_given,
+    refusal_detail,
+    showed_output,
+    single_value,
+    status_told,
+    without_token,
+)
+from mockserver.check.rule import Observation, rule
+from mockserver.lifecycle import TERMINAL
+from mockserver.violations import shorten
+
+REFUSAL_STATUSES = frozenset({400, 405, 413, 415, 422})  # the double's own, to what the contract does not allow
+
+
+@rule(
+    "MC101",
+    "a request that the contract refuses",
+    rests_on="the contract: paths, parameters, media types and schemas",
+    example="The client posts to /v1/models/… and forgets the prefix of its base URL.",
+    demand="The client sends only requests that the contract allows. An unknown field or parameter is advice.",
+)
+def _invalid_request(run: Run) -> Iterator[Observation]:
+    advice = []
+    for index, exchange in enumerate(run.exchanges):
+        if exchange.origin != "api":
+            continue
+        asked = f"{exchange.method} {shorten(exchange.path)}"
+        if exchange.unmatched:
+            near = run.contract.nearest(exchange.method, exchange.path)
+            if meant_for_api(run, exchange):
+                yield Observation(
+                    f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (index,)
+                )
+            continue
+        for violation in exchange.violations:
+            if violation.kind == "authorization":
+                continue  # that is MC103
+            where = violation.pointer or "/"
+            said = f"{asked} at {where}: {violation.description}; sent {violation.sent}, allowed: {violation.allowed}."
+            if violation.fatal:
+                yield Observation(said, (index,))
+            advice.append(Observation(said, (index,), "advice"))
+        if exchange.status in REFUSAL_STATUSES and exchange.fault is None and not exchange.violations:
+            said = refusal_detail(exchange)
+            yield Observation(f"{asked} was refused with {exchange.status}{said}", (index,))
+    yield from advice
+
+
+@rule(
+    "MC102",
+    "the input arrives changed",
+    rests_on="the contract: what is asked for is what is paid for",
+    example="`{k: v for k, v in input.items() if v}` drops a 0, and the default applies.",
+    demand=(
+        "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
+        "filled in, on both sides; leaving out what equals its default is fine."
+    ),
+)
+def _changed_input(run: Run) -> Iterator[Observation]:
+    asked = with_defaults(run.operation, run.case.input)
+    for index, exchange in run.of_role("create"):
+        operation = run.contract.by_id[str(exchange.operation_id)]
+        if operation is not run.operation:
+            yield Observation(f"The call asked {run.case.model}; the request went to {operation.model}.", (index,))
+            continue
+        arrived = input_sent(exchange)
+        if arrived is None:
+            continue
+        sent = with_defaults(operation, arrived)
+        for name in operation.input:
+            if name not in asked and name not in sent:
+                continue
+            if comparable(asked.get(name)) != comparable(sent.get(name)):
+                came = shorten(sent[name]) if name in sent else "nothing"
+                given = shorten(asked[name]) if name in asked else "nothing"
+                yield Observation(f"`{name}` was to be {given}; what arrived is {came}.", (index,))
+
+
+@rule(
+    "MC103",
+    "a request without the right authorisation",
+    rests_on="the contract: its security scheme is `Authorization: Bearer <token>`",
+    example="`Authorization: Token …`, as older clients of this API sent.",
+    demand="Every API request carries exactly `Authorization: Bearer <the token given>`. The files are public.",
+)
+def _wrong_authorization(run: Run) -> Iterator[Observation]:
+    wanted = f"Bearer {run.token}"
+    for index, exchange in enumerate(run.exchanges):
+        operation = run.contract.by_id.get(exchange.operation_id or "")
+        if exchange.origin != "api" or operation is None or operation.public:
+            continue
+        sent = [value for name, value in headers_of(exchange) if name == "authorization"]
+        if sent != [wanted]:
+            came = "none" if not sent else without_token(run, " and ".join(sent))
+            yield Observation(f"Authorization was to be `Bearer <token>`; it was {came}.", (index,))
+
+
+@rule(
+    "MC201",
+    "double billing",
+    rests_on="money; the contract gives a create no idempotency key",
+    example="The response to a create is lost, and the client sends the create again.",
+    demand=(
+        "At most one prediction is created in one call. Repeating a create that was refused before it took effect "
+        "is fine; repeating one whose response was lost is not."
+    ),
+)
+def _double_billing(run: Run) -> Iterator[Observation]:
+    paid = run.billed_indexes
+    if len(paid) > 1:
+        yield Observation(f"One call created {len(paid)} predictions.", tuple(paid[1:]))
+
+
+@rule(
+    "MC202",
+    "gives up without a cancel",
+    severity="advice",
+    rests_on="money; a prediction that nobody waits for any more still runs, and is billed",
+    example="The client's own timeout is over, and it leaves the prediction running.",
+    demand=(
+        "A client that declares a timeout cancels the prediction that it gives up on, or sent Cancel-After with it."
+    ),
+)
+def _no_cancel(run: Run) -> Iterator[Observation]:
+    if run.client_timeout is None or run.outcome.kind != "raised" or run.cut_off or run.end_indexes:
+        return  # without a timeout of its own, a client that raised may not know that the prediction still runs
+    known = [(index, exchange) for index, exchange in run.of_role("create") if served_whole(exchange)]
+    if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
+        return
+    index, create = known[-1]
+    bounded = any(name == "cancel-after" for name, _ in headers_of(create))
+    if not bounded and run.last_status not in TERMINAL:
+        yield Observation("It gave up on a prediction that was still running, and sent no cancel.", (index,))
+
+
+@rule(
+    "MC301",
+    "an outcome that is not true",
+    rests_on="the contract: `status` says how a prediction ended",
+    example="`canceled` is taken for an end like any other, and the call returns nothing, without an error.",
+    demand=(
+        "The client reports success if and only if the prediction succeeded and it was told so, in a response that "
+        "arrived whole. Raising is fine wherever the scenario holds any fault."
+    ),
+)
+def _false_outcome(run: Run) -> Iterator[Observation]:
+    if run.cut_off:
+        return
+    told = run.success_indexes
+    if run.outcome.kind == "returned":
+        if not told:
+            ended = run.end_indexes
+            if ended:
+                said = f"the prediction ended {run.last_status}"
+            elif run.billed_indexes:
+                said = "no response that arrived whole told it that the prediction had succeeded"
+            else:
+                said = "no prediction was created"
+            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]))
+        return
+    expires = "retention" in run.case.scenario  # the output may be gone before the client could fetch it
+    if (
+        run.outcome.kind != "raised"
+        or not run.has_no_fault
+        or run.last_status != "succeeded"
+        or run.has_variety
+        or expires
+    ):
+        return
+    if told and showed_output(run, told) and set(told) & set(run.end_indexes):
+        yield Observation(f"It raised, though it was told of success: {reason_given(run)}", tuple(told[:1]))
+    elif run.billed_indexes and not told and gave_up_at_once(run):
+        yield Observation(
+            f"It raised while all was well and the prediction still ran: {reason_given(run)}", (run.billed_indexes[-1],)
+        )
+
+
+@rule(
+    "MC302",
+    "not the output that was served",
+    rests_on="the contract: `output` is the URL of the picture",
+    example="`output[0]` of a string is its first character.",
+    demand=(
+        "What is returned is the output that was served: its URL, or the picture's bytes, whole. A list of one is "
+        "the same thing."
+    ),
+)
+def _wrong_output(run: Run) -> Iterator[Observation]:
+    told = run.success_indexes
+    if run.outcome.kind != "returned" or not told or run.cut_off:
+        return
+    value = single_value(run.outcome.value)
+    if value is None and not showed_output(run, told):
+        return
+    if isinstance(value, bytes):
+        if value not in run.delivered:
+            sizes = " or ".join(str(len(picture)) for picture in run.delivered)
+            yield Observation(
+                f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1])
+            )
+    elif not isinstance(value, str) or value not in run.outputs:
+        yield Observation(f"It returned {display(value)}, which is not the output.", tuple(told[:1]))
+
+
+@rule(
+    "MC303",
+    "polls on after the end",
+    rests_on="the contract: a terminal status never changes",
+    example="`aborted` is not in the client's list of terminal statuses.",
+    demand=(
+        "Once it was told a terminal status, in a response that arrived whole, the client stops polling. One more "
+        "read, to confirm, is fine."
+    ),
+)
+def polls_after_end(run: Run) -> Iterator[Observation]:
+    """More than one poll after a terminal status."""
+    for end in run.end_indexes:
+        if run.role(run.exchanges[end]) == "stream":
+            continue  # the journal does not say when the client read the stream's end
+        identifier = run.exchanges[end].prediction_id
+        polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served_whole(poll)]
+        after = [index for index, poll in polls if poll.prediction_id == identifier]
+        if identifier and len(after) > 1:
+            said = f"It was told {status_told(run, end)} and polled at least {len(after)} more times."
+            yield Observation(said, tuple(after[1:]))
+
+
+@rule(
+    "MC304",
+    "does not end",
+    rests_on="time; a suite that hangs is worse than one that fails",
+    example="The client's own timeout is not checked while it waits for the body of a response.",
+    demand=(
+        "The call ends within the deadline once there is nothing left to wait for: the prediction has ended, or "
+        "its create was refused for good, or the time is over after which the client promises to give up."
+    ),
+)
+def _does_not_end(run: Run) -> Iterator[Observation]:
+    if run.outcome.kind != "hung":
+        return
+    ended = run.end_indexes
+    refused = [index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
+    if ended:
+        yield Observation(
+            f"It was told {status_told(run, ended[0])}, and had not ended {run.timeout:.3g} s later.", tuple(ended[:1])
+        )
+    elif refused and not run.billed_indexes and not run.cut_off:
+        status = run.exchanges[refused[-1]].status
+        yield Observation(
+            f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later.", (refused[-1],)
+        )
+    elif run.client_timeout is not None:
+        promised = f"It promises to give up after {run.client_timeout:g} s"
+        yield Observation(f"{promised}, and had not ended after {run.timeout:.3g} s.")
+
+
+@rule(
+    "MC305",
+    "fails on legal variety",
+    rests_on="the contract: what it leaves open may differ from one day to the next",
+    example="`prediction['logs'].splitlines()`, where `logs` may be null.",
+    demand=(
+        "The outcome does not depend on what the contract leaves open: unknown fields and headers, null logs, "
+        "absent optional fields, 200, 201 or 202, the precision of time stamps."
+    ),
+)
+def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
+    if run.control_run is None or not run.has_variety or not run.has_no_fault or run.cut_off:
+        return
+    if run.outcome.kind != "returned" and run.control_run.kind == "returned":
+        how = "hangs" if run.outcome.kind == "hung" else f"raises: {reason_given(run)}"
+        yield Observation(f"It succeeds without this variety; with it, it {how}", tuple(run.billed_indexes[:1]))

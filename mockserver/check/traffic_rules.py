@@ -1,0 +1,208 @@
+"""The rules for how often a client sends requests, and where to: MC4xx and MC5xx.
+
+What `call_rules` says of rules holds here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mockserver.check.cases import Run, fault_of
+from mockserver.check.evidence import (
+    FINAL_FOR_CREATE,
+    earliest_retry,
+    has_unreadable_retry_after,
+    in_lasting_outage,
+    meant_for_api,
+    reason_given,
+)
+from mockserver.check.rule import Observation, rule
+from mockserver.clock import SECOND
+from mockserver.violations import shorten
+
+TIMER_SLACK = SECOND // 20  # nanoseconds; a client's timer may fire early by that much
+MAX_REQUESTS = 20  # of one operation, while an outage lasts
+MAX_POLLS_PER_SECOND = 50
+FINAL_FOR_POLL = frozenset({401, 403})
+TRANSIENT = frozenset({502, 503, 504})
+
+
+@rule(
+    "MC401",
+    "does not wait out Retry-After",
+    rests_on="the contract: a 429 says when to come back (RFC 9110, 10.2.3); too early costs the next turn as well",
+    example="Six requests back to back against a limit of one a second.",
+    demand=(
+        "The next request of an operation comes no sooner than its Retry-After allowed, in seconds or as a date. "
+        "One that cannot be read must neither crash the client nor make it wait for ever."
+    ),
+)
+def _ignores_retry_after(run: Run) -> Iterator[Observation]:
+    for index, exchange in enumerate(run.exchanges):
+        due = earliest_retry(exchange)
+        if due is None:
+            continue
+        for later, again in list(enumerate(run.exchanges))[index + 1 :]:
+            if (again.method, again.path) != (exchange.method, exchange.path):
+                continue
+            if again.received_at < due - TIMER_SLACK:
+                waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
+                yield Observation(
+                    f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s.",
+                    (later,),
+                )
+            break
+    unreadable = [index for index, exchange in enumerate(run.exchanges) if has_unreadable_retry_after(exchange)]
+    if unreadable and run.control_run is not None and not run.cut_off and not run.has_variety:
+        if run.outcome.kind == "raised" and run.control_run.kind == "returned":
+            said = (
+                f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
+            )
+            yield Observation(said, tuple(unreadable[:1]))
+        if run.outcome.kind == "hung" and run.control_run.kind != "hung":
+            yield Observation(
+                "A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1])
+            )
+
+
+@rule(
+    "MC402",
+    "keeps retrying while the gateway is down",
+    rests_on="time, and the gateway: clients that keep retrying make an outage last longer",
+    example="`while True: try … except HTTPError: continue`.",
+    demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
+)
+def _unbounded_retries(run: Run) -> Iterator[Observation]:
+    yield from exceeds_max_requests(run)
+    if run.outcome.kind == "hung" and not run.end_indexes:
+        lasting = [index for index, exchange in enumerate(run.exchanges) if in_lasting_outage(exchange)]
+        if lasting and not any(earliest_retry(run.exchanges[index]) for index in lasting):
+            yield Observation(
+                f"The outage lasted, and after {run.timeout:.3g} s it had still not given up.", (lasting[-1],)
+            )
+
+
+@rule(
+    "MC403",
+    "repeats a request that was refused for good",
+    rests_on="the contract: 400, 401, 402, 403 and 422 are about the request, and it has not changed",
+    example="A retry wrapper around the whole call sends a create seven times that was answered 402.",
+    demand=(
+        "A create that was answered 400, 401, 402, 403 or 422 is not sent again as it was, nor a poll that was "
+        "answered 401 or 403."
+    ),
+)
+def repeats_refused(run: Run) -> Iterator[Observation]:
+    """The same request again, though the response to it was final."""
+    refused: dict[tuple[str, str, bytes], int] = {}
+    for index, exchange in enumerate(run.exchanges):
+        asked = (exchange.method, exchange.path, exchange.body)
+        if asked in refused:
+            status = run.exchanges[refused[asked]].status
+            yield Observation(f"It was refused with {status}, and sent the same again.", (index,))
+        creating = run.role(exchange) == "create"
+        if exchange.status in (FINAL_FOR_CREATE if creating else FINAL_FOR_POLL):
+            refused[asked] = index
+
+
+@rule(
+    "MC404",
+    "polls in a hot loop",
+    severity="advice",
+    rests_on="the gateway: polls are limited to 3,000 a minute",
+    example="A loop without a pause.",
+    demand="A client polls at most 50 times a second.",
+)
+def polls_in_hot_loop(run: Run) -> Iterator[Observation]:
+    """More polls within a second than the limit."""
+    polls = [(index, poll.received_at) for index, poll in run.of_role("get") if poll.fault is None]
+    for (_, first), (last, at) in zip(polls, polls[MAX_POLLS_PER_SECOND:], strict=False):
+        if at - first < SECOND:
+            yield Observation(f"It polled {MAX_POLLS_PER_SECOND + 1} times in {(at - first) / SECOND:.2f} s.", (last,))
+            return
+
+
+@rule(
+    "MC405",
+    "gives up after one transient failure",
+    severity="advice",
+    rests_on="money; the prediction is paid for, and a second poll would have found it",
+    example="One 502 from a proxy, in three minutes of polling, ends the call.",
+    demand="A single 502, 503 or 504, or one dropped connection, on a poll does not end the call.",
+)
+def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
+    met = [index for index, exchange in enumerate(run.exchanges) if exchange.fault is not None]
+    if (
+        run.outcome.kind != "raised"
+        or len(met) != 1
+        or run.cut_off
+        or run.last_status != "succeeded"
+        or run.end_indexes
+    ):
+        return
+    poll = run.exchanges[met[0]]
+    fault = fault_of(poll)
+    transient = fault.status in TRANSIENT or fault.disconnect is not None
+    if run.role(poll) == "get" and transient and fault.times == 1:
+        yield Observation(f"One failed poll ended the call: {reason_given(run)}", (met[0],))
+
+
+@rule(
+    "MC501",
+    "leaks the token",
+    rests_on="secrets: URLs, bodies and output are logged, and other hosts belong to others",
+    example="The session that carries the token also fetches the picture from the file host.",
+    demand=(
+        "The token goes to the API's origin only: never to the file host or wherever else a URL leads; and never "
+        "into a URL, a request's body or the client's output."
+    ),
+)
+def _leaks_token(run: Run) -> Iterator[Observation]:
+    secret = run.token.encode()
+    for index, exchange in enumerate(run.exchanges):
+        shown = exchange.path.encode() + b"?" + exchange.query
+        headers = b"\n".join(value for _, value in exchange.headers)
+        if exchange.origin != "api" and secret in headers:
+            there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
+            yield Observation(f"The token went to {there}.", (index,))
+        if secret in shown:
+            yield Observation("The token stands in a URL.", (index,))
+        if secret in exchange.body:
+            yield Observation("The token stands in the body of a request.", (index,))
+        if exchange.origin == "api" and exchange.unmatched and secret in headers and not meant_for_api(run, exchange):
+            yield Observation(f"The token went to {shorten(exchange.path)}, which is not the API's.", (index,))
+    outcome = run.outcome
+    if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
+        yield Observation("The token stands in the client's output.")
+
+
+@rule(
+    "MC502",
+    "leaves the base URL it was given",
+    severity="advice",
+    rests_on="the documents: `urls.*` there point at another host than the gateway, where its token means nothing",
+    example="The client polls `urls.get` as it is.",
+    demand=(
+        "A client polls through the base URL that it was given when `urls.*` point elsewhere. With --strict-urls "
+        "an error."
+    ),
+)
+def _leaves_base_url(run: Run) -> Iterator[Observation]:
+    for index, exchange in enumerate(run.exchanges):
+        if exchange.origin == "foreign":
+            said = f"It followed a URL of the prediction to another origin: {exchange.method} {shorten(exchange.path)}."
+            yield Observation(said, (index,), "error" if run.strict_urls else None)
+
+
+def exceeds_max_requests(run: Run) -> Iterator[Observation]:
+    """More than MAX_REQUESTS requests of one operation while an outage lasts."""
+    counts: dict[str | None, int] = {}
+    for index, exchange in enumerate(run.exchanges):
+        if not in_lasting_outage(exchange):
+            continue
+        count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
+        if count > MAX_REQUESTS:
+            yield Observation(
+                f"While the outage lasted it sent {exchange.operation_id} more than {MAX_REQUESTS} times.", (index,)
+            )
+            return
