@@ -1,6 +1,7 @@
 """How the kit hunts: what it draws, how it shrinks, what it keeps to."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -231,6 +232,18 @@ class TestHunting:
         assert [finding.rule for finding in report.findings] == ["MC303"]
         assert report.seconds < 20
         assert "was refused everything from here on" in report.findings[0].outcome
+
+    def test_progress_is_reported_while_a_call_lasts(self) -> None:
+        def call(call: Call) -> Any:
+            time.sleep(0.6)
+            return client.call_once(call)
+
+        seen: list[Progress] = []
+        with Harness(CONTRACT) as harness:
+            Hunt(harness, CallableDriver(call), Plan(max_runs=1), seen.append).run()
+        looking = [progress.elapsed for progress in seen if progress.doing == "looking" and progress.runs == 0]
+        assert len(looking) > 5
+        assert looking[-1] - looking[0] > 0.4
 
     def test_a_thread_that_never_ends_is_left_behind(self) -> None:
         release = threading.Event()

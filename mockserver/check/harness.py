@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -77,11 +78,18 @@ class Harness:
         return self.catalogue.parse(case.scenario)
 
     def play(
-        self, case: Case, driver: Driver, limits: Limits, timeout: float | None = None, idle: float | None = None
+        self,
+        case: Case,
+        driver: Driver,
+        limits: Limits,
+        *,
+        timeout: float | None = None,
+        idle: float | None = None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> Run:
         """Play a case to a client, once, and end it after `timeout` seconds (left out: as the limits have it).
 
-        A client that sends no request for `idle` seconds is ended sooner.
+        A client that sends no request for `idle` seconds is ended sooner. `on_tick` is called as long as it runs.
         Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
         """
         scenario = self.check(case)
@@ -102,7 +110,7 @@ class Harness:
         given = deepcopy(case.input)  # a client in this process may change what it is given
         pending = driver.start(Call(self.base_url, token, case.model, given))
         try:
-            run = self._watch(pending, draft, idle)
+            run = self._watch(pending, draft, idle, on_tick)
         except BaseException:  # Ctrl-C too: no client is left running
             pending.kill()
             raise
@@ -116,7 +124,7 @@ class Harness:
         _check_double(run)
         return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
 
-    def _watch(self, pending: Pending, draft: Run, idle: float | None) -> Run:
+    def _watch(self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
         run, started = draft, wall_time()
         end = started + round(draft.timeout * SECOND)
@@ -125,6 +133,7 @@ class Harness:
             if outcome is not None:
                 run = run if run.cut_off else replace(run, exchanges=self._exchanges(run.token))
                 return replace(run, outcome=outcome)
+            on_tick()
             if run.cut_off:
                 continue
             run = replace(run, exchanges=self._exchanges(run.token))

@@ -240,16 +240,24 @@ class Hunt:
         return scenario.lifecycle[-1].status in TERMINAL or self._plan.limits.client_timeout is not None
 
     def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
-        self._report_progress("starting the client")
-        run = self._harness.play(case, driver, self._plan.limits, idle=idle)
+        def report() -> None:
+            self._report_progress("starting the client")
+
+        report()
+        run = self._harness.play(case, driver, self._plan.limits, idle=idle, on_tick=report)
         self._remember(run)
         return run
 
     def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, timeout: float | None = None) -> Run:
         if self._elapsed() > self._plan.budget and not at_any_cost:
             raise _BudgetSpent
-        self._report_progress(doing)
-        run = self._harness.play(case, self._driver, self._plan.limits, timeout or self._timeout())
+
+        def report() -> None:
+            self._report_progress(doing)
+
+        report()
+        timeout = timeout or self._timeout()
+        run = self._harness.play(case, self._driver, self._plan.limits, timeout=timeout, on_tick=report)
         self._remember(run)
         return run
 
