@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from mockserver.server import MockServer
 from mockserver.verdict import failures
@@ -27,8 +27,8 @@ def run_command(server: MockServer, command: Sequence[str], *, allow_empty: bool
 
     That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came.
     """
-    with server:
-        code = _code_of(command, _environment(server))
+    with _Signals() as signals, server:
+        code = _code_of(command, _environment(server), signals)
         verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
     lines = failures(verdict, REASONS)
     if lines:
@@ -55,7 +55,49 @@ def _environment(server: MockServer) -> dict[str, str]:
     return given
 
 
-def _code_of(command: Sequence[str], environment: Mapping[str, str]) -> int:
+class _Signals:
+    """Passes SIGINT and SIGTERM on to a command, for the time of a `with` block; a command that ignores them is killed.
+
+    `received` are those that came. They end the command and never this process, which has a verdict to give.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._process: subprocess.Popen[Any] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def attach(self, process: subprocess.Popen[Any]) -> None:
+        """The command to pass them on to, also those that came before it began."""
+        self._process = process
+        if self.received:
+            self._pass_on(self.received[0])
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGALRM:
+            self._pass_on(signal.SIGKILL)
+            return
+        self.received.append(number)
+        self._pass_on(number if len(self.received) == 1 else signal.SIGKILL)
+
+    def _pass_on(self, number: int) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+        signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+
+def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _Signals) -> int:
     """Run a command to its end, in a process group of its own, of which nothing is left."""
     try:
         process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603 - what it is for
@@ -65,35 +107,14 @@ def _code_of(command: Sequence[str], environment: Mapping[str, str]) -> int:
     except OSError as reason:
         print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
-    with _foreground(process.pid), _passing_on(process) as told:
+    signals.attach(process)
+    with _foreground(process.pid):
         code = process.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # what it has left running
-    if told:
-        return 128 + told[0]
+    if signals.received:
+        return 128 + signals.received[0]
     return code if code >= 0 else 128 - code
-
-
-@contextmanager
-def _passing_on(process: subprocess.Popen[Any]) -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to a command; the signals that came. One that does not end then is killed."""
-    told: list[int] = []
-
-    def pass_on(number: int, _: FrameType | None) -> None:
-        told.append(number)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number if len(told) == 1 else signal.SIGKILL)
-        if number == signal.SIGALRM:
-            return
-        signal.setitimer(signal.ITIMER_REAL, GRACE)
-
-    handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    try:
-        yield told
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

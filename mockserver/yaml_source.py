@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import yaml
 
-MAX_DEPTH = 200  # levels of nesting; libyaml's own composer overruns the stack somewhere beyond
+from mockserver.violations import MAX_DEPTH, read_json
+
 MAX_ALIASED = 100_000  # values that aliases may repeat
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,10 +34,25 @@ _PLAIN = (
 
 def read_yaml(source: bytes) -> Any:
     """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
+    # To libyaml, which speaks YAML 1.1, U+2028 and U+2029 are line breaks: not all JSON is YAML to it.
+    with suppress(ValueError):
+        return _read_json(source)
     builder = _Builder()
     for event in yaml.parse(source, Loader=_LOADER):
         builder.take(event)
     return builder.document
+
+
+def _read_json(source: bytes) -> Any:
+    """JSON whose keys each stand once. Raises ValueError; the YAML parser says what is wrong, and where."""
+    value = read_json(source)
+    json.loads(source, object_pairs_hook=_refuse_doubles)
+    return value
+
+
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
 
 
 class _Collection:
