@@ -15,7 +15,8 @@ from mockserver import MockServer
 from mockserver.admin import Admin
 from mockserver.app import App
 from mockserver.check.rules import RULES
-from mockserver.cli import check, serve
+from mockserver.commands.checking import check
+from mockserver.commands.serving import serve
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT

@@ -1,0 +1,1 @@
+"""The commands of `mockserver`, by what they are about."""

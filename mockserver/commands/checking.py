@@ -1,0 +1,215 @@
+"""`check`, `replay`, `check-webhook`, `rules` and `explain`: the kit that tests clients."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mockserver.commands.options import color_option, command_argument, option
+from mockserver.errors import MockServerError
+
+_FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@option(
+    "--model", multiple=True, metavar="NAME", help="Call this model only; may be given again. All of them if left out."
+)
+@option("--max-runs", default=300, type=click.IntRange(1), help="How many cases are played.")
+@option("--budget", default=30.0, type=click.FloatRange(0, min_open=True), help="Seconds that the whole may take.")
+@option("--seed", default=0, type=click.IntRange(0), help="Fixes which cases are drawn.")
+@option("--ignore", multiple=True, metavar="RULE", help="Do not look for this rule; may be given again.")
+@option(
+    "--deadline", default=10.0, type=click.FloatRange(0, min_open=True), help="Seconds within which a call is to end."
+)
+@option(
+    "--client-timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which the client promises to give up by itself; plays endless predictions too.",
+)
+@option("--worker", is_flag=True, help="Keep one process, and send it a line for each call.")
+@option(
+    "--files",
+    default="separate",
+    type=click.Choice(tuple(_FILES)),
+    help="Whether pictures come from a host of their own, which shows leaks of the token.",
+)
+@option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
+@option(
+    "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
+)
+@option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
+@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@color_option
+@command_argument
+def check(
+    command: tuple[str, ...],
+    model: tuple[str, ...],
+    max_runs: int,
+    budget: float,
+    seed: int,
+    ignore: tuple[str, ...],
+    deadline: float,
+    client_timeout: float | None,
+    worker: bool,
+    files: str,
+    strict_urls: bool,
+    report: tuple[Path, ...],
+    baseline: Path | None,
+    contract: Path | None,
+) -> None:
+    """Find what breaks a client, and show the smallest case of each.
+
+    CMD makes one call. It reads a line of JSON from standard input, {"model", "input", "base_url", "token"}, and
+    prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands for the picture's bytes. It also
+    finds REPLICATE_BASE_URL and REPLICATE_API_TOKEN in its environment.
+
+    Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, 2 if the client cannot run.
+
+    Example: mockserver check -- node client.mjs
+    """
+    _use_hypothesis()
+    from mockserver.check.drivers import ProcessDriver, WorkerDriver
+    from mockserver.check.findings import FOLDER
+    from mockserver.check.harness import Harness, Limits
+    from mockserver.check.hunt import Hunt, Plan
+    from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
+    from mockserver.check.reports import format_for, read_baseline, write
+    from mockserver.check.terminal import ProgressBar, show
+    from mockserver.contract import Contract
+
+    for path in report:
+        format_for(path)
+    known = read_baseline(baseline) if baseline else ()
+    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    driver = (WorkerDriver if worker else ProcessDriver)(command)
+    bar = ProgressBar()
+    with exit_on_second_interrupt(driver.kill_now):
+        with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
+            hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
+            models = len(hunt.report.models)
+            words = f"{models} {'model' if models == 1 else 'models'}"
+            click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
+            try:
+                found = hunt.run()
+            finally:
+                bar.clear()
+                driver.close()
+        saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
+        for path in report:
+            write(found, path, " ".join(command))
+        show(found, command, saved)
+    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+
+
+@click.command()
+@click.argument("finding", type=click.Path(path_type=Path))
+@option(
+    "--deadline", default=10.0, type=click.FloatRange(0, min_open=True), help="Seconds within which a call is to end."
+)
+@option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
+@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@color_option
+@command_argument
+def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: bool, contract: Path | None) -> None:
+    """Play a saved finding to a client again.
+
+    Exits with 1 if the rule is still broken, 0 if not. To debug the client against the same behaviour at leisure:
+    mockserver serve --scenario FINDING.
+    """
+    _use_hypothesis()
+    from mockserver.check.drivers import ProcessDriver, WorkerDriver
+    from mockserver.check.findings import Finding, describe
+    from mockserver.check.harness import Harness, Limits
+    from mockserver.check.hunt import replay as play_again
+    from mockserver.check.interrupts import exit_on_second_interrupt
+    from mockserver.contract import Contract
+
+    saved = Finding.read(finding)
+    driver = (WorkerDriver if worker else ProcessDriver)(command)
+    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract)) as harness:
+        try:
+            limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
+            again = play_again(harness, driver, saved, limits)
+        finally:
+            driver.close()
+    click.echo(describe(again))
+    still = again.confirmed > 0
+    click.secho(f"{saved.rule} is {'still broken' if still else 'not broken any more'}", fg="red" if still else "green")
+    sys.exit(1 if still else 0)
+
+
+@click.command()
+def rules() -> None:
+    """List the rules that clients and webhook receivers are held to."""
+    from mockserver.check.rules import RULES
+
+    for rule in RULES.values():
+        click.echo(f"{rule.code}  {rule.severity:<6}  {rule.title}")
+    click.echo("\n`mockserver explain CODE` says what a rule demands, and what it rests on.")
+
+
+@click.command()
+@click.argument("code")
+def explain(code: str) -> None:
+    """Say what a rule demands, what it rests on, and how a client breaks it."""
+    from mockserver.check.rules import RULES
+
+    rule = RULES.get(code.upper())
+    if rule is None:
+        raise MockServerError(f"there is no rule {code}; `mockserver rules` lists them")
+    for line in (
+        f"{rule.code}  {rule.title}  [{rule.severity}]",
+        "",
+        rule.demand,
+        "",
+        f"Rests on: {rule.rests_on}.",
+        f"Example:  {rule.example}",
+    ):
+        click.echo(line)
+
+
+@click.command("check-webhook")
+@click.argument("url")
+@option("--secret", required=True, metavar="whsec_...", help="The key that the receiver verifies with.")
+@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@color_option
+def check_webhook(url: str, secret: str, contract: Path | None) -> None:
+    """Send a webhook receiver what it must take, and what it must refuse.
+
+    Genuine webhooks, forged, tampered and stale ones, duplicates and late ones go to URL. Exits with 0 if each is
+    taken or refused (by any answer but 2xx) as it should be, 1 if not, 2 if no receiver answers.
+    """
+    from mockserver.check.receivers import check_receiver
+    from mockserver.check.rules import RULES
+    from mockserver.contract import Contract
+
+    failed = []
+    for reaction in check_receiver(url, secret, Contract.load(contract)):
+        message = reaction.message
+        expected = "2xx" if message.must_accept else "a refusal"
+        response = str(reaction.status) if reaction.status is not None else reaction.reason
+        click.secho(
+            f"  {message.rule}  {message.description}: {response}" + ("" if reaction.ok else f"; expected {expected}"),
+            fg=None if reaction.ok else "red",
+        )
+        if not reaction.ok and message.rule not in failed:
+            failed.append(message.rule)
+    for code in failed:
+        click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
+    click.secho(f"{len(failed)} rules broken" if failed else "no rule broken", fg="red" if failed else "green")
+    sys.exit(1 if failed else 0)
+
+
+def _use_hypothesis() -> None:
+    if find_spec("hypothesis") is None:
+        raise MockServerError("this needs Hypothesis: pip install 'flux-mockserver[check]'")
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    from mockserver.check.findings import FOLDER
+
+    set_hypothesis_home_dir(FOLDER / "hypothesis")  # its cache would be in the working directory

@@ -1,0 +1,60 @@
+"""`verdict`: what a suite sent to a running double, judged."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from mockserver.commands.options import DEFAULT_PORT, option
+from mockserver.errors import MockServerError
+
+
+@click.command()
+@option("--url", default=f"http://127.0.0.1:{DEFAULT_PORT}", help="The double's address.")
+@option("--token", help="Judge this tenant only: the bearer token that a suite sent. All of them if left out.")
+@option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
+@option(
+    "--fail-on",
+    default="violations,unmatched",
+    metavar="LIST",
+    help="What makes it exit with 1: violations, unmatched, unused-faults, undelivered-webhooks; comma-separated.",
+)
+@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@click.option("--quiet", is_flag=True, help="Leave the coverage of the contract out.")
+def verdict(url: str, token: str | None, admin_token: str | None, fail_on: str, allow_empty: bool, quiet: bool) -> None:
+    """Judge what a suite sent to a running double.
+
+    Prints the verdict over all tenants, or over one, and then what of the contract that one has met. Exits with 0 if
+    there is nothing to fail on, 1 if there is, 2 if there is no verdict, or no request has reached the double.
+    """
+    from mockserver.admin_client import Tenant
+    from mockserver.verdict import REASONS, failures
+
+    reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
+    if unknown := [word for word in reasons if word not in REASONS]:
+        raise MockServerError(f"--fail-on {unknown[0]}: there are {', '.join(REASONS)}")
+    tenant = Tenant(url if "://" in url else f"http://{url}", token or "", admin_token=admin_token)
+    found = tenant.verdict() if token is not None else tenant.call("GET", "/verdict?all=true")
+    names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or ("none" if token is None else "1")
+    click.echo(f"{found['exchanges']} exchanges with {url} ({found['evicted']} no longer in the journal)")
+    click.echo(f"tenants judged: {names}")
+    for reason in REASONS:
+        lines = failures(found, [reason])
+        click.echo(f"{reason}: {len(lines) or 'none'}")
+        for line in lines:
+            click.echo(f"  - {line}")
+    failed = bool(failures(found, reasons))
+    if not failed and not found["exchanges"] and not allow_empty:
+        raise MockServerError(f"no request has reached {url}, so there is nothing to judge (--allow-empty to accept)")
+    click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+    if not quiet:
+        _show_coverage(tenant.coverage() if token is not None else tenant.call("GET", "/coverage?all=true"))
+    sys.exit(1 if failed else 0)
+
+
+def _show_coverage(coverage: dict[str, Any]) -> None:
+    click.echo("met of the contract (GET /__admin/coverage lists what never was):")
+    for name, part in coverage.items():
+        click.echo(f"  {name:<12} {len(part['met']):>3} of {len(part['met']) + len(part['never'])}")

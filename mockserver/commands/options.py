@@ -1,0 +1,117 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from mockserver.clock import MODES
+from mockserver.errors import Dialect, MockServerError
+from mockserver.scenarios import Urls
+
+DEFAULT_PORT = 3589
+
+
+def option(flag: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A flag that an environment variable can set too: --ready-file is MOCKSERVER_READY_FILE."""
+    variable = "MOCKSERVER_" + flag.removeprefix("--").replace("-", "_").upper()
+    settings.setdefault("show_default", settings.get("default") is not None and not settings.get("is_flag"))
+    return click.option(flag, envvar=variable, show_envvar=True, **settings)
+
+
+def command_argument(function: Callable[..., None]) -> Callable[..., None]:
+    """The words after `--`: the client to run."""
+    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")(function)
+
+
+# What `serve` and `run` have in common.
+SERVING = (
+    option(
+        "--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file to serve; the shipped one if left out."
+    ),
+    option("--scenario", default="succeeded", help="How the gateway behaves: a scenario's name, or a file with one."),
+    option("--clock", default="autojump", type=click.Choice(MODES), help="How time passes for predictions."),
+    option(
+        "--speed",
+        default=1.0,
+        type=click.FloatRange(0, min_open=True),
+        help="With --clock real: how many times faster.",
+    ),
+    option("--seed", type=click.IntRange(0), help="Fixes ids, logs and pictures; drawn and printed if left out."),
+    option("--require-auth", is_flag=True, help="Refuse requests without a bearer token (401)."),
+    option("--strict", is_flag=True, help="Refuse unknown request fields too (422)."),
+    option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point."),
+    option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies."),
+    option("--tls", is_flag=True, help="Speak https, with a certificate made for this run."),
+    option(
+        "--files-origin",
+        default="same",
+        type=click.Choice(("same", "separate")),
+        help="Whether pictures come from the API's address or from a host of their own.",
+    ),
+    option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out."),
+    option(
+        "--webhook-allow",
+        metavar="HOST",
+        multiple=True,
+        help="Let webhooks go to this host too, not only to this machine; may be given again.",
+    ),
+    option("--admin-token", metavar="SECRET", help="Answer /__admin only to those who send it as X-Mock-Admin-Token."),
+)
+
+
+def serving_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The flags that say how the double behaves."""
+    for each in reversed(SERVING):
+        function = each(function)
+    return function
+
+
+def server_settings(behavior: dict[str, Any]) -> dict[str, Any]:
+    """Flags as the server takes them."""
+    seed = behavior["seed"]
+    return behavior | {
+        "seed": secrets.randbelow(2**31) if seed is None else seed,
+        "public_url": _checked_url(behavior["public_url"]),
+        "webhook_allow": tuple(name.lower() for name in behavior["webhook_allow"]),
+    }
+
+
+_ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if not _ORIGIN.fullmatch(url.rstrip("/")):
+        raise MockServerError(f"--public-url {url}: an address such as https://double.example:8443 is needed")
+    return url.rstrip("/")
+
+
+def color_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Whether output is coloured: click strips colours unless the context says otherwise."""
+
+    def choose(context: click.Context, parameter: click.Parameter, choice: str) -> None:
+        context.color = {"always": True, "never": False}.get(choice, _color_of_environment())
+
+    return option(
+        "--color",
+        default="auto",
+        type=click.Choice(("auto", "always", "never")),
+        callback=choose,
+        expose_value=False,
+        help="Whether to colour; auto: on a terminal, unless NO_COLOR or FORCE_COLOR say otherwise.",
+    )(function)
+
+
+def _color_of_environment() -> bool | None:
+    """What NO_COLOR and FORCE_COLOR ask for, the former first, as in Python itself; None if neither does."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None

@@ -1,0 +1,73 @@
+"""`serve` and `run`: a double for as long as it is wanted, or as a command lasts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mockserver.commands.options import DEFAULT_PORT, command_argument, option, server_settings, serving_options
+
+
+@click.command()
+@option("--host", default="127.0.0.1", help="Address to listen on.")
+@option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@serving_options
+@option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="File to write {url, port, pid, ca_file} to once it answers.",
+)
+def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: Any) -> None:
+    """Serve the gateway's API until Ctrl-C.
+
+    Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
+    world of its own.
+    """
+    from mockserver.server import Authority, build_app, listen, url_of, write_ready_file  # not every command's imports
+    from mockserver.server import serve as run_server
+
+    app = build_app(**server_settings(behavior))
+    listener = listen(host, port)
+    authority = Authority(host) if tls else None
+
+    def announce() -> None:
+        url = url_of(listener, "https" if authority else "http")
+        if ready_file:
+            write_ready_file(ready_file, listener, authority)
+        options, contract = app.gateway.options, app.gateway.contract
+        click.echo(f"mockserver listening on {url}")
+        click.echo(
+            f"seed {options.seed} · clock {options.clock} · scenario {options.scenario.name} · contract {contract.name}"
+        )
+        if authority:
+            click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+
+    run_server(app, listener, on_ready=announce, authority=authority)
+    if authority:
+        authority.close()
+    if ready_file:
+        ready_file.unlink(missing_ok=True)
+
+
+@click.command()
+@serving_options
+@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@command_argument
+def run(command: tuple[str, ...], tls: bool, allow_empty: bool, **behavior: Any) -> None:
+    """Run a command against a double of its own, and judge what it sent.
+
+    CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in /replicate, and in
+    MOCKSERVER_URL; a token in REPLICATE_API_TOKEN, unless it has one. When it has ended, every tenant is judged. Exits
+    with its exit code; with 1 if that was 0 and something was wrong; with 2 if it was 0 and no request reached the
+    double, or the double could not start; with 127 if there is no such command.
+
+    Example: mockserver run -- npm test
+    """
+    from mockserver.run import run_command
+    from mockserver.server import MockServer
+
+    server = MockServer(tls=tls, **server_settings(behavior))
+    sys.exit(run_command(server, command, allow_empty=allow_empty, say=lambda line: click.echo(line, err=True)))
