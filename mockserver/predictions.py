@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
+from zlib import crc32
 
 import msgspec
 
 from mockserver.lifecycle import TERMINAL, Stage, Timeline
 from mockserver.scenarios import Scenario
+
+SHARDS = 1000  # as many as three digits name
 
 _ENDED_UNSTARTED = frozenset({"starting", "canceled", "aborted"})
 ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
@@ -106,9 +109,15 @@ def data_removed(prediction: Prediction, age: int, now: int) -> bool:
     return age >= expires or now - prediction.created_at >= expires
 
 
-def prediction_id(key: bytes, number: int) -> str:
-    """The `number`th id under `key`: 26 characters of Crockford's base 32, as in the documents' samples."""
-    return blake2b(number.to_bytes(8, "big"), digest_size=26, key=key).digest().translate(_CROCKFORD).decode()
+def shard_of(token: str) -> str:
+    """The shard of a tenant, three digits: load balancers compute the same from the token, or read it in an id."""
+    return f"{crc32(token.encode('latin-1')) % SHARDS:03}"
+
+
+def prediction_id(shard: str, key: bytes, number: int) -> str:
+    """The `number`th id under `key`: the shard, and 23 more characters of Crockford's base 32."""
+    random = blake2b(number.to_bytes(8, "big"), digest_size=23, key=key).digest()
+    return shard + random.translate(_CROCKFORD).decode()
 
 
 def worked(timeline: Timeline, stage: Stage) -> tuple[int | None, int | None]:

@@ -12,7 +12,7 @@ from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
 from mockserver.files import StoredFile
 from mockserver.journal import Journal
-from mockserver.predictions import Prediction, prediction_id
+from mockserver.predictions import Prediction, prediction_id, shard_of
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
 PREDICTION = 600  # bytes that a prediction takes beside its input
@@ -31,6 +31,7 @@ class TenantState:
         self.clock = clock
         self.activity = Activity(clock)
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self.shard = shard_of(name)
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
         self.meter = Meter(meter)
@@ -51,12 +52,13 @@ class TenantState:
     def next_id(self) -> str:
         """A fresh prediction id; the same ones in the same order for the same seed and name."""
         self._created += 1
-        return prediction_id(self.key, self._created)
+        return prediction_id(self.shard, self.key, self._created)
 
     def next_file_id(self) -> str:
         """A fresh file id; the same ones in the same order for the same seed and name."""
         self._uploaded += 1
-        return prediction_id(blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded)
+        key = blake2b(self.key, digest_size=32, person=b"files").digest()
+        return prediction_id(self.shard, key, self._uploaded)
 
     def set_scenario(self, scenario: Scenario | None) -> None:
         """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""

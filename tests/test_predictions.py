@@ -20,6 +20,7 @@ from mockserver.predictions import (
     entered,
     next_stage,
     prediction_id,
+    shard_of,
     stage_at,
     worked,
 )
@@ -180,10 +181,17 @@ def test_moving_on_changes_nothing_but_the_time(prediction: Prediction, age: int
     assert msgspec.structs.replace(moved, time_offset=prediction.time_offset) == prediction
 
 
+def test_a_shard_is_the_token_s_crc_32_in_three_digits() -> None:
+    # 0xCBF43926 is the check value of this CRC in every catalogue of them.
+    assert shard_of("123456789") == str(0xCBF43926)[-3:] == "262"
+    assert [shard_of(token) for token in ("anonymous", "test-000001", "é")] == ["014", "788", "425"]
+
+
 @given(st.binary(min_size=1, max_size=64), st.binary(min_size=1, max_size=64), st.integers(0, 2**32))
 def test_ids_are_fixed_by_key_and_number_and_look_like_the_documents(key: bytes, other: bytes, number: int) -> None:
     assume(key != other)
-    identifier = prediction_id(key, number)
-    assert identifier == prediction_id(key, number)
-    assert len({identifier, prediction_id(key, number + 1), prediction_id(other, number)}) == 3
+    identifier = prediction_id("042", key, number)
+    assert identifier == prediction_id("042", key, number)
+    assert len({identifier, prediction_id("042", key, number + 1), prediction_id("042", other, number)}) == 3
+    assert identifier.startswith("042")
     assert re.fullmatch(CONTRACT.document["components"]["schemas"]["PredictionId"]["pattern"], identifier)

@@ -168,7 +168,7 @@ def test_the_finding_that_is_shown_is_found(tmp_path: Path) -> None:
 
     def plain(text: str) -> str:
         text = re.sub(r"127\.0\.0\.1:\d+", "<host>", re.sub(r" \d\.\d{3} ", " <at> ", text))
-        return re.sub(r"\b[0-9a-z]{26}\b", "<id>", re.sub(r"\b[0-9a-z]{4}… created", "<id> created", text))
+        return re.sub(r"\b[0-9a-z]{26}\b", "<id>", re.sub(r"…[0-9a-z]{4} created", "<id> created", text))
 
     assert plain("\n".join(lines)) in plain(ended.stdout)
 

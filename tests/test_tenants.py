@@ -1,11 +1,13 @@
 """Tenants: suites on one server never see each other, in anything."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from typing import Any
+from zlib import crc32
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 
 pytestmark = pytest.mark.slow
 
+FILES = "/replicate/v1/files"
 NAMES = ("ann", "bob+nsfw", "")
 ENDINGS = {
     "succeeded": ["starting", "processing", "succeeded"],
@@ -214,3 +217,16 @@ def test_the_same_seed_tenant_and_requests_give_the_same_bytes() -> None:
         assert a_run(one, "t") == first  # after a reset
         assert a_run(another, "t") != first
         assert a_run(one, "u") != first
+
+
+@pytest.mark.parametrize("token", ["", "ann", "bob+nsfw", "Größe, 12"])
+def test_whatever_is_asked_without_a_token_names_the_tenants_shard(server: MockServer, token: str) -> None:
+    shard = f"{crc32((token or 'anonymous').encode('latin-1')) % 1000:03}"
+    headers = {b"Authorization": f"Bearer {token}".encode("latin-1")} if token else {}
+    with httpx.Client(base_url=server.url, headers=headers, verify=False) as client:
+        told = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"X-Mock-Scenario": "immediate"}).json()
+        file = client.post(FILES, files={"content": ("a.txt", b"a", "text/plain")}).json()
+    for identifier in (told["id"], file["id"]):
+        assert (identifier[:3], len(identifier)) == (shard, 26)
+    for url in (*told["urls"].values(), told["output"]):
+        assert re.search(rf"[/-]{shard}[0-9a-z]{{23}}(/|$)", url), url

@@ -161,7 +161,7 @@ def _response_text(run: Run, exchange: Exchange) -> str:
             said = f"{said}, {_failure(fault)}" if exchange.status else _failure(fault)
         said += _retry_after(fault)
     if exchange.committed and run.role(exchange) == "create":
-        said += f", {(exchange.prediction_id or '')[:4]}… created"
+        said += f", …{(exchange.prediction_id or '')[-4:]} created"
     return said
 
 
