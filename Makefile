@@ -9,7 +9,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-oldest coverage lint bench bench-growth bench-check lock dist clean
+.PHONY: help serve test test-fast test-oldest coverage lint bench bench-growth bench-check docs lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: ma
 	@exec $(BIN)/mockserver serve $(ARGS)
 
 # Four workers on two cores: half of the slow tests wait for a client.
-test: $(VENV)/test.stamp $(VENV)/node.stamp lint ## lint, type-check and test
+test: $(VENV)/docs.stamp $(VENV)/node.stamp lint ## lint, type-check and test
 	$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
@@ -27,13 +27,13 @@ test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions of the dependencies that are allowed
 	$(OLDEST)/bin/python -m pytest -n 4 --dist worksteal -p no:cacheprovider $(OLDEST_TESTS) $(ARGS)
 
-coverage: $(VENV)/test.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
+coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 5 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/test.stamp ## lint and type-check only
+lint: $(VENV)/docs.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -47,6 +47,9 @@ bench-growth: $(VENV)/test.stamp ## measure what a create costs as things grow (
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)
 
+docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -54,6 +57,8 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --resolution lowest-direct pyproject.toml --extra tls --extra check --group oldest \
 		--output-file requirements/oldest.txt
@@ -62,7 +67,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environments and everything built
-	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules bench/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -90,4 +95,8 @@ $(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/test.stamp
+	$(BIN)/pip install --quiet --require-hashes -r requirements/docs.txt
 	@touch $@

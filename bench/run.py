@@ -26,7 +26,6 @@ from peers import HERE, Peer, peers
 CONNECTIONS = 16
 LONGEST = 40.0  # seconds of load before memory is measured, for those who never come to so many creates
 DOCS = HERE.parent / "docs"
-README = HERE.parent / "README.md"
 PINNED = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 KEYS = ("create/s", "p50", "p99", "get/s", "start", "cold", "MB")
 CACHES = Path("/proc/sys/vm/drop_caches")
@@ -187,13 +186,6 @@ def chart(results: dict[str, Figures]) -> str:
     )
 
 
-def with_table(readme: str, text: str) -> str:
-    """The README with the table between its marks."""
-    before, mark, rest = readme.partition("<!-- make bench -->\n")
-    end = "<!-- end of make bench -->"
-    return f"{before}{mark}\n{text}\n{end}{rest.partition(end)[2]}"
-
-
 def machine(rounds: int) -> str:
     """Where and when, in a sentence."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -205,7 +197,7 @@ def machine(rounds: int) -> str:
 
 
 def main() -> None:
-    """Run the rounds, print the table, and write it into the README and, with the chart, into docs/."""
+    """Run the rounds, print the table, and write it, with the chart, into docs/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of load, each for creates and gets")
@@ -232,7 +224,6 @@ def main() -> None:
             "![creates a second](benchmark.svg)\n"
         )
         (DOCS / "benchmark.svg").write_text(chart(results))
-        README.write_text(with_table(README.read_text(), text))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Admin:
             try:
                 self._guard(request)
                 if not handlers:
-                    raise ApiError(404, f"There is no {request.url.path}; see the README's list of {PREFIX}.")
+                    raise ApiError(404, f"There is no {request.url.path}; see docs/admin-api.md.")
                 handler = handlers.get(request.method)
                 if handler is None:
                     raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")

@@ -10,24 +10,20 @@ import pytest
 from PIL import Image
 
 from mockserver import Tenant
+from tests.helpers.pages import DOCUMENTATION, PAGES, ROOT, blocks_of
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 MODULES = ROOT / "tests" / "clients" / "node_modules"
 COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}
-WORKERS = ("worker.py", "worker.mjs")  # run in test_check_preflight.py; the README only links to them
+WORKERS = ("worker.py", "worker.mjs")  # run in test_check_preflight.py; the kit's page only links to them
 
 
-def test_every_example_is_run_here_and_shown_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_every_example_is_run_here_and_shown_on_a_page() -> None:
     assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, *WORKERS, "client.mjs"}
-    assert all(f"](examples/{name})" in readme for name in WORKERS)
-    for name in (*COMMANDS, "client.mjs"):
-        program = (ROOT / "examples" / name).read_text()
-        shown = readme.partition(f"](examples/{name}):\n\n```")[2].partition("\n")[2].partition("```")[0]
-        assert shown
-        assert program.endswith(shown)
+    assert all(f"](../examples/{name})" in DOCUMENTATION for name in WORKERS)
+    shown = {block.title for page in PAGES for block in blocks_of(page)}  # and alike: tests/test_docs.py
+    assert {f"examples/{name}" for name in (*COMMANDS, "client.mjs")} <= shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

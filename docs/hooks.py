@@ -1,0 +1,65 @@
+"""What MkDocs is told beyond mkdocs.yml: what stands outside docs/, and the order of the pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+PAGES = {"contracts/README.md": "contract.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+FILES = ("contracts/openapi.yaml", "examples", "LICENSE", "SECURITY.md")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leave out of the navigation what is not there, and add at its end what is not listed."""
+    there = {path.name for path in (ROOT / "docs").glob("*.md")} | set(PAGES.values())
+    listed: set[str] = set()
+    nav: list[Any] = []
+    for entry in config.nav or []:
+        if isinstance(entry, str):
+            listed.add(entry)
+            nav.append(entry)
+        else:
+            ((title, pages),) = entry.items()
+            listed.update(pages)
+            nav.append({title: [page for page in pages if page in there]})
+    config.nav = nav + ([{"More": sorted(there - listed)}] if there - listed else [])
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages and files of the repository that stand outside docs/."""
+    for source, name in PAGES.items():
+        files.append(File.generated(config, name, content=(ROOT / source).read_text()))
+    for source in FILES:
+        path = ROOT / source
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            name = _published(str(file.relative_to(ROOT)))
+            files.append(File.generated(config, name, content=file.read_bytes()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links to what stands outside docs/ to where it is published."""
+    by_name = {name: source for source, name in PAGES.items()}
+    folder = (ROOT / by_name.get(page.file.src_uri, f"docs/{page.file.src_uri}")).parent
+
+    def lead(match: re.Match[str]) -> str:
+        path, mark, anchor = match[1].partition("#")
+        target = (folder / path).resolve()
+        if "://" in path or not path or not target.is_relative_to(ROOT) or not target.exists():
+            return match[0]  # left for MkDocs to judge
+        return f"]({_published(str(target.relative_to(ROOT)))}{mark}{anchor})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", lead, markdown)
+
+
+def _published(source: str) -> str:
+    if source.startswith("docs/"):
+        return source.removeprefix("docs/")
+    return PAGES.get(source) or f"files/{source.removesuffix('.md')}" + (".txt" if source.endswith(".md") else "")

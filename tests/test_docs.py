@@ -1,0 +1,131 @@
+"""README.md and the pages under docs/ tell the truth: what they show runs, and nothing that there is goes unmentioned.
+
+A page may be added under docs/ without touching this file: its blocks are found and run, in order, in one directory beside
+a fresh double. Comments right above a block say what is special about it:
+
+    <!-- not run: why -->
+    <!-- exits: 1 -->
+    <!-- tested by: tests/test_x.py -->
+    <!-- same as: README.md -->
+"""
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+
+import click
+import pytest
+
+from mockserver import MockServer
+from mockserver.admin import Admin
+from mockserver.app import App
+from mockserver.check.rules import RULES
+from mockserver.cli import main
+from mockserver.commands.checking import check
+from mockserver.commands.serving import serve
+from mockserver.gateway import Options
+from mockserver.scenarios import Catalogue
+from tests.helpers.documents import CONTRACT
+from tests.helpers.page_runner import PageRunner
+from tests.helpers.pages import DOCUMENTATION, PAGES, ROOT, blocks_of, table_of
+
+pytestmark = pytest.mark.slow
+
+README = (ROOT / "README.md").read_text()
+CATALOGUE = Catalogue(CONTRACT)
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@by_page
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    with MockServer(seed=1) as server:
+        runner = PageRunner(server, tmp_path)
+        for block in blocks_of(page):
+            runner.run(block)
+
+
+@by_page
+def test_every_block_of_a_page_is_found(page: Path) -> None:
+    assert len(blocks_of(page)) * 2 == len(re.findall("^```", page.read_text(), re.M))
+
+
+@by_page
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert "://" not in path, f"{page.name}: {target}"
+        leads_to = page if not path else page.parent / path
+        assert leads_to.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", leads_to.read_text(), re.M)
+            assert anchor in map(_anchor, headings), f"{page.name}: {target}"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-")
+
+
+@by_page
+def test_every_command_in_a_sentence_exists_with_its_flags(page: Path) -> None:
+    for line in re.findall(
+        r"`mockserver (?!listening)([a-z-]+[^`]*)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    ):
+        name, *words = line.split()
+        command = main.commands.get(name)
+        assert command is not None, f"{page.name}: mockserver {line}"
+        flags = {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
+        for word in words[: words.index("--")] if "--" in words else words:
+            assert not word.startswith("--") or word.partition("=")[0] in flags, f"{page.name}: mockserver {line}"
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 180
+
+
+def test_every_page_is_linked_from_the_readme_or_the_first_page() -> None:
+    told = README + (ROOT / "docs" / "index.md").read_text()
+    for page in PAGES[1:]:
+        assert f"{page.name})" in told or page.name == "index.md", f"link {page.name} from docs/index.md"
+
+
+def test_every_scenario_is_in_the_table_in_order() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+?)(?:\. The default)? \|$", table_of("| name | what happens |"), re.M)
+    assert [name for name, _ in rows] == [scenario.name for scenario in CATALOGUE]
+    described = dict(rows)
+    for scenario in CATALOGUE:
+        assert described[scenario.name].replace("`", "") == scenario.description.rstrip(".").replace("`", "")
+
+
+@pytest.mark.parametrize("command", [serve, check], ids=lambda command: command.name)
+def test_every_flag_is_in_the_table_of_its_command(command: click.Command) -> None:
+    table = table_of(f"| flag of `{command.name}` |")
+    for parameter in command.params:
+        assert isinstance(parameter, click.Argument) or f"`{parameter.opts[0]}" in table, parameter.opts[0]
+
+
+def test_every_rule_is_in_the_table_in_order() -> None:
+    rows = re.findall(r"^\| `(MC\d+)` \| (\(advice\))?", table_of("| rule | the client … |"), re.M)
+    assert [code for code, _ in rows] == list(RULES)
+    assert {code for code, advice in rows if advice} == {
+        rule.code for rule in RULES.values() if rule.severity == "advice"
+    }
+
+
+def test_every_request_of_the_admin_api_is_in_the_table() -> None:
+    told = set(re.findall(r"/__admin/[a-z/{}_.]*", table_of("| request |")))
+    there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
+    assert {path for path in there if path.startswith("/__admin/") and "{path" not in path} == told | {"/__admin/"}
+
+
+def test_the_clients_are_tested_in_the_versions_that_are_told() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
+    assert f"| PyPI `replicate` | {metadata.version('replicate')} |" in DOCUMENTATION
+    assert f"| npm `replicate` | {packages['replicate']} |" in DOCUMENTATION
+    assert f"| {packages['@ai-sdk/replicate']} with {packages['ai']} |" in DOCUMENTATION
+
+
+def test_every_make_target_that_is_told_of_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`make ([a-z-]+)", DOCUMENTATION)) <= targets
