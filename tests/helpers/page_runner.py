@@ -154,4 +154,5 @@ def _steady(text: str) -> str:
     text = re.sub(r"\b[0-9a-hjkmnp-tv-z]{26}\b", "<id>", text)
     text = re.sub(r"…[0-9a-z]{4} created", "<id> created", text)
     text = re.sub(r" \d\.\d{3} ", " <at> ", text)
+    text = re.sub(r"(MC\d{3})-[0-9a-f]{4}", r"\1-<case>", text)
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
