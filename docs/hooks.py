@@ -12,7 +12,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"contracts/README.md": "contract.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-FILES = ("contracts/openapi.yaml", "examples", "LICENSE", "SECURITY.md")
+FILES = ("contracts/openapi.yaml", "contracts/admin.yaml", "examples", "LICENSE", "SECURITY.md")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -56,6 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]  # left for MkDocs to judge
         return f"]({_published(str(target.relative_to(ROOT)))}{mark}{anchor})"
 
+    markdown = re.sub(r'(?<=<swagger-ui src=")\.\./([^"]+)', lambda match: _published(match[1]), markdown)
     return re.sub(r"\]\(([^)\s]+)\)", lead, markdown)
 
 

@@ -12,14 +12,14 @@ from importlib import metadata, resources
 from typing import Any
 from urllib.parse import urlsplit
 
-import jsonschema_rs
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
-from mockserver.clock import MAX_SECOND, MODES, SECOND, parse_timestamp, timestamp
+from mockserver.admin_contract import body_validator, document_with
+from mockserver.clock import MAX_SECOND, SECOND, parse_timestamp, timestamp
 from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
@@ -48,27 +48,6 @@ def _inspector() -> Response:
 
 Handler = Callable[[Request, TenantState], Awaitable[object]]
 
-_CLOCK = jsonschema_rs.validator_for(
-    {
-        "type": "object",
-        "required": ["mode"],
-        "additionalProperties": False,
-        "properties": {
-            "mode": {"enum": list(MODES)},
-            "speed": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6},
-            "now": {"type": "string"},
-        },
-    }
-)
-_ADVANCE = jsonschema_rs.validator_for(
-    {
-        "type": "object",
-        "required": ["seconds"],
-        "additionalProperties": False,
-        "properties": {"seconds": {"type": "number", "minimum": 0, "maximum": 1e9}},
-    }
-)
-
 
 class _AdminEndpoint:
     """The ASGI application of one path: unlike a function, one that Starlette gives every method, however rare."""
@@ -87,12 +66,13 @@ class Admin:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def routes(self) -> list[Route]:
-        """The admin API's routes."""
-        table: list[tuple[str, str, Handler]] = [
+    def operations(self) -> list[tuple[str, str, Handler]]:
+        """Method, path and handler of everything that there is."""
+        return [
             ("GET", "/", self._inspect),
             ("GET", "/health", self._health),
             ("GET", "/version", self._version),
+            ("GET", "/openapi.json", self._openapi),
             ("POST", "/reset", self._reset),
             ("GET", "/requests", self._requests),
             ("DELETE", "/requests", self._forget_requests),
@@ -111,8 +91,11 @@ class Admin:
             ("GET", "/webhooks", self._webhooks),
             ("GET", "/predictions/{prediction_id}/picture", self._picture),
         ]
+
+    def routes(self) -> list[Route]:
+        """The admin API's routes."""
         methods: dict[str, dict[str, Handler]] = {}
-        for method, path, handler in table:
+        for method, path, handler in self.operations():
             methods.setdefault(path, {})[method] = handler
         return [
             Route(PREFIX + path, _AdminEndpoint(self._endpoint(handlers)))
@@ -127,7 +110,7 @@ class Admin:
             try:
                 self._guard(request)
                 if not handlers:
-                    raise ApiError(404, f"There is no {request.url.path}; see docs/admin-api.md.")
+                    raise ApiError(404, f"There is no {request.url.path}; {PREFIX}/openapi.json lists what there is.")
                 handler = handlers.get(request.method)
                 if handler is None:
                     raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
@@ -186,6 +169,10 @@ class Admin:
             "models": [operation.model for operation in contract.of_role("create")],
         }
 
+    async def _openapi(self, request: Request, tenant: TenantState) -> object:
+        catalogue = self._gateway.catalogue
+        return document_with(catalogue.schema, [scenario.name for scenario in catalogue])
+
     async def _reset(self, request: Request, tenant: TenantState) -> object:
         self._gateway.store.reset(tenant.name)
         return {"reset": True}
@@ -195,12 +182,13 @@ class Admin:
             raise ApiError(422, f"There is no filter ?{min(unknown)[:50]}; there are {', '.join(FILTERS)}.")
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
+        unmatched, violating = _flag(request, "unmatched"), _flag(request, "violations")
         wanted = [
             exchange
             for exchange in tenant.journal
             if exchange.number > since
-            and (exchange.unmatched or not _flag(request, "unmatched"))
-            and (exchange.violations or not _flag(request, "violations"))
+            and (exchange.unmatched or not unmatched)
+            and (exchange.violations or not violating)
         ]
         return {
             "requests": [exchange.as_json() for exchange in wanted[:limit]],
@@ -235,7 +223,7 @@ class Admin:
         return {"mode": clock.mode, "speed": clock.speed, "now": timestamp(clock.now())}
 
     async def _set_clock(self, request: Request, tenant: TenantState) -> object:
-        wanted = _checked(_CLOCK, await _body(request))
+        wanted = _checked("ClockSetting", await _body(request))
         try:
             now = parse_timestamp(wanted["now"]) if "now" in wanted else None
         except ValueError as reason:
@@ -244,7 +232,7 @@ class Admin:
         return await self._clock(request, tenant)
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
-        wanted = _checked(_ADVANCE, await _body(request))
+        wanted = _checked("Advance", await _body(request))
         if tenant.clock.now() + wanted["seconds"] * SECOND > (MAX_SECOND + 1) * SECOND:
             raise ApiError(422, "/seconds: time ends with the year 9999")
         happened = await self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
@@ -336,9 +324,10 @@ async def _body(request: Request) -> object:
         raise ApiError(400, f"The body is {reason}.") from reason
 
 
-def _checked(validator: jsonschema_rs.Validator, value: object) -> dict[str, Any]:
+def _checked(schema: str, value: object) -> dict[str, Any]:
     faults = [
-        f"{pointer_to(error.instance_path) or '/'}: {error.message[:300]}" for error in validator.iter_errors(value)
+        f"{pointer_to(error.instance_path) or '/'}: {error.message[:300]}"
+        for error in body_validator(schema).iter_errors(value)
     ]
     if faults:
         raise ApiError(422, "; ".join(faults))

@@ -31,11 +31,11 @@ _URN = "urn:contract"
 _MODEL_PATH = re.compile(r"/models/([^/{}]+/[^/{}]+)/predictions$")
 
 
-def default_contract_path() -> Path:
-    """The contract that ships: inside an installed package, or beside it in a source tree."""
+def shipped_contract(name: str = "openapi.yaml") -> Path:
+    """A contract that ships: inside an installed package, or beside it in a source tree."""
     here = Path(__file__).parent
-    packaged = here / "openapi.yaml"
-    return packaged if packaged.exists() else here.parent / "contracts" / "openapi.yaml"
+    packaged = here / name
+    return packaged if packaged.exists() else here.parent / "contracts" / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Contract:
     @classmethod
     def load(cls, path: Path | None = None) -> Contract:
         """Read a YAML or JSON file; the shipped contract if no path is given."""
-        path = path or default_contract_path()
+        path = path or shipped_contract()
         try:
             source = path.read_bytes()
             document = read_yaml(source)
