@@ -37,6 +37,7 @@ ROUTES: list[tuple[str, str, object, set[str]]] = [
     ("GET", "/scenario", None, {"name", "description", "lifecycle"}),
     ("PUT", "/scenario", "nsfw", {"name", "description", "lifecycle"}),
     ("DELETE", "/scenario", None, {"name", "description", "lifecycle"}),
+    ("GET", "/openapi.json", None, {"openapi", "paths", "components"}),
     ("GET", "/scenarios", None, {"scenarios"}),
     ("GET", "/scenarios/schema", None, {"$schema", "$defs", "title", "properties"}),
     ("GET", "/clock", None, {"mode", "speed", "now"}),
