@@ -20,6 +20,11 @@ ADMIN_TOKEN_HEADER = "x-mock-admin-token"  # noqa: S105
 TIMEOUT = 30.0  # seconds
 
 
+def with_scheme(url: str) -> str:
+    """A double's address; `localhost:3589` is one too."""
+    return (url if "://" in url else f"http://{url}").rstrip("/")
+
+
 class AdminError(MockServerError):
     """The admin API refused a request, or could not be reached."""
 
@@ -28,7 +33,7 @@ class RunningServer:
     """A double that runs elsewhere, by its address."""
 
     def __init__(self, url: str, *, admin_token: str | None = None) -> None:
-        self.url = url.rstrip("/")
+        self.url = with_scheme(url)
         self.base_url = self.url + BASE_PATH
         self._admin_token = admin_token
 
@@ -50,7 +55,7 @@ class Tenant:
     def __init__(
         self, url: str, token: str, *, admin_token: str | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = with_scheme(url)
         self.base_url = self.url + BASE_PATH
         self.token = token
         self._admin_token = admin_token
