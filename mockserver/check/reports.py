@@ -43,6 +43,8 @@ def read_baseline(path: Path) -> tuple[Finding, ...]:
     try:
         if isinstance(value, dict) and "rule" in value:
             return (msgspec.convert(value, Finding),)
+        if not isinstance(value, dict) or not value.keys() >= {"findings", "runs", "seed"}:
+            raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
         report = msgspec.convert(value, Report)
     except msgspec.ValidationError as reason:
         raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver check`: {reason}") from reason

@@ -43,6 +43,9 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
 )
 @option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
+@option(
+    "--baseline-update", is_flag=True, help="Write what was found to the --baseline file: it is accepted from now on."
+)
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
 @color_option
 @command_argument
@@ -60,6 +63,7 @@ def check(
     strict_urls: bool,
     report: tuple[Path, ...],
     baseline: Path | None,
+    baseline_update: bool,
     contract: Path | None,
 ) -> None:
     """Find what breaks a client, and show the smallest case of each.
@@ -84,7 +88,10 @@ def check(
 
     for path in report:
         format_for(path)
-    known = read_baseline(baseline) if baseline else ()
+    if baseline_update and (baseline is None or baseline.suffix != ".json"):
+        raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
+    # One that is to be written may not be there yet.
+    known = read_baseline(baseline) if baseline and (baseline.exists() or not baseline_update) else ()
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
@@ -103,7 +110,12 @@ def check(
         for path in report:
             write(found, path, " ".join(command))
         show(found, command, saved)
-    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+        updated = baseline_update and not found.interrupted
+        if updated and baseline:
+            write(found, baseline, " ".join(command))
+            accepted = len(found.findings) + len(found.advice) + len(found.accepted)
+            click.echo(f"{baseline} is written: {accepted} findings are accepted from now on")
+    sys.exit(EXIT_CODE if found.interrupted and found.ok else 0 if found.ok or updated else 1)
 
 
 @click.command()
