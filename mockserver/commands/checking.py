@@ -82,16 +82,13 @@ def check(
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
-    from mockserver.check.reports import format_for, read_baseline, write
+    from mockserver.check.reports import format_for, read_baseline, update_baseline, write
     from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
 
     for path in report:
         format_for(path)
-    if baseline_update and (baseline is None or baseline.suffix != ".json"):
-        raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
-    # One that is to be written may not be there yet.
-    known = read_baseline(baseline) if baseline and (baseline.exists() or not baseline_update) else ()
+    known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
@@ -110,12 +107,10 @@ def check(
         for path in report:
             write(found, path, " ".join(command))
         show(found, command, saved)
-        updated = baseline_update and not found.interrupted
-        if updated and baseline:
-            write(found, baseline, " ".join(command))
-            accepted = len(found.findings) + len(found.advice) + len(found.accepted)
-            click.echo(f"{baseline} is written: {accepted} findings are accepted from now on")
-    sys.exit(EXIT_CODE if found.interrupted and found.ok else 0 if found.ok or updated else 1)
+        if baseline_update and baseline is not None and not found.interrupted:
+            click.echo(f"{baseline} is written: {update_baseline(found, baseline)} findings are accepted from now on")
+            sys.exit(0)
+    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
 
 
 @click.command()

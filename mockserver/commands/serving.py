@@ -12,6 +12,7 @@ from mockserver.commands.options import DEFAULT_PORT, command_argument, option, 
 
 if TYPE_CHECKING:
     from mockserver.gateway import Gateway
+    from mockserver.server import Authority
 
 
 class _PortOption(click.Option):
@@ -59,9 +60,7 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, *
         url = url_of(listener, "https" if authority else "http")
         if ready_file:
             write_ready_file(ready_file, listener, authority)
-        _announce(app.gateway, url, host)
-        if authority:
-            click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+        _announce(app.gateway, url, host, authority)
 
     run_server(app, listener, on_ready=announce, authority=authority)
     if authority:
@@ -70,12 +69,14 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, *
         ready_file.unlink(missing_ok=True)
 
 
-def _announce(gateway: Gateway, url: str, host: str) -> None:
+def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:
     from mockserver.admin_client import BASE_PATH, PREFIX
 
     options, name = gateway.options, gateway.options.scenario.name or "of its own"
     click.echo(f"mockserver listening on {url}")
     click.echo(f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {gateway.contract.name}")
+    if authority:
+        click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
     click.echo(f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)")
     click.echo(f"inspector: {url}{PREFIX}/")
     if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
