@@ -95,9 +95,7 @@ def check(
     with exit_on_second_interrupt(driver.kill_now):
         with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
             hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
-            models = len(hunt.report.models)
-            words = f"{models} {'model' if models == 1 else 'models'}"
-            click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
+            click.echo(_heading(command, len(hunt.report.models), seed))
             try:
                 found = hunt.run()
             finally:
@@ -111,6 +109,10 @@ def check(
             click.echo(f"{baseline} is written: {update_baseline(found, baseline)} findings are accepted from now on")
             sys.exit(0)
     sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+
+
+def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
+    return f"checking: {' '.join(command)} · {models} {'model' if models == 1 else 'models'} · seed {seed}"
 
 
 @click.command()
