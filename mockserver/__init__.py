@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mockserver.admin_client import AdminError, Tenant
+    from mockserver.admin_client import AdminError, AsyncTenant, Tenant
     from mockserver.check.client import check_client
     from mockserver.errors import MockServerError
     from mockserver.scenarios import Body, Fault, Scenario, Step
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdminError",
+    "AsyncTenant",
     "Body",
     "Fault",
     "MockServer",
@@ -39,6 +40,7 @@ _HOMES = {
     "MockServerError": "mockserver.errors",
     "Scenario": "mockserver.scenarios",
     "AdminError": "mockserver.admin_client",
+    "AsyncTenant": "mockserver.admin_client",
     "Step": "mockserver.scenarios",
     "Tenant": "mockserver.admin_client",
     "check_client": "mockserver.check.client",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ ADMIN_TOKEN_HEADER = "x-mock-admin-token"  # noqa: S105
 TIMEOUT = 30.0  # seconds
 
 
+def with_scheme(url: str) -> str:
+    """A double's address; `localhost:3589` is one too."""
+    return (url if "://" in url else f"http://{url}").rstrip("/")
+
+
 class AdminError(MockServerError):
     """The admin API refused a request, or could not be reached."""
 
@@ -28,7 +34,7 @@ class RunningServer:
     """A double that runs elsewhere, by its address."""
 
     def __init__(self, url: str, *, admin_token: str | None = None) -> None:
-        self.url = url.rstrip("/")
+        self.url = with_scheme(url)
         self.base_url = self.url + BASE_PATH
         self._admin_token = admin_token
 
@@ -50,7 +56,7 @@ class Tenant:
     def __init__(
         self, url: str, token: str, *, admin_token: str | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = with_scheme(url)
         self.base_url = self.url + BASE_PATH
         self.token = token
         self._admin_token = admin_token
@@ -119,6 +125,10 @@ class Tenant:
         """Forget everything: predictions, journal, scenario, clock. Ids begin again."""
         self.call("POST", "/reset")
 
+    def as_async(self) -> AsyncTenant:
+        """The same tenant, for a test that is a coroutine."""
+        return AsyncTenant(self)
+
     def call(self, method: str, path: str, value: object = None) -> dict[str, Any]:
         """One request of the admin API, by its path under `/__admin`. Raises AdminError."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -150,3 +160,63 @@ class Tenant:
         if status >= 400:
             raise AdminError(str(value.get("detail", value)))
         return value
+
+
+class AsyncTenant:
+    """A tenant whose methods are awaited, so that the loop runs on meanwhile.
+
+    A test whose own loop receives the webhooks, or serves the client, has to use it: `Tenant.advance` would keep the
+    loop from answering what the advance waits for. The methods are those of `Tenant`.
+    """
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self.url, self.base_url, self.token = tenant.url, tenant.base_url, tenant.token
+
+    async def use(self, scenario: str | Scenario | Mapping[str, Any] | None) -> None:
+        """`Tenant.use`."""
+        await asyncio.to_thread(self._tenant.use, scenario)
+
+    async def scenario(self) -> dict[str, Any]:
+        """`Tenant.scenario`."""
+        return await asyncio.to_thread(self._tenant.scenario)
+
+    async def set_clock(self, mode: Mode, *, speed: float | None = None, now: str | None = None) -> dict[str, Any]:
+        """`Tenant.set_clock`."""
+        return await asyncio.to_thread(self._tenant.set_clock, mode, speed=speed, now=now)
+
+    async def freeze(self, now: str | None = None) -> dict[str, Any]:
+        """`Tenant.freeze`."""
+        return await asyncio.to_thread(self._tenant.freeze, now)
+
+    async def advance(self, seconds: float) -> list[dict[str, Any]]:
+        """`Tenant.advance`."""
+        return await asyncio.to_thread(self._tenant.advance, seconds)
+
+    async def requests(
+        self, *, since: int = 0, limit: int = 1000, unmatched: bool = False, violations: bool = False
+    ) -> list[dict[str, Any]]:
+        """`Tenant.requests`."""
+        return await asyncio.to_thread(
+            self._tenant.requests, since=since, limit=limit, unmatched=unmatched, violations=violations
+        )
+
+    async def predictions(self) -> list[dict[str, Any]]:
+        """`Tenant.predictions`."""
+        return await asyncio.to_thread(self._tenant.predictions)
+
+    async def webhooks(self) -> list[dict[str, Any]]:
+        """`Tenant.webhooks`."""
+        return await asyncio.to_thread(self._tenant.webhooks)
+
+    async def verdict(self) -> dict[str, Any]:
+        """`Tenant.verdict`."""
+        return await asyncio.to_thread(self._tenant.verdict)
+
+    async def coverage(self) -> dict[str, Any]:
+        """`Tenant.coverage`."""
+        return await asyncio.to_thread(self._tenant.coverage)
+
+    async def reset(self) -> None:
+        """`Tenant.reset`."""
+        await asyncio.to_thread(self._tenant.reset)

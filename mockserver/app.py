@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, compile_path
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, Router, compile_path
 
 from mockserver.admin import Admin
+from mockserver.admin_client import BASE_PATH, PREFIX
 from mockserver.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
@@ -26,8 +27,9 @@ class App:
         # A path without parameters needs no search, however many models there are.
         self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
-        self._rest = Starlette(routes=_routes(self.gateway))
+        self._rest = _router(_routes(self.gateway), Endpoint(self.gateway, {}))
         self._extra_origins: dict[int, ASGIApp] = {}
+        self._shared = _with_cors(self._serve, options.cors) if options.cors else None
 
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
@@ -36,7 +38,9 @@ class App:
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
-        self._extra_origins[_port(url)] = Starlette(routes=_file_routes(self.gateway))
+        files = _router(_file_routes(self.gateway), Endpoint(self.gateway, {}, "files"))
+        cors = self.gateway.options.cors
+        self._extra_origins[_port(url)] = _with_cors(files, cors) if cors else files
         self.gateway.files_origin = url
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -45,6 +49,11 @@ class App:
         other = self._extra_origins.get(port)
         if other is not None:
             return other(scope, receive, send)
+        if self._shared is not None and not scope["path"].startswith(PREFIX):
+            return self._shared(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint, scope["path_params"] = self._endpoint(scope["path"])
         return (endpoint or self._rest)(scope, receive, send)
 
@@ -57,6 +66,16 @@ class App:
             if found := pattern.match(path):
                 return endpoint, found.groupdict()
         return None, {}
+
+
+def _router(routes: Sequence[Route], unmatched: ASGIApp) -> Router:
+    # The last route takes known paths with other methods; the default, what no pattern takes: `*`, or a line break.
+    return Router([*routes, Route("/{path:path}", unmatched)], redirect_slashes=False, default=unmatched)
+
+
+def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """An application that pages of other origins may call. It answers their preflights, which no journal has."""
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
 
 
 def _port(url: str) -> int:
@@ -76,14 +95,23 @@ def _routes(gateway: Gateway) -> list[Route]:
         *Admin(gateway).routes(),
         Route("/openapi.json", _document(gateway.contract.as_json, "application/json")),
         Route("/openapi.yaml", _document(gateway.contract.source, "application/yaml")),
-        Route("/{path:path}", Endpoint(gateway, {})),
+        Route("/", _welcome),
     ]
 
 
 def _file_routes(gateway: Gateway) -> list[Route]:
     delivering = {operation.method: operation for operation in gateway.contract.of_role("deliver")}
     path = next(iter(delivering.values())).path if delivering else "/"
-    return [Route(path, Endpoint(gateway, delivering, "files")), Route("/{path:path}", Endpoint(gateway, {}, "files"))]
+    return [Route(path, Endpoint(gateway, delivering, "files"))]
+
+
+async def _welcome(request: Request) -> Response:
+    """A browser is led to the inspector; all others are told what this is."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(f"{PREFIX}/")
+    return PlainTextResponse(
+        f"mockserver, a test double of the FLUX gateway. Its API is under {BASE_PATH}, its inspector at {PREFIX}/\n"
+    )
 
 
 def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -61,6 +61,7 @@ class Options:
     webhook_allow: tuple[str, ...] = ()
     files_origin: Literal["same", "separate"] = "same"
     admin_token: str | None = None
+    cors: tuple[str, ...] = ()
 
 
 class ResponseTemplate(msgspec.Struct, frozen=True):

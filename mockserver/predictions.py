@@ -23,9 +23,9 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     """A job, as it was created and as far as it has been pushed since.
 
     `input` is JSON with defaults filled in, `given_size` the width and height in pixels of the picture that it
-    gives, as far as that is known. `created_at` is in nanoseconds since the epoch, `born` the reading of the
-    tenant's clock at creation. `jumped` is how far its own time is ahead of that clock, and `canceled_at` the own
-    time of a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
+    gives, as far as that is known. `created_at` is in nanoseconds since the epoch, `created_elapsed` the
+    reading of the tenant's clock then. `time_offset` is how far its own time is ahead of that clock, and `canceled_at`
+    the own time of a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
     nanoseconds. `scenario` is the one chosen by the creating request itself, if any. `deadline` is the own time at
     which it is given up, if it is.
     """

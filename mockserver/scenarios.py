@@ -253,13 +253,15 @@ class Catalogue:
     def read(self, word: str) -> Scenario:
         """A scenario by name, or from the YAML or JSON file at a path; a finding too. Raises ScenarioError."""
         if word in self._named or not Path(word).is_file():
+            if "/" in word or Path(word).suffix in (".yaml", ".yml", ".json"):
+                raise ScenarioError(f"scenario file {word}: no such file")
             return self.named(word)
         try:
             value = read_yaml(Path(word).read_bytes())
         except (OSError, yaml.YAMLError) as reason:
             raise ScenarioError(f"scenario file {word}: {' '.join(str(reason).split())}") from reason
         if isinstance(value, Mapping) and "rule" in value and "scenario" in value:
-            value = value["scenario"]
+            value = {"name": Path(word).stem.lower(), **value["scenario"]}
         return self.parse(value)
 
     def _contradictions(self, scenario: Scenario) -> Iterator[str]:

@@ -243,6 +243,7 @@ class MockServer:
         tls: bool = False,
         public_url: str | None = None,
         webhook_allow: Sequence[str] = (),
+        cors: Sequence[str] = (),
         admin_token: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -260,6 +261,7 @@ class MockServer:
             files_origin=files_origin,
             public_url=public_url,
             webhook_allow=tuple(name.lower() for name in webhook_allow),
+            cors=tuple(cors),
             admin_token=admin_token,
         )
         self._host = host

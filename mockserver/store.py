@@ -38,6 +38,7 @@ class Store:
         self._bounds = bounds or Bounds()
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
+        self.observers: list[Callable[[TenantState, Exchange], None]] = []  # called with each exchange that is recorded
         self.evicted_tenants = 0
         self.evicted_violating = 0  # tenants whose journals had something wrong in them
         self.evicted_predictions = 0
@@ -101,6 +102,8 @@ class Store:
     def record(self, tenant: TenantState, exchange: Exchange) -> None:
         """Write an exchange down in its tenant's journal."""
         tenant.journal.record(exchange)
+        for observe in self.observers:
+            observe(tenant, exchange)
         if self._meter.bytes > self._bounds.bytes:
             self._keep_bounds(tenant)
 

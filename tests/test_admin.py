@@ -357,11 +357,29 @@ class TestAdminToken:
         headers = {} if sent is None else {"X-Mock-Admin-Token": sent}
         with httpx.Client(base_url=guarded, headers=headers) as client:
             for method, path, body, _ in ROUTES:
+                if path == "/health":
+                    continue
                 said = detail(admin(client, method, path, body), 401)
                 assert "X-Mock-Admin-Token" in said
                 assert "s3cret" not in said
             assert admin(client, "GET", "/nowhere").status_code == 401
             assert admin(client, "PATCH", "/health").status_code == 401
+
+    def test_health_and_the_page_that_asks_for_it_are_open(self, guarded: str) -> None:
+        assert httpx.get(guarded + "/__admin/health").json()["status"] == "ok"
+        page = httpx.get(guarded + "/__admin/")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "admin token" in page.text
+        assert httpx.post(guarded + "/__admin/health").status_code == 401
+
+    def test_with_it_any_name_leads_here_and_without_it_none_does(self, guarded: str) -> None:
+        """A service of a compose file is called by its name there; a page that made a name lead here has no token."""
+        named = {"Host": "mockserver:3589"}
+        assert httpx.get(guarded + "/__admin/scenario", headers=named).status_code == 403
+        allowed = httpx.get(guarded + "/__admin/scenario", headers={**named, "X-Mock-Admin-Token": "s3cret"})
+        assert allowed.json()["name"] == "succeeded"
+        assert httpx.get(guarded + "/__admin/health", headers=named).status_code == 200
+        assert httpx.get(guarded + "/replicate/v1/predictions", headers=named).status_code == 200
 
     def test_whoever_sends_it_does(self, guarded: str) -> None:
         with httpx.Client(base_url=guarded, headers={"X-Mock-Admin-Token": "s3cret"}) as client:

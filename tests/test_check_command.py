@@ -112,9 +112,36 @@ class TestChecking:
         mended = mockserver(*words, cwd=folder)
         assert "Fixed, so take it out of the baseline: MC301." in mended.stdout
 
+    def test_a_baseline_is_written_and_holds_what_the_client_breaks_now(self, checked: Any, tmp_path: Path) -> None:
+        words = ("check", "--max-runs", "26", "--baseline", "known.json", "--baseline-update", "--", *CLIENT)
+        result = mockserver(*words, "canceled returns nothing", cwd=tmp_path)
+        assert result.returncode == 0
+        assert "known.json is written: 1 findings are accepted from now on\n" in result.stdout
+        assert [finding["rule"] for finding in json.loads((tmp_path / "known.json").read_text())["findings"]] == [
+            "MC301"
+        ]
+        assert mockserver(*words, cwd=tmp_path).returncode == 0
+        assert json.loads((tmp_path / "known.json").read_text())["findings"] == []
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("[]", "the baseline known.json is not a JSON report of `mockserver check`: it has no `findings`"),
+            ('{"name": "package"}', "it has no `findings`, `runs` and `seed`"),
+            ('{"findings": 1, "runs": 1, "seed": 1}', "Expected `array`, got `int`"),
+            ("<testsuite/>", "the baseline known.json is not JSON"),
+        ],
+    )
+    def test_a_baseline_that_is_no_report_of_ours_is_refused(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "known.json").write_text(text)
+        result = mockserver("check", "--baseline", "known.json", "--", *CLIENT, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert said in result.stderr
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [
+            (["--baseline-update", "--", "x"], "--baseline-update needs --baseline FILE.json, the file to write"),
             (["--", "no-such-client"], "mockserver: cannot run no-such-client: No such file or directory\n"),
             (["--", sys.executable, "-c", "raise SystemExit('no module flux')"], "no module flux"),
             (["--report", "report.txt", "--", "x"], "the file ends in .json, .xml, .html"),

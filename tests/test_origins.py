@@ -87,16 +87,19 @@ class TestTls:
             env=os.environ,
         )
         with process:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[-1]
-            assert url.startswith("https://127.0.0.1:")
-            facts = json.loads(ready.read_text())
-            assert facts["url"] == url
-            assert facts["ca_file"] in process.stdout.readline() + process.stdout.readline()
-            with httpx.Client(verify=ssl.create_default_context(cafile=facts["ca_file"])) as client:
-                assert client.get(url + "/__admin/health").status_code == 200
-            process.terminate()
-            process.communicate(timeout=20)
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().split()[-1]
+                assert url.startswith("https://127.0.0.1:")
+                facts = json.loads(ready.read_text())
+                assert facts["url"] == url
+                assert facts["ca_file"] in process.stdout.readline() + process.stdout.readline()
+                with httpx.Client(verify=ssl.create_default_context(cafile=facts["ca_file"])) as client:
+                    assert client.get(url + "/__admin/health").status_code == 200
+                process.terminate()
+                process.communicate(timeout=20)
+            finally:
+                process.kill()
         assert process.returncode == 0
         assert not Path(facts["ca_file"]).exists()
 

@@ -1,5 +1,7 @@
 """The double from Python: MockServer, Tenant, and scenarios built in code."""
 
+import asyncio
+import inspect
 import json
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 import mockserver
-from mockserver import AdminError, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
+from mockserver import AdminError, AsyncTenant, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
 from mockserver.admin_client import RunningServer
 from tests.helpers.documents import KONTEXT
 
@@ -144,3 +146,39 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, mockserver, mockserver.pytest_plugin; print([n for n in {heavy!r} if n in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_a_coroutine_that_receives_the_webhooks_itself_advances_the_clock(server: MockServer) -> None:
+    tenant = server.tenant(clock="frozen")
+    came: list[bytes] = []
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        came.append(head.split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def test() -> None:
+        async with await asyncio.start_server(receive, "127.0.0.1", 0) as receiver:
+            port = receiver.sockets[0].getsockname()[1]
+            body = {"input": {"prompt": "p"}, "webhook": f"http://127.0.0.1:{port}/hook"}
+            headers = {"Authorization": f"Bearer {tenant.token}"}
+            async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20) as client:
+                await client.post(KONTEXT, json=body)
+            happened = await tenant.as_async().advance(10)
+            assert [event["status"] for event in happened] == ["processing", "succeeded"]
+            assert [delivery["event"] for delivery in await tenant.as_async().webhooks()][-1] == "completed"
+
+    asyncio.run(test())
+    assert came[0] == b"POST /hook HTTP/1.1"
+
+
+def test_a_tenant_s_asynchronous_twin_has_its_methods() -> None:
+    def methods(kind: type) -> dict[str, str]:
+        public = [(name, value) for name, value in vars(kind).items() if callable(value) and not name.startswith("_")]
+        return {name: str(inspect.signature(value)) for name, value in public}
+
+    assert methods(AsyncTenant) == {
+        name: signature for name, signature in methods(Tenant).items() if name not in ("call", "as_async")
+    }

@@ -142,6 +142,68 @@ def test_each_flag_is_an_environment_variable_too(tmp_path: Path) -> None:
         assert told["created_at"] == "2025-01-01T00:00:00.000Z"
 
 
+def test_it_says_where_clients_and_people_find_it() -> None:
+    with serving() as (process, url):
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(3)][1:]
+    assert lines == [
+        f"base URL for clients: {url}/replicate (PyPI replicate), {url}/replicate/v1 (npm replicate)",
+        f"inspector: {url}/__admin/",
+    ]
+
+
+@pytest.mark.parametrize("more", [(), ("--admin-token", "s3cret")])
+def test_it_says_that_others_on_the_network_reach_it(more: tuple[str, ...]) -> None:
+    with serving("--host", "0.0.0.0", *more) as (process, _):
+        assert process.stdout is not None
+        warned = [process.stdout.readline() for _ in range(4)][-1]
+    assert warned.startswith("it listens on every address of this machine (0.0.0.0), so others on the network reach it")
+    assert ("--admin-token" in warned) == (not more)
+
+
+@pytest.mark.parametrize("flag", ["--log", "--verbose"])
+def test_each_request_can_be_logged(flag: str) -> None:
+    with serving(flag) as (process, url):
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        a_prediction(url, headers={"Authorization": "Bearer my-secret-token"})
+        assert httpx.get(url + "/replicate/v1/models/x%0ay").json()["status"] == 404
+        logged = [process.stdout.readline().rstrip("\n") for _ in range(2)]
+    create = "/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
+    assert logged[0] == f"200  POST    {create}  starting  [my-se…]"
+    assert logged[1].startswith("404  GET     /replicate/v1/models/x\\ny  [anonymous]  violation: not in the contract")
+
+
+def test_without_the_flag_nothing_is_logged() -> None:
+    with serving() as (process, url):
+        a_prediction(url)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert "POST" not in output
+
+
+def test_a_port_that_docker_or_kubernetes_has_set_for_a_service_is_none() -> None:
+    said = run("serve", "--contract", "/nowhere.yaml", MOCKSERVER_PORT="tcp://10.0.0.7:3589").stderr
+    assert said.startswith("mockserver: contract /nowhere.yaml"), "the port was no trouble"
+    assert "not a valid integer" in run("serve", "--port", "tcp://10.0.0.7:3589").stderr
+
+
+@pytest.mark.parametrize("name", ["/nope.yaml", "nope.json", "scenarios/nope"])
+def test_a_scenario_file_that_is_not_there_is_told_as_such(name: str) -> None:
+    ended = run("serve", "--scenario", name)
+    assert (ended.returncode, ended.stderr) == (2, f"mockserver: scenario file {name}: no such file\n")
+
+
+def test_a_finding_that_is_served_is_named(tmp_path: Path) -> None:
+    finding = tmp_path / "MC201-3913.json"
+    finding.write_text(json.dumps({"rule": "MC201", "scenario": {"create_status": 201}}))
+    with serving("--scenario", str(finding)) as (process, url):
+        assert process.stdout is not None
+        assert " · scenario mc201-3913 · " in process.stdout.readline()
+        assert a_prediction(url).status_code == 201
+
+
 def test_every_flag_of_serve_names_its_environment_variable() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
     for flag in ("host", "port", "contract", "clock", "speed", "seed", "require-auth", "strict", "urls", "errors"):

@@ -31,8 +31,15 @@ def format_for(path: Path) -> Callable[[Report, str], bytes]:
     return _FORMATS[path.suffix]
 
 
-def read_baseline(path: Path) -> tuple[Finding, ...]:
-    """The findings of a JSON report, or of a saved finding. Raises MockServerError."""
+def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Finding, ...]:
+    """The findings of a JSON report, or of a saved finding; none without a file. Raises MockServerError.
+
+    With `may_be_new` the file is going to be written, and need not be there yet.
+    """
+    if may_be_new and (path is None or path.suffix != ".json"):
+        raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
+    if path is None or (may_be_new and not path.exists()):
+        return ()
     try:
         source = path.read_bytes()
         value = msgspec.json.decode(source)
@@ -43,10 +50,18 @@ def read_baseline(path: Path) -> tuple[Finding, ...]:
     try:
         if isinstance(value, dict) and "rule" in value:
             return (msgspec.convert(value, Finding),)
+        if not isinstance(value, dict) or not value.keys() >= {"findings", "runs", "seed"}:
+            raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
         report = msgspec.convert(value, Report)
     except msgspec.ValidationError as reason:
         raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver check`: {reason}") from reason
     return (*report.findings, *report.advice, *report.accepted)
+
+
+def update_baseline(report: Report, path: Path) -> int:
+    """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
+    write(report, path, "")
+    return len(report.findings) + len(report.advice) + len(report.accepted)
 
 
 def _as_json(report: Report, command: str) -> bytes:

@@ -43,6 +43,9 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
 )
 @option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
+@option(
+    "--baseline-update", is_flag=True, help="Write what was found to the --baseline file: it is accepted from now on."
+)
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
 @color_option
 @command_argument
@@ -60,6 +63,7 @@ def check(
     strict_urls: bool,
     report: tuple[Path, ...],
     baseline: Path | None,
+    baseline_update: bool,
     contract: Path | None,
 ) -> None:
     """Find what breaks a client, and show the smallest case of each.
@@ -78,22 +82,20 @@ def check(
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
-    from mockserver.check.reports import format_for, read_baseline, write
+    from mockserver.check.reports import format_for, read_baseline, update_baseline, write
     from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
 
     for path in report:
         format_for(path)
-    known = read_baseline(baseline) if baseline else ()
+    known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
     with exit_on_second_interrupt(driver.kill_now):
         with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
             hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
-            models = len(hunt.report.models)
-            words = f"{models} {'model' if models == 1 else 'models'}"
-            click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
+            click.echo(_heading(command, len(hunt.report.models), seed))
             try:
                 found = hunt.run()
             finally:
@@ -103,7 +105,14 @@ def check(
         for path in report:
             write(found, path, " ".join(command))
         show(found, command, saved)
+        if baseline_update and baseline is not None and not found.interrupted:
+            click.echo(f"{baseline} is written: {update_baseline(found, baseline)} findings are accepted from now on")
+            sys.exit(0)
     sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+
+
+def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
+    return f"checking: {' '.join(command)} · {models} {'model' if models == 1 else 'models'} · seed {seed}"
 
 
 @click.command()

@@ -35,7 +35,7 @@ def verdict(url: str, token: str | None, admin_token: str | None, fail_on: str, 
     reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
     if unknown := [word for word in reasons if word not in REASONS]:
         raise MockServerError(f"--fail-on {unknown[0]}: there are {', '.join(REASONS)}")
-    tenant = Tenant(url if "://" in url else f"http://{url}", token or "", admin_token=admin_token)
+    tenant = Tenant(url, token or "", admin_token=admin_token)
     found = tenant.verdict() if token is not None else tenant.call("GET", "/verdict?all=true")
     names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or ("none" if token is None else "1")
     click.echo(f"{found['exchanges']} exchanges with {url} ({found['evicted']} no longer in the journal)")

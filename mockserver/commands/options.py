@@ -62,6 +62,12 @@ SERVING = (
         multiple=True,
         help="Let webhooks go to this host too, not only to this machine; may be given again.",
     ),
+    option(
+        "--cors",
+        metavar="ORIGIN",
+        multiple=True,
+        help="Let pages of this origin (or *) call the API from a browser; may be given again.",
+    ),
     option("--admin-token", metavar="SECRET", help="Answer /__admin only to those who send it as X-Mock-Admin-Token."),
 )
 

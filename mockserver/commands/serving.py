@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mockserver.commands.options import DEFAULT_PORT, command_argument, option, server_settings, serving_options
 
+if TYPE_CHECKING:
+    from mockserver.gateway import Gateway
+    from mockserver.server import Authority
+
+
+class _PortOption(click.Option):
+    """Docker's links and Kubernetes set MOCKSERVER_PORT=tcp://… for a service called mockserver: that is no port."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The value of the environment, if it is meant for this option."""
+        value = super().resolve_envvar_value(ctx)
+        return None if value is not None and value.startswith("tcp://") else value
+
 
 @click.command()
 @option("--host", default="127.0.0.1", help="Address to listen on.")
-@option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@option(
+    "--port",
+    cls=_PortOption,
+    default=DEFAULT_PORT,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes a free one.",
+)
 @serving_options
 @option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="File to write {url, port, pid, ca_file} to once it answers.",
 )
-def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: Any) -> None:
+@option("--log", is_flag=True, help="Print a line for each request.")
+@click.option("--verbose", "log", is_flag=True, hidden=True)
+def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, **behavior: Any) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
@@ -32,24 +53,41 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: 
     app = build_app(**server_settings(behavior))
     listener = listen(host, port)
     authority = Authority(host) if tls else None
+    if log:
+        _print_requests(app.gateway)
 
     def announce() -> None:
         url = url_of(listener, "https" if authority else "http")
         if ready_file:
             write_ready_file(ready_file, listener, authority)
-        options, contract = app.gateway.options, app.gateway.contract
-        click.echo(f"mockserver listening on {url}")
-        click.echo(
-            f"seed {options.seed} · clock {options.clock} · scenario {options.scenario.name} · contract {contract.name}"
-        )
-        if authority:
-            click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+        _announce(app.gateway, url, host, authority)
 
     run_server(app, listener, on_ready=announce, authority=authority)
     if authority:
         authority.close()
     if ready_file:
         ready_file.unlink(missing_ok=True)
+
+
+def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:
+    from mockserver.admin_client import BASE_PATH, PREFIX
+
+    options, name = gateway.options, gateway.options.scenario.name or "of its own"
+    click.echo(f"mockserver listening on {url}")
+    click.echo(f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {gateway.contract.name}")
+    if authority:
+        click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+    click.echo(f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)")
+    click.echo(f"inspector: {url}{PREFIX}/")
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
+        said = "" if options.admin_token else f"; --admin-token SECRET would keep others out of {PREFIX}"
+        click.echo(f"it listens on every address of this machine ({host}), so others on the network reach it{said}")
+
+
+def _print_requests(gateway: Gateway) -> None:
+    from mockserver.request_log import log_line
+
+    gateway.store.observers.append(lambda tenant, exchange: click.echo(log_line(tenant.name, exchange)))
 
 
 @click.command()
