@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from importlib import metadata, resources
+from time import process_time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, redacted, shortened_secret
+from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
 from mockserver.tenants import TenantState
 from mockserver.violations import pointer_to, read_json
@@ -31,6 +33,7 @@ from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
+VERSION = metadata.version("flux-mockserver")
 
 
 def _inspector() -> Response:
@@ -93,6 +96,7 @@ class Admin:
             ("GET", "/", self._inspect),
             ("GET", "/health", self._health),
             ("GET", "/version", self._version),
+            ("GET", "/metrics", self._metrics),
             ("POST", "/reset", self._reset),
             ("GET", "/requests", self._requests),
             ("DELETE", "/requests", self._forget_requests),
@@ -174,13 +178,26 @@ class Admin:
         return self._gateway.store.tenant(token or ANONYMOUS)
 
     async def _health(self, request: Request, tenant: TenantState) -> object:
-        return {"status": "ok", "store": self._gateway.store.counts()}
+        draining = self._gateway.draining
+        value = {"status": "draining" if draining else "ok", "store": self._gateway.store.counts()}
+        return _json(value, 503 if draining else 200)
+
+    async def _metrics(self, request: Request, tenant: TenantState) -> object:
+        gateway = self._gateway
+        text = as_text(
+            gateway.metrics,
+            gateway.store.counts(),
+            version=VERSION,
+            draining=gateway.draining,
+            cpu_seconds=process_time(),
+        )
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def _version(self, request: Request, tenant: TenantState) -> object:
         contract = self._gateway.contract
         return {
             "name": "mockserver",
-            "version": metadata.version("flux-mockserver"),
+            "version": VERSION,
             "seed": self._gateway.options.seed,
             "contract": {"file": contract.name, "operations": list(contract.by_id)},
             "models": [operation.model for operation in contract.of_role("create")],

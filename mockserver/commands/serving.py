@@ -10,6 +10,8 @@ import click
 
 from mockserver.commands.options import DEFAULT_PORT, command_argument, option, server_settings, serving_options
 
+MAX_DRAIN = 24 * 3600.0  # seconds
+
 
 @click.command()
 @option("--host", default="127.0.0.1", help="Address to listen on.")
@@ -20,7 +22,14 @@ from mockserver.commands.options import DEFAULT_PORT, command_argument, option, 
     type=click.Path(path_type=Path),
     help="File to write {url, port, pid, ca_file} to once it answers.",
 )
-def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: Any) -> None:
+@option(
+    "--drain",
+    default=0.0,
+    metavar="SECONDS",
+    type=click.FloatRange(0, MAX_DRAIN),
+    help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
+)
+def serve(host: str, port: int, tls: bool, ready_file: Path | None, drain: float, **behavior: Any) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
@@ -45,7 +54,7 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, **behavior: 
         if authority:
             click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
 
-    run_server(app, listener, on_ready=announce, authority=authority)
+    run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
     if authority:
         authority.close()
     if ready_file:
