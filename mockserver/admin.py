@@ -33,6 +33,7 @@ from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
+SERVERS_HEADER = "x-mock-servers"
 VERSION = metadata.version("flux-mockserver")
 
 
@@ -179,7 +180,7 @@ class Admin:
 
     async def _health(self, request: Request, tenant: TenantState) -> object:
         draining = self._gateway.draining
-        value = {"status": "draining" if draining else "ok", "store": self._gateway.store.counts()}
+        value = {"status": "draining" if draining else "ok", "store": self._gateway.store.counts()} | _one_of(request)
         return _json(value, 503 if draining else 200)
 
     async def _metrics(self, request: Request, tenant: TenantState) -> object:
@@ -269,18 +270,20 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return redacted(self._gateway.verdict_of_all(), "")
+            return redacted(self._gateway.verdict_of_all(), "") | _one_of(request)
         return redacted(self._gateway.verdict(tenant), _secret(tenant))
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
         used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
-        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()}
+        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()} | _one_of(
+            request
+        )
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
-        parts = (
-            [each.coverage for each in self._gateway.store.tenants()] if _flag(request, "all") else [tenant.coverage]
-        )
-        return Coverage.of_all(parts).report(self._gateway.contract)
+        every = _flag(request, "all")
+        parts = [each.coverage for each in self._gateway.store.tenants()] if every else [tenant.coverage]
+        report = Coverage.of_all(parts).report(self._gateway.contract)
+        return report | _one_of(request) if every else report
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
@@ -318,6 +321,15 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
         "unmatched_exchanges": tenant.journal.unmatched,
         "last_used": None if last is None else timestamp(last),
     }
+
+
+def _one_of(request: Request) -> dict[str, int]:
+    """What an answer that concerns all tenants says where it is one server's alone: of how many servers.
+
+    A load balancer whose configuration `mockserver shards` has written tells that with the request.
+    """
+    told = request.headers.get(SERVERS_HEADER, "")
+    return {"one_of_servers": int(told)} if told.isdecimal() and len(told) <= 4 and int(told) > 1 else {}
 
 
 def _secret(tenant: TenantState) -> str:
