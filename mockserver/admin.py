@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from importlib import metadata, resources
+from time import process_time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, redacted, shortened_secret
+from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
 from mockserver.tenants import TenantState
 from mockserver.violations import pointer_to, read_json
@@ -31,6 +33,8 @@ from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
+SERVERS_HEADER = "x-mock-servers"
+VERSION = metadata.version("flux-mockserver")
 
 
 def _inspector() -> Response:
@@ -73,6 +77,7 @@ class Admin:
             ("GET", "/health", self._health),
             ("GET", "/version", self._version),
             ("GET", "/openapi.json", self._openapi),
+            ("GET", "/metrics", self._metrics),
             ("POST", "/reset", self._reset),
             ("GET", "/requests", self._requests),
             ("DELETE", "/requests", self._forget_requests),
@@ -160,13 +165,26 @@ class Admin:
         return self._gateway.store.tenant(token or ANONYMOUS)
 
     async def _health(self, request: Request, tenant: TenantState) -> object:
-        return {"status": "ok", "store": self._gateway.store.counts()}
+        draining = self._gateway.draining
+        value = {"status": "draining" if draining else "ok", "store": self._gateway.store.counts()} | _one_of(request)
+        return _json(value, 503 if draining else 200)
+
+    async def _metrics(self, request: Request, tenant: TenantState) -> object:
+        gateway = self._gateway
+        text = as_text(
+            gateway.metrics,
+            gateway.store.counts(),
+            version=VERSION,
+            draining=gateway.draining,
+            cpu_seconds=process_time(),
+        )
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def _version(self, request: Request, tenant: TenantState) -> object:
         contract = self._gateway.contract
         return {
             "name": "mockserver",
-            "version": metadata.version("flux-mockserver"),
+            "version": VERSION,
             "seed": self._gateway.options.seed,
             "contract": {"file": contract.name, "operations": list(contract.by_id)},
             "models": [operation.model for operation in contract.of_role("create")],
@@ -243,18 +261,20 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return redacted(self._gateway.verdict_of_all(), "")
+            return redacted(self._gateway.verdict_of_all(), "") | _one_of(request)
         return redacted(self._gateway.verdict(tenant), _secret(tenant))
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
         used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
-        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()}
+        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()} | _one_of(
+            request
+        )
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
-        parts = (
-            [each.coverage for each in self._gateway.store.tenants()] if _flag(request, "all") else [tenant.coverage]
-        )
-        return Coverage.of_all(parts).report(self._gateway.contract)
+        every = _flag(request, "all")
+        parts = [each.coverage for each in self._gateway.store.tenants()] if every else [tenant.coverage]
+        report = Coverage.of_all(parts).report(self._gateway.contract)
+        return report | _one_of(request) if every else report
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
@@ -292,6 +312,15 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
         "unmatched_exchanges": tenant.journal.unmatched,
         "last_used": None if last is None else timestamp(last),
     }
+
+
+def _one_of(request: Request) -> dict[str, int]:
+    """What an answer that concerns all tenants says where it is one server's alone: of how many servers.
+
+    A load balancer whose configuration `mockserver shards` has written tells that with the request.
+    """
+    told = request.headers.get(SERVERS_HEADER, "")
+    return {"one_of_servers": int(told)} if told.isdecimal() and len(told) <= 4 and int(told) > 1 else {}
 
 
 def _secret(tenant: TenantState) -> str:

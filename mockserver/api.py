@@ -262,10 +262,11 @@ async def picture(context: Context) -> Response:
 async def view(context: Context) -> Response:
     """A page for people. Looking at it moves nothing."""
     gateway = context.gateway
-    tenant = gateway.store.owner(context.request.path_params["prediction_id"])
+    identifier = context.request.path_params["prediction_id"]
+    tenant = gateway.store.owner(identifier)
     if tenant is None:
-        raise ApiError(404)
-    prediction = gateway.find(tenant, context.request.path_params["prediction_id"])
+        raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
+    prediction = gateway.find(tenant, identifier)
     shown = gateway.render(tenant, prediction, context.request.origin, context.urls)
     page = _page(shown).encode()
     pictures = gateway.files_origin or "'self'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mockserver.contract import Contract
@@ -78,6 +78,17 @@ class Coverage:
             "errors": _part(met_errors, errors, str),
             "faults": _part(self.faults, FAULT_KINDS, str),
         }
+
+
+def add_up(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The reports of several servers on the same contract, as one."""
+    added = {}
+    for kind, first in reports[0].items():
+        met: Counter[str] = Counter()
+        for report in reports:
+            met.update(report[kind]["met"])
+        added[kind] = {"met": dict(met), "never": [name for name in first["never"] if name not in met]}
+    return added
 
 
 def _part(met: Counter[Any], universe: Any, name: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import partial
 from http.client import responses
-from time import time
+from time import perf_counter, time
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from mockserver.api import HANDLERS, JSON, Context
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
@@ -59,11 +60,13 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        began = perf_counter()
         request = read_head(scope, receive, send, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
         if not await read_body(request, (operation or self._gateway.contract).max_body):
             return  # the client hung up before it had said what it wants
         response, fault = await self.answer(operation, request)
+        _count(self._gateway.metrics, operation, request, response, fault, perf_counter() - began)
         body = b"" if request.method == "HEAD" else response.body
         if response.events is not None:
             await request.channel.send_events(response)
@@ -332,6 +335,22 @@ def _record(
             response.headers,
         ),
     )
+
+
+def _count(
+    metrics: Metrics,
+    operation: Operation | None,
+    request: Request,
+    response: Response,
+    fault: Fault | None,
+    seconds: float,
+) -> None:
+    name = UNMATCHED if operation is None else operation.operation_id
+    metrics.record(name, response.status, seconds)
+    if request.violations:
+        metrics.violations[name] += len(request.violations)
+    if fault is not None:
+        metrics.faults[fault.kind] += 1
 
 
 async def _send_faulty(request: Request, response: Response, body: bytes, fault: Fault | None) -> None:

@@ -20,6 +20,7 @@ from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
+from mockserver.metrics import Metrics
 from mockserver.operation import Operation
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
@@ -92,6 +93,8 @@ class Gateway:
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
         self.pictures = Pictures(contract)
+        self.metrics = Metrics()
+        self.draining = False  # whether the server is about to stop, and wants no new tenants
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self._template = lru_cache(1024)(self._build_template)
 

@@ -144,12 +144,14 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _run(server: _Server, sockets: list[socket.socket], signals: Sequence[signal.Signals] = ()) -> None:
-    """Serve until the server is told to exit, or one of the signals arrives."""
+def _run(
+    server: _Server, sockets: list[socket.socket], signals: Mapping[signal.Signals, Callable[[], None]] | None = None
+) -> None:
+    """Serve until the server is told to exit. `signals` says what is done when one arrives."""
 
     async def run() -> None:
-        for number in signals:
-            asyncio.get_running_loop().add_signal_handler(number, _stop, server)
+        for number, act in (signals or {}).items():
+            asyncio.get_running_loop().add_signal_handler(number, act)
         await server.serve(sockets=sockets)
 
     runner = asyncio.Runner(loop_factory=_new_loop)
@@ -164,9 +166,17 @@ def _run(server: _Server, sockets: list[socket.socket], signals: Sequence[signal
 
 
 def serve(
-    app: App, listener: socket.socket, *, on_ready: Callable[[], None], authority: Authority | None = None
+    app: App,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    authority: Authority | None = None,
+    drain: float = 0,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered."""
+    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered.
+
+    For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to stop.
+    """
     others = _extra_origins(app, "https" if authority else "http")
     server = _Server(app, on_ready, authority)
 
@@ -174,11 +184,22 @@ def serve(
     gc.collect()
     gc.freeze()
 
-    _run(server, [listener, *others], (signal.SIGINT, signal.SIGTERM))
+    def terminate() -> None:
+        if drain and not app.gateway.draining:
+            app.gateway.draining = True
+            asyncio.get_running_loop().call_later(drain, _end, server)
+        else:
+            _stop(server)
+
+    _run(server, [listener, *others], {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate})
 
 
 def _stop(server: uvicorn.Server) -> None:
     server.force_exit = server.should_exit  # the second time, do not wait for what is under way
+    _end(server)
+
+
+def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,9 @@ from mockserver.journal import ANONYMOUS, Exchange, Journal, redacted, shortened
 from mockserver.scenarios import Fault, Scenario
 
 REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
+
+_COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges")
+_LISTS = ("violations", "unmatched", "unused_faults", "undelivered_webhooks")
 
 
 def verdict_of(
@@ -41,21 +44,30 @@ def combine(verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0) -> di
 
     `forgotten` counts tenants that were evicted with something wrong in their journals, which must not be lost.
     """
-    counts = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges")
-    lists = ("violations", "unmatched", "unused_faults", "undelivered_webhooks")
     shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
     return {
         "ok": not forgotten and all(verdict["ok"] for verdict in verdicts.values()),
-        **{count: sum(verdict[count] for verdict in verdicts.values()) for count in counts},
+        **{count: sum(verdict[count] for verdict in verdicts.values()) for count in _COUNTS},
         **{
             key: [{**item, "tenant": shown[name]} for name, verdict in verdicts.items() for item in verdict[key]]
-            for key in lists
+            for key in _LISTS
         },
         "tenants": [
             {"tenant": shown[name], "ok": verdict["ok"], "exchanges": verdict["exchanges"]}
             for name, verdict in verdicts.items()
         ],
         "forgotten_tenants": forgotten,
+    }
+
+
+def add_up(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The verdicts of several servers, over all their tenants or over the same one, as one."""
+    lists = [*_LISTS, "tenants"] if all("tenants" in verdict for verdict in verdicts) else _LISTS
+    return {
+        "ok": all(verdict["ok"] for verdict in verdicts),
+        **{count: sum(verdict[count] for verdict in verdicts) for count in _COUNTS},
+        **{key: [item for verdict in verdicts for item in verdict[key]] for key in lists},
+        "forgotten_tenants": sum(verdict.get("forgotten_tenants", 0) for verdict in verdicts),
     }
 
 

@@ -6,11 +6,17 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from mockserver import MockServer, Tenant
 from tests.helpers.receiver import Receiver
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile(
+    "untimed", deadline=None
+)  # how long an example takes is the machine's business, which may be busy
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,11 @@ ROUTES: list[tuple[str, str, object, set[str]]] = [
     ("GET", "/predictions", None, {"predictions", "evicted"}),
     ("GET", "/webhooks", None, {"deliveries", "recorded"}),
 ]
-PAGES = [("GET", "/"), ("GET", "/predictions/{prediction_id}/picture")]  # these answer with something else than JSON
+PAGES = [
+    ("GET", "/"),
+    ("GET", "/metrics"),
+    ("GET", "/predictions/{prediction_id}/picture"),
+]  # these answer with something else than JSON
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 

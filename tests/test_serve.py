@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,32 @@ class TestVerdict:
             assert run("verdict", "--url", url).returncode == 2
             assert run("verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty").returncode == 0
             assert a_prediction(url).status_code == 200
+
+
+class TestDrain:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_after_sigterm_it_says_so_and_serves_on_until_a_second_signal(self, number: signal.Signals) -> None:
+        with serving("--drain", "600") as (process, url):
+            process.terminate()
+            while (health := httpx.get(url + "/__admin/health")).status_code == 200:
+                pass
+            assert (health.status_code, health.json()["status"]) == (503, "draining")
+            told = a_prediction(url).json()
+            for status in ("processing", "succeeded"):
+                assert httpx.get(told["urls"]["get"]).json()["status"] == status
+            assert "mockserver_draining 1\n" in httpx.get(url + "/__admin/metrics").text
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+            assert (process.returncode, errors) == (0, "")
+
+    def test_it_ends_by_itself_when_its_time_is_over(self) -> None:
+        with serving("--drain", "0.3") as (process, _):
+            began = time.monotonic()
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+            assert time.monotonic() - began >= 0.3
+
+    def test_ctrl_c_does_not_drain(self) -> None:
+        with serving("--drain", "600") as (process, _):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0

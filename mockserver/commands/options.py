@@ -84,7 +84,7 @@ def server_settings(behavior: dict[str, Any]) -> dict[str, Any]:
     seed = behavior["seed"]
     return behavior | {
         "seed": secrets.randbelow(2**31) if seed is None else seed,
-        "public_url": _checked_url(behavior["public_url"]),
+        "public_url": checked_url(behavior["public_url"]),
         "webhook_allow": tuple(name.lower() for name in behavior["webhook_allow"]),
     }
 
@@ -92,7 +92,8 @@ def server_settings(behavior: dict[str, Any]) -> dict[str, Any]:
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
 
 
-def _checked_url(url: str | None) -> str | None:
+def checked_url(url: str | None) -> str | None:
+    """The origin that `--public-url` names. Raises MockServerError."""
     if url is None:
         return None
     if not _ORIGIN.fullmatch(url.rstrip("/")):

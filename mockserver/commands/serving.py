@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mockserver.gateway import Gateway
     from mockserver.server import Authority
 
+MAX_DRAIN = 24 * 3600.0  # seconds
+
 
 class _PortOption(click.Option):
     """Docker's links and Kubernetes set MOCKSERVER_PORT=tcp://… for a service called mockserver: that is no port."""
@@ -41,7 +43,16 @@ class _PortOption(click.Option):
 )
 @option("--log", is_flag=True, help="Print a line for each request.")
 @click.option("--verbose", "log", is_flag=True, hidden=True)
-def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, **behavior: Any) -> None:
+@option(
+    "--drain",
+    default=0.0,
+    metavar="SECONDS",
+    type=click.FloatRange(0, MAX_DRAIN),
+    help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
+)
+def serve(
+    host: str, port: int, tls: bool, ready_file: Path | None, log: bool, drain: float, **behavior: Any
+) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
@@ -62,7 +73,7 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, *
             write_ready_file(ready_file, listener, authority)
         _announce(app.gateway, url, host, authority)
 
-    run_server(app, listener, on_ready=announce, authority=authority)
+    run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
     if authority:
         authority.close()
     if ready_file:

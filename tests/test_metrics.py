@@ -1,0 +1,138 @@
+"""`GET /__admin/metrics`: counts that only grow, in Prometheus' text format, and nothing of a client's in them."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from mockserver import MockServer
+from mockserver.metrics import BUCKETS, Metrics, as_text
+from mockserver.store import Bounds, Store
+from tests.helpers.documents import KONTEXT, ULTRA
+
+HELD = {"tenants": 1, "predictions": 2, "bytes": 3, "evicted_tenants": 4, "evicted_predictions": 5}
+
+# https://prometheus.io/docs/instrumenting/exposition_formats/, by its grammar.
+LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? ([+-]?(?:\d[\d.e+-]*|Inf|NaN))")
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+def read(text: str) -> Samples:
+    """The samples of a text, by name and labels, once it is known to be in the format."""
+    samples: Samples = {}
+    types: dict[str, str] = {}
+    assert text.endswith("\n")
+    for line in text[:-1].split("\n"):
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in types, "a family stands together, once"
+            types[name] = kind
+        elif line.startswith("# HELP "):
+            assert len(line.split(" ", 3)) == 4
+        else:
+            found = SAMPLE.fullmatch(line)
+            assert found, line
+            family = found[1]
+            if family not in types:
+                family = re.sub(r"_(bucket|sum|count)$", "", family)
+                assert types[family] == "histogram"
+            assert family == list(types)[-1], "samples stand under their family"
+            assert (types[family] == "counter") == found[1].endswith("_total")
+            key = found[1], tuple(re.findall(LABEL, found[2] or ""))
+            assert key not in samples
+            samples[key] = float(found[3])
+    return samples
+
+
+def test_what_is_counted_is_shown() -> None:
+    metrics = Metrics()
+    for seconds in (0.0001, 0.0005, 0.002, 100):
+        metrics.record("get", 200, seconds)
+    metrics.record("get", 0, 0.2)
+    metrics.violations["get"] += 2
+    metrics.faults["cut"] += 1
+    shown = read(as_text(metrics, HELD, version="1.2", draining=True, cpu_seconds=1.5))
+    operation = 'operation="get"'
+    assert shown["mockserver_info", ('version="1.2"',)] == 1
+    assert shown["mockserver_requests_total", (operation, 'status="200"')] == 4
+    assert shown["mockserver_requests_total", (operation, 'status="none"')] == 1
+    buckets = {key[1][1]: value for key, value in shown.items() if key[0] == "mockserver_request_seconds_bucket"}
+    assert buckets['le="0.0005"'] == 2
+    assert buckets['le="0.0025"'] == 3
+    assert buckets['le="60.0"'] == 4
+    assert buckets['le="+Inf"'] == shown["mockserver_request_seconds_count", (operation,)] == 5
+    assert len(buckets) == len(BUCKETS) + 1
+    assert shown["mockserver_request_seconds_sum", (operation,)] == pytest.approx(100.2026)
+    assert shown["mockserver_violations_total", (operation,)] == 2
+    assert shown["mockserver_faults_total", ('kind="cut"',)] == 1
+    for name, value in [("tenants", 1), ("predictions", 2), ("held_bytes", 3), ("draining", 1)]:
+        assert shown["mockserver_" + name, ()] == value
+    assert shown["mockserver_evicted_tenants_total", ()] == 4
+    assert shown["mockserver_evicted_predictions_total", ()] == 5
+    assert shown["mockserver_cpu_seconds_total", ()] == 1.5
+
+
+def test_a_contract_may_call_its_operations_anything() -> None:
+    metrics = Metrics()
+    metrics.record('a "b"\\\nc', 200, 1)
+    shown = read(as_text(metrics, HELD, version="1", draining=False, cpu_seconds=0))
+    assert ("mockserver_request_seconds_count", ('operation="a \\"b\\"\\\\\\nc"',)) in shown
+
+
+def test_the_store_s_counts_are_those_that_are_shown() -> None:
+    store = Store(0, lambda: pytest.fail("no clock is needed"), Bounds())
+    assert store.counts().keys() >= HELD.keys()
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with MockServer() as server, httpx.Client(base_url=server.url, verify=False) as client:
+        yield client
+
+
+def scrape(client: httpx.Client) -> Samples:
+    response = client.get("/__admin/metrics")
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+    return read(response.text)
+
+
+def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(client: httpx.Client) -> None:
+    for token in ("secret-token-1", "secret-token-2"):
+        headers = {"Authorization": f"Bearer {token}", "X-Mock-Scenario": "rate-limited"}
+        body = {"input": {"prompt": "p", "more": 1}}
+        assert client.post(KONTEXT, json=body, headers=headers).status_code == 429
+        assert client.post(KONTEXT, json=body, headers=headers).status_code == 200
+        client.get("/nowhere/" + token, headers=headers)
+        client.post("/__admin/reset", headers=headers)
+    shown = scrape(client)
+    kontext = 'operation="createFluxKontextMaxPrediction"'
+    assert shown["mockserver_requests_total", (kontext, 'status="200"')] == 2
+    assert shown["mockserver_requests_total", (kontext, 'status="429"')] == 2
+    assert shown["mockserver_requests_total", ('operation="none"', 'status="404"')] == 2
+    assert shown["mockserver_violations_total", (kontext,)] == 2
+    assert shown["mockserver_faults_total", ('kind="status"',)] == 2
+    assert shown["mockserver_tenants", ()] == 3
+    del shown["mockserver_cpu_seconds_total", ()]
+    assert scrape(client).items() > shown.items(), "what is under /__admin is not counted"
+
+
+def test_no_token_and_no_path_gets_into_a_label(client: httpx.Client) -> None:
+    for number in range(50):
+        headers = {"Authorization": f"Bearer secret-token-{number}"}
+        client.get(f"/nowhere/{number}", headers=headers)
+        client.request("PUT", ULTRA, headers=headers)
+        client.get(f"/replicate/v1/predictions/{number:026}", headers=headers)
+    shown = scrape(client)
+    assert "secret" not in str(shown)
+    requests = {labels for name, labels in shown if name == "mockserver_requests_total"}
+    assert requests == {
+        ('operation="none"', 'status="404"'),
+        ('operation="none"', 'status="405"'),
+        ('operation="getPrediction"', 'status="404"'),
+    }
