@@ -10,6 +10,7 @@ import click
 from mockserver.commands.checking import check, check_webhook, explain, replay, rules
 from mockserver.commands.judging import verdict
 from mockserver.commands.serving import run, serve
+from mockserver.commands.verifying import verify
 from mockserver.errors import MockServerError
 
 
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for command in (serve, run, verdict, check, replay, check_webhook, rules, explain):
+for command in (serve, run, verdict, verify, check, replay, check_webhook, rules, explain):
     main.add_command(command)
