@@ -43,7 +43,9 @@ def main() -> None:
                 mixed.append(planted)
             if len(double.tenant(TOKEN).predictions()) > SPEND:
                 overspent.append(planted)
-            print(f"| {planted.rule} | {planted.name} | {'/'.join(sorted(found)) or 'missed'} | {report.spent} | {seconds[-1]:.1f} |")
+            print(
+                f"| {planted.rule} | {planted.name} | {'/'.join(sorted(found)) or 'missed'} | {report.spent} | {seconds[-1]:.1f} |"
+            )
             sys.stdout.flush()
     faithful = [name for name in FAITHFUL if only in name]
     for name in faithful:
@@ -51,9 +53,13 @@ def main() -> None:
             with MockServer(**FAITHFUL[name]) as double:
                 report = verified(double.url, spend)
             alarms += [(name, spend, each.rule, each.message) for each in report.findings]
-        print(f"| faithful | {name} | {'accused' if any(each[0] == name for each in alarms) else 'conforms'} | {report.spent} | |")
+        print(
+            f"| faithful | {name} | {'accused' if any(each[0] == name for each in alarms) else 'conforms'} | {report.spent} | |"
+        )
         sys.stdout.flush()
-    print(f"\nfound {len(seconds) - len(missed)} of {len(seconds)} planted departures, {len(mixed)} of them with another rule beside it")
+    print(
+        f"\nfound {len(seconds) - len(missed)} of {len(seconds)} planted departures, {len(mixed)} of them with another rule beside it"
+    )
     if seconds:
         print(f"median {statistics.median(seconds):.2f} s; more than {SPEND} predictions made by: {len(overspent)}")
     print(f"{len(alarms)} false alarms in {3 * len(faithful)} verifications of {len(faithful)} faithful gateways")
