@@ -72,7 +72,7 @@ def plan_for(contract: Contract, seed: bytes) -> Plan:
     creates = contract.of_role("create")
     if not creates or contract.reader is None:
         raise MockServerError(f"the contract {contract.name} has no predictions, so there is nothing to verify")
-    unknown = prediction_id(seed, 0, 0)
+    unknown = prediction_id("000", seed, 0)
     forbidden = [
         Probe(
             wrong.wrong, operation, operation.method, operation.path, wrong.media_type, wrong.body, "given", True, True
