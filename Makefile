@@ -9,7 +9,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-oldest coverage lint bench bench-growth bench-check docs lock dist clean
+.PHONY: help serve test test-fast test-oldest coverage lint bench bench-growth bench-check bench-verify docs lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,17 +50,20 @@ bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted b
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that depart and gateways that do not
+	$(BIN)/python -m tests.verify.bench $(ARGS)
+
 lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --extra check --output-file requirements/serve.txt
+		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --extra check --group test --constraint requirements/serve.txt \
+		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade --resolution lowest-direct pyproject.toml --extra tls --extra check --group oldest \
+		--quiet --upgrade --resolution lowest-direct pyproject.toml --extra tls --extra check --extra verify --group oldest \
 		--output-file requirements/oldest.txt
 
 dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/

@@ -11,6 +11,7 @@ from mockserver.commands.checking import check, check_webhook, explain, replay, 
 from mockserver.commands.judging import verdict
 from mockserver.commands.serving import run, serve
 from mockserver.commands.sharding import shards
+from mockserver.commands.verifying import verify
 from mockserver.errors import MockServerError
 
 
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (serve, run, verdict, shards, check, replay, check_webhook, rules, explain):
+for command in (serve, run, verdict, verify, shards, check, replay, check_webhook, rules, explain):
     main.add_command(command)

@@ -12,23 +12,17 @@ from mockserver.check.findings import Finding, Report, describe
 from mockserver.check.page import render_page
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
+from mockserver.report_files import choose_format, printable, write_file
 
 
 def write(report: Report, path: Path, command: str) -> None:
     """Write a report in the format that the file's suffix names. Raises MockServerError."""
-    render = format_for(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(render(report, command))
-    except OSError as reason:
-        raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
+    write_file(path, format_for(path)(report, command))
 
 
 def format_for(path: Path) -> Callable[[Report, str], bytes]:
     """The function that formats a report for a file of that suffix. Raises MockServerError."""
-    if path.suffix not in _FORMATS:
-        raise MockServerError(f"--report {path}: the file ends in {', '.join(_FORMATS)}, which says what format it has")
-    return _FORMATS[path.suffix]
+    return choose_format(path, _FORMATS)
 
 
 def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Finding, ...]:
@@ -84,20 +78,15 @@ def _as_junit(report: Report, command: str) -> bytes:
         case = ElementTree.SubElement(suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}")
         if rule.code in broken:
             finding = broken[rule.code]
-            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=_printable(finding.message))
-            failure.text = _printable(describe(finding))
+            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(finding.message))
+            failure.text = printable(describe(finding))
         elif rule.code in advised:
-            ElementTree.SubElement(case, "system-out").text = _printable(describe(advised[rule.code]))
+            ElementTree.SubElement(case, "system-out").text = printable(describe(advised[rule.code]))
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
 
 
 def _as_html(report: Report, command: str) -> bytes:
     return render_page(report, command).encode()
-
-
-def _printable(text: str) -> str:
-    """Text without the characters that XML 1.0 does not have."""
-    return "".join(letter if letter in "\t\n" or letter >= " " else "\ufffd" for letter in text)
 
 
 _FORMATS: dict[str, Callable[[Report, str], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}

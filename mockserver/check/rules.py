@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mockserver.check.call_rules import polls_after_end
 from mockserver.check.cases import Run
+from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.check.receiver_rules import RECEIVER_RULES
 from mockserver.check.rule import RULES, Breach
 from mockserver.check.traffic_rules import exceeds_max_requests, polls_in_hot_loop, repeats_refused
@@ -11,7 +12,7 @@ from mockserver.check.traffic_rules import exceeds_max_requests, polls_in_hot_lo
 __all__ = ["RULES", "find_breaches", "is_runaway"]
 
 # The rules for clients are registered by importing their modules, in the order of their codes: call, then traffic.
-RULES.update((receiver_rule.code, receiver_rule) for receiver_rule in RECEIVER_RULES)
+RULES.update((other.code, other) for other in (*RECEIVER_RULES, *GATEWAY_RULES))
 
 
 def find_breaches(run: Run) -> list[Breach]:

@@ -1,0 +1,1 @@
+"""The gateway's side: the real gateway held against the contract."""

@@ -1,0 +1,136 @@
+"""What a verification found, and its report: plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mockserver.check.rules import RULES
+from mockserver.conformance.observed import Observed
+from mockserver.conformance.schemas import line_of
+from mockserver.contract import Contract
+from mockserver.departures import Departure
+from mockserver.journal import redacted
+
+MAX_FINDINGS = 200
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A departure of the gateway, with the first exchange that shows it; `times` is how many did.
+
+    `contract` says what the contract has: a JSON pointer into it, and `line` its line in the file.
+    """
+
+    rule: str
+    title: str
+    severity: Literal["error", "advice"]
+    operation: str
+    pointer: str
+    message: str
+    contract: str
+    line: int | None
+    probe: str
+    exchange: dict[str, Any]
+    times: int = 1
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same finding in another report."""
+        return self.rule, self.operation, re.sub(r"/\d+(?=/|$)", "/#", self.pointer)
+
+
+class NotSeen(msgspec.Struct, frozen=True):
+    """Something that was to be looked at and was not, and why."""
+
+    what: str
+    reason: str
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """The result of a verification.
+
+    `findings` are errors, `advice` is not; `accepted` are those that the baseline has, `fixed` those of it that are
+    gone. `spent` is how many predictions were billed, or may have been, and `lid` how many were allowed.
+    `operations` tells of each operation by status whether it `conforms`, `departs`, or was `not seen`. `seconds` is
+    wall time.
+    """
+
+    ok: bool = True
+    url: str
+    contract: str
+    spent: int = 0
+    lid: int = 0
+    findings: list[Finding] = []
+    advice: list[Finding] = []
+    accepted: list[Finding] = []
+    fixed: list[str] = []
+    not_seen: list[NotSeen] = []
+    operations: dict[str, dict[str, str]] = {}
+    requests: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+class Collector:
+    """Gathers what exchanges showed into a report."""
+
+    def __init__(self, contract: Contract, report: Report, token: str, accepted: Sequence[Finding]) -> None:
+        self._contract = contract
+        self._report = report
+        self._token = token
+        self._baseline = {finding.key: finding for finding in accepted}
+        self._found: dict[tuple[str, str, str], Finding] = {}
+        self._judged: set[str] = set()
+
+    def take(self, probe: str, seen: Observed, departures: Sequence[Departure]) -> None:
+        """Add one exchange, and what departed in it."""
+        self._judged.add(seen.operation.operation_id)
+        departs = any(each.severity == "error" for each in departures)
+        statuses = self._report.operations.setdefault(seen.operation.operation_id, {})
+        if departs or str(seen.status) not in statuses:
+            statuses[str(seen.status)] = "departs" if departs else "conforms"
+        for each in departures:
+            finding = self._finding(probe, seen, each)
+            known = self._found.get(finding.key)
+            if known is not None:
+                self._found[finding.key] = msgspec.structs.replace(known, times=known.times + 1)
+            elif len(self._found) < MAX_FINDINGS:
+                self._found[finding.key] = finding
+
+    def _finding(self, probe: str, seen: Observed, found: Departure) -> Finding:
+        return Finding(
+            rule=found.rule,
+            title=RULES[found.rule].title,
+            severity=found.severity,
+            operation=found.operation,
+            pointer=redacted(found.pointer[:300], self._token),
+            message=redacted(found.message[:600], self._token),
+            contract=found.contract,
+            line=line_of(self._contract, found.contract),
+            probe=probe,
+            exchange=seen.as_json(),
+        )
+
+    def finish(self) -> None:
+        """Fill the report in."""
+        report = self._report
+        for finding in sorted(self._found.values(), key=lambda each: each.rule):
+            if finding.key in self._baseline:
+                report.accepted.append(finding)
+            elif finding.severity == "error":
+                report.findings.append(finding)
+            else:
+                report.advice.append(finding)
+        report.fixed = sorted(
+            f"{finding.rule} {finding.operation} {finding.pointer}".strip()
+            for key, finding in self._baseline.items()
+            if key not in self._found and finding.operation in self._judged
+        )
+        report.ok = not report.findings
+        for operation in self._contract.operations:
+            seen = report.operations.setdefault(operation.operation_id, {})
+            if not any(200 <= int(status) < 300 for status in seen):
+                seen[next((str(each) for each in operation.responses if 200 <= each < 300), "2xx")] = "not seen"

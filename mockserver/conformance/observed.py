@@ -1,0 +1,138 @@
+"""One exchange with a gateway, as it is judged: what was asked, and what came back, within bounds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mockserver.journal import redacted
+from mockserver.operation import Operation
+from mockserver.violations import read_json
+
+MAX_JUDGED = 4 * 1024 * 1024  # bytes of a body that are looked at
+MAX_SHOWN_BODY = 2000  # characters of a body in a report
+MAX_SHOWN_HEADERS = 40
+READABLE_ENCODINGS = ("identity", "gzip", "deflate")
+
+_SHOWN_OF_REQUEST = frozenset({"content-type", "prefer", "cancel-after", "authorization"})
+
+
+class Observed(msgspec.Struct, kw_only=True):
+    """An exchange with a gateway.
+
+    `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in lower case. `body`
+    is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it; `whole` tells whether that is all. With
+    `must_refuse` the contract forbids the request. `at` is nanoseconds since the epoch, `seconds` how long it took.
+    """
+
+    operation: Operation
+    method: str
+    path: str
+    token: str
+    sent_headers: Mapping[str, str] = {}
+    sent_body: bytes = b""
+    sent: Any = None
+    must_refuse: bool = False
+    status: int = 0
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+    size: int = 0
+    whole: bool = True
+    at: int = 0
+    seconds: float = 0.0
+
+    def header(self, name: str) -> str:
+        """The value of a header of the answer, by its lower-case name; the last of equal names; else nothing."""
+        return next((value for key, value in reversed(self.headers) if key == name), "")
+
+    @property
+    def media_type(self) -> str:
+        """The media type declared, in lower case and without parameters."""
+        return self.header("content-type").partition(";")[0].strip().lower()
+
+    def value(self) -> Any:
+        """The decoded JSON of the answer. Raises ValueError, which says what the body is instead."""
+        return read_json(self.body)
+
+    def prediction(self) -> dict[str, Any] | None:
+        """The prediction in the answer, if there is one."""
+        if not 200 <= self.status < 300 or not self.whole:
+            return None
+        try:
+            value = self.value()
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) and "status" in value else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The exchange for people and tools, with the token in part and what the gateway sent cut to a bound."""
+        shown = {
+            "request": {
+                "method": self.method,
+                "path": self.path,
+                "headers": {name: value for name, value in self.sent_headers.items() if name in _SHOWN_OF_REQUEST},
+                "body": _text(self.sent_body),
+            },
+            "response": {
+                "status": self.status,
+                "headers": {
+                    name: value[:500] for name, value in self.headers[:MAX_SHOWN_HEADERS] if name != "set-cookie"
+                },
+                "body": _text(self.body) if _is_text(self.media_type) else "",
+                "body_size": self.size,
+            },
+            "seconds": round(self.seconds, 3),
+        }
+        return redacted(shown, self.token)
+
+
+def _is_text(media_type: str) -> bool:
+    return "json" in media_type or media_type.startswith("text/") or not media_type
+
+
+def _text(body: bytes) -> str:
+    text = body[: 4 * MAX_SHOWN_BODY].decode("utf-8", "replace")
+    return text if len(text) <= MAX_SHOWN_BODY else text[:MAX_SHOWN_BODY] + "…"
+
+
+class BodyReader:
+    """The first bytes of a body that comes in pieces, decoded from its Content-Encoding.
+
+    However little it takes to stand for much, no more than `limit` bytes are made of it. `size` counts the bytes that
+    came, `whole` tells whether all of them are in `body`.
+    """
+
+    def __init__(self, encoding: str, limit: int = MAX_JUDGED) -> None:
+        self._limit = limit
+        self._decoder = None
+        self._kept = bytearray()
+        self.size = 0
+        self.whole = encoding in ("", *READABLE_ENCODINGS)
+        if encoding in ("gzip", "deflate"):
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which finds out which of the two it is
+
+    @property
+    def body(self) -> bytes:
+        """What has been kept."""
+        return bytes(self._kept)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a piece."""
+        self.size += len(chunk)
+        if not self.whole:
+            return
+        room = self._limit - len(self._kept)
+        if self._decoder is None:
+            self._kept += chunk[:room]
+            self.whole = len(chunk) <= room
+            return
+        try:
+            self._kept += self._decoder.decompress(chunk, room + 1)
+        except zlib.error:
+            self.whole = False
+        if len(self._kept) > self._limit:
+            del self._kept[self._limit :]
+            self.whole = False

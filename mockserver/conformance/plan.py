@@ -1,0 +1,141 @@
+"""What `mockserver verify` sends, in order, and what it may cost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from mockserver.conformance.inputs import JSON, forbidden_creates, valid_input
+from mockserver.contract import METHODS, Contract
+from mockserver.errors import MockServerError
+from mockserver.operation import Operation
+from mockserver.predictions import prediction_id
+
+Auth = Literal["given", "none", "wrong"]
+Way = Literal["follow", "cancel", "wait"]
+
+
+class Probe(NamedTuple):
+    """One request. `creates` tells whether a gateway that takes it makes a prediction, and bills it."""
+
+    title: str
+    operation: Operation
+    method: str
+    path: str
+    media_type: str = ""
+    body: bytes | None = None
+    auth: Auth = "given"
+    must_refuse: bool = False
+    creates: bool = False
+
+
+class LifeProbe(NamedTuple):
+    """One prediction, created and followed to its end, cancelled, or waited for by `Prefer: wait`."""
+
+    title: str
+    operation: Operation
+    way: Way
+    body: bytes
+
+
+class Plan(NamedTuple):
+    """All that is to be sent: what is free, creates that have to be refused, and predictions that are billed."""
+
+    free: Sequence[Probe]
+    forbidden: Sequence[Probe]
+    lives: Sequence[LifeProbe]
+
+    def describe(self, spend: int) -> list[str]:
+        """The plan in lines, with the most that it can cost."""
+        lines = [f"{len(self.free)} requests that cost nothing:"]
+        lines += [f"  {probe.method:<6} {probe.path}  ({probe.title})" for probe in self.free]
+        if not spend:
+            left = len(self.forbidden) + len(self.lives)
+            return [
+                *lines,
+                f"{left} creates are left out: --spend N allows N predictions to be billed",
+                "billed at most: 0",
+            ]
+        lines.append(
+            f"{len(self.forbidden)} creates that have to be refused; one that is not is billed, and cancelled at once:"
+        )
+        lines += [f"  {probe.method:<6} {probe.path}  ({probe.title})" for probe in self.forbidden]
+        lines.append(f"{len(self.lives)} predictions, as far as the lid on spending allows:")
+        lines += [f"  {life.operation.method:<6} {life.operation.path}  ({life.title})" for life in self.lives]
+        return [*lines, f"billed at most: {spend} predictions"]
+
+
+def plan_for(contract: Contract, seed: bytes) -> Plan:
+    """The plan for a gateway of a contract; `seed` makes the id that nobody has. Raises MockServerError."""
+    creates = contract.of_role("create")
+    if not creates or contract.reader is None:
+        raise MockServerError(f"the contract {contract.name} has no predictions, so there is nothing to verify")
+    unknown = prediction_id("000", seed, 0)
+    forbidden = [
+        Probe(
+            wrong.wrong, operation, operation.method, operation.path, wrong.media_type, wrong.body, "given", True, True
+        )
+        for operation in creates
+        for wrong in forbidden_creates(contract, operation)
+    ]
+    return Plan(list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates)))
+
+
+def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe]:
+    path = reader.path.replace("{prediction_id}", unknown)
+    yield Probe("an id that nobody has", reader, reader.method, path, must_refuse=True)
+    for cancel in contract.of_role("cancel"):
+        yield Probe("an id that nobody has", cancel, cancel.method, _filled(cancel, unknown), must_refuse=True)
+    for role in ("create", "cancel", "get"):
+        for operation in contract.of_role(role):
+            method = _wrong_method(contract, operation)
+            if method is not None:
+                yield Probe("a wrong method", operation, method, _filled(operation, unknown), must_refuse=True)
+    for operation in contract.of_role("list"):
+        yield Probe("the list", operation, operation.method, operation.path)
+    for operation in contract.of_role("model"):
+        for create in contract.of_role("create"):
+            owner, name = str(create.model).split("/")
+            yield Probe("a model", operation, operation.method, _model_path(operation, owner, name))
+        missing = _model_path(operation, "mockserver-verify", unknown)
+        yield Probe("a model that is not there", operation, operation.method, missing, must_refuse=True)
+    yield Probe("no token", reader, reader.method, path, auth="none", must_refuse=True)
+    yield Probe("a wrong token", reader, reader.method, path, auth="wrong", must_refuse=True)
+
+
+def _filled(operation: Operation, identifier: str) -> str:
+    return operation.path.replace("{prediction_id}", identifier)
+
+
+def _model_path(operation: Operation, owner: str, name: str) -> str:
+    return operation.path.replace("{model_owner}", owner).replace("{model_name}", name)
+
+
+def _wrong_method(contract: Contract, operation: Operation) -> str | None:
+    """A method that a path does not have, and that can do no harm where it is taken all the same."""
+    there = {name.upper() for name in METHODS if name in contract.document["paths"][operation.path]}
+    if "GET" not in there:
+        return "GET"
+    return "DELETE" if "DELETE" not in there and "{prediction_id}" in operation.path else None
+
+
+def _lives(contract: Contract, creates: Sequence[Operation]) -> Iterator[LifeProbe]:
+    first, *others = creates
+    bodies = {each.operation_id: msgspec.json.encode({"input": valid_input(contract, each)}) for each in creates}
+    body = bodies[first.operation_id]
+    yield LifeProbe(f"{first.model}, followed to its end", first, "follow", body)
+    if contract.of_role("cancel"):
+        yield LifeProbe(f"{first.model}, cancelled", first, "cancel", body)
+    for other in others:
+        yield LifeProbe(f"{other.model}, followed to its end", other, "follow", bodies[other.operation_id])
+    yield LifeProbe(f"{first.model}, with Prefer: wait", first, "wait", body)
+
+
+def request_headers(probe: Probe, token: str) -> dict[str, str]:
+    """The headers that a probe is sent with."""
+    headers = {"content-type": probe.media_type or JSON} if probe.body is not None else {}
+    if token and probe.auth != "none":
+        headers["authorization"] = f"Bearer {token}"
+    return headers

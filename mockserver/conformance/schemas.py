@@ -1,0 +1,98 @@
+"""What the contract's schemas say of a value beside whether it fits, and where in the file they say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from mockserver.contract import Contract
+from mockserver.violations import pointer_to
+
+MAX_UNKNOWN = 20  # properties that are told of one value
+MAX_NESTING = 12  # levels of a value that are looked at
+
+_APPLICATORS = ("allOf", "anyOf", "oneOf")
+_CONDITIONALS = ("if", "then", "else")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def unknown_properties(contract: Contract, schema: object, value: object) -> list[str]:
+    """JSON pointers to the properties of a value that its schema does not know, however open it is."""
+    found: list[str] = []
+    for pointer in _unknown(contract, [schema], value, "", MAX_NESTING):
+        found.append(pointer)
+        if len(found) == MAX_UNKNOWN:
+            break
+    return found
+
+
+def _unknown(contract: Contract, schemas: list[object], value: object, place: str, levels: int) -> Iterator[str]:
+    parts = [part for schema in schemas for part in _parts(contract, schema, MAX_NESTING)]
+    if not levels or not parts:
+        return
+    if isinstance(value, list):
+        items = [part["items"] for part in parts if "items" in part]
+        for number, item in enumerate(value[:200]):
+            yield from _unknown(contract, items, item, f"{place}/{number}", levels - 1)
+    elif isinstance(value, dict) and not any(map(_takes_anything, parts)):
+        for name, inner in value.items():
+            known = [part["properties"][name] for part in parts if name in part.get("properties", {})]
+            if known:
+                yield from _unknown(contract, known, inner, place + pointer_to((name,)), levels - 1)
+            else:
+                yield place + pointer_to((name,))
+
+
+def _parts(contract: Contract, schema: object, levels: int) -> Iterator[Mapping[str, Any]]:
+    """A schema and all that it is put together from."""
+    node = contract.resolve(schema)
+    if not isinstance(node, Mapping) or not levels:
+        return
+    yield node
+    inner = [each for name in _APPLICATORS for each in node.get(name, [])]
+    for each in [*inner, *(node[name] for name in _CONDITIONALS if name in node)]:
+        yield from _parts(contract, each, levels - 1)
+
+
+def _takes_anything(part: Mapping[str, Any]) -> bool:
+    """Whether a schema declares an object and says nothing of its properties."""
+    if part.get("additionalProperties") not in (None, False):
+        return True
+    declared = part.get("type") == "object" or (isinstance(part.get("type"), list) and "object" in part["type"])
+    return declared and not part.keys() & {"properties", *_APPLICATORS}
+
+
+def line_of(contract: Contract, pointer: str) -> int | None:
+    """The line, counted from 1, of the contract's file that a JSON pointer leads to, as far as it is there."""
+    return _lines(contract.source).get(_nearest(_lines(contract.source), pointer))
+
+
+def _nearest(lines: Mapping[str, int], pointer: str) -> str:
+    while pointer and pointer not in lines:
+        pointer = pointer.rpartition("/")[0]
+    return pointer
+
+
+@lru_cache(4)
+def _lines(source: bytes) -> dict[str, int]:
+    """The line of each place in a file, by JSON pointer; the first one of what aliases repeat."""
+    try:
+        root = yaml.compose(source.decode(), Loader=_LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return {}
+    found: dict[str, int] = {}
+    open_nodes: list[tuple[str, Any]] = [("", root)] if root is not None else []
+    while open_nodes and len(found) < 100_000:
+        place, node = open_nodes.pop()
+        found.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = place + pointer_to((str(key.value),))
+                found.setdefault(inner, key.start_mark.line + 1)
+                open_nodes.append((inner, value))
+        elif isinstance(node, yaml.SequenceNode):
+            open_nodes += [(f"{place}/{number}", value) for number, value in enumerate(node.value)]
+    return found

@@ -1,0 +1,260 @@
+"""`mockserver verify`: planted departures are found, each by its rule; faithful gateways are not accused; the lid holds."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mockserver import MockServer
+from mockserver.check.gateway_rules import GATEWAY_RULES
+from mockserver.conformance.findings import Report
+from mockserver.conformance.inputs import forbidden_creates, valid_input
+from mockserver.conformance.observed import Observed
+from mockserver.conformance.plan import plan_for
+from mockserver.conformance.upstream import Session, Upstream
+from mockserver.conformance.verification import Settings, Verification
+from mockserver.errors import MockServerError
+from tests.verify.gateways import CONTRACT, FAITHFUL, PLANTED, TAKEN, Departing, Planted, standing, taking
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "a-token-of-the-team"
+
+
+def verified(
+    url: str,
+    spend: int = 2,
+    *,
+    waits: list[float] | None = None,
+    whole: bool = True,
+    sleep: Any = None,
+    **settings: Any,
+) -> Report:
+    """The report of a gateway, without waiting; if it need not be whole, creates that are to be refused are left out."""
+    waited = [] if waits is None else waits
+    with Session(Upstream(url)) as session:
+        verification = Verification(
+            CONTRACT, session, Settings(TOKEN, spend, 0.0, **settings), sleep=sleep or waited.append
+        )
+        if not whole:
+            verification.plan = verification.plan._replace(forbidden=verification.plan.forbidden[:1])
+        found = verification.run()
+    assert found.spent <= spend
+    assert TOKEN not in repr(found), "the token stands in no report"
+    return found
+
+
+def verified_departing(server: MockServer, planted: Planted, spend: int = 2, **settings: Any) -> Report:
+    server.tenant(TOKEN).reset()
+    with standing(Departing(server.url, planted.change, planted.prepare)) as gateway:
+        return verified(gateway.url, spend, **settings)
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted.rule} {planted.name}")
+def test_a_departure_is_found_as_exactly_its_rule(server: MockServer, planted: Planted) -> None:
+    found = verified_departing(server, planted, whole=planted.rule == "MC705")  # `make bench-verify` has them all whole
+    broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.advice}
+    assert (broken, advised) == ((set(), {planted.rule}) if planted.advice else ({planted.rule}, set()))
+    assert found.ok == planted.advice
+    for each in (*found.findings, *found.advice):
+        assert each.line, "it says which line of the contract says otherwise"
+
+
+def test_every_rule_has_departures_planted() -> None:
+    assert {planted.rule for planted in PLANTED} == {rule.code for rule in GATEWAY_RULES}
+    assert len(PLANTED) >= 80
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_a_gateway_that_keeps_to_the_contract_is_not_accused(name: str) -> None:
+    with MockServer(**FAITHFUL[name]) as server:
+        found = verified(server.url, 9)
+    assert [(each.rule, each.message) for each in found.findings] == []
+    advised = {"varied": {"MC702"}, "urls of the API behind it": {"MC708"}}.get(name, set())
+    assert {each.rule for each in found.advice} <= advised
+
+
+def test_without_spending_nothing_is_created(server: MockServer) -> None:
+    tenant = server.tenant(TOKEN)
+    tenant.reset()
+    found = verified(server.url, 0)
+    assert (found.spent, tenant.predictions()) == (0, [])
+    assert all(
+        each["request"]["method"] != "POST" or each["operation"] == "cancelPrediction" for each in tenant.requests()
+    )
+    assert any("--spend" in each.reason for each in found.not_seen)
+
+
+def test_with_enough_to_spend_everything_is_seen(server: MockServer) -> None:
+    tenant = server.tenant(TOKEN)
+    tenant.reset()
+    found = verified(server.url, 9)
+    assert (found.spent, found.not_seen) == (4, [])
+    statuses = sorted(each["status"] for each in tenant.predictions())
+    assert statuses == ["canceled", "succeeded", "succeeded", "succeeded"]
+    for name in ("getPrediction", "cancelPrediction", "getOutputFile"):
+        assert found.operations[name]["200"] == "conforms"
+
+
+@pytest.mark.parametrize("spend", [0, 1, 2, 5])
+def test_the_lid_on_spending_holds_against_a_gateway_that_takes_everything(server: MockServer, spend: int) -> None:
+    tenant = server.tenant(TOKEN)
+    found = verified_departing(server, Planted("", "", None, taking(lambda asked: True)), spend)
+    made = tenant.predictions()
+    assert len(made) == found.spent == spend
+    assert {each["status"] for each in made} <= {"canceled"}, "what should have been refused is cancelled at once"
+    assert any(each.reason == "the lid on spending was reached" for each in found.not_seen) == (spend > 0)
+
+
+def test_a_create_whose_answer_is_lost_may_have_been_billed(server: MockServer) -> None:
+    def lose(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+        if asked.role == "create" and answer.good:
+            answer.status = 0
+
+    tenant = server.tenant(TOKEN)
+    found = verified_departing(server, Planted("", "", lose), 2)
+    assert (found.spent, len(tenant.predictions()), found.ok) == (2, 2, True)
+
+
+def test_a_gateway_that_fails_on_every_create_is_not_asked_again_and_again(server: MockServer) -> None:
+    def fail(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+        if asked.role == "create":
+            answer.status, answer.value = 503, {"detail": "later", "status": 503}
+            answer.headers["retry-after"] = "0"
+
+    assert verified_departing(server, Planted("", "", fail), 3).spent == 3
+
+
+def test_retry_after_is_waited_for(server: MockServer) -> None:
+    waits: list[float] = []
+
+    def throttle(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+        if asked.role == "list" and not memory.setdefault("done", False):
+            memory["done"] = True
+            answer.status, answer.value = 429, {"detail": "slow down", "status": 429}
+            answer.headers["retry-after"] = "7"
+
+    found = verified_departing(server, Planted("", "", throttle), 0, waits=waits)
+    assert 7.0 in waits
+    assert found.operations["listPredictions"] == {"429": "conforms", "200": "conforms"}
+
+
+def test_a_retry_after_that_is_too_long_is_not_waited_for(server: MockServer) -> None:
+    waits: list[float] = []
+
+    def throttle(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+        if asked.role == "list":
+            answer.status, answer.value = 429, {"detail": "slow down", "status": 429, "retry_after": 86400}
+
+    found = verified_departing(server, Planted("", "", throttle), 0, waits=waits)
+    assert not waits
+    assert [each.reason for each in found.not_seen if "listPredictions" in each.what] == ["answered 429"]
+
+
+def test_a_prediction_that_does_not_end_is_cancelled(server: MockServer) -> None:
+    tenant = server.tenant(TOKEN)
+    tenant.reset()
+    tenant.use("stuck")
+    found = verified(server.url, 1, deadline=1e-9)
+    assert found.ok
+    assert [each["status"] for each in tenant.predictions()] == ["canceled"]
+
+
+def test_an_interrupt_cancels_what_is_running_and_reports_what_was_seen(server: MockServer) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    tenant = server.tenant(TOKEN)
+    tenant.reset()
+    found = verified(server.url, 2, sleep=interrupt)
+    assert found.interrupted
+    assert [each["status"] for each in tenant.predictions()] == ["canceled"]
+
+
+def test_what_the_baseline_knows_is_accepted_and_what_is_gone_is_told() -> None:
+    first, second = (each for each in PLANTED if each.name in ("reads without version", "lists as octets"))
+    with MockServer() as server:
+        known = verified_departing(server, first).findings
+        again = verified_departing(server, first, accepted=known)
+        assert (again.ok, again.findings, [each.rule for each in again.accepted]) == (True, [], ["MC702"])
+        other = verified_departing(server, second, accepted=known)
+        assert (other.ok, other.accepted, other.fixed) == (False, [], ["MC702 getPrediction /version"])
+
+
+def test_a_token_that_is_refused_is_no_departure() -> None:
+    with MockServer(scenario="unauthorized") as server, pytest.raises(MockServerError, match="the token is refused"):
+        verified(server.url)
+
+
+def test_a_redirect_is_not_followed_with_the_token(server: MockServer) -> None:
+    with standing(Departing(server.url, None)) as elsewhere:
+
+        def lead_away(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+            if asked.role == "get":
+                answer.status, answer.headers["location"] = 307, elsewhere.url + asked.path
+
+        with standing(Departing(server.url, lead_away)) as gateway:
+            found = verified(gateway.url, 2)
+        assert {each.rule for each in found.findings} == {"MC701"}
+        assert elsewhere.asked == []
+
+
+def test_the_picture_is_fetched_from_another_origin_without_the_token(server: MockServer) -> None:
+    with standing(Departing(server.url, None)) as files:
+
+        def deliver_elsewhere(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+            if asked.role == "get" and answer.good and answer.value["output"]:
+                answer.value["output"] = files.url + "/xezq/" + answer.value["output"].partition("/xezq/")[2]
+
+        with standing(Departing(server.url, deliver_elsewhere)) as gateway:
+            assert verified(gateway.url, 2).ok
+        (asked,) = files.asked
+        assert "authorization" not in asked.headers
+
+
+def test_hostile_answers_are_bounded(server: MockServer) -> None:
+    def bury(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
+        if asked.role == "list":
+            for number in range(500):
+                answer.value[f"{number}\x1b[2J" * 20] = "x" * 5000
+
+    found = verified_departing(server, Planted("", "", bury), 0)
+    assert 0 < len(found.advice) <= 20
+    assert all(len(each.pointer) <= 300 and len(json.dumps(each.exchange)) < 20_000 for each in found.advice)
+
+
+def test_the_plan_s_forbidden_creates_are_each_forbidden_and_of_every_kind() -> None:
+    for operation in CONTRACT.of_role("create"):
+        assert operation.check_body("application/json", {"input": valid_input(CONTRACT, operation)}) == []
+        kinds = {each.wrong for each in forbidden_creates(CONTRACT, operation)}
+        assert {"no input", "no prompt", "broken JSON", "a body declared text/plain"} <= kinds
+        for name, node in operation.input.items():
+            assert f"{name} of another type" in kinds
+            assert (f"{name} below its range" in kinds) == ("minimum" in node)
+            assert (f"{name} above its range" in kinds) == ("maximum" in node)
+            assert (f"{name} none of its values" in kinds) == ("enum" in node)
+    plan = plan_for(CONTRACT, b"seed")
+    assert not any(probe.creates for probe in plan.free)
+    assert all(probe.creates and len(probe.body or b"") < 10_000 for probe in plan.forbidden)
+
+
+def test_each_forbidden_create_that_is_taken_is_billed_once_and_stops_at_the_lid(server: MockServer) -> None:
+    found = verified_departing(server, Planted("", "", None, taking(TAKEN["creates below a range"])), 9)
+    assert {each.rule for each in found.findings} == {"MC705"}
+    assert found.spent == 4 + sum("below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden)
+
+
+def test_an_exchange_in_a_report_shows_the_token_in_part() -> None:
+    seen = Observed(
+        operation=CONTRACT.of_role("create")[0],
+        method="POST",
+        path="/x",
+        token=TOKEN,
+        sent_headers={"authorization": f"Bearer {TOKEN}"},
+        headers=[("x-echo", TOKEN), ("set-cookie", "session=1")],
+        body=TOKEN.encode(),
+    )
+    shown = json.dumps(seen.as_json())
+    assert TOKEN not in shown
+    assert "session" not in shown
+    assert seen.as_json()["response"]["body"] == "a-toke…"
