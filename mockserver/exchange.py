@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import sys
@@ -21,13 +22,13 @@ from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, p
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
-from mockserver.store import Store
 from mockserver.tenants import TENANT_SCRIPT, TenantState
 from mockserver.validation import validate
 from mockserver.violations import Violation, read_json, shorten
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
+LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
 REQUEST_SCRIPT = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
 
 _PROMPT_SCENARIO = b"[mock:"
@@ -88,7 +89,7 @@ class Endpoint:
             if behavior.scenario.headers:
                 more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
                 response = msgspec.structs.replace(response, headers=(*response.headers, *more))
-        _record(gateway.store, tenant, operation, request, behavior, response, self._origin)
+        _record(gateway, tenant, operation, request, behavior, response, self._origin)
         return response, behavior.fault
 
     async def _handle_with_fault(
@@ -119,7 +120,10 @@ class Endpoint:
         try:
             if operation is None:
                 raise self._unmatched(request)
-            validate(gateway, operation, request)
+            if request.body_size > LARGE_BODY:
+                await asyncio.to_thread(validate, gateway, operation, request)
+            else:
+                validate(gateway, operation, request)
             delivered = behavior.fault is None or behavior.fault.kind in ("delay", "drip")
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await HANDLERS[operation.role](context)
@@ -200,7 +204,7 @@ class Decoy:
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         response = Response(401, msgspec.json.encode(error_body(template, dialect, ApiError(401))), media_type)
-        _record(store, tenant, None, request, Behavior(scenario, None, dialect), response, "foreign")
+        _record(self._gateway, tenant, None, request, Behavior(scenario, None, dialect), response, "foreign")
         await request.channel.send_response(response, b"" if request.method == "HEAD" else response.body)
 
 
@@ -290,7 +294,7 @@ def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _record(
-    store: Store,
+    gateway: Gateway,
     tenant: TenantState,
     operation: Operation | None,
     request: Request,
@@ -303,8 +307,12 @@ def _record(
         tenant.coverage.record_exchange(operation.operation_id, response.status)
     if behavior.fault is not None:
         tenant.coverage.record_fault(behavior.fault.kind)
+    nearest = ""
+    if operation is None and origin != "foreign":
+        near = gateway.contract.nearest(request.method, request.path)
+        nearest = f"{near.method} {near.path}"
     kind = response.content_type
-    store.record(
+    gateway.store.record(
         tenant,
         Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
             tenant.journal.recorded + 1,
@@ -330,6 +338,7 @@ def _record(
             len(response.body),
             kind,
             response.headers,
+            nearest,
         ),
     )
 

@@ -13,19 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import example, given
 from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
 from mockserver import MockServer, Tenant
 from mockserver.app import App
 from mockserver.clock import SECOND
-from mockserver.connection import HttpConnection, tracked
-from mockserver.contract import Contract
-from mockserver.gateway import Gateway, Options
-from mockserver.scenarios import Catalogue
-from tests.helpers.documents import ULTRA
+from mockserver.connection import HttpConnection
+from mockserver.gateway import Gateway
+from tests.helpers.documents import CONTRACT, ULTRA
+from tests.helpers.wires import Wire, connect, new_app, settled
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
 
@@ -157,44 +154,10 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.M
         assert busy.ended()
 
 
-CONTRACT = Contract.load()
-CATALOGUE = Catalogue(CONTRACT)
-TURNS = 20  # of the loop, more than any answer here takes
-
-
-class Wire(asyncio.Transport):
-    """A connection without a network beneath: what was sent on it, and whether it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 50000)})
-        self.sent = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
 def connected() -> tuple[App, HttpConnection, Wire]:
     """A new double, and a connection to it."""
-    app = App(CONTRACT, CATALOGUE, Options(clock="frozen", scenario=CATALOGUE.named("succeeded")))
-    config = uvicorn.Config(
-        tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
-    )
-    connection, wire = HttpConnection(set(), config=config, server_state=ServerState(), app_state={}), Wire()
-    connection.connection_made(wire)
-    return app, connection, wire
+    app = new_app()
+    return app, *connect(app)
 
 
 def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
@@ -205,24 +168,19 @@ def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
         for piece in pieces:
             if not wire.closed:
                 connection.data_received(piece)
-            await _settled()
+            await settled()
         for tenant in app.gateway.store.tenants():
             await app.gateway.advance(tenant, 10 * SECOND)
-        await _settled()
+        await settled()
         closed = wire.closed
         connection.connection_lost(None)
-        await _settled()
+        await settled()
         told = [exchange.as_json() for tenant in app.gateway.store.tenants() for exchange in tenant.journal]
         for exchange in told:
             del exchange["received_at"]
-        return wire.sent, closed, told
+        return bytes(wire.sent), closed, told
 
     return asyncio.run(converse())
-
-
-async def _settled() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
 
 
 def cut(data: bytes, *places: int) -> list[bytes]:
@@ -332,9 +290,9 @@ def test_a_client_that_hangs_up_ends_all_that_it_has_asked_for() -> None:
     async def converse() -> None:
         app, connection, wire = connected()
         connection.data_received(post(Prefer="wait") + post(Prefer="wait") + post())
-        await _settled()
+        await settled()
         connection.connection_lost(None)
-        await _settled()
+        await settled()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert (wire.sent, app.gateway.store.counts()["predictions"]) == (b"", 1)
 
@@ -346,10 +304,10 @@ def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
         _, connection, wire = connected()
         connection.pause_writing()
         connection.data_received(post())
-        await _settled()
+        await settled()
         assert wire.sent == b""
         connection.resume_writing()
-        await _settled()
+        await settled()
         assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
         connection.connection_lost(None)
 
@@ -365,7 +323,7 @@ def test_as_the_double_stops_a_request_is_answered_if_and_only_if_it_is_carried_
         connection.data_received(post()[:arrived])
         connection.shutdown()
         connection.data_received(post()[arrived:])
-        await _settled()
+        await settled()
         assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n") is answered
         assert wire.closed
         assert app.gateway.store.counts()["predictions"] == answered
@@ -390,9 +348,9 @@ def test_a_failure_leaves_the_answer_before_it_alone(monkeypatch: pytest.MonkeyP
         _, connection, wire = connected()
         connection.data_received(get("/replicate/v1/predictions/nothing"))
         connection.data_received(post())
-        await _settled()
+        await settled()
         connection.connection_lost(None)
-        return wire.sent
+        return bytes(wire.sent)
 
     monkeypatch.setattr(Gateway, "create", None)
     sent = asyncio.run(converse())
