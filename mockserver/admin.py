@@ -147,6 +147,8 @@ class Admin:
     def _guard(self, request: Request) -> None:
         """Keep out what a web page in a browser on this machine could send."""
         host = request.headers.get("host", "")
+        if len(request.headers.getlist("host")) > 1:
+            raise ApiError(400, "A request has one Host header.")
         if not self._own_name(_name_in(host)):
             raise ApiError(403, f"Host {host!r} is not this server's; use its address, or start it with --public-url.")
         origin = request.headers.get("origin")
@@ -284,7 +286,7 @@ class Admin:
         return Response(picture.data, media_type=picture.media_type)
 
     async def _predictions(self, request: Request, tenant: TenantState) -> object:
-        origin = f"{request.url.scheme}://{request.headers['host']}"
+        origin = self._gateway.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
         urls = self._gateway.options.urls
         return {
             "predictions": await _encoded(

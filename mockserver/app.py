@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,11 +22,9 @@ class App:
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
-        endpoints = _endpoints(self.gateway)
-        # A path without parameters needs no search, however many models there are.
-        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
-        self._rest = Starlette(routes=_routes(self.gateway))
+        unmatched = Endpoint(self.gateway, {})
+        rest = Starlette(routes=[*_routes(self.gateway), Route("/{path:path}", unmatched)])
+        self._own = _Paths(_endpoints(self.gateway), rest, unmatched)
         self._extra_origins: dict[int, ASGIApp] = {}
 
     def listen_as_decoy(self, url: str) -> None:
@@ -36,7 +34,7 @@ class App:
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
-        self._extra_origins[_port(url)] = Starlette(routes=_file_routes(self.gateway))
+        self._extra_origins[_port(url)] = _file_host(self.gateway)
         self.gateway.files_origin = url
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -45,18 +43,31 @@ class App:
         other = self._extra_origins.get(port)
         if other is not None:
             return other(scope, receive, send)
-        endpoint, scope["path_params"] = self._endpoint(scope["path"])
-        return (endpoint or self._rest)(scope, receive, send)
+        return self._own(scope, receive, send)
 
-    def _endpoint(self, path: str) -> tuple[Endpoint | None, dict[str, str]]:
-        """What answers at a path, if it is the contract's, and the path's parameters."""
+
+class _Paths:
+    """What answers at each path: the contract's, then the `rest`; `unmatched` where there is no path, as in GET *."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp, unmatched: ASGIApp) -> None:
+        # A path without parameters needs no search, however many models there are.
+        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._rest, self._unmatched = rest, unmatched
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        endpoint, scope["path_params"] = self._endpoint(scope["path"])
+        return endpoint(scope, receive, send)
+
+    def _endpoint(self, path: str) -> tuple[ASGIApp, dict[str, str]]:
+        """What answers at a path, and the path's parameters."""
         endpoint = self._fixed.get(path)
         if endpoint is not None:
             return endpoint, {}
         for pattern, endpoint in self._patterns:
             if found := pattern.match(path):
                 return endpoint, found.groupdict()
-        return None, {}
+        return (self._rest if path.startswith("/") else self._unmatched), {}
 
 
 def _port(url: str) -> int:
@@ -76,14 +87,14 @@ def _routes(gateway: Gateway) -> list[Route]:
         *Admin(gateway).routes(),
         Route("/openapi.json", _document(gateway.contract.as_json, "application/json")),
         Route("/openapi.yaml", _document(gateway.contract.source, "application/yaml")),
-        Route("/{path:path}", Endpoint(gateway, {})),
     ]
 
 
-def _file_routes(gateway: Gateway) -> list[Route]:
+def _file_host(gateway: Gateway) -> ASGIApp:
     delivering = {operation.method: operation for operation in gateway.contract.of_role("deliver")}
-    path = next(iter(delivering.values())).path if delivering else "/"
-    return [Route(path, Endpoint(gateway, delivering, "files")), Route("/{path:path}", Endpoint(gateway, {}, "files"))]
+    paths = {operation.path: Endpoint(gateway, delivering, "files") for operation in delivering.values()}
+    unmatched = Endpoint(gateway, {}, "files")
+    return _Paths(paths, unmatched, unmatched)
 
 
 def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -124,10 +124,16 @@ class Journal:
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._kept: Bounded[int, Exchange] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
-        self.recorded = self.violating = self.unmatched = 0
+        self.recorded = self.violating = self.unmatched = self._arrived = 0
 
     def __iter__(self) -> Iterator[Exchange]:
-        return iter(self._kept.values())
+        """By their numbers: one that had to wait for its answer was written down behind others that came after it."""
+        return iter(sorted(self._kept.values(), key=lambda exchange: exchange.number))
+
+    def next_number(self) -> int:
+        """The number of a request that has just arrived."""
+        self._arrived += 1
+        return self._arrived
 
     @property
     def bytes(self) -> int:

@@ -33,6 +33,12 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
         raise validation_error(fatal)
 
 
+def no_single_host(request: Request) -> ApiError:
+    """The refusal of a request of which nobody can say which server it is for (RFC 9112, 3.2)."""
+    said = "A request has one Host header."
+    return _refused(request, 400, "host", "Host:", said, "none or several", "one")
+
+
 def _check_token(gateway: Gateway, request: Request) -> None:
     sent = request.header(b"authorization")
     if sent is None and not gateway.options.require_auth:

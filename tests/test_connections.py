@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mockserver import MockServer, Tenant
 from mockserver.app import App
 from mockserver.clock import SECOND
-from mockserver.connection import HttpConnection
+from mockserver.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
 from mockserver.gateway import Gateway
 from tests.helpers.documents import CONTRACT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app, settled
@@ -134,6 +134,105 @@ def test_an_offer_to_upgrade_is_passed_over(line: Line) -> None:
         assert line.response().status == 200
 
 
+OFFERS = [
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+    "Upgrade:h2c\r\nconnection: upgrade",
+    "Connection: HTTP2-Settings\r\nConnection: Upgrade\r\nUPGRADE:  h2c ",
+    "CONNECTION:\tUPGRADE\r\nuPGRADE: h2c, websocket",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_a_body_after_an_offer_to_upgrade_is_read_wherever_it_is_cut(offer: str) -> None:
+    request = post().replace(b"Host: x", f"Host: x\r\n{offer}".encode())
+    whole = conversation(request)
+    assert whole[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert whole[2][0]["request"]["body"] == json.loads(BODY)
+    assert "h2c" in whole[2][0]["request"]["headers"]["upgrade"]
+    for place in range(1, len(request), 3):
+        assert conversation(*cut(request, place)) == whole, place
+    assert conversation(*(bytes([byte]) for byte in request)) == whole
+
+
+def chunked(body: bytes, trailers: str = "") -> bytes:
+    head = f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head.encode() + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers.encode())
+
+
+def test_trailers_are_no_headers() -> None:
+    trailers = "Authorization: Bearer r8_somebody\r\nX-Mock-Scenario: failed\r\nHost: y\r\n"
+    request = chunked(BODY, trailers)
+    for pieces in ([request], cut(request, request.index(b"Authorization")), [bytes([byte]) for byte in request]):
+        sent, _, (told,) = conversation(*pieces)
+        assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (told["scenario"], told["request"]["headers"].keys()) == (
+            "succeeded",
+            {"host", "content-type", "transfer-encoding"},
+        )
+
+
+@pytest.mark.parametrize("piece", ["X-Y: z\r\n", "x"])
+def test_trailers_without_end_are_refused(piece: str) -> None:
+    sent, closed, _ = conversation(chunked(BODY, piece * (2 * MAX_HEAD // len(piece)))[:-2])
+    assert closed
+    assert sent.startswith(b"HTTP/1.1 431 ")
+
+
+def test_headers_without_end_are_refused() -> None:
+    sent, closed, told = conversation(get("/", **{f"x-{number}": "y" for number in range(MAX_FIELDS)}))
+    assert (closed, told) == (True, [])
+    assert sent.startswith(b"HTTP/1.1 431 ")
+    assert conversation(get("/", **{f"x-{number}": "y" for number in range(MAX_FIELDS - 1)}))[0].startswith(
+        b"HTTP/1.1 404 "
+    )
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", chunked(BODY)[:-7] + b"zz\r\n"]
+)
+@pytest.mark.parametrize("prefer", ["respond-async", "wait"], ids=["", "waiting"])
+def test_garbage_is_refused_after_all_that_came_before_it_is_answered(garbage: bytes, prefer: str) -> None:
+    before = post(Prefer=prefer) + get("/nowhere")
+    sent, closed, told = conversation(before + garbage)
+    assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"200", b"404", b"400"]
+    assert (closed, len(told)) == (True, 2)
+    assert conversation(before, garbage) == (sent, closed, told)
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [("1.1", 1, 200), ("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 1, 200), ("1.0", 2, 400)],
+)
+def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
+    request = post(version).replace(b"Host: x\r\n", b"Host: x\r\n" * hosts)
+    sent, _, (told,) = conversation(request)
+    assert told["response"]["status"] == status
+    assert sent.startswith(b"HTTP/1.1 %d " % status)
+    assert [violation["pointer"] for violation in told["violations"]] == (["Host:"] if status == 400 else [])
+    admin = get("/__admin/health").replace(b"Host: 127.0.0.1\r\n", b"Host: 127.0.0.1\r\n" * hosts)
+    if version == "1.1":
+        assert conversation(admin)[0].startswith(b"HTTP/1.1 %d " % (403 if hosts == 0 else status))
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_request_for_no_path_is_in_the_journal(method: str) -> None:
+    sent, _, (told,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert sent.startswith(b"HTTP/1.1 404 ")
+    assert (told["request"]["method"], told["request"]["path"], told["operation"]) == (method, "*", None)
+
+
+def test_a_client_of_http_1_0_gets_no_chunks(server: MockServer, tenant: Tenant, line: Line) -> None:
+    headers = {"Authorization": f"Bearer {tenant.token}"}
+    created = httpx.post(server.url + ULTRA, json=json.loads(BODY), headers=headers).json()
+    path = created["urls"]["stream"].removeprefix(server.url)
+    line.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    head, _, body = b"".join(iter(lambda: line.socket.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b": hi\n\nevent: ")
+    assert body.endswith(b"event: done\ndata: {}\n\n")
+
+
 def test_what_is_not_http_is_told_so(line: Line) -> None:
     line.send(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
     assert (line.response().status, line.ended()) == (400, True)
@@ -210,6 +309,11 @@ HEADS = st.sampled_from(
         "X-Folded: a\r\n b",
         "X-Bytes: \xe9",
         "X Space: a",
+        "Upgrade : h2c",
+        "UPGRADE: h2c",
+        "Connection: Upgrade, HTTP2-Settings",
+        "connection:\tUPGRADE",
+        "Upward: a",
         ": nameless",
         "no colon",
     ]
@@ -227,6 +331,8 @@ HEADS = st.sampled_from(
             f"POST http://x{ULTRA} HTTP/1.1",
             f"PUT {ULTRA} HTTP/1.1",
             f"GET {ULTRA} HTTP/1.1",
+            "GET * HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
             f"BREW {ULTRA} HTTP/1.1",
             "GET /replicate/v1/predictions/nothing HTTP/1.1",
             "HEAD /replicate/v1/predictions HTTP/1.1",
@@ -240,6 +346,8 @@ HEADS = st.sampled_from(
 )
 @example(line="GET /replicate/v1/predictions/a HTTP/1.1", more=["Connection: close"], body=b"", places=[90])
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
+@example(line=f"POST {ULTRA} HTTP/1.1", more=["Connection: Upgrade", "Upgrade: h2c"], body=BODY, places=[190])
+@example(line=f"POST {ULTRA} HTTP/1.1", more=["Upgrade: h2c", "Connection: Upgrade"], body=BODY, places=[179])
 def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     line: str, more: list[str], body: bytes, places: list[int]
 ) -> None:
