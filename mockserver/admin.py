@@ -6,11 +6,11 @@ import asyncio
 import ipaddress
 import secrets
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from importlib import metadata, resources
-from time import process_time
-from typing import Any
+from time import perf_counter, process_time
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,6 +35,7 @@ FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
 SERVERS_HEADER = "x-mock-servers"
 VERSION = metadata.version("flux-mockserver")
+TURN = 0.01  # seconds after which a long answer lets others have theirs
 
 
 def _inspector() -> Response:
@@ -50,6 +51,7 @@ def _inspector() -> Response:
     return Response(page, headers=headers, media_type="text/html")
 
 
+T = TypeVar("T")
 Handler = Callable[[Request, TenantState], Awaitable[object]]
 
 
@@ -132,6 +134,8 @@ class Admin:
     def _guard(self, request: Request, handler: Handler | None) -> None:
         """Keep out what a web page in a browser on this machine could send, and those without the admin token."""
         host = request.headers.get("host", "")
+        if len(request.headers.getlist("host")) > 1:
+            raise ApiError(400, "A request has one Host header.")
         wanted = self._gateway.options.admin_token
         given = request.headers.get(ADMIN_TOKEN_HEADER, "")
         public = handler in (self._inspect, self._health)  # they tell nothing secret
@@ -212,7 +216,7 @@ class Admin:
             and (exchange.violations or not violating)
         ]
         return {
-            "requests": [exchange.as_json() for exchange in wanted[:limit]],
+            "requests": await _encoded(exchange.as_json() for exchange in wanted[:limit]),
             "more": len(wanted) > limit,
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
@@ -261,7 +265,7 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return redacted(self._gateway.verdict_of_all(), "") | _one_of(request)
+            return redacted(self._gateway.combined(await _bit_by_bit(self._gateway.verdicts())), "") | _one_of(request)
         return redacted(self._gateway.verdict(tenant), _secret(tenant))
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
@@ -278,7 +282,9 @@ class Admin:
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
-            "deliveries": [redacted(delivery.as_json(), _secret(tenant)) for delivery in tenant.deliveries],
+            "deliveries": await _encoded(
+                redacted(delivery.as_json(), _secret(tenant)) for delivery in [*tenant.deliveries]
+            ),
             "recorded": tenant.deliveries.recorded,
         }
 
@@ -290,18 +296,34 @@ class Admin:
         return Response(picture.data, media_type=picture.media_type)
 
     async def _predictions(self, request: Request, tenant: TenantState) -> object:
-        origin = f"{request.url.scheme}://{request.headers['host']}"
+        origin = self._gateway.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
         urls = self._gateway.options.urls
         return {
-            "predictions": [
-                self._gateway.render(tenant, prediction, origin, urls) for prediction in tenant.predictions.values()
-            ],
+            "predictions": await _encoded(
+                self._gateway.render(tenant, prediction, origin, urls) for prediction in [*tenant.predictions.values()]
+            ),
             "evicted": tenant.evicted,
         }
 
 
+async def _bit_by_bit(values: Iterable[T]) -> list[T]:
+    """Values that are made as they are asked for. They may take long: others are served between them."""
+    made, since = [], perf_counter()
+    for value in values:
+        made.append(value)
+        if perf_counter() - since > TURN:
+            await asyncio.sleep(0)
+            since = perf_counter()
+    return made
+
+
+async def _encoded(values: Iterable[object]) -> list[msgspec.Raw]:
+    """Values as JSON, of which there may be many."""
+    return await _bit_by_bit(msgspec.Raw(msgspec.json.encode(value)) for value in values)
+
+
 def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
-    last = max((exchange.received_at for exchange in tenant.journal), default=None)
+    last = tenant.journal.last_received
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
         "predictions": len(tenant.predictions),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -23,13 +23,9 @@ class App:
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
-        endpoints = _endpoints(self.gateway)
-        # A path without parameters needs no search, however many models there are.
-        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
-        self._rest = _router(_routes(self.gateway), Endpoint(self.gateway, {}))
+        self._own = _Paths(_endpoints(self.gateway), _router(self.gateway))
+        self._shared = _with_cors(self._own, options.cors) if options.cors else None
         self._extra_origins: dict[int, ASGIApp] = {}
-        self._shared = _with_cors(self._serve, options.cors) if options.cors else None
 
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
@@ -38,7 +34,7 @@ class App:
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
-        files = _router(_file_routes(self.gateway), Endpoint(self.gateway, {}, "files"))
+        files = _file_host(self.gateway)
         cors = self.gateway.options.cors
         self._extra_origins[_port(url)] = _with_cors(files, cors) if cors else files
         self.gateway.files_origin = url
@@ -51,26 +47,39 @@ class App:
             return other(scope, receive, send)
         if self._shared is not None and not scope["path"].startswith(PREFIX):
             return self._shared(scope, receive, send)
-        return self._serve(scope, receive, send)
+        return self._own(scope, receive, send)
 
-    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+
+class _Paths:
+    """What answers at each path: the contract's, then the `rest`."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        # A path without parameters needs no search, however many models there are.
+        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._rest = rest
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint, scope["path_params"] = self._endpoint(scope["path"])
-        return (endpoint or self._rest)(scope, receive, send)
+        return endpoint(scope, receive, send)
 
-    def _endpoint(self, path: str) -> tuple[Endpoint | None, dict[str, str]]:
-        """What answers at a path, if it is the contract's, and the path's parameters."""
+    def _endpoint(self, path: str) -> tuple[ASGIApp, dict[str, str]]:
+        """What answers at a path, and the path's parameters."""
         endpoint = self._fixed.get(path)
         if endpoint is not None:
             return endpoint, {}
         for pattern, endpoint in self._patterns:
             if found := pattern.match(path):
                 return endpoint, found.groupdict()
-        return None, {}
+        return self._rest, {}
 
 
-def _router(routes: Sequence[Route], unmatched: ASGIApp) -> Router:
+def _router(gateway: Gateway) -> Router:
+    """What answers beside the contract's paths: the admin API, the documents, and all that matches nothing."""
+    unmatched = Endpoint(gateway, {})
     # The last route takes known paths with other methods; the default, what no pattern takes: `*`, or a line break.
-    return Router([*routes, Route("/{path:path}", unmatched)], redirect_slashes=False, default=unmatched)
+    routes = [*_routes(gateway), Route("/{path:path}", unmatched)]
+    return Router(routes, redirect_slashes=False, default=unmatched)
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -99,10 +108,10 @@ def _routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-def _file_routes(gateway: Gateway) -> list[Route]:
+def _file_host(gateway: Gateway) -> ASGIApp:
     delivering = {operation.method: operation for operation in gateway.contract.of_role("deliver")}
-    path = next(iter(delivering.values())).path if delivering else "/"
-    return [Route(path, Endpoint(gateway, delivering, "files"))]
+    paths = {operation.path: Endpoint(gateway, delivering, "files") for operation in delivering.values()}
+    return _Paths(paths, Endpoint(gateway, {}, "files"))
 
 
 async def _welcome(request: Request) -> Response:

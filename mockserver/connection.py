@@ -19,13 +19,24 @@ from mockserver.wire import CONNECTION, ASGIApp, Receive, Scope, Send
 KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
 SHUTDOWN_GRACE = 0.5  # seconds
 READ_AHEAD = 16 * 1024  # bytes
-MAX_HEAD = 64 * 1024  # bytes, about
+MAX_HEAD = 64 * 1024  # bytes of a head, of trailers, or of one chunk's size, about
+MAX_FIELDS = 256  # headers of a request
 MAX_JOINED = 64 * 1024  # bytes
 
-_UPGRADE_OFFER = re.compile(rb"(\r\nconnection:[^\r\n]*?)\bupgrade\b", re.IGNORECASE)
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
-    b"The request line and the headers have more than %d bytes.\n" % MAX_HEAD
+_OFFER = re.compile(rb"upgrade:[ \t]*([^\r]*)\r?", re.IGNORECASE)
+_MAY_BE_OFFER = re.compile(rb"[uU](?:[pP]|\Z)")
+_NEXT_MAY_BE_OFFER = re.compile(rb"\n(?=[uU](?:[pP]|\Z))")
+
+
+def _refusal(status: bytes, reason: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (status, len(reason)) + reason
+
+
+_NOT_HTTP = _refusal(b"400 Bad Request", b"Invalid HTTP request received.")
+_HEAD_TOO_LARGE = _refusal(
+    b"431 Request Header Fields Too Large",
+    b"The request line and the headers have more than %d bytes, or more than %d headers.\n" % (MAX_HEAD, MAX_FIELDS),
 )
 
 
@@ -54,8 +65,11 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(app_state=self._state, **settings)
         self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
         self._unanswered = 0  # requests whose head has been parsed
-        self._head_bytes = 0  # that have come since the last head ended, but for bodies
-        self._in_body = False
+        self._unparsed_bytes = 0  # that have come since a head ended, or something of a body came
+        self._in_head = self._in_body = self._line_begins = False
+        self._fields = 0
+        self._held = b""  # the beginning of a line
+        self._ended = b""  # what is said at the end, once nothing more is taken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
@@ -83,6 +97,10 @@ class HttpConnection(HttpToolsProtocol):
         await asyncio.wait({self._lost}, timeout=seconds)
         return self._lost.done()
 
+    def write(self, data: bytes) -> None:
+        """Send something past uvicorn."""
+        self._shared.write(data)
+
     def close(self) -> None:
         """End the connection, once what has been sent is out."""
         self._shared.close()
@@ -98,6 +116,7 @@ class HttpConnection(HttpToolsProtocol):
         """Go on after a request whose handling has ended."""
         self._unanswered -= 1
         self._used_at = self._clock()
+        self._end_if_answered()
         if self._ahead:
             asyncio.get_running_loop().call_soon(self._parse_ahead)
 
@@ -110,34 +129,86 @@ class HttpConnection(HttpToolsProtocol):
             self._parse_ahead()
 
     def _parse_ahead(self) -> None:
-        while self._ahead and self._unanswered < 2 and not self._shared.is_closing():
+        while self._ahead and self._unanswered < 2 and not self._ended and not self._shared.is_closing():
             piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
             self._parse(piece)
         self._shared.hold(bool(self._ahead))
 
     def _parse(self, data: bytes) -> None:
-        """Have uvicorn parse a piece, unless the head that it belongs to has no end."""
-        if self._shared.is_closing():
+        """Have uvicorn parse a piece, but for offers to change the protocol: the parser would skip the body then.
+
+        Java's client makes one with its first request. A line that may become one is held until it is whole.
+        """
+        data, self._held = self._held + data, b""
+        place = 0 if self._line_begins and _MAY_BE_OFFER.match(data) else _next_offer(data)
+        while place is not None:
+            self._feed(data[:place])
+            data = data[place:]
+            line, newline, rest = data.partition(b"\n")
+            offer = _OFFER.fullmatch(line) if self._in_head else None
+            if self._in_head and not newline:
+                data, self._held = b"", data
+            elif offer:
+                self.on_header(b"upgrade", offer[1])
+                data = rest
+            place = 0 if offer and _MAY_BE_OFFER.match(data) else _next_offer(data)
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._ended or self._shared.is_closing():
             return
-        if b"pgrade" in data and not self._in_body:
-            data = _without_upgrade_offer(data)
-        super().data_received(data)
-        if not self._in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._shared.write(_HEAD_TOO_LARGE)
-                self._shared.close()
+        if data:
+            super().data_received(data)
+            self._line_begins = data.endswith(b"\n")
+        self._unparsed_bytes += len(data)
+        if self._unparsed_bytes + len(self._held) > MAX_HEAD:
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """A request has begun (called by httptools)."""
+        self._in_head, self._fields = True, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header has come (called by httptools), or a trailer, which is none: it is not to be believed."""
+        if self._in_body:
+            return
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            self._refuse(_HEAD_TOO_LARGE)
+            raise ValueError("too many headers")  # the parser stops then
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request's head has ended (called by httptools)."""
-        self._in_body, self._head_bytes = True, 0
+        self._in_head, self._in_body, self._unparsed_bytes = False, True, 0
         self._unanswered += 1
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has come (called by httptools)."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request has ended (called by httptools)."""
         self._in_body = False
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP (called by uvicorn)."""
+        self._refuse(_NOT_HTTP)
+
+    def _refuse(self, response: bytes) -> None:
+        """Take nothing more, and say why, once all that was whole has its answer."""
+        if not self._ended:
+            self._ended = response
+            self._end_if_answered()
+
+    def _end_if_answered(self) -> None:
+        if self._ended and self._unanswered <= self._in_body:
+            self._shared.write(self._ended)
+            self._shared.close()
 
     def _close_if_idle(self) -> None:
         left = KEEP_ALIVE - (0 if self._unanswered else self._clock() - self._used_at)
@@ -219,7 +290,7 @@ class _SharedTransport(asyncio.Transport):
             self._transport.resume_reading()
 
 
-def _without_upgrade_offer(data: bytes) -> bytes:
-    """A request without its offer to change the protocol, as Java's client makes it: the parser would skip its body."""
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE_OFFER.sub(rb"\1keep-alive", head, count=1) + end + rest
+def _next_offer(data: bytes) -> int | None:
+    """Where the next line begins that may offer to change the protocol."""
+    found = _NEXT_MAY_BE_OFFER.search(data)
+    return found.end() if found else None

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
@@ -25,6 +25,7 @@ from mockserver.violations import pointer_to
 from mockserver.yaml_source import read_yaml
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+MAX_COMPARED = 150  # characters of a path that are compared with the contract's
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
 
 _URN = "urn:contract"
@@ -67,6 +68,7 @@ class Contract:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise self._error("/paths", f"operationId {twice!r} is used more than once")
         self._check_roles()
+        self.nearest = lru_cache(64)(self._nearest)  # asked for the answer, and again for the journal
 
     @classmethod
     def load(cls, path: Path | None = None) -> Contract:
@@ -159,9 +161,10 @@ class Contract:
             if status in candidate.responses:
                 yield _mapping(self.resolve(candidate.document["responses"][str(status)]))
 
-    def nearest(self, method: str, path: str) -> Operation:
+    def _nearest(self, method: str, path: str) -> Operation:
         """The operation whose method and path look most like those given."""
-        asked = path[:300].split("/")
+        path = path[:MAX_COMPARED]
+        asked = path.split("/")
 
         def likeness(operation: Operation) -> float:
             parts = operation.path.split("/")
@@ -169,8 +172,8 @@ class Contract:
                 there if "{" in part and there else part
                 for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
             ]
-            same = difflib.SequenceMatcher(None, path[:300], "/".join(filled)).ratio()
-            return same + operation.ends_like(path[:300]) + (0.05 if operation.method == method else 0)
+            same = difflib.SequenceMatcher(None, path, "/".join(filled)).ratio()
+            return same + operation.ends_like(path) + (0.05 if operation.method == method else 0)
 
         return max(self.operations, key=likeness)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from mockserver.api import HANDLERS, JSON, Context
+from mockserver.clock import SECOND
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
@@ -22,13 +24,13 @@ from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
-from mockserver.store import Store
 from mockserver.tenants import TENANT_SCRIPT, TenantState
-from mockserver.validation import validate
+from mockserver.validation import no_single_host, validate
 from mockserver.violations import Violation, read_json, shorten
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
+LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
 REQUEST_SCRIPT = "call "  # and a name: whose faults are counted, those of a scenario that a request asks for itself
 
 _PROMPT_SCENARIO = b"[mock:"
@@ -79,6 +81,7 @@ class Endpoint:
         """The response to a request, and the fault that it meets on its way out; recorded before it leaves."""
         gateway = self._gateway
         tenant = _tenant(gateway, operation, request)
+        number = tenant.journal.next_number()
         try:
             behavior = _behavior_of(gateway, tenant, operation, request)
         except ScenarioError as reason:
@@ -91,7 +94,7 @@ class Endpoint:
             if behavior.scenario.headers:
                 more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
                 response = msgspec.structs.replace(response, headers=(*response.headers, *more))
-        _record(gateway.store, tenant, operation, request, behavior, response, self._origin)
+        _record(gateway, tenant, number, operation, request, behavior, response, self._origin)
         return response, behavior.fault
 
     async def _handle_with_fault(
@@ -104,10 +107,10 @@ class Endpoint:
         if fault.delay is not None and fault.after is None and await request.channel.wait_for_disconnect(fault.delay):
             return Response(NO_RESPONSE)
         if fault.prevents:
-            return self._fail(operation, fault, behavior)
+            return self._fail(tenant, operation, fault, behavior)
         response = await self._handle(tenant, operation, request, behavior)
         if fault.status is not None or fault.disconnect is not None:
-            failure = self._fail(operation, fault, behavior)
+            failure = self._fail(tenant, operation, fault, behavior)
             return msgspec.structs.replace(failure, prediction_id=response.prediction_id, committed=response.committed)
         if fault.body is not None:
             body = b"" if fault.body == "empty" else response.body[: len(response.body) * 2 // 3]
@@ -120,9 +123,14 @@ class Endpoint:
         """The answer that the contract and the tenant's state ask for, checked against the contract."""
         gateway = self._gateway
         try:
+            if not request.has_one_host:
+                raise no_single_host(request)
             if operation is None:
                 raise self._unmatched(request)
-            validate(gateway, operation, request)
+            if request.body_size > LARGE_BODY:
+                await asyncio.to_thread(validate, gateway, operation, request)
+            else:
+                validate(gateway, operation, request)
             delivered = behavior.fault is None or behavior.fault.kind in ("delay", "drip")
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await HANDLERS[operation.role](context)
@@ -156,11 +164,12 @@ class Endpoint:
             headers = (*headers, CLOSE)
         return Response(error.status, msgspec.json.encode(value), media_type, headers, value=value)
 
-    def _fail(self, operation: Operation, fault: Fault, behavior: Behavior) -> Response:
+    def _fail(self, tenant: TenantState, operation: Operation, fault: Fault, behavior: Behavior) -> Response:
         """The answer of a fault that stands in for the operation's own."""
         if fault.status is None:
             return Response(NO_RESPONSE)
-        headers = _retry_after(fault)
+        now = tenant.clock.now() / SECOND if tenant.clock.mode == "frozen" else time()
+        headers = _retry_after(fault, now)
         if fault.status == 405:
             headers = (*headers, (b"allow", ", ".join(self._operations).encode()))
         if fault.page == "html":
@@ -203,7 +212,8 @@ class Decoy:
         dialect = scenario.errors or self._gateway.options.errors
         media_type, template = self._gateway.contract.error_template(None, 401, dialect)
         response = Response(401, msgspec.json.encode(error_body(template, dialect, ApiError(401))), media_type)
-        _record(store, tenant, None, request, Behavior(scenario, None, dialect), response, "foreign")
+        number = tenant.journal.next_number()
+        _record(self._gateway, tenant, number, None, request, Behavior(scenario, None, dialect), response, "foreign")
         await request.channel.send_response(response, b"" if request.method == "HEAD" else response.body)
 
 
@@ -280,9 +290,9 @@ def _agreeing(value: Mapping[str, Any], fault: Fault) -> dict[str, Any]:
     return {**rest, "detail": detail, **({} if asked is None else {"retry_after": asked})}
 
 
-def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
+def _retry_after(fault: Fault, now: float) -> tuple[tuple[bytes, bytes], ...]:
     if fault.retry_after_date is not None:
-        text = formatdate(math.ceil(time() + fault.retry_after_date), usegmt=True)
+        text = formatdate(math.ceil(now + fault.retry_after_date), usegmt=True)
     elif isinstance(fault.retry_after, str):
         text = fault.retry_after
     elif fault.retry_after is not None:
@@ -293,8 +303,9 @@ def _retry_after(fault: Fault) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _record(
-    store: Store,
+    gateway: Gateway,
     tenant: TenantState,
+    number: int,
     operation: Operation | None,
     request: Request,
     behavior: Behavior,
@@ -306,11 +317,15 @@ def _record(
         tenant.coverage.record_exchange(operation.operation_id, response.status)
     if behavior.fault is not None:
         tenant.coverage.record_fault(behavior.fault.kind)
+    nearest = ""
+    if operation is None and origin != "foreign":
+        near = gateway.contract.nearest(request.method, request.path)
+        nearest = f"{near.method} {near.path}"
     kind = response.content_type
-    store.record(
+    gateway.store.record(
         tenant,
         Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
-            tenant.journal.recorded + 1,
+            number,
             request.received_at,
             tenant.clock.now(),
             "" if request.token is None else tenant.name if tenant.name == request.token else request.token,
@@ -333,6 +348,7 @@ def _record(
             len(response.body),
             kind,
             response.headers,
+            nearest,
         ),
     )
 

@@ -12,20 +12,34 @@ from mockserver.clock import SECOND, timestamp
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
 
 
-class StoredFile(msgspec.Struct, frozen=True, gc=False):
-    """A file as it was uploaded; `created_at` is in nanoseconds since the epoch, `metadata` is JSON."""
+class Upload(msgspec.Struct, frozen=True, gc=False):
+    """What a client sent of a file; `metadata` is JSON."""
 
-    id: str
     name: str
     content_type: str
     content: bytes
     metadata: bytes
+    md5: str
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, content_type: str, content: bytes, metadata: bytes = b"{}") -> Upload:
+        """An upload with its checksums, which are worked out once: a file may be large, and listed often."""
+        weak = md5(content, usedforsecurity=False).hexdigest()
+        return cls(name, content_type, content, metadata, weak, sha256(content).hexdigest())
+
+
+class StoredFile(msgspec.Struct, frozen=True, gc=False):
+    """A file of a tenant; `created_at` is in nanoseconds since the epoch."""
+
+    id: str
+    upload: Upload
     created_at: int
 
     @property
-    def etag(self) -> str:
-        """A tag of the content."""
-        return md5(self.content, usedforsecurity=False).hexdigest()
+    def content(self) -> bytes:
+        """What it holds."""
+        return self.upload.content
 
     def expired(self, now: int) -> bool:
         """Whether the file is gone at an instant of its tenant, in nanoseconds since the epoch."""
@@ -33,14 +47,15 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
 
     def as_json(self, url: str) -> dict[str, Any]:
         """The file as the API tells of it, reachable at `url`."""
+        sent = self.upload
         return {
             "id": self.id,
-            "name": self.name,
-            "content_type": self.content_type,
-            "size": len(self.content),
-            "etag": self.etag,
-            "checksums": {"sha256": sha256(self.content).hexdigest(), "md5": self.etag},
-            "metadata": msgspec.json.decode(self.metadata),
+            "name": sent.name,
+            "content_type": sent.content_type,
+            "size": len(sent.content),
+            "etag": sent.md5,
+            "checksums": {"sha256": sent.sha256, "md5": sent.md5},
+            "metadata": msgspec.json.decode(sent.metadata),
             "created_at": timestamp(self.created_at),
             "expires_at": timestamp(self.created_at + LIFETIME),
             "urls": {"get": url},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -107,12 +107,20 @@ class Gateway:
     def verdict(self, tenant: TenantState) -> dict[str, Any]:
         """A tenant's journal, judged."""
         progress = tenant.fault_progress()
-        return verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress, self.contract)
+        return verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
 
     def verdict_of_all(self) -> dict[str, Any]:
         """The journals of all tenants that have been used, judged."""
+        return self.combined(self.verdicts())
+
+    def verdicts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The name and the verdict of each tenant that has been used."""
         used = [tenant for tenant in self.store.tenants() if tenant.journal.recorded]
-        return combine({tenant.name: self.verdict(tenant) for tenant in used}, self.store.evicted_violating)
+        return ((tenant.name, self.verdict(tenant)) for tenant in used)
+
+    def combined(self, verdicts: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        """Verdicts, each with its tenant's name, as one."""
+        return combine(dict(verdicts), self.store.evicted_violating)
 
     def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with the pictures that an input carries as data URIs."""

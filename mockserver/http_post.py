@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,12 +19,15 @@ def post(url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> t
     overdue = threading.Event()
     try:
         parts = urlsplit(url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        kind = _SecureConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
         # The connection's own timeout is for each read: one that sends a byte a second would never end.
         timer = threading.Timer(seconds, _hang_up, (connection, overdue))
         timer.start()
         try:
+            connection.connect()
+            if overdue.is_set():  # before there was anything to hang up
+                raise TimeoutError
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", target, body, dict(headers))
             return connection.getresponse().status, None
@@ -34,6 +38,16 @@ def post(url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> t
         if overdue.is_set() or isinstance(reason, TimeoutError):
             return None, f"no answer within {seconds:g} s"
         return None, str(reason) or type(reason).__name__
+
+
+class _SecureConnection(HTTPSConnection):
+    """One whose socket is at hand while it shakes hands, so that this too can be ended."""
+
+    def connect(self) -> None:
+        HTTPConnection.connect(self)
+        context = ssl.create_default_context()
+        self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock.do_handshake()
 
 
 def _hang_up(connection: HTTPConnection, overdue: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, quote
@@ -42,7 +43,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     None for a path or method that the contract does not have. `origin` is where it arrived: at the API, at a file
     host of its own, or at the foreign origin, a decoy. `fault` is the one applied, as JSON values.
     Bodies are cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's type and
-    length. `head` is what `pack_headers` made of the request's.
+    length. `head` is what `pack_headers` made of the request's. `nearest` is what the contract has that looks most
+    like an unmatched request.
     """
 
     number: int
@@ -68,6 +70,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     response_size: int
     content_type: str
     response_headers: Headers = ()
+    nearest: str = ""
 
     @property
     def headers(self) -> Headers:
@@ -121,15 +124,27 @@ class Journal:
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._kept: Bounded[int, Exchange] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
-        self.recorded = self.violating = self.unmatched = 0
+        self.recorded = self.violating = self.unmatched = self._arrived = 0
 
     def __iter__(self) -> Iterator[Exchange]:
-        return iter(self._kept.values())
+        """By their numbers: one that had to wait for its answer was written down behind others that came after it."""
+        return iter(sorted(self._kept.values(), key=lambda exchange: exchange.number))
+
+    def next_number(self) -> int:
+        """The number of a request that has just arrived."""
+        self._arrived += 1
+        return self._arrived
 
     @property
     def bytes(self) -> int:
         """What is held, about."""
         return self._kept.bytes
+
+    @property
+    def last_received(self) -> int | None:
+        """When the newest exchange came, in nanoseconds since the epoch."""
+        newest = next(reversed(self._kept), None)
+        return None if newest is None else self._kept[newest].received_at
 
     @property
     def evicted(self) -> int:
@@ -159,9 +174,15 @@ def _footprint(exchange: Exchange) -> int:
 
 def redacted(shown: T, secret: str) -> T:
     """JSON values with secrets shown in part wherever they stand. A token too short to be a secret is left."""
+    return cast(T, _redacted(shown, _pattern_of(secret)))
+
+
+@lru_cache(64)
+def _pattern_of(secret: str) -> re.Pattern[str]:
+    """What a secret, and any key of webhooks, looks like."""
     spelt = {secret, quote(secret), quote(secret, safe=""), msgspec.json.encode(secret).decode()[1:-1]}
     tokens = [re.escape(each) for each in sorted(spelt)] if len(secret) >= MIN_SECRET else []
-    return cast(T, _redacted(shown, re.compile("|".join([*tokens, _WEBHOOK_KEY]))))
+    return re.compile("|".join([*tokens, _WEBHOOK_KEY]))
 
 
 def _redacted(value: object, secrets: re.Pattern[str]) -> object:

@@ -53,8 +53,8 @@ class Pictures:
     def seed(self, prediction: Prediction, given: Mapping[str, Any] | None = None) -> int:
         """The seed that a prediction was asked for, or one of its own, in the range that upstream's logs show."""
         asked = self._asked(prediction, "seed", given)
-        if isinstance(asked, int):
-            return asked
+        if isinstance(asked, int | float):  # to JSON Schema 2.0 is an integer too
+            return int(asked)
         return int.from_bytes(blake2b(prediction.id.encode(), digest_size=2).digest(), "big")
 
     def _asked(self, prediction: Prediction, what: str, given: Mapping[str, Any] | None = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
@@ -24,7 +24,8 @@ class Request(msgspec.Struct):
     """What a client sent. `value` is the decoded body; `violations` grows as it is checked.
 
     `token` is the bearer token, `origin` the address that the client used. `headers` are keyed by lower-case name, the
-    last of equal names counts. `received_at` is in nanoseconds since the epoch.
+    last of equal names counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells
+    whether it says which server it is for, as it must, but for HTTP/1.0.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Request(msgspec.Struct):
     query_params: dict[str, str]
     channel: Channel
     received_at: int
+    has_one_host: bool
     body: bytes = b""
     body_size: int = 0
     value: Any = None
@@ -65,7 +67,15 @@ def read_head(scope: Scope, receive: Receive, send: Send, public_url: str | None
         dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         Channel(scope, receive, send),
         wall_time(),
+        _has_one_host(scope, headers),
     )
+
+
+def _has_one_host(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    raw = scope["headers"]
+    if b"host" not in headers:
+        return bool(scope.get("http_version", "1.1") == "1.0")
+    return len(headers) == len(raw) or sum(name == b"host" for name, _ in raw) == 1
 
 
 @lru_cache(1024)

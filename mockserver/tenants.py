@@ -15,6 +15,7 @@ from mockserver.journal import Journal
 from mockserver.predictions import Prediction, prediction_id, shard_of
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
+FILE = 700  # bytes that a file takes beside what was sent
 PREDICTION = 600  # bytes that a prediction takes beside its input
 TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
 
@@ -130,4 +131,5 @@ def _prediction_footprint(prediction: Prediction) -> int:
 
 def _file_footprint(file: StoredFile) -> int:
     """Bytes held in memory, about."""
-    return len(file.content) + len(file.metadata) + len(file.name)
+    sent = file.upload
+    return FILE + len(sent.content) + len(sent.metadata) + len(sent.name) + len(sent.content_type)

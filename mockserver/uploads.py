@@ -2,60 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from mockserver.errors import ApiError, validation_error
+from mockserver.files import Upload
 from mockserver.violations import Violation, read_json, shorten
+
+MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
+MAX_NAME = 1024  # characters of a file's name, and of its content type
+LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
+
+T = TypeVar("T")
 
 
 class _InMemory(MultiPartParser):
     spool_max_size = 1 << 30  # what a client sends never reaches the file system
 
 
-async def read_upload(content_type: str, body: bytes) -> tuple[str, str, bytes, bytes]:
-    """Name, content type, content and metadata (JSON) of an upload. Raises ApiError (400, 422)."""
+async def read_upload(content_type: str, body: bytes) -> Upload:
+    """What a form uploads. Raises ApiError (400, 422)."""
+    return await asyncio.to_thread(_read, content_type, body) if len(body) > LARGE else _read(content_type, body)
 
+
+def _read(content_type: str, body: bytes) -> Upload:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
     try:
         headers = Headers({"content-type": content_type})
-        form = await _InMemory(headers, stream(), max_files=2, max_fields=1000).parse()  # type: ignore[arg-type]
+        form = _result_of(_InMemory(headers, stream(), max_files=2, max_fields=1000).parse())  # type: ignore[arg-type]
     except (MultiPartException, LookupError, ValueError) as reason:
         missing = "the boundary is missing" if isinstance(reason, KeyError) else str(reason)
         raise _not_a_form(getattr(reason, "message", missing)) from reason
     try:
-        content, metadata = form.get("content"), form.get("metadata", "{}")
-        if not isinstance(content, UploadFile):
-            said, shown = "content is required, as a file", "nothing" if content is None else "a field"
-            raise validation_error([Violation("/content", "required", "content", said, shown, "a file")])
-        kind = content.content_type or "application/octet-stream"
-        name = content.filename or "file"
-        (name + kind).encode()
-        return name, kind, await content.read(), await _metadata(metadata)
+        return _upload_in(form)
     except UnicodeEncodeError as reason:
         raise _not_a_form(str(reason)) from reason
     finally:
-        await form.close()
+        _result_of(form.close())
+
+
+def _result_of(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never has to wait: all it reads is at hand."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise RuntimeError("the form was not in memory")
+
+
+def _upload_in(form: FormData) -> Upload:
+    content, metadata = form.get("content"), form.get("metadata", "{}")
+    if not isinstance(content, UploadFile):
+        said, shown = "content is required, as a file", "nothing" if content is None else "a field"
+        raise validation_error([Violation("/content", "required", "content", said, shown, "a file")])
+    kind = content.content_type or "application/octet-stream"
+    name = content.filename or "file"
+    (name + kind).encode()
+    if max(len(name), len(kind)) > MAX_NAME:
+        raise _not_a_form(f"a file's name, and its content type, have at most {MAX_NAME} characters")
+    return Upload.of(name, kind, content.file.read(), _metadata(metadata))
 
 
 def _not_a_form(reason: str) -> ApiError:
     return ApiError(400, f"The body is not valid multipart/form-data: {reason}")
 
 
-async def _metadata(sent: str | UploadFile) -> bytes:
+def _metadata(sent: str | UploadFile) -> bytes:
     """Metadata may come as a field or, as some clients send it, as a file of JSON."""
-    text = await sent.read() if isinstance(sent, UploadFile) else sent.encode()
+    text = sent.file.read(MAX_METADATA + 1) if isinstance(sent, UploadFile) else sent.encode()
+    if len(text) > MAX_METADATA:
+        raise _wrong_metadata(f"metadata has at most {MAX_METADATA} bytes", "more", f"{MAX_METADATA} bytes")
     try:
         value = read_json(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        shown = shorten(text.decode("utf-8", "replace"))
-        said = "metadata must be a JSON object"
-        raise validation_error([Violation("/metadata", "invalid_type", "metadata", said, shown, "a JSON object")])
+        raise _wrong_metadata("metadata must be a JSON object", shorten(text.decode("utf-8", "replace")), "an object")
     return msgspec.json.encode(value)
+
+
+def _wrong_metadata(said: str, sent: str, allowed: str) -> ApiError:
+    return validation_error([Violation("/metadata", "invalid_type", "metadata", said, sent, allowed)])

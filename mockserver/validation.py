@@ -6,7 +6,7 @@ from mockserver.errors import ApiError, validation_error
 from mockserver.gateway import Gateway
 from mockserver.operation import Operation
 from mockserver.request import Request
-from mockserver.violations import MAX_VIOLATIONS, Violation, read_json, shorten
+from mockserver.violations import MAX_SHOWN, MAX_VIOLATIONS, Violation, read_json, shorten
 
 MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 
@@ -31,6 +31,12 @@ def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
     if fatal:
         raise validation_error(fatal)
+
+
+def no_single_host(request: Request) -> ApiError:
+    """The refusal of a request of which nobody can say which server it is for (RFC 9112, 3.2)."""
+    said = "A request has one Host header."
+    return _refused(request, 400, "host", "Host:", said, "none or several", "one")
 
 
 def _check_token(gateway: Gateway, request: Request) -> None:
@@ -61,7 +67,10 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
     known = {parameter.name for parameter in operation.parameters}
     for name in [name for name in query if name not in known][:MAX_VIOLATIONS]:
         said = f"Query parameter {shorten(name)} is not known"
-        found.append(Violation(f"?{name}", "unknown_parameter", name, said, shorten(query[name]), "none", fatal=False))
+        shown = name[:MAX_SHOWN]
+        found.append(
+            Violation(f"?{shown}", "unknown_parameter", shown, said, shorten(query[name]), "none", fatal=False)
+        )
     return found
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from mockserver.contract import Contract
 from mockserver.deliveries import Deliveries, Delivery
 from mockserver.journal import ANONYMOUS, Exchange, Journal, redacted, shortened_secret
 from mockserver.scenarios import Fault, Scenario
 
+MAX_TOLD = 1000  # violations that are told of one tenant
 REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
 
 _COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges")
@@ -19,12 +20,12 @@ _LISTS = ("violations", "unmatched", "unused_faults", "undelivered_webhooks")
 
 
 def verdict_of(
-    journal: Journal, deliveries: Deliveries, scenario: Scenario, fault_progress: Mapping[str, int], contract: Contract
+    journal: Journal, deliveries: Deliveries, scenario: Scenario, fault_progress: Mapping[str, int]
 ) -> dict[str, Any]:
     """What clients did that the contract does not allow, and what they never met.
 
-    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests alone:
-    faults never met and webhooks never delivered do not count against it.
+    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests alone: faults never met
+    and webhooks never delivered do not count against it. Of the violations, the first MAX_TOLD are listed.
     """
     return {
         "ok": not journal.violating and not journal.unmatched,
@@ -32,8 +33,8 @@ def verdict_of(
         "evicted": journal.evicted,
         "violating_exchanges": journal.violating,
         "unmatched_exchanges": journal.unmatched,
-        "violations": [fault for exchange in journal for fault in _violations(exchange)],
-        "unmatched": list(_unmatched(journal, contract)),
+        "violations": list(islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)),
+        "unmatched": list(_unmatched(journal)),
         "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
@@ -75,7 +76,10 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     """A line for each thing in a verdict that fails a run, for the given reasons."""
     lines = []
     for reason in reasons:
-        lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in verdict[reason.replace("-", "_")]]
+        items = verdict[reason.replace("-", "_")]
+        lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in items]
+        if reason == "violations" and len(items) >= MAX_TOLD:
+            lines.append(f"more violations may have been found: of each tenant, {MAX_TOLD:,} are told of")
     unseen = {"violations": "violating_exchanges", "unmatched": "unmatched_exchanges"}
     for reason in reasons:
         count = verdict.get(unseen.get(reason, ""), 0)
@@ -115,16 +119,15 @@ def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
         yield redacted(shown, exchange.token)
 
 
-def _unmatched(journal: Journal, contract: Contract) -> Iterator[dict[str, Any]]:
+def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:
     for exchange in journal:
         if exchange.unmatched:
-            near = contract.nearest(exchange.method, exchange.path)
             shown = {
                 "exchange": exchange.number,
                 "method": exchange.method,
                 "path": exchange.path,
                 "status": exchange.status,
-                "nearest": f"{near.method} {near.path}",
+                "nearest": exchange.nearest,
             }
             yield redacted(shown, exchange.token)
 

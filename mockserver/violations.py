@@ -10,15 +10,20 @@ import jsonschema_rs
 import msgspec
 
 MAX_DEPTH = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
+MAX_VALUES = 100_000  # values in one JSON text: each takes memory, and time to be looked at
 MAX_SHOWN = 80  # characters of a sent value that a message repeats
+MAX_POINTER = 300  # characters of a pointer, whose names a client may have made up
 MAX_DESCRIPTION = 500  # characters of a description
 MAX_VIOLATIONS = 100  # violations that are told of one request
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+_TOO_MANY = f"of more than {MAX_VALUES:,} values"
 
 
 def read_json(body: bytes) -> Any:
     """Decode JSON that somebody sent. Raises ValueError, which says what the body is instead."""
+    if _marks(body) > MAX_VALUES and _has_too_many_values(body):
+        raise ValueError(_TOO_MANY)
     try:
         value = msgspec.json.decode(body)
     except RecursionError as reason:
@@ -28,6 +33,19 @@ def read_json(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     return value
+
+
+def _marks(text: bytes) -> int:
+    """About as many as there are values: those in one list or object are one more than its commas."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Whether a text has too many values, and not only commas within strings. It takes no time for each value."""
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * MAX_VALUES:  # of a name and a value
+        return True
+    return _marks(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
 
 
 def _levels(value: object) -> int:
@@ -84,9 +102,9 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
     assert isinstance(error.instance, dict)
     for name in error.kind.as_dict()["unexpected"][:MAX_VIOLATIONS]:
         yield Violation(
-            pointer=pointer_to((*error.instance_path, name)),
+            pointer=_bounded(pointer_to((*error.instance_path, name))),
             kind="additional_property_not_allowed",
-            field=_dotted(error.instance_path),
+            field=_bounded(_dotted(error.instance_path)),
             description=f"Additional property {name[:MAX_SHOWN]} is not allowed",
             sent=shorten(error.instance[name]),
             allowed=_did_you_mean(name, known),
@@ -105,16 +123,20 @@ def violation_of(
     """The one fault behind an error; of a body, unless `pointer` and `field` name another place."""
     kind, description, allowed = _describe(error)
     where = list(error.instance_path)
-    if pointer is None and kind == "required":
-        pointer = pointer_to((*where, error.kind.as_dict()["property"]))
+    if pointer is None:
+        pointer = pointer_to((*where, error.kind.as_dict()["property"]) if kind == "required" else where)
     return Violation(
-        pointer=pointer_to(where) if pointer is None else pointer,
+        pointer=_bounded(pointer),
         kind=kind,
-        field=_dotted(where) if field is None else field,
+        field=_bounded(_dotted(where)) if field is None else field,
         description=description[:MAX_DESCRIPTION],
         sent="nothing" if kind == "required" else shorten(error.instance),
         allowed=allowed,
     )
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_POINTER else text[:MAX_POINTER] + "…"
 
 
 def _dotted(path: Sequence[str | int]) -> str:

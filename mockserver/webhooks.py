@@ -7,8 +7,9 @@ import hmac
 import ipaddress
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b, sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,11 +32,11 @@ STALE = 3600  # seconds by which a stale timestamp lies in the past
 
 
 class WebhookEvent(msgspec.Struct, frozen=True):
-    """One thing to tell a receiver."""
+    """One thing to tell a receiver. `value` makes what the body says: it may be large, and wait long."""
 
     name: str
-    body: bytes
     id: str
+    value: Callable[[], dict[str, Any]]
 
 
 def secret_of(tenant: TenantState) -> str:
@@ -65,25 +66,28 @@ def webhook_events(
     """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds."""
     found: list[WebhookEvent] = []
 
-    def add(name: str, value: dict[str, Any]) -> None:
+    def add(name: str, value: Callable[[], dict[str, Any]]) -> None:
         digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
-        found.append(WebhookEvent(name, msgspec.json.encode(value), f"msg_{digest}"))
+        found.append(WebhookEvent(name, f"msg_{digest}", value))
 
     def shown(at: int) -> dict[str, Any]:
         return gateway.render(tenant, prediction, origin, urls, age=at, include_expired=True)
 
-    add("start", shown(0))
+    def with_output(at: int) -> dict[str, Any]:
+        # An output is told of before the end: the prediction still runs, and has it.
+        before = shown(max(0, at - 1))
+        running = before["status"] == "processing"
+        return {**before, "output": gateway.output_url(prediction, origin)} if running else shown(at)
+
+    add("start", partial(shown, 0))
     for stage, text in gateway.log_pieces(prediction, age):
         if stage.status not in TERMINAL:
             if text:
-                add("logs", shown(stage.at))
+                add("logs", partial(shown, stage.at))
             continue
         if stage.status == "succeeded":
-            # An output is told of before the end: the prediction still runs, and has it.
-            before = shown(max(0, stage.at - 1))
-            running = before["status"] == "processing"
-            add("output", {**before, "output": gateway.output_url(prediction, origin)} if running else shown(stage.at))
-        add("completed", shown(stage.at))
+            add("output", partial(with_output, stage.at))
+        add("completed", partial(shown, stage.at))
     return found
 
 
@@ -133,18 +137,20 @@ async def _deliver_event(
     pauses = RETRIES if event.name == "completed" else ()
     for attempt in range(len(pauses) + 1):
         timestamp = tenant.clock.now() // SECOND - (STALE if faults.timestamp == "stale" else 0)
-        status, error = None, None
         if is_allowed(url, gateway.options.webhook_allow):
             secret = secret_of(tenant) if faults.signature == "valid" else "whsec_" + b64encode(b"wrong").decode()
-            headers = {
-                "content-type": "application/json",
-                "user-agent": "mockserver",
-                "webhook-id": event.id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": sign(secret, event.id, timestamp, event.body),
-            }
-            status, error = await _post_in_thread(gateway, url, headers, event.body)
+            async with gateway.posting:  # what waits for its turn has no body yet: there may be many
+                body = msgspec.json.encode(event.value())
+                headers = {
+                    "content-type": "application/json",
+                    "user-agent": "mockserver",
+                    "webhook-id": event.id,
+                    "webhook-timestamp": str(timestamp),
+                    "webhook-signature": sign(secret, event.id, timestamp, body),
+                }
+                status, error = await _post_in_thread(url, headers, body)
         else:
+            body, status = msgspec.json.encode(event.value()), None
             error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
         delivered = status is not None and 200 <= status < 300
         gateway.store.record_delivery(
@@ -160,7 +166,7 @@ async def _deliver_event(
                 error=error,
                 delivered=delivered,
                 final=delivered or attempt == len(pauses),
-                body=event.body,
+                body=body,
             ),
         )
         if delivered:
@@ -176,9 +182,7 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
         await follower.sleep_until(due)
 
 
-async def _post_in_thread(
-    gateway: Gateway, url: str, headers: dict[str, str], body: bytes
-) -> tuple[int | None, str | None]:
+async def _post_in_thread(url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
     """Post in a thread of its own: a pool would be shared with pictures, and silent receivers would fill it."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
@@ -192,6 +196,5 @@ async def _post_in_thread(
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(hand_over, result)
 
-    async with gateway.posting:
-        threading.Thread(target=work, daemon=True).start()
-        return await answered
+    threading.Thread(target=work, daemon=True).start()
+    return await answered

@@ -54,6 +54,9 @@ class Response(msgspec.Struct, frozen=True):
 class Connection(Protocol):
     """The connection beneath an exchange, as a server offers it in `scope["state"]`."""
 
+    def write(self, data: bytes) -> None:
+        """Send something past what frames a response."""
+
     def close(self) -> None:
         """End it, once what has been sent is out."""
 
@@ -67,12 +70,13 @@ class Connection(Protocol):
 class Channel:
     """One exchange's way to its client: ASGI's `receive` and `send`, and the connection beneath, where it is known."""
 
-    __slots__ = ("_connection", "_send", "_started", "receive")
+    __slots__ = ("_chunks", "_connection", "_send", "_started", "receive")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.receive = receive
         self._send = send
         self._started = False
+        self._chunks = scope.get("http_version", "1.1") != "1.0" or "state" not in scope
         self._connection: Connection | None = scope["state"].get(CONNECTION) if "state" in scope else None
 
     async def send_response(self, response: Response, body: bytes) -> None:
@@ -82,9 +86,13 @@ class Channel:
 
     async def send_events(self, response: Response) -> None:
         """Send a response bit by bit, until it ends, breaks off, or the client hangs up."""
-        await self._start(response)
-        await self.cancel_on_disconnect(self._send_each(response))
-        await self._send({"type": "http.response.body", "body": b""})
+        if self._chunks:
+            await self._start(response)
+            await self.cancel_on_disconnect(self._send_each(response))
+            await self._send({"type": "http.response.body", "body": b""})
+        else:
+            await self.cancel_on_disconnect(self._send_to_the_end(response))
+            await self.abandon()
 
     async def _send_each(self, response: Response) -> None:
         assert response.events is not None
@@ -94,6 +102,20 @@ class Channel:
                     await self._disconnect(reset=False)
                     return
                 await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+    async def _send_to_the_end(self, response: Response) -> None:
+        """Send events to a client of HTTP/1.0, which knows no chunks: the end of the connection is that of the body."""
+        assert response.events is not None
+        assert self._connection is not None
+        head = [b"HTTP/1.1 %d OK" % response.status, b"connection: close"]
+        head += [name + b": " + value for name, value in response.raw_headers()]
+        self._connection.write(b"\r\n".join(head) + b"\r\n\r\n")
+        async with aclosing(response.events) as events:
+            async for event in events:
+                if event is None:
+                    break
+                self._connection.write(event)
+        await self._disconnect(reset=False)
 
     async def send_broken(self, response: Response, fault: Fault, body: bytes) -> None:
         """Send a response in the way that a fault breaks it; `body` is what goes under its headers if it is whole."""

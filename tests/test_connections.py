@@ -13,19 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import example, given
 from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
 from mockserver import MockServer, Tenant
 from mockserver.app import App
 from mockserver.clock import SECOND
-from mockserver.connection import HttpConnection, tracked
-from mockserver.contract import Contract
-from mockserver.gateway import Gateway, Options
-from mockserver.scenarios import Catalogue
-from tests.helpers.documents import ULTRA
+from mockserver.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
+from mockserver.gateway import Gateway
+from tests.helpers.documents import CONTRACT, ULTRA
+from tests.helpers.wires import Wire, connect, new_app, settled
 
 BODY = json.dumps({"input": {"prompt": "a cat"}}).encode()
 
@@ -137,6 +134,105 @@ def test_an_offer_to_upgrade_is_passed_over(line: Line) -> None:
         assert line.response().status == 200
 
 
+OFFERS = [
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+    "Upgrade:h2c\r\nconnection: upgrade",
+    "Connection: HTTP2-Settings\r\nConnection: Upgrade\r\nUPGRADE:  h2c ",
+    "CONNECTION:\tUPGRADE\r\nuPGRADE: h2c, websocket",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_a_body_after_an_offer_to_upgrade_is_read_wherever_it_is_cut(offer: str) -> None:
+    request = post().replace(b"Host: x", f"Host: x\r\n{offer}".encode())
+    whole = conversation(request)
+    assert whole[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert whole[2][0]["request"]["body"] == json.loads(BODY)
+    assert "h2c" in whole[2][0]["request"]["headers"]["upgrade"]
+    for place in range(1, len(request), 3):
+        assert conversation(*cut(request, place)) == whole, place
+    assert conversation(*(bytes([byte]) for byte in request)) == whole
+
+
+def chunked(body: bytes, trailers: str = "") -> bytes:
+    head = f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head.encode() + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers.encode())
+
+
+def test_trailers_are_no_headers() -> None:
+    trailers = "Authorization: Bearer r8_somebody\r\nX-Mock-Scenario: failed\r\nHost: y\r\n"
+    request = chunked(BODY, trailers)
+    for pieces in ([request], cut(request, request.index(b"Authorization")), [bytes([byte]) for byte in request]):
+        sent, _, (told,) = conversation(*pieces)
+        assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (told["scenario"], told["request"]["headers"].keys()) == (
+            "succeeded",
+            {"host", "content-type", "transfer-encoding"},
+        )
+
+
+@pytest.mark.parametrize("piece", ["X-Y: z\r\n", "x"])
+def test_trailers_without_end_are_refused(piece: str) -> None:
+    sent, closed, _ = conversation(chunked(BODY, piece * (2 * MAX_HEAD // len(piece)))[:-2])
+    assert closed
+    assert sent.startswith(b"HTTP/1.1 431 ")
+
+
+def test_headers_without_end_are_refused() -> None:
+    sent, closed, told = conversation(get("/", **{f"x-{number}": "y" for number in range(MAX_FIELDS)}))
+    assert (closed, told) == (True, [])
+    assert sent.startswith(b"HTTP/1.1 431 ")
+    assert conversation(get("/", **{f"x-{number}": "y" for number in range(MAX_FIELDS - 1)}))[0].startswith(
+        b"HTTP/1.1 404 "
+    )
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", chunked(BODY)[:-7] + b"zz\r\n"]
+)
+@pytest.mark.parametrize("prefer", ["respond-async", "wait"], ids=["", "waiting"])
+def test_garbage_is_refused_after_all_that_came_before_it_is_answered(garbage: bytes, prefer: str) -> None:
+    before = post(Prefer=prefer) + get("/nowhere")
+    sent, closed, told = conversation(before + garbage)
+    assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"200", b"404", b"400"]
+    assert (closed, len(told)) == (True, 2)
+    assert conversation(before, garbage) == (sent, closed, told)
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [("1.1", 1, 200), ("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 1, 200), ("1.0", 2, 400)],
+)
+def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
+    request = post(version).replace(b"Host: x\r\n", b"Host: x\r\n" * hosts)
+    sent, _, (told,) = conversation(request)
+    assert told["response"]["status"] == status
+    assert sent.startswith(b"HTTP/1.1 %d " % status)
+    assert [violation["pointer"] for violation in told["violations"]] == (["Host:"] if status == 400 else [])
+    admin = get("/__admin/health").replace(b"Host: 127.0.0.1\r\n", b"Host: 127.0.0.1\r\n" * hosts)
+    if version == "1.1":
+        assert conversation(admin)[0].startswith(b"HTTP/1.1 %d " % (403 if hosts == 0 else status))
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_request_for_no_path_is_in_the_journal(method: str) -> None:
+    sent, _, (told,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert sent.startswith(b"HTTP/1.1 404 ")
+    assert (told["request"]["method"], told["request"]["path"], told["operation"]) == (method, "*", None)
+
+
+def test_a_client_of_http_1_0_gets_no_chunks(server: MockServer, tenant: Tenant, line: Line) -> None:
+    headers = {"Authorization": f"Bearer {tenant.token}"}
+    created = httpx.post(server.url + ULTRA, json=json.loads(BODY), headers=headers).json()
+    path = created["urls"]["stream"].removeprefix(server.url)
+    line.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    head, _, body = b"".join(iter(lambda: line.socket.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b": hi\n\nevent: ")
+    assert body.endswith(b"event: done\ndata: {}\n\n")
+
+
 def test_what_is_not_http_is_told_so(line: Line) -> None:
     line.send(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
     assert (line.response().status, line.ended()) == (400, True)
@@ -157,44 +253,10 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.M
         assert busy.ended()
 
 
-CONTRACT = Contract.load()
-CATALOGUE = Catalogue(CONTRACT)
-TURNS = 20  # of the loop, more than any answer here takes
-
-
-class Wire(asyncio.Transport):
-    """A connection without a network beneath: what was sent on it, and whether it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 50000)})
-        self.sent = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
 def connected() -> tuple[App, HttpConnection, Wire]:
     """A new double, and a connection to it."""
-    app = App(CONTRACT, CATALOGUE, Options(clock="frozen", scenario=CATALOGUE.named("succeeded")))
-    config = uvicorn.Config(
-        tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
-    )
-    connection, wire = HttpConnection(set(), config=config, server_state=ServerState(), app_state={}), Wire()
-    connection.connection_made(wire)
-    return app, connection, wire
+    app = new_app()
+    return app, *connect(app)
 
 
 def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
@@ -205,24 +267,19 @@ def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
         for piece in pieces:
             if not wire.closed:
                 connection.data_received(piece)
-            await _settled()
+            await settled()
         for tenant in app.gateway.store.tenants():
             await app.gateway.advance(tenant, 10 * SECOND)
-        await _settled()
+        await settled()
         closed = wire.closed
         connection.connection_lost(None)
-        await _settled()
+        await settled()
         told = [exchange.as_json() for tenant in app.gateway.store.tenants() for exchange in tenant.journal]
         for exchange in told:
             del exchange["received_at"]
-        return wire.sent, closed, told
+        return bytes(wire.sent), closed, told
 
     return asyncio.run(converse())
-
-
-async def _settled() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
 
 
 def cut(data: bytes, *places: int) -> list[bytes]:
@@ -252,6 +309,11 @@ HEADS = st.sampled_from(
         "X-Folded: a\r\n b",
         "X-Bytes: \xe9",
         "X Space: a",
+        "Upgrade : h2c",
+        "UPGRADE: h2c",
+        "Connection: Upgrade, HTTP2-Settings",
+        "connection:\tUPGRADE",
+        "Upward: a",
         ": nameless",
         "no colon",
     ]
@@ -269,6 +331,8 @@ HEADS = st.sampled_from(
             f"POST http://x{ULTRA} HTTP/1.1",
             f"PUT {ULTRA} HTTP/1.1",
             f"GET {ULTRA} HTTP/1.1",
+            "GET * HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
             f"BREW {ULTRA} HTTP/1.1",
             "GET /replicate/v1/predictions/nothing HTTP/1.1",
             "HEAD /replicate/v1/predictions HTTP/1.1",
@@ -282,6 +346,8 @@ HEADS = st.sampled_from(
 )
 @example(line="GET /replicate/v1/predictions/a HTTP/1.1", more=["Connection: close"], body=b"", places=[90])
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
+@example(line=f"POST {ULTRA} HTTP/1.1", more=["Connection: Upgrade", "Upgrade: h2c"], body=BODY, places=[190])
+@example(line=f"POST {ULTRA} HTTP/1.1", more=["Upgrade: h2c", "Connection: Upgrade"], body=BODY, places=[179])
 def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     line: str, more: list[str], body: bytes, places: list[int]
 ) -> None:
@@ -332,9 +398,9 @@ def test_a_client_that_hangs_up_ends_all_that_it_has_asked_for() -> None:
     async def converse() -> None:
         app, connection, wire = connected()
         connection.data_received(post(Prefer="wait") + post(Prefer="wait") + post())
-        await _settled()
+        await settled()
         connection.connection_lost(None)
-        await _settled()
+        await settled()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert (wire.sent, app.gateway.store.counts()["predictions"]) == (b"", 1)
 
@@ -346,10 +412,10 @@ def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them() -> None:
         _, connection, wire = connected()
         connection.pause_writing()
         connection.data_received(post())
-        await _settled()
+        await settled()
         assert wire.sent == b""
         connection.resume_writing()
-        await _settled()
+        await settled()
         assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
         connection.connection_lost(None)
 
@@ -365,7 +431,7 @@ def test_as_the_double_stops_a_request_is_answered_if_and_only_if_it_is_carried_
         connection.data_received(post()[:arrived])
         connection.shutdown()
         connection.data_received(post()[arrived:])
-        await _settled()
+        await settled()
         assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n") is answered
         assert wire.closed
         assert app.gateway.store.counts()["predictions"] == answered
@@ -390,9 +456,9 @@ def test_a_failure_leaves_the_answer_before_it_alone(monkeypatch: pytest.MonkeyP
         _, connection, wire = connected()
         connection.data_received(get("/replicate/v1/predictions/nothing"))
         connection.data_received(post())
-        await _settled()
+        await settled()
         connection.connection_lost(None)
-        return wire.sent
+        return bytes(wire.sent)
 
     monkeypatch.setattr(Gateway, "create", None)
     sent = asyncio.run(converse())

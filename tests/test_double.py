@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 from base64 import b64encode
 from typing import Any, ClassVar
 
@@ -458,3 +459,33 @@ def test_variety_reaches_headers_timestamps_and_inner_objects(client: httpx.Clie
     assert created.headers["x-served-by"] == shown.headers["x-served-by"] == "cache-7"
     assert re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{6}Z", shown.json()["created_at"])
     assert "stream" not in shown.json()["urls"]
+
+
+def test_the_seed_2_0_is_the_seed_2(client: httpx.Client) -> None:
+    logs = []
+    for seed in ("2", "2.0", "2e0"):
+        body = f'{{"input": {{"prompt": "p", "seed": {seed}}}}}'
+        told = client.post(ULTRA, content=body, headers={"Content-Type": "application/json", "Prefer": "wait"})
+        logs.append(told.json()["logs"])
+    assert "Using seed: 2\n" in logs[0]
+    assert logs == [logs[0]] * 3
+
+
+def test_exchanges_are_numbered_as_they_arrive(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze()
+    waiting = threading.Thread(
+        target=lambda: httpx.post(
+            str(client.base_url) + ULTRA,
+            json={"input": {"prompt": "p"}},
+            headers={**client.headers, "Prefer": "wait"},
+        )
+    )
+    waiting.start()
+    while not tenant.predictions():
+        pass
+    client.get("/replicate/v1/predictions")
+    assert [exchange["number"] for exchange in tenant.requests()] == [2], "the first has no answer yet"
+    tenant.advance(10)
+    waiting.join()
+    told = [(exchange["number"], exchange["request"]["method"]) for exchange in tenant.requests()]
+    assert told == [(1, "POST"), (2, "GET")]

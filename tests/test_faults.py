@@ -624,3 +624,19 @@ def test_every_field_of_a_fault_and_every_value_of_its_enums_is_shown_here() -> 
     wanted = [f'"{name}": ' for name in fields]
     wanted += [f'"{name}": "{value}"' for name, field in fields.items() for value in field.get("enum", ())]
     assert [text for text in wanted if text not in here] == []
+
+
+def test_a_date_to_come_back_at_is_one_of_the_tenant_s_time_where_that_stands_still(
+    client: httpx.Client, tenant: Tenant
+) -> None:
+    tenant.freeze("2030-01-01T00:00:00Z")
+    tenant.use({"faults": {"createPrediction": [{"status": 429, "retry_after_date": 5}] * 2}})
+    assert (
+        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers["retry-after"]
+        == "Tue, 01 Jan 2030 00:00:05 GMT"
+    )
+    tenant.advance(60)
+    assert (
+        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers["retry-after"]
+        == "Tue, 01 Jan 2030 00:01:05 GMT"
+    )

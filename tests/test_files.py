@@ -134,15 +134,17 @@ def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
 
 def test_files_are_bounded(client: httpx.Client) -> None:
     from mockserver.clock import Clock
-    from mockserver.files import StoredFile
+    from mockserver.files import StoredFile, Upload
+    from mockserver.tenants import FILE
 
-    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=100))
+    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=2 * FILE + 100))
     tenant = store.tenant("t")
     for size in (10, 20, 30):
-        store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * size, b"{}", 0))
+        store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * size), 0))
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
-    store.put_file(tenant, StoredFile(tenant.next_file_id(), "n", "t/t", b"x" * 80, b"{}", 0))
-    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, 83, 83), "content, metadata and name"
+    store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * 80), 0))
+    held = FILE + len(b"{}" + b"n" + b"t/t") + 80
+    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, held, held)
     store.reset("t")
     assert store.counts()["bytes"] == 0
 

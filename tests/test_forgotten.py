@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
+from mockserver.store import Bounds
+from tests.helpers.command import serving
 from tests.helpers.documents import KONTEXT
 from tests.helpers.receiver import Receiver
 
@@ -78,3 +80,32 @@ def test_under_autojump_nothing_spins(server: MockServer, receiver: Receiver, fo
     assert waiting.result(PATIENCE).status_code == 200
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE):
         assert server.tenant().verdict()["exchanges"] == 0, "it answers others"
+
+
+def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(server: MockServer) -> None:
+    tenant = server.tenant()
+    headers = {"Authorization": f"Bearer {tenant.token}"}
+    body = {"input": {"prompt": "p", "output_format": "png"}}
+    shown = httpx.post(server.url + KONTEXT, json=body, headers={**headers, "Prefer": "wait"}).json()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as unread:
+        for url in [shown["output"]] * 3 + [shown["urls"]["stream"]]:
+            unread.sendall(f"GET /{url.split('/', 3)[3]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert unread.recv(1)
+        tenant.reset()
+        assert server.tenant().verdict()["exchanges"] == 0, "it answers others"
+        assert unread.recv(100)
+
+
+@pytest.mark.slow
+def test_a_thousand_others_end_what_is_under_way_and_the_server_ends_when_told(receiver: Receiver) -> None:
+    with serving("--clock", "frozen") as (process, url):
+        body = {**BODY, "webhook": receiver.url}
+        headers = {"Authorization": "Bearer the-first", "Prefer": "wait"}
+        waiting = in_background(lambda: httpx.post(url + KONTEXT, json=body, headers=headers, timeout=PATIENCE))
+        created(Tenant(url, "the-first"))
+        with httpx.Client(base_url=url) as client:
+            for number in range(Bounds().tenants):
+                client.get("/replicate/v1/predictions", headers={"Authorization": f"Bearer other-{number}"})
+        assert waiting.result(PATIENCE).json()["status"] == "starting"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -60,6 +60,18 @@ def test_a_redirect_is_an_answer() -> None:
 def test_the_deadline_is_for_the_whole_attempt(piece: bytes) -> None:
     with answering(endlessly(piece)) as url:
         assert post(url, {}, b"{}", DEADLINE) == (None, f"no answer within {DEADLINE:g} s")
+
+
+def test_a_handshake_that_takes_for_ever_is_given_up() -> None:
+    """A record of TLS that has been announced, and comes a byte at a time."""
+
+    def talk(line: socket.socket) -> None:
+        with suppress(OSError):
+            line.sendall(b"\x16\x03\x03\x3f\xff")
+        endlessly(b"x")(line)
+
+    with answering(talk) as url:
+        assert post(url.replace("http:", "https:"), {}, b"{}", DEADLINE) == (None, f"no answer within {DEADLINE:g} s")
 
 
 def test_a_receiver_that_is_silent_is_given_up() -> None:

@@ -142,3 +142,12 @@ class TestSeparateFileHost:
     def test_serve_has_a_flag_for_it(self) -> None:
         with serving("--files-origin", "separate") as (_, url), httpx.Client(base_url=url) as client:
             assert not finished(client)["output"].startswith(url)
+
+
+def test_the_address_to_hand_out_holds_in_the_admin_api_too() -> None:
+    with MockServer(public_url="https://double.example:8443") as server:
+        tenant = server.tenant()
+        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+            client.post(KONTEXT, json={"input": {"prompt": "p"}})
+        (shown,) = tenant.predictions()
+        assert shown["urls"]["get"].startswith("https://double.example:8443/replicate/")

@@ -169,3 +169,16 @@ def test_a_fault_that_cannot_be_shown_stays_due() -> None:
         return tenant.consume_fault("tenant", "*", faults, lambda fault: fault.status == status, repeat=False)
 
     assert [take(500), take(402), take(402), take(500), take(500)] == [None, faults[0], None, faults[1], None]
+
+
+def test_what_is_evicted_does_not_come_back_when_its_clock_changes() -> None:
+    kept = store(Bounds(predictions_per_tenant=1))
+    tenant = kept.tenant("ann")
+    gone = prediction(tenant)
+    kept.put(tenant, gone)
+    kept.put(tenant, prediction(tenant))
+    for mode in ("real", "autojump", "frozen"):
+        tenant.set_clock(mode)
+        kept.replace(tenant, msgspec.structs.replace(gone, time_offset=1))
+        assert gone.id not in tenant.predictions
+        assert kept.counts()["predictions"] == 1

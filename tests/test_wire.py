@@ -1,13 +1,18 @@
-"""Every fault on every operation, as a raw socket sees it, and as the journal tells it."""
+"""Every fault on every operation, as a raw socket sees it, and as the journal tells it.
+
+On both schemes, with pictures from the API's origin and from one of their own, and in each of the ways in which requests
+come. `make test` plays a share of them, `make test-wire` all.
+"""
 
 import contextlib
 import json
+import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -56,15 +61,31 @@ class Seen:
     ended: str
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(False, "same"), (False, "separate"), (True, "same"), (True, "separate")],
-    ids=["http, one origin", "http, a file host", "https, one origin", "https, a file host"],
-)
-def origins(request: pytest.FixtureRequest) -> Iterator[MockServer]:
-    tls, files_origin = request.param
+ORIGINS: dict[str, tuple[bool, Literal["same", "separate"]]] = {
+    "http, one origin": (False, "same"),
+    "http, a file host": (False, "separate"),
+    "https, one origin": (True, "same"),
+    "https, a file host": (True, "separate"),
+}
+WAYS = ("alone", "kept alive", "pipelined", "HTTP/1.0", "in pieces")
+SHARE = [  # each origin and each way at least once
+    ("http, one origin", "alone"),
+    ("http, a file host", "pipelined"),
+    ("https, one origin", "HTTP/1.0"),
+    ("https, a file host", "in pieces"),
+    ("http, one origin", "kept alive"),
+]
+ALL = [(origin, way) for origin in ORIGINS for way in WAYS]
+PROBE = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module", params=ALL if os.environ.get("WIRE") == "all" else SHARE, ids=": ".join)
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[MockServer, str]]:
+    """A double, and the way in which requests come to it."""
+    origin, way = request.param
+    tls, files_origin = ORIGINS[origin]
     with MockServer(tls=tls, files_origin=files_origin) as server:
-        yield server
+        yield server, way
 
 
 def legal_faults(operation: Operation) -> list[Json]:
@@ -95,42 +116,71 @@ def connect(server: MockServer, url: str) -> socket.socket:
     return raw
 
 
-def exchange(server: MockServer, url: str, method: str, headers: dict[str, str], body: bytes, stall: bool) -> Seen:
-    """Send one request on a connection of its own, and read what comes; of a stalled response what there is."""
-    parts = urlsplit(url)
-    lines = [f"{method} {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
-    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+def exchange(server: MockServer, url: str, way: str, request: bytes, method: str, stall: bool) -> Seen:
+    """Send one request, and read what comes; of a stalled response what there is. Others before and after it are answered.
+
+    Those are for no operation and nobody's, so that they are in no journal that is looked at.
+    """
     with connect(server, url) as line:
-        line.sendall(head.encode() + body)
-        return read(line, method, stall)
+        if way == "kept alive":
+            line.sendall(PROBE)
+            assert Reader(line).response("GET", stall=False).status == 404
+        if way == "in pieces":
+            for start in range(0, len(request), 7):
+                line.sendall(request[start : start + 7])
+        else:
+            line.sendall(request + PROBE if way == "pipelined" else request)
+        reader = Reader(line)
+        seen = reader.response(method, stall)
+        if seen.ended == "whole" and way in ("kept alive", "pipelined"):
+            if way == "kept alive":
+                line.sendall(PROBE)
+            assert reader.response("GET", stall=False).status == 404
+        elif seen.ended == "whole" and way == "HTTP/1.0":
+            assert reader.response("GET", stall=False).ended in ("closed", "whole")
+        return seen
 
 
-def read(line: socket.socket, method: str, stall: bool) -> Seen:
-    data = b""
-    while True:
-        head, end, body = data.partition(b"\r\n\r\n")
-        announced = announced_in(head)
-        if stall and end and len(body) >= announced // 2:
-            line.settimeout(SILENCE)
-        if end and not stall and is_whole(head, body, method):
-            return Seen(status_in(head), body, announced, "whole")
-        try:
-            piece = line.recv(65536)
-        except TimeoutError:
-            return Seen(status_in(head), body, announced, "silent")
-        except (ConnectionResetError, ssl.SSLEOFError):  # TLS ends with an alert, unless the connection breaks off
-            return Seen(status_in(head), body, announced, "reset")
-        if not piece:
-            return Seen(status_in(head), body, announced, "closed")
-        data += piece
+class Reader:
+    """Reads one response after another from a connection."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._data = b""
+
+    def response(self, method: str, stall: bool) -> Seen:
+        """The next response; `stall` tells that it may stop in its middle."""
+        while True:
+            head, end, body = self._data.partition(b"\r\n\r\n")
+            announced = announced_in(head)
+            if stall and end and len(body) >= announced // 2:
+                self._line.settimeout(SILENCE)
+            size = length(head, body, method) if end else None
+            if size is not None and not stall:
+                self._data = body[size:]
+                return Seen(status_in(head), body[:size], announced, "whole")
+            try:
+                piece = self._line.recv(65536)
+            except TimeoutError:
+                return Seen(status_in(head), body, announced, "silent")
+            except (ConnectionResetError, ssl.SSLEOFError):  # TLS ends with an alert, unless the connection breaks off
+                return Seen(status_in(head), body, announced, "reset")
+            if not piece:
+                until_closed = end and not announced and b"content-length" not in head and b"chunked" not in head
+                return Seen(status_in(head), body, announced, "whole" if until_closed else "closed")
+            self._data += piece
 
 
-def is_whole(head: bytes, body: bytes, method: str) -> bool:
+def length(head: bytes, body: bytes, method: str) -> int | None:
+    """Bytes of a body that has come whole; None if it has not."""
     if method == "HEAD" or status_in(head) in (204, 304):
-        return True
+        return 0
     if b"transfer-encoding: chunked" in head:
-        return body.endswith(b"0\r\n\r\n")
-    return len(body) >= announced_in(head)
+        end = body.find(b"0\r\n\r\n")
+        return None if end < 0 else end + 5
+    if b"content-length" not in head:
+        return None  # it ends with the connection
+    return announced_in(head) if len(body) >= announced_in(head) else None
 
 
 def status_in(head: bytes) -> int:
@@ -150,8 +200,9 @@ def upload_form() -> tuple[bytes, str]:
 class Client:
     """What a client needs to use every operation: a prediction that has succeeded, and a file."""
 
-    def __init__(self, server: MockServer) -> None:
+    def __init__(self, server: MockServer, way: str) -> None:
         self.server = server
+        self.way = way
         self.tenant: Tenant = server.tenant()
         self.ids: dict[str, str] = {}
         self._authorized = {"Authorization": f"Bearer {self.tenant.token}"}
@@ -185,12 +236,17 @@ class Client:
         url = self.server.url + operation.path.format(**self.ids)
         if operation.role == "deliver":
             url = self.output
-        return exchange(self.server, url, operation.method, headers, body, "stall" in fault)
+        parts = urlsplit(url)
+        version = "1.0" if self.way == "HTTP/1.0" else "1.1"
+        lines = [f"{operation.method} {parts.path} HTTP/{version}", f"Host: {parts.netloc}"]
+        lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        request = "\r\n".join(lines).encode() + body
+        return exchange(self.server, url, self.way, request, operation.method, "stall" in fault)
 
 
 @pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda operation: operation.operation_id)
-def test_every_fault_reaches_the_wire_and_the_journal(origins: MockServer, operation: Operation) -> None:
-    client = Client(origins)
+def test_every_fault_reaches_the_wire_and_the_journal(place: tuple[MockServer, str], operation: Operation) -> None:
+    client = Client(*place)
     for fault in legal_faults(operation):
         client.add_file()
         client.tenant.use({"faults": {operation.operation_id: [fault]}})

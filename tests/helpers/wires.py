@@ -1,0 +1,66 @@
+"""A connection to a double without a network beneath."""
+
+import asyncio
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from mockserver.app import App
+from mockserver.connection import HttpConnection, tracked
+from mockserver.gateway import Options
+from mockserver.scenarios import Catalogue
+from tests.helpers.documents import CONTRACT
+
+CATALOGUE = Catalogue(CONTRACT)
+TURNS = 20  # of the loop, more than any answer takes that waits for nothing
+
+
+class Wire(asyncio.Transport):
+    """What was sent on a connection, and whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 50000)})
+        self.pieces: list[bytes] = []
+        self.closed = False
+        self.reading = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.pieces.append(bytes(data))
+
+    @property
+    def sent(self) -> bytes:
+        """All of it."""
+        return b"".join(self.pieces)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+def new_app(**options: object) -> App:
+    """A double whose time stands still."""
+    usual = {"clock": "frozen", "scenario": CATALOGUE.named("succeeded")}
+    return App(CONTRACT, CATALOGUE, Options(**{**usual, **options}))  # type: ignore[arg-type]
+
+
+def connect(app: App) -> tuple[HttpConnection, Wire]:
+    """A new connection to a double."""
+    config = uvicorn.Config(
+        tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
+    )
+    connection, wire = HttpConnection(set(), config=config, server_state=ServerState(), app_state={}), Wire()
+    connection.connection_made(wire)
+    return connection, wire
+
+
+async def settled() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)

@@ -1,0 +1,101 @@
+"""No pattern takes long on what a client sends: a stray space in a header must not stop the double for everybody."""
+
+import ast
+import re
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mockserver
+from mockserver.connection import MAX_HEAD
+from mockserver.journal import redacted
+from tests.helpers.documents import CONTRACT
+
+LIMIT = 0.005  # seconds of the processor's time
+PACKAGE = Path(mockserver.__file__).parent
+
+# What only the user's own files and flags meet.
+OWN_FILES = {"yaml_source", "contract", "operation", "scenarios", "options"}
+
+
+TEXTS = {path.stem: path.read_text() for path in sorted(PACKAGE.glob("*.py")) if path.stem not in OWN_FILES}
+
+
+def patterns() -> Iterator[tuple[str, str, str | bytes]]:
+    """Every pattern in the package, but for the kit's: its module, and the function it is used with."""
+    for module, text in TEXTS.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("re.compile("):
+                name = ast.unparse(node.targets[0])
+                for use in sorted(set(re.findall(rf"\b{name}\.(\w+)\(", "".join(TEXTS.values())))):
+                    yield module, use, pattern_in(node.value)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("re.fullmatch", "re.sub", "re.split"):
+                yield module, ast.unparse(node.func).removeprefix("re."), pattern_in(node)
+
+
+def pattern_in(call: ast.expr) -> str | bytes:
+    assert isinstance(call, ast.Call)
+    value: str | bytes = ast.literal_eval(call.args[0])
+    return value
+
+
+def hostile(pattern: str | bytes) -> Iterator[str]:
+    """Long texts of what a pattern is about: each of its letters and a few others, alone and in pairs."""
+    shown = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
+    letters = sorted({*re.sub(r"[\\()\[\]{}?*+|^$]", "", shown), *' \t,;=a0.-:"'})
+    for letter in letters:
+        yield letter * MAX_HEAD
+        yield f"a{letter * MAX_HEAD}b"
+        for other in " ,a0":
+            yield (letter + other) * (MAX_HEAD // 2)
+    words = [word for word in re.findall(r"[\w:/;,-]{3,}", shown) if not word.startswith("dd")]
+    for word in words:
+        yield word * (MAX_HEAD // len(word))
+        yield word + " " * MAX_HEAD
+        yield word + "a" * MAX_HEAD + "\n"
+
+
+def test_there_are_patterns() -> None:
+    assert len(list(patterns())) >= 8
+
+
+USES: dict[str, Any] = {
+    "fullmatch": re.Pattern.fullmatch,
+    "match": re.Pattern.match,
+    "search": re.Pattern.search,
+    "sub": lambda compiled, data: compiled.sub(data[:0], data),
+    "split": re.Pattern.split,
+    "finditer": lambda compiled, data: sum(1 for _ in compiled.finditer(data)),
+}
+
+
+@pytest.mark.parametrize(("module", "use", "pattern"), [*patterns()])
+def test_each_pattern_is_quick_at_its_worst(module: str, use: str, pattern: str | bytes) -> None:
+    compiled = re.compile(pattern)
+    for text in hostile(pattern):
+        data = text if isinstance(pattern, str) else text.encode("latin-1")
+        act = partial(USES[use], compiled)
+        assert min(seconds(act, data) for _ in range(3)) < LIMIT, text[:30]
+
+
+def seconds(act: object, data: object) -> float:
+    began = time.process_time()
+    act(data)  # type: ignore[operator]
+    return time.process_time() - began
+
+
+def test_the_contract_s_patterns_are_quick() -> None:
+    for operation in CONTRACT.operations:
+        for parameter in operation.parameters:
+            for text in ("1" * MAX_HEAD, "a" * MAX_HEAD, "1h" * (MAX_HEAD // 2), "wait=" * (MAX_HEAD // 5)):
+                assert min(seconds(parameter.check, text) for _ in range(3)) < LIMIT, parameter.name
+
+
+def test_secrets_are_masked_quickly() -> None:
+    for text in ("whsec_" * (MAX_HEAD // 6), "r8_somebod" * (MAX_HEAD // 10), "r8_somebody" * 100):
+        shown = min(seconds(lambda text: redacted(text, "r8_somebody"), text) for _ in range(3))
+        assert shown < LIMIT
