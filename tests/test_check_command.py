@@ -172,7 +172,9 @@ class TestChecking:
         assert process.wait() in (1, 130)
         assert "Interrupted: what is shown is what was found until then." in rest
 
-    @pytest.mark.parametrize("flags", [[], ["--worker"]], ids=["process", "worker"])
+    @pytest.mark.parametrize(
+        "flags", [["--jobs", "1"], ["--worker"], ["--jobs", "4"]], ids=["process", "worker", "processes"]
+    )
     def test_ctrl_c_twice_leaves_nothing_running(self, tmp_path: Path, flags: list[str]) -> None:
         stubborn = """
 import os, pathlib, signal, subprocess, sys, time

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class TestShrinking:
         def still_fails(candidate: Case) -> bool:
             return _is_allowed(candidate) and "faults" in candidate.scenario
 
-        smallest = shrink(case, still_fails)
+        smallest = shrink(case, first_of(still_fails))
         assert smallest.scenario == {"faults": {}}
         assert list(smallest.input) == ["prompt"]
         assert len(smallest.input["prompt"]) == 1
@@ -113,7 +113,7 @@ class TestShrinking:
             faults = candidate.scenario.get("faults", {}).get("createPrediction", [])
             return _is_allowed(candidate) and any(fault and fault.get("status") == 502 for fault in faults)
 
-        smallest = shrink(case, still_fails)
+        smallest = shrink(case, first_of(still_fails))
         assert smallest.scenario == {"faults": {"createPrediction": [{"status": 502}]}}
         assert smallest.input == {"prompt": "a"}
 
@@ -299,6 +299,10 @@ class TestHunting:
         models = [str(operation.model) for operation in contract.of_role("create")]
         report = check_client(planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=4)
         assert [(finding.rule, finding.call["model"]) for finding in report.findings] == [("MC102", models[1])]
+
+
+def first_of(fails: Callable[[Case], bool]) -> Callable[[Sequence[Case]], Case | None]:
+    return lambda steps: next(filter(fails, steps), None)
 
 
 def _is_allowed(case: Case) -> bool:

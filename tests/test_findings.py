@@ -11,8 +11,9 @@ import pytest
 
 from mockserver.check.cases import Case
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import find_breaches_with_control
+from mockserver.check.hunt import with_control
 from mockserver.check.inputs import boundary_inputs
+from mockserver.check.rules import find_breaches
 from tests.check.official import CLIENTS, WORKER
 from tests.helpers.documents import CONTRACT
 
@@ -32,7 +33,7 @@ def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
     try:
         with Harness(CONTRACT) as harness:
             run = harness.play(case, driver, Limits(deadline=3))
-            broken = find_breaches_with_control(run, lambda control_run: harness.play(control_run, driver, Limits()))
+            broken = find_breaches(with_control(run, lambda control: harness.play(control, driver, Limits())))
     finally:
         driver.close()
     assert finding["rule"] in [found.rule for found in broken]

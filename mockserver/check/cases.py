@@ -66,6 +66,7 @@ class Run:
         control_run: The outcome of the same case without legal variety, where that was played.
         seconds: How long the call took.
         timeout: After how many seconds the call was ended if it had not ended by itself.
+        crowded: The machine was so busy that a deadline which was missed says little of the client.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
         last_status: The one in which the prediction's lifecycle ends.
     """
@@ -82,6 +83,7 @@ class Run:
     control_run: Outcome | None = None
     seconds: float = 0
     timeout: float = 10
+    crowded: bool = False
     client_timeout: float | None = None
     strict_urls: bool = False
     last_status: str = field(init=False)

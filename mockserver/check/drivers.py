@@ -10,8 +10,11 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
@@ -24,6 +27,7 @@ from mockserver.clock import SECOND, wall_time
 PIPE_GRACE = (
     1.0  # seconds until the output of a killed process ends, unless a process that it started keeps the pipe open
 )
+START_LOOKS, START_PAUSE = 50, 0.002  # how often, in seconds, `kill_now` looks whether a process has started
 MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
 
@@ -53,10 +57,13 @@ class Pending(Protocol):
 
 
 class Driver(Protocol):
-    """Runs the client, one call at a time."""
+    """Runs the client, one call at a time. What `another` makes is ended with the driver that made it."""
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if the client cannot be run at all."""
+
+    def another(self) -> Driver:
+        """A driver of the same client, for calls made at the same time."""
 
     def close(self) -> None:
         """End what is still running."""
@@ -66,20 +73,74 @@ class Driver(Protocol):
 
 
 class CallableDriver:
-    """Runs a Python function, each call in a thread of its own. A function may be asynchronous."""
+    """Runs a Python function, each call in a thread of its own; a coroutine function on a loop, each call in a task."""
 
     def __init__(self, call_fn: Callable[[Call], Any]) -> None:
         self._call_fn = call_fn
+        self._loop = _Loop() if inspect.iscoroutinefunction(call_fn) else None
 
     def start(self, call: Call) -> Pending:
         """Begin a call."""
-        return _Thread(self._call_fn, call)
+        return _Thread(self._call_fn, call) if self._loop is None else _Task(self._loop, self._call_fn(call))
+
+    def another(self) -> Driver:
+        """This very one: a function can be called several times at once."""
+        return self
 
     def close(self) -> None:
-        """A thread cannot be ended from outside; as a daemon it ends with this process."""
+        """End the loop, if there is one. A thread cannot be ended from outside; it ends with this process."""
+        if self._loop is not None:
+            self._loop.close()
 
     def kill_now(self) -> None:
         """A thread cannot be killed."""
+
+
+class _Loop:
+    """An event loop in a thread of its own, from the first call on."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
+
+    def submit(self, coroutine: Coroutine[Any, Any, Outcome]) -> Future[Outcome]:
+        """Run a coroutine as a task."""
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="client", daemon=True)
+                self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """End the loop. One that is blocked by a client is left to end with this process."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(PIPE_GRACE)
+            if not self._thread.is_alive():
+                loop.close()
+
+
+class _Task:
+    def __init__(self, loop: _Loop, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._ending = loop.submit(self._run(coroutine))
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Outcome:
+        try:
+            return Outcome("returned", _output_of(await coroutine))
+        except BaseException as reason:  # what a loop lets through, such as SystemExit, would end it
+            return _raised(reason)
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended, or None."""
+        done, _ = wait_for([self._ending], seconds)
+        return self._ending.result() if done else None
+
+    def kill(self) -> Outcome:
+        """Cancel the task."""
+        self._ending.cancel()
+        return Outcome("hung")
 
 
 class _Thread:
@@ -95,7 +156,7 @@ class _Thread:
                 value = asyncio.run(value)
             self._outcome = Outcome("returned", _output_of(value))
         except BaseException as reason:  # a client may raise anything, even SystemExit
-            self._outcome = Outcome("raised", message=f"{type(reason).__name__}: {reason}")
+            self._outcome = _raised(reason)
         self._done.set()
 
     def wait(self, seconds: float) -> Outcome | None:
@@ -105,6 +166,10 @@ class _Thread:
     def kill(self) -> Outcome:
         """A thread cannot be killed; it is left running, and the double refuses whatever it sends."""
         return self._outcome or Outcome("hung")
+
+
+def _raised(reason: BaseException) -> Outcome:
+    return Outcome("raised", message=f"{type(reason).__name__}: {reason}")
 
 
 def _output_of(value: object) -> object:
@@ -123,22 +188,62 @@ class ProcessDriver:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._latest: _Process | None = None
+        self._others = _Others()
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
-        with interrupts_held():
+        with self._others.starting(), interrupts_held():
             self._latest = process = _Process(self._command, _environment(call.base_url, call.token), call)
         return process
+
+    def another(self) -> Driver:
+        """One for the same command."""
+        return self._others.add(ProcessDriver(self._command))
 
     def close(self) -> None:
         """End the process of a call that was interrupted; any other has ended with its call."""
         if self._latest is not None and self._latest.alive:
             self._latest.kill()
+        self._others.close()
 
     def kill_now(self) -> None:
         """Kill the process of the call under way."""
+        self._others.kill_now()
         if self._latest is not None and self._latest.alive:
             self._latest.kill_now()
+
+
+class _Others:
+    """The drivers that one has made, and whether it is starting a process just now."""
+
+    def __init__(self) -> None:
+        self._drivers: list[Driver] = []
+        self._starting = threading.Event()
+
+    def add(self, driver: Driver) -> Driver:
+        self._drivers.append(driver)
+        return driver
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Have `kill_now` wait for the block, whose process nobody knows before its end."""
+        self._starting.set()
+        try:
+            yield
+        finally:
+            self._starting.clear()
+
+    def close(self) -> None:
+        for driver in self._drivers:
+            driver.close()
+
+    def kill_now(self) -> None:
+        for driver in self._drivers:
+            driver.kill_now()
+        for _ in range(START_LOOKS):
+            if not self._starting.is_set():
+                break
+            time.sleep(START_PAUSE)
 
 
 class _Process:
@@ -190,14 +295,19 @@ class WorkerDriver:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._worker: _Worker | None = None
+        self._others = _Others()
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
         if self._worker is None or not self._worker.alive:
-            with interrupts_held():
+            with self._others.starting(), interrupts_held():
                 self._worker = _Worker(self._command, _environment(call.base_url, call.token))
         self._worker.send(call)
         return self._worker
+
+    def another(self) -> Driver:
+        """One with a process of its own."""
+        return self._others.add(WorkerDriver(self._command))
 
     def for_one_call(self) -> ProcessDriver:
         """The same command, run anew for each call, with an input that ends after it."""
@@ -207,9 +317,11 @@ class WorkerDriver:
         """End the process."""
         if self._worker is not None:
             self._worker.end()
+        self._others.close()
 
     def kill_now(self) -> None:
         """Kill the process."""
+        self._others.kill_now()
         if self._worker is not None and self._worker.alive:
             self._worker.kill_now()
 

@@ -38,6 +38,13 @@ def has_unreadable_retry_after(exchange: Exchange) -> bool:
     return isinstance((exchange.fault or {}).get("retry_after"), str)
 
 
+def needs_control(run: Run) -> bool:
+    """Whether a run failed with something that may be the reason, which its control case lacks."""
+    if run.outcome.kind == "returned" or run.cut_off:
+        return False
+    return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+
+
 def meant_for_api(run: Run, exchange: Exchange) -> bool:
     """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
     root = "/".join(run.operation.path.split("/")[:2]) + "/"

@@ -21,6 +21,7 @@ from mockserver.scenarios import Catalogue, Scenario
 from mockserver.server import MockServer
 
 TICK = 0.05  # seconds between looks at a client that is still running
+BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
 # What a client gets once it has broken a rule beyond doubt, so that one that would never end does so soon.
@@ -51,6 +52,7 @@ class Harness:
         self.contract = contract
         self.catalogue = Catalogue(contract)
         self._server = MockServer(contract=contract, files_origin=files, seed=seed)
+        self._files: Literal["separate", "same"] = files
         self._seed = seed
         self._played = 0
         self._runaways: set[str] = set()
@@ -64,6 +66,10 @@ class Harness:
         self, kind: type[BaseException] | None, reason: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.__exit__(kind, reason, trace)
+
+    def another(self) -> Harness:
+        """One like it, for plays at the same time; by its port a request is known that carries a wrong token."""
+        return Harness(self.contract, files=self._files, seed=self._seed)
 
     @property
     def base_url(self) -> str:
@@ -83,17 +89,19 @@ class Harness:
         driver: Driver,
         limits: Limits,
         *,
+        name: str | None = None,
         timeout: float | None = None,
         idle: float | None = None,
         on_tick: Callable[[], None] = lambda: None,
     ) -> Run:
         """Play a case to a client, once, and end it after `timeout` seconds (left out: as the limits have it).
 
-        A client that sends no request for `idle` seconds is ended sooner. `on_tick` is called as long as it runs.
+        `name` is what the play's token, and so its predictions, are made from; none is given twice. A client that
+        sends no request for `idle` seconds is ended sooner. `on_tick` is called as long as it runs.
         Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
         """
         scenario = self.check(case)
-        token = self._fresh_token()
+        token = self._fresh_token(name)
         draft = Run(
             case=case,
             scenario=scenario,
@@ -126,10 +134,12 @@ class Harness:
 
     def _watch(self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
-        run, started = draft, wall_time()
+        run, started, late = draft, wall_time(), 0.0
         end = started + round(draft.timeout * SECOND)
         while (left := (end - wall_time()) / SECOND) > 0:
+            began = wall_time()
             outcome = pending.wait(min(TICK, left))
+            late += max(0.0, (wall_time() - began) / SECOND - TICK)
             if outcome is not None:
                 run = run if run.cut_off else replace(run, exchanges=self._exchanges(run.token))
                 return replace(run, outcome=outcome)
@@ -147,7 +157,8 @@ class Harness:
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
         self._cut_off(run.token)
-        return replace(run, outcome=pending.kill())
+        crowded = late > BUSY * run.timeout
+        return replace(run, outcome=pending.kill(), crowded=crowded)
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of this run has sent, in order, also under a wrong token; but nothing of runaways."""
@@ -157,9 +168,9 @@ class Harness:
         """Refuse everything from here on."""
         self._server.call_in_loop(lambda gateway: gateway.store.tenant(token).set_scenario(self._cut_off_scenario))
 
-    def _fresh_token(self) -> str:
+    def _fresh_token(self, name: str | None) -> str:
         self._played += 1
-        return "kit-" + blake2b(f"{self._seed}/{self._played}".encode(), digest_size=10).hexdigest()
+        return "kit-" + blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10).hexdigest()
 
     def _clean_up(self, run: Run) -> None:
         if run.outcome.kind == "hung":  # a thread cannot be killed: whatever it still sends is refused, and not counted

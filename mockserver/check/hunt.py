@@ -1,19 +1,22 @@
-"""The hunt: plays fixed cases, then drawn ones; a broken rule is confirmed, shrunk, and not looked for again."""
+"""The hunt: plays fixed cases, then drawn ones, side by side; what is broken is confirmed and shrunk alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-
-import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
 
 from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
+from mockserver.check.drawing import Drawing
 from mockserver.check.drivers import Driver, WorkerDriver
+from mockserver.check.evidence import needs_control
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
+from mockserver.check.players import Players
 from mockserver.check.preflight import check_client, check_worker
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
@@ -25,10 +28,13 @@ from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
 
 SHRINK_RUNS = 60  # for each rule
-SHRINK_SECONDS = 5.0  # for each rule
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 MAX_FLAKES = 3  # of a rule; after that it is not looked for
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
+TICK = 0.05  # seconds between looks at plays that go on
+AHEAD = 16  # cases that are played before they can be judged, for each job
+STRAGGLER = 1.0  # seconds after which a play is not waited for in idleness
+EARLY = 40  # cases before the first drawn one is needed, at which drawing begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Plan:
     """How long a hunt goes on, and what it looks for.
 
     `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of the baseline.
+    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once.
     """
 
     models: tuple[str, ...] = ()
@@ -46,6 +52,7 @@ class Plan:
     ignore: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     known: tuple[Finding, ...] = ()
+    jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +70,40 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
-class _BudgetSpent(BaseException):
-    """The runs or the seconds are spent. Not an Exception: Hypothesis would take that for a failing example."""
+class _BudgetSpent(Exception):
+    """The seconds are spent."""
+
+
+@dataclass(slots=True, eq=False)
+class _Look:
+    """A case whose turn comes: being played, played, or, while the client seems not to need it, put off."""
+
+    case: Case
+    fixed: bool
+    number: int
+    play: Future[Run] | None = None
+    began: float = 0
 
 
 class Hunt:
-    """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense."""
+    """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense.
+
+    Cases are played side by side, and judged one by one in the order in which they were drawn. What is found is
+    confirmed and shrunk with nothing else running. So it does not depend on how many are played at once.
+    """
 
     def __init__(self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
         _check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
         self._models = plan.models or _model_names(harness.contract)
+        self._players = Players(harness, driver, plan.jobs)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
         self._muted = set(plan.ignore)
         self._flakes: dict[str, int] = {}
         self._used_operations: set[str] = set()
+        self._looks: deque[_Look] = deque()
+        self._playing: set[_Look] = set()
+        self._numbers = itertools.count(1)
         self._longest = 0.0
         self._hangs = False
         self._began = wall_time()
@@ -85,15 +111,10 @@ class Hunt:
     def run(self) -> Report:
         """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises ClientError, DoubleError."""
         try:
-            models = self._models
-            check_client(next(fixed_cases(self._harness.contract, models, None)), self._driver, self._play_at_start)
-            self._replay_baseline()
-            for case in fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout):
-                if self._is_relevant(case):
-                    self._judge_case(case)
-            self._explore()
-        except _BudgetSpent:
-            pass
+            first = next(fixed_cases(self._harness.contract, self._models, None))
+            check_client(first, self._driver, self._play_at_start)
+            with self._players, ExitStack() as stack:
+                self._look(self._cases(stack))
         except KeyboardInterrupt:
             self.report.interrupted = True
         broken = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
@@ -103,87 +124,167 @@ class Hunt:
             found.sort(key=lambda finding: finding.rule)
         return self.report
 
+    def _cases(self, stack: ExitStack) -> Iterator[_Look]:
+        """The fixed cases, then drawn ones."""
+        fixed = list(fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout))
+        drawn: Iterator[Case] = iter(())
+        for number, case in enumerate(fixed):
+            if len(fixed) - number == EARLY and len(fixed) < 2 * self._plan.max_runs:
+                strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
+                drawn = iter(stack.enter_context(Drawing(strategy, self._plan.seed, self._plan.max_runs)))
+            if self._is_scenario(case):
+                yield _Look(case, True, number)
+        for number, case in enumerate(drawn, len(fixed)):
+            yield _Look(case, False, number)
+
+    def _look(self, cases: Iterator[_Look]) -> None:
+        """Play all cases, and judge each in its turn."""
+        try:
+            self._replay_baseline()
+            while self._top_up(cases):
+                look = self._looks[0]
+                if self._is_relevant(look.case) if look.fixed else True:
+                    run = self._wait_for(look, cases)
+                    if run.crowded and self._plan.jobs > 1:
+                        self._quiesce(cases)
+                        run = self._play_alone(run.case, "looking", self._plan.limits.longest)
+                    new = self._judge(run)
+                    self._looks.popleft()
+                    if new:
+                        self._quiesce(cases)
+                        for found in new:
+                            self._confirm_and_shrink(found, run)
+                else:
+                    self._looks.popleft()
+        except _BudgetSpent:
+            self._judge_what_was_played()
+
+    def _top_up(self, cases: Iterator[_Look]) -> bool:
+        """Have idle players play the cases that come next; whether there is any case left to judge."""
+        self._playing = {look for look in self._playing if look.play is not None and not look.play.done()}
+        while len(self._playing) < self._plan.jobs or not self._looks:
+            relevant = sum(look.play is not None for look in self._looks)
+            if self.report.runs + relevant >= self._plan.max_runs or len(self._looks) >= AHEAD * self._plan.jobs:
+                break
+            look = next(cases, None)
+            if look is None:
+                break
+            self._looks.append(look)
+            if not look.fixed or self._is_relevant(look.case):
+                self._start(look)
+        return bool(self._looks) and self.report.runs < self._plan.max_runs
+
+    def _start(self, look: _Look) -> None:
+        look.began = self._elapsed()
+        look.play = self._start_play(look.case, f"case {look.number}")
+        self._playing.add(look)
+
+    def _wait_for(self, look: _Look, cases: Iterator[_Look]) -> Run:
+        """The run of the case whose turn it is; others are played meanwhile. Raises _BudgetSpent."""
+        if look.play is None:
+            self._start(look)
+        assert look.play is not None
+        while not wait([look.play], 0 if look.play.done() else TICK).done:
+            self._top_up(cases)
+            self._report_progress("looking")
+            self._check_budget()
+        return look.play.result()
+
+    def _quiesce(self, cases: Iterator[_Look]) -> None:
+        """Wait until nothing is being played. As long as a straggler keeps it from that, others go on."""
+        while self._playing:
+            if any(self._elapsed() - look.began > STRAGGLER for look in self._playing):
+                self._top_up(cases)
+            playing = [look.play for look in self._playing if look.play is not None]
+            wait(playing, TICK, FIRST_COMPLETED)
+            self._playing = {look for look in self._playing if look.play is not None and not look.play.done()}
+            self._report_progress("looking")
+            if self._elapsed() > self._plan.budget:
+                self._end_what_still_runs()
+
+    def _end_what_still_runs(self) -> None:
+        """End the plays that go on, as if they had never begun."""
+        ended = [look for look in self._looks if look.play is not None and not look.play.done()]
+        self._players.end_plays()
+        for look in ended:
+            look.play = None
+        self._playing.clear()
+
+    def _judge_what_was_played(self) -> None:
+        """Judge the runs that are there when the time is over. What they show is confirmed, whatever that takes."""
+        self._end_what_still_runs()
+        plays = [look.play for look in self._looks if look.play is not None]
+        for play in plays[: self._plan.max_runs - self.report.runs]:
+            run = play.result()
+            for found in self._judge(run):
+                self._confirm_and_shrink(found, run)
+
+    def _judge(self, run: Run) -> list[Breach]:
+        """Count a run; its breaches of rules that are still looked for."""
+        self.report.runs += 1
+        self._note_operations(run)
+        breaches = find_breaches(run)
+        if run.outcome.kind == "hung" and not breaches:
+            self.report.undecided += 1
+        self._report_progress("looking")
+        return self._new_among(breaches)
+
+    def _new_among(self, breaches: Sequence[Breach]) -> list[Breach]:
+        return [found for found in breaches if found.rule not in self._muted]
+
     def _replay_baseline(self) -> None:
         """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not."""
         for finding in self._plan.known:
             if finding.rule in self._muted:
                 continue
+            self._check_budget()
             self._muted.add(finding.rule)
-            run = self._play(finding.case, f"looking for {finding.rule} again")
-            breach = _breach_of(finding.rule, self._breaches_of(run))
+            run = self._play_alone(finding.case, f"looking for {finding.rule} again")
+            breach = _breach_of(finding.rule, find_breaches(run))
             if breach is None:
                 self.report.fixed.append(finding.rule)
                 self._muted.discard(finding.rule)
             else:
                 self.report.accepted.append(Finding.of(breach, run, 1))
 
-    def _explore(self) -> None:
-        left = self._plan.max_runs - self.report.runs
-        if left <= 0:
-            return
-
-        @hypothesis.seed(self._plan.seed)
-        @settings(
-            max_examples=left,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(cases(self._harness.catalogue, self._harness.contract, self._models))
-        def explore(case: Case) -> None:
-            try:
-                self._judge_case(case)
-            except MockServerError as reason:
-                raise _Abort(reason) from None
-
+    def _is_scenario(self, case: Case) -> bool:
+        """Whether a fixed case is valid in this contract."""
         try:
-            explore()
-        except _Abort as stopped:
-            raise stopped.reason from None
-
-    def _is_relevant(self, case: Case) -> bool:
-        """Whether a fixed case is valid in this contract, and about operations that this client has used."""
-        try:
-            scenario = self._harness.catalogue.parse(case.scenario)
+            self._harness.catalogue.parse(case.scenario)
         except ScenarioError:
             return False
+        return True
+
+    def _is_relevant(self, case: Case) -> bool:
+        """Whether a fixed case is about operations that this client has used."""
         streams = {operation.operation_id for operation in self._harness.contract.of_role("stream")}
-        about = set(scenario.faults) | (streams if "stream" in case.scenario else set())
+        about = set(case.scenario.get("faults", {})) | (streams if "stream" in case.scenario else set())
         return not about or bool(about & self._used_operations)
-
-    def _judge_case(self, case: Case) -> None:
-        """Play a case once; confirm and shrink each broken rule that is new."""
-        if self.report.runs >= self._plan.max_runs:
-            raise _BudgetSpent
-        run = self._play(case, "looking")
-        self.report.runs += 1
-        self._report_progress("looking")
-        breaches = self._breaches_of(run)
-        if run.outcome.kind == "hung" and not breaches:
-            self.report.undecided += 1
-        for found in breaches:
-            if found.rule not in self._muted:
-                self._confirm_and_shrink(found, run)
-
-    def _breaches_of(self, run: Run) -> list[Breach]:
-        return find_breaches_with_control(run, lambda control: self._play(control, "comparing"))
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
         """Confirm a broken rule by a second run, shrink its case, and add the finding to the report."""
         rule = found.rule
-        self._hangs = self._hangs or run.outcome.kind == "hung"
-        again = self._play(run.case, f"confirming {rule}", at_any_cost=True)
-        confirmed = _breach_of(rule, self._breaches_of(again))
+        if rule in self._muted:
+            return
+        hung = run.outcome.kind == "hung"
+        loaded = hung and self._plan.jobs > 1  # it may have missed its deadline only because others ran
+        self._hangs = self._hangs or hung
+        again = self._play_alone(run.case, f"confirming {rule}", self._plan.limits.longest if loaded else None)
+        self._note_operations(again)
+        confirmed = _breach_of(rule, find_breaches(again))
+        if confirmed is None and loaded and again.outcome.kind != "hung":
+            for other in self._new_among(find_breaches(again)):
+                self._confirm_and_shrink(other, again)
+            return
         if confirmed is None:
             self._note_flake(rule)
             return
         self._muted.add(rule)
-        short = again.outcome.kind == "hung" and again.timeout < run.timeout
         smallest = self._shrink(Finding.of(confirmed, again, 2))
-        finding = self._reconfirm(smallest, timeout=run.timeout if short else None)
+        finding = self._reconfirm(smallest, timeout=self._plan.limits.longest if hung else None)
         if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
-            finding = Finding.of(found, run, 2)
+            longer = again if again.timeout > run.timeout else run
+            finding = Finding.of(confirmed if longer is again else found, longer, 2)
         if rule in self.report.flaky:
             self.report.flaky.remove(rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
@@ -198,38 +299,36 @@ class Hunt:
 
     def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
         """The finding after one more run of its case, with the full timeout if it was shrunk with less; or None."""
-        if timeout is not None and self._elapsed() + timeout > self._plan.budget:
+        if self._elapsed() + (timeout or 0) > self._plan.budget:
             return None
-        try:
-            run = self._play(finding.case, f"confirming {finding.rule}", timeout=timeout)
-            breach = _breach_of(finding.rule, self._breaches_of(run))
-        except _BudgetSpent:
-            return None
+        run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
+        breach = _breach_of(finding.rule, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 
     def _shrink(self, finding: Finding) -> Finding:
         """The finding with the smallest case that breaks its rule, as far as runs and time allow."""
         best = finding
-        runs, began = 0, wall_time()
+        runs = 0
         doing = f"shrinking {finding.rule}"
 
-        def played(case: Case) -> Finding | None:
-            run = self._play(case, doing)
-            breach = _breach_of(finding.rule, self._breaches_of(run))
-            return None if breach is None else Finding.of(breach, run, 2)
-
-        def still_fails(case: Case) -> bool:
+        def first_failing(steps: Sequence[Case]) -> Case | None:
             nonlocal best, runs
-            over = runs >= SHRINK_RUNS or (wall_time() - began) / SECOND > SHRINK_SECONDS
-            if over or self._elapsed() > self._plan.budget or not self._is_allowed(case):
-                return False
-            runs += 1
-            smaller = played(case)
-            best = smaller or best
-            return smaller is not None
+            allowed = [step for step in steps if self._is_allowed(step)][: SHRINK_RUNS - runs]
+            if not allowed or self._elapsed() > self._plan.budget:
+                return None
+            plays = [self._start_play(step, f"{doing}: {step.key!r}") for step in allowed]
+            for step, play in zip(allowed, plays, strict=True):
+                run = self._finish(play, doing)
+                runs += 1
+                breach = _breach_of(finding.rule, find_breaches(run))
+                if breach is not None:
+                    best = Finding.of(breach, run, 2)
+                    for other in plays:
+                        self._finish(other, doing)  # nothing of it may run when the next step is tried
+                    return step
+            return None
 
-        with suppress(_BudgetSpent):  # the smallest case so far is still a result
-            shrink(finding.case, still_fails)
+        shrink(finding.case, first_failing, self._plan.jobs)
         return best
 
     def _is_allowed(self, case: Case) -> bool:
@@ -245,26 +344,42 @@ class Hunt:
 
         report()
         run = self._harness.play(case, driver, self._plan.limits, idle=idle, on_tick=report)
-        self._remember(run)
+        self._note_operations(run)
+        self._note_length(run)
         return run
 
-    def _play(self, case: Case, doing: str, *, at_any_cost: bool = False, timeout: float | None = None) -> Run:
-        if self._elapsed() > self._plan.budget and not at_any_cost:
-            raise _BudgetSpent
+    def _play_alone(self, case: Case, doing: str, timeout: float | None = None) -> Run:
+        """Play a case now, with nothing else running."""
+        return self._finish(self._start_play(case, f"alone {next(self._numbers)}", timeout), doing)
 
-        def report() -> None:
+    def _start_play(self, case: Case, name: str, timeout: float | None = None) -> Future[Run]:
+        """Have a case played by the next player that is free, and its control case after it if that is needed."""
+
+        def play(harness: Harness, driver: Driver) -> Run:
+            def run_of(case: Case, name: str) -> Run:
+                seconds = timeout or self._timeout()
+                check = self._players.check
+                run = harness.play(case, driver, self._plan.limits, name=name, timeout=seconds, on_tick=check)
+                self._note_length(run)
+                return run
+
+            return with_control(run_of(case, name), lambda control: run_of(control, f"{name}, control"))
+
+        return self._players.start(play)
+
+    def _finish(self, play: Future[Run], doing: str) -> Run:
+        """The run that a play comes to."""
+        while not wait([play], 0 if play.done() else TICK).done:
             self._report_progress(doing)
+        return play.result()
 
-        report()
-        timeout = timeout or self._timeout()
-        run = self._harness.play(case, self._driver, self._plan.limits, timeout=timeout, on_tick=report)
-        self._remember(run)
-        return run
-
-    def _remember(self, run: Run) -> None:
-        """Note which operations this client uses, and how long a call of it has taken at most."""
+    def _note_operations(self, run: Run) -> None:
+        """Note which operations this client uses."""
         self._used_operations |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
+
+    def _note_length(self, run: Run) -> None:
+        """Note how long a call of this client has taken at most."""
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
 
@@ -275,6 +390,10 @@ class Hunt:
 
     def _elapsed(self) -> float:
         return (wall_time() - self._began) / SECOND
+
+    def _check_budget(self) -> None:
+        if self._elapsed() > self._plan.budget:
+            raise _BudgetSpent
 
     def _report_progress(self, doing: str) -> None:
         broken_rules = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
@@ -290,11 +409,9 @@ class Hunt:
         )
 
 
-def find_breaches_with_control(run: Run, play: Callable[[Case], Run]) -> list[Breach]:
-    """The breaches in a run. Where it failed with legal variety, its control case is played for comparison."""
-    failed = run.outcome.kind != "returned" and not run.cut_off
-    control = control_case(run.case)
-    return find_breaches(run.with_control_run(play(control).outcome) if failed and control != run.case else run)
+def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
+    """A run; where a rule compares it with its control case, with the outcome of that one too."""
+    return run.with_control_run(play(control_case(run.case)).outcome) if needs_control(run) else run
 
 
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
@@ -305,21 +422,14 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
     if isinstance(driver, WorkerDriver):
         plain = next(fixed_cases(harness.contract, [finding.case.model], None))
         check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
-    run = harness.play(finding.case, driver, limits)
-    found = _breach_of(
-        finding.rule, find_breaches_with_control(run, lambda control: harness.play(control, driver, limits))
+    run = with_control(
+        harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
     )
+    found = _breach_of(finding.rule, find_breaches(run))
     if found is not None:
         return Finding.of(found, run, 1)
     rule = RULES[finding.rule]
     return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
-
-
-class _Abort(BaseException):
-    """Carries an error past Hypothesis, which takes an Exception for a failing example."""
-
-    def __init__(self, reason: MockServerError) -> None:
-        self.reason = reason
 
 
 def _model_names(contract: Contract) -> tuple[str, ...]:

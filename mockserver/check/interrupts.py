@@ -18,7 +18,7 @@ def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C raise KeyboardInterrupt; at the second, `kill` what runs and exit with 130, without delay.
 
     A KeyboardInterrupt that nobody has caught by the end exits with 130 too. `kill` is called in a signal handler,
-    whatever the main thread was doing, so it must neither wait nor take locks.
+    whatever the main thread was doing, so it must not wait for that, nor take locks.
     """
 
     def first(number: int, frame: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -10,27 +11,38 @@ import msgspec
 from mockserver.check.cases import Case
 
 PLAIN_TEXT = "a"
+SEVERAL = 2  # parts, with more of which it pays to leave out many at once
 # Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays.
 TIMED = frozenset({"retry_after_date"})
 
 
-def shrink(case: Case, still_fails: Callable[[Case], bool]) -> Case:
-    """The smallest case that can be reached in steps that each still fail. No case is played twice.
+def shrink(case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1) -> Case:
+    """The smallest case that can be reached in steps that each still fail. No step is tried twice.
 
-    To end the search, `still_fails` returns False from then on; if it raised, the smallest case so far would be lost.
+    `first_failing` is given up to `at_once` cases, and returns the first of them that still fails. To end the search,
+    it returns None from then on; if it raised, the smallest case so far would be lost.
     """
-    seen = {case.key}
-    smaller = True
-    while smaller:
-        smaller = False
-        for candidate in simpler(case):
-            if candidate.key in seen:
-                continue
-            seen.add(candidate.key)
-            if still_fails(candidate):
-                case, smaller = candidate, True
+    tried = {case.key}
+    while True:
+        steps = _not_tried(case, tried)
+        while batch := list(islice(steps, at_once)):
+            found = first_failing(batch)
+            # Those after the one that fails have not been decided: with fewer at once, nobody would have asked.
+            decided = batch if found is None else batch[: batch.index(found) + 1]
+            tried.update(step.key for step in decided)
+            if found is not None:
+                case = found
                 break
-    return case
+        else:
+            return case
+
+
+def _not_tried(case: Case, tried: set[bytes]) -> Iterator[Case]:
+    offered: set[bytes] = set()
+    for step in simpler(case):
+        if step.key not in tried and step.key not in offered:
+            offered.add(step.key)
+            yield step
 
 
 def simpler(case: Case) -> Iterator[Case]:
@@ -46,8 +58,11 @@ def simpler(case: Case) -> Iterator[Case]:
 
 
 def _smaller(value: Any) -> Iterator[Any]:
-    """Values that are one step smaller: first those without a part, then those with a smaller part."""
+    """Values that are one step smaller: with one part alone, with half of them, without one, with a smaller one."""
     if isinstance(value, dict):
+        if len(value) > SEVERAL:
+            yield from ({name: part} for name, part in value.items())
+            yield from _halves(value)
         for name in value:
             yield {key: part for key, part in value.items() if key != name}
         for name, part in value.items():
@@ -62,6 +77,12 @@ def _smaller(value: Any) -> Iterator[Any]:
         yield from _shorter(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from (plain for plain in (0, 1) if plain < value)
+
+
+def _halves(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    names = list(value)
+    for kept in (names[: len(names) // 2], names[len(names) // 2 :]):
+        yield {name: value[name] for name in kept}
 
 
 def _shorter(text: str) -> Iterator[str]:

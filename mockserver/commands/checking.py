@@ -31,7 +31,8 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     type=click.FloatRange(0, min_open=True),
     help="Seconds after which the client promises to give up by itself; plays endless predictions too.",
 )
-@option("--worker", is_flag=True, help="Keep one process, and send it a line for each call.")
+@option("--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call.")
+@option("--jobs", type=click.IntRange(1), metavar="N", help="Play so many cases at once; four per core if left out.")
 @option(
     "--files",
     default="separate",
@@ -59,6 +60,7 @@ def check(
     deadline: float,
     client_timeout: float | None,
     worker: bool,
+    jobs: int | None,
     files: str,
     strict_urls: bool,
     report: tuple[Path, ...],
@@ -82,6 +84,7 @@ def check(
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
+    from mockserver.check.players import default_jobs
     from mockserver.check.reports import format_for, read_baseline, update_baseline, write
     from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
@@ -94,7 +97,8 @@ def check(
     bar = ProgressBar()
     with exit_on_second_interrupt(driver.kill_now):
         with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
-            hunt = Hunt(harness, driver, Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known), bar)
+            plan = Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
+            hunt = Hunt(harness, driver, plan, bar)
             click.echo(_heading(command, len(hunt.report.models), seed))
             try:
                 found = hunt.run()

@@ -79,6 +79,7 @@ class PageRunner:
             "REPLICATE_API_TOKEN": "page",
             "REPLICATE_POLL_INTERVAL": "0",
             "MOCKSERVER_URL": self._server.url,
+            "MOCKSERVER_BUDGET": "300",  # a hunt that is shown ends with its runs, on a busy machine too
         }
 
     def _bash(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -92,7 +93,7 @@ class PageRunner:
             text=True,
             cwd=self._folder,
             env=self._environment,
-            timeout=60,
+            timeout=240,
         )
 
     def _run_console(self, block: Block) -> None:
