@@ -50,9 +50,7 @@ class _PortOption(click.Option):
     type=click.FloatRange(0, MAX_DRAIN),
     help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
 )
-def serve(
-    host: str, port: int, tls: bool, ready_file: Path | None, log: bool, drain: float, **behavior: Any
-) -> None:
+def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, drain: float, **behavior: Any) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
