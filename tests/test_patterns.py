@@ -19,7 +19,7 @@ LIMIT = 0.005  # seconds of the processor's time
 PACKAGE = Path(mockserver.__file__).parent
 
 # What only the user's own files and flags meet.
-OWN_FILES = {"yaml_source", "contract", "operation", "scenarios", "options"}
+OWN_FILES = {"yaml_source", "contract", "operation", "scenarios", "options", "shards"}
 
 
 TEXTS = {path.stem: path.read_text() for path in sorted(PACKAGE.glob("*.py")) if path.stem not in OWN_FILES}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mockserver.commands.options import color_option, command_argument, option
 from mockserver.errors import MockServerError
+
+if TYPE_CHECKING:
+    from mockserver.check.findings import Report
 
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
 
@@ -80,13 +83,12 @@ def check(
     """
     _use_hypothesis()
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
-    from mockserver.check.findings import FOLDER
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
     from mockserver.check.players import default_jobs
-    from mockserver.check.reports import format_for, read_baseline, update_baseline, write
-    from mockserver.check.terminal import ProgressBar, show
+    from mockserver.check.reports import format_for, read_baseline, update_baseline
+    from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
 
     for path in report:
@@ -105,14 +107,23 @@ def check(
             finally:
                 bar.clear()
                 driver.close()
-        saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
-        for path in report:
-            write(found, path, " ".join(command))
-        show(found, command, saved)
+        _publish(found, command, report)
         if baseline_update and baseline is not None and not found.interrupted:
             click.echo(f"{baseline} is written: {update_baseline(found, baseline)} findings are accepted from now on")
             sys.exit(0)
     sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+
+
+def _publish(found: Report, command: tuple[str, ...], report: tuple[Path, ...]) -> None:
+    """Save what was found, write the reports that were asked for, and print it all."""
+    from mockserver.check.findings import FOLDER
+    from mockserver.check.reports import write
+    from mockserver.check.terminal import show
+
+    saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
+    for path in report:
+        write(found, path, " ".join(command))
+    show(found, command, saved)
 
 
 def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
