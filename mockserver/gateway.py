@@ -63,6 +63,7 @@ class Options:
     files_origin: Literal["same", "separate"] = "same"
     admin_token: str | None = None
     cors: tuple[str, ...] = ()
+    also_at: str | None = None
 
 
 class ResponseTemplate(msgspec.Struct, frozen=True):
