@@ -191,7 +191,7 @@ class Admin:
             "version": VERSION,
             "seed": self._gateway.options.seed,
             "contract": {"file": contract.name, "operations": list(contract.by_id)},
-            "models": [operation.model for operation in contract.of_role("create")],
+            "models": list(contract.models),
         }
 
     async def _openapi(self, request: Request, tenant: TenantState) -> object:

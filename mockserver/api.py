@@ -5,32 +5,36 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from hmac import compare_digest
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
-from mockserver.clock import MILLISECOND, SECOND
-from mockserver.errors import ApiError
-from mockserver.files import StoredFile
+from mockserver.clock import MAX_SECOND, MILLISECOND, MIN_SECOND, SECOND, parse_timestamp
+from mockserver.errors import ApiError, validation_error
+from mockserver.files import StoredFile, signature_of
 from mockserver.gateway import Gateway
+from mockserver.journal import ANONYMOUS
 from mockserver.lifecycle import TERMINAL
+from mockserver.models import describe_model, describe_version
 from mockserver.operation import Operation
 from mockserver.pictures import Picture
-from mockserver.predictions import Prediction, effective_timeline
+from mockserver.predictions import Prediction
 from mockserver.request import Request
 from mockserver.roles import ROLES
 from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.stream import follow
 from mockserver.tenants import TenantState
 from mockserver.uploads import read_upload
-from mockserver.violations import shorten
+from mockserver.violations import Violation, shorten
 from mockserver.webhooks import deliver_webhooks, secret_of
 from mockserver.wire import NO_RESPONSE, Response
 
 JSON = "application/json"
 LARGE_INPUT = 64 * 1024  # bytes
-MAX_WAIT = 60  # seconds; what `Prefer: wait` without a number stands for
+MAX_WAIT = 60  # seconds that a `Prefer: wait` lasts at most; without a number it stands for these
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -61,8 +65,10 @@ async def create(context: Context) -> Response:
     """Create a prediction."""
     body, cancel_after = context.request.value, context.request.header(b"cancel-after")
     deadline = None if cancel_after is None else _duration(cancel_after)
+    asked = context.gateway.contract.model_asked(context.operation, body)
+    assert asked is not None  # validation has refused the request otherwise
     prediction = context.gateway.create(
-        context.tenant, context.operation, body["input"], context.scenario, context.chosen, deadline
+        context.tenant, asked, body["input"], context.scenario, context.chosen, deadline
     )
     if body.get("webhook"):
         context.tenant.activity.spawn(prediction.id, _webhooks(context, prediction))
@@ -72,7 +78,8 @@ async def create(context: Context) -> Response:
     preference = context.request.header(b"prefer") or ""
     if not preference.startswith("wait"):
         return _prediction_response(context, prediction, status, age=0)
-    response = await _wait(context, prediction, status, int(preference.partition("=")[2] or MAX_WAIT))
+    seconds = min(int(preference.partition("=")[2] or MAX_WAIT), MAX_WAIT)
+    response = await _wait(context, prediction, status, seconds)
     return msgspec.structs.replace(response, headers=((b"preference-applied", preference.encode()),))
 
 
@@ -108,21 +115,19 @@ async def _wait(context: Context, prediction: Prediction, status: int, seconds: 
     if followed is None:
         return Response(NO_RESPONSE, prediction_id=prediction.id, committed=True)
     prediction = followed
-    ended = gateway.status(tenant, prediction) in TERMINAL
-    if context.scenario.wait == "processing":
-        return _processing_response(context, prediction, status, ended=ended)
+    reached, wait = gateway.status(tenant, prediction), context.scenario.wait
+    if reached == "succeeded" and wait != "final":
+        return _prediction_response(context, prediction, status, unrecorded_end=True)
+    if reached in TERMINAL or wait == "processing":
+        return _prediction_response(context, prediction, status)
     # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll only then.
-    return _prediction_response(context, prediction, status, None if ended else created_elapsed)
+    return _prediction_response(context, prediction, status, created_elapsed)
 
 
-def _processing_response(context: Context, prediction: Prediction, status: int, *, ended: bool) -> Response:
-    """The recorded oddity: `processing` at the end of a wait, with the output if it has succeeded by then."""
-    at = next((stage.at for stage in effective_timeline(prediction) if stage.status == "processing"), None)
-    response = _prediction_response(context, prediction, status, at)
-    if at is None or not ended or context.gateway.status(context.tenant, prediction) != "succeeded":
-        return response
-    value = {**response.value, "output": context.gateway.output_url(prediction, context.request.origin)}
-    return msgspec.structs.replace(response, value=value, body=_encode(value, prediction))
+def _without_its_end(shown: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """A prediction that has succeeded as upstream shows it at the end of a wait, before its end has been recorded."""
+    begun = {name: value for name, value in shown.items() if name not in ("started_at", "completed_at", "metrics")}
+    return {**begun, "status": "processing", "logs": "", "output": output}
 
 
 async def get(context: Context) -> Response:
@@ -140,26 +145,49 @@ async def cancel(context: Context) -> Response:
 async def list_page(context: Context) -> Response:
     """One page of predictions, newest first. A list is a look at each of them."""
     gateway, tenant = context.gateway, context.tenant
-    length = context.operation.document.get("x-mock-page", 100)
-    ids, previous, following = gateway.page(tenant, context.request.query_params.get("cursor"), length)
+    asked = {name: text for name, text in context.request.query_params.items() if name != "cursor"}
+    length, item = context.operation.document.get("x-mock-page", 100), context.operation.document.get("x-mock-item", {})
+    cursor = context.request.query_params.get("cursor")
+    ids, previous, following = gateway.page(tenant, cursor, length, _asked_range(asked))
     results, encoded = [], []
     for prediction in [tenant.predictions[identifier] for identifier in ids]:
         seen = gateway.observe(tenant, prediction)
         shown = gateway.render(tenant, seen, context.request.origin, context.urls)
         if context.response_delivered:
             tenant.record_status_sent(prediction.id, shown["status"])
+        kept = {name: value for name, value in shown.items() if name not in item.get("omit", ())}
+        shown = {**kept, **item.get("extra", {})}
         results.append(shown)
         encoded.append(msgspec.Raw(_encode(shown, prediction)))
         if len(prediction.input) > LARGE_INPUT:
             await asyncio.sleep(0)  # others are served meanwhile
     here = context.request.origin + context.operation.path
     value = {
-        "previous": f"{here}?cursor={previous}" if previous else None,
-        "next": f"{here}?cursor={following}" if following else None,
+        "previous": f"{here}?{urlencode({'cursor': previous, **asked})}" if previous else None,
+        "next": f"{here}?{urlencode({'cursor': following, **asked})}" if following else None,
         "results": results,
     }
     body = msgspec.json.encode({**value, "results": encoded})
     return Response(context.operation.success, body, JSON, value=value)
+
+
+def _asked_range(asked: Mapping[str, str]) -> range | None:
+    """The milliseconds since the epoch within which predictions are listed; None for any. Raises ApiError (422)."""
+    if "source" in asked:  # the contract knows `web` only, and none comes from there
+        return range(0)
+    if not asked.keys() & {"created_after", "created_before"}:
+        return None
+    first, last = MIN_SECOND * 1000, MAX_SECOND * 1000
+    for name, given in asked.items():
+        if name in ("created_after", "created_before"):
+            try:
+                instant = -(-parse_timestamp(given.upper()) // MILLISECOND)
+            except ValueError as reason:
+                said = str(reason)
+                fault = Violation(f"?{name}", "format", name, said, shorten(given), "such as 2025-01-01T00:00:00Z")
+                raise validation_error([fault]) from reason
+            first, last = (instant, last) if name == "created_after" else (first, instant)
+    return range(first, last)
 
 
 async def stream(context: Context) -> Response:
@@ -177,18 +205,32 @@ async def stream(context: Context) -> Response:
 
 
 async def model(context: Context) -> Response:
-    """What is known of a model: that it is one of the contract's."""
-    owner, name = context.request.path_params["model_owner"], context.request.path_params["model_name"]
-    known = {operation.model: operation for operation in context.gateway.contract.of_role("create")}
-    operation = known.get(f"{owner}/{name}")
+    """What is known of a model."""
+    return _json(context, describe_model(context.gateway.contract, _model_in_path(context)))
+
+
+async def list_versions(context: Context) -> Response:
+    """The versions of a model, of which there is one."""
+    found = describe_version(context.gateway.contract, _model_in_path(context))
+    return _json(context, {"previous": None, "next": None, "results": [found] if found else []})
+
+
+async def version(context: Context) -> Response:
+    """The version of a model."""
+    found = describe_version(context.gateway.contract, _model_in_path(context))
+    asked = context.request.path_params["version_id"]
+    if found is None or found["id"] != asked:
+        raise ApiError(404, hint=f"The model has no version {shorten(asked)}.")
+    return _json(context, found)
+
+
+def _model_in_path(context: Context) -> Operation:
+    """The create of the model that a path names. Raises ApiError (404)."""
+    known, asked = context.gateway.contract.models, context.request.path_params
+    operation = known.get(f"{asked['model_owner']}/{asked['model_name']}")
     if operation is None:
-        raise ApiError(404, hint=f"The contract's models are {', '.join(map(str, known))}.")
-    found = context.gateway.contract.example(context.operation)
-    shown: dict[str, Any] = dict(found[2]) if found else {}
-    url = str(shown.get("url", "")).replace(f"{shown.get('owner')}/{shown.get('name')}", f"{owner}/{name}")
-    return _json(
-        context, {**shown, "url": url, "owner": owner, "name": name, "description": operation.document.get("summary")}
-    )
+        raise ApiError(404, hint=f"The contract's models are {', '.join(known)}.")
+    return operation
 
 
 async def upload(context: Context) -> Response:
@@ -224,9 +266,22 @@ async def delete_file(context: Context) -> Response:
 
 async def download(context: Context) -> Response:
     """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
+    if context.request.token is None and context.tenant.name != ANONYMOUS:
+        _check_signature(context)
     file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
     return Response(context.operation.success, file.content, "application/octet-stream", headers)
+
+
+def _check_signature(context: Context) -> None:
+    """Make sure that the URL is signed, and still good. Raises ApiError (404)."""
+    owner, expiry, signature = (context.request.query_params.get(name, "") for name in ("owner", "expiry", "signature"))
+    file_id = context.request.path_params["file_id"]
+    right = signature_of(secret_of(context.tenant), owner, file_id, expiry)
+    if not compare_digest(signature.encode(), right.encode()):
+        raise ApiError(404, hint="Send the token of whoever uploaded it, or a URL with a valid signature.")
+    if context.tenant.clock.now() >= int(expiry) * SECOND:
+        raise ApiError(404, hint="The URL's expiry is over.")
 
 
 def _file_url(context: Context, file: StoredFile) -> str:
@@ -291,11 +346,18 @@ async def example(context: Context) -> Response:
 HANDLERS: dict[str | None, Handler] = {None: example, **{role.name: globals()[role.handler] for role in ROLES.values()}}
 
 
-def _prediction_response(context: Context, prediction: Prediction, status: int, age: int | None = None) -> Response:
-    """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds."""
+def _prediction_response(
+    context: Context, prediction: Prediction, status: int, age: int | None = None, *, unrecorded_end: bool = False
+) -> Response:
+    """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds.
+
+    With `unrecorded_end` one that has succeeded is shown as running still, with its output.
+    """
     gateway, tenant = context.gateway, context.tenant
     creating = context.operation.role == "create"  # its answer has everything, however soon the data expire
     value = gateway.render(tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating)
+    if unrecorded_end:
+        value = _without_its_end(value, gateway.output_url(prediction, context.request.origin))
     if context.response_delivered:
         tenant.record_status_sent(prediction.id, value["status"])
     if context.scenario.body is not USUAL_BODY:

@@ -23,7 +23,10 @@ class App:
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self.gateway = Gateway(contract, catalogue, options)
-        self._own = _Paths(_endpoints(self.gateway), _router(self.gateway))
+        endpoints = _endpoints(self.gateway)
+        if options.also_at is not None:
+            endpoints |= _aliases(endpoints, options.also_at)
+        self._own = _Paths(endpoints, _router(self.gateway))
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
         self._extra_origins: dict[int, ASGIApp] = {}
 
@@ -97,6 +100,16 @@ def _endpoints(gateway: Gateway) -> dict[str, Endpoint]:
         path: Endpoint(gateway, {operation.method: operation for operation in operations})
         for path, operations in gateway.contract.paths.items()
     }
+
+
+def _aliases(endpoints: Mapping[str, Endpoint], also_at: str) -> dict[str, Endpoint]:
+    """The same endpoints under another prefix than `/replicate`, but where a path of the contract is there already."""
+    aliases = {
+        also_at.rstrip("/") + path.removeprefix(BASE_PATH): endpoint
+        for path, endpoint in endpoints.items()
+        if path.startswith(BASE_PATH + "/")
+    }
+    return {path: endpoint for path, endpoint in aliases.items() if path not in endpoints}
 
 
 def _routes(gateway: Gateway) -> list[Route]:

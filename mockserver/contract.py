@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import resources
-from itertools import zip_longest
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -19,13 +17,13 @@ import msgspec
 import yaml
 
 from mockserver.errors import ContractError, Dialect
+from mockserver.near_misses import is_left_out, nearest
 from mockserver.operation import Operation, Parameter
 from mockserver.roles import ROLES
-from mockserver.violations import pointer_to
+from mockserver.violations import pointer_to, shorten
 from mockserver.yaml_source import read_yaml
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-MAX_COMPARED = 150  # characters of a path that are compared with the contract's
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
 
 _URN = "urn:contract"
@@ -101,6 +99,27 @@ class Contract:
         return [operation for operation in self.operations if operation.role == role]
 
     @cached_property
+    def models(self) -> dict[str, Operation]:
+        """The models, `owner/name`, each with the operation that creates predictions of it."""
+        return {operation.model: operation for operation in self.of_role("create") if operation.model is not None}
+
+    @cached_property
+    def versions(self) -> dict[str, Operation]:
+        """The ids of the models' versions, each with the operation that creates predictions of it."""
+        return {operation.version: operation for operation in self.models.values()}
+
+    def model_asked(self, operation: Operation, body: object) -> Operation | None:
+        """The operation of the model that a create asks for: itself, or the one that `version` in its body names."""
+        if operation.model is not None:
+            return operation
+        version = body.get("version") if isinstance(body, Mapping) else None
+        if not isinstance(version, str):
+            return None
+        model, _, identifier = version.rpartition(":")
+        found = self.versions.get(identifier) or self.models.get(identifier)
+        return found if found is None or model in ("", found.model) else None
+
+    @cached_property
     def reader(self) -> Operation | None:
         """The operation that reads a prediction; None where the contract has no predictions."""
         return next(iter(self.of_role("get")), None)
@@ -143,13 +162,19 @@ class Contract:
             return {}
         return _json_media(_mapping(self.resolve(self.reader.document["responses"][str(self.reader.success)])))
 
-    def error_template(self, operation: Operation | None, status: int, dialect: Dialect) -> tuple[str, dict[str, Any]]:
-        """Media type and body with which the contract shows an error, in a dialect of the API."""
+    def error_template(
+        self, operation: Operation | None, status: int, dialect: Dialect, reason: str | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Media type and body with which the contract shows an error, in a dialect of the API.
+
+        The example is the one called `{dialect}-{reason}`, where there is one.
+        """
         for response in self._error_responses(operation, status):
-            for media_type, media in response.get("content", {}).items():
-                example = _mapping(self.resolve(media.get("examples", {}).get(dialect)))
-                if isinstance(example.get("value"), Mapping):
-                    return media_type, example["value"]
+            for name in (f"{dialect}-{reason}", dialect):
+                for media_type, media in response.get("content", {}).items():
+                    example = _mapping(self.resolve(media.get("examples", {}).get(name)))
+                    if isinstance(example.get("value"), Mapping):
+                        return media_type, example["value"]
         if dialect == "gateway":
             return "application/json", {"error": {"message": "Error", "type": "new_api_error", "code": ""}}
         return "application/json", {"detail": "Error", "status": status}
@@ -161,21 +186,18 @@ class Contract:
             if status in candidate.responses:
                 yield _mapping(self.resolve(candidate.document["responses"][str(status)]))
 
-    def _nearest(self, method: str, path: str) -> Operation:
-        """The operation whose method and path look most like those given."""
-        path = path[:MAX_COMPARED]
-        asked = path.split("/")
+    def explain_unknown(self, method: str, path: str) -> str:
+        """What to say of a request that no operation takes."""
+        asked, near = f"{method} {shorten(path)}", self.nearest(method, path)
+        if near is None:
+            return f"{asked} is not part of this contract, which has what a picture needs."
+        return f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
 
-        def likeness(operation: Operation) -> float:
-            parts = operation.path.split("/")
-            filled = [
-                there if "{" in part and there else part
-                for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
-            ]
-            same = difflib.SequenceMatcher(None, path, "/".join(filled)).ratio()
-            return same + operation.ends_like(path) + (0.05 if operation.method == method else 0)
-
-        return max(self.operations, key=likeness)
+    def _nearest(self, method: str, path: str) -> Operation | None:
+        """The operation whose method and path look most like those given; None for what is left out on purpose."""
+        if is_left_out(self.document.get("x-mock-left-out", ()), self.operations, path):
+            return None
+        return nearest(self.operations, method, path)
 
     def resolve(self, node: Any) -> Any:
         """Follow `$ref` within the file. Keywords beside a reference are laid over what it refers to."""
@@ -320,11 +342,15 @@ class Contract:
 
     def _creation(self, path: str, place: tuple[str, ...], request: Mapping[str, Any]) -> dict[str, Any]:
         model = _MODEL_PATH.search(path)
+        body = self._properties(_json_media(request).get("schema"))
+        if not model and body.keys() >= {"version", "input"}:
+            return {}
         if not model:
-            raise self._error(
-                pointer_to(place), "a path with x-mock-role create ends in /models/{owner}/{name}/predictions"
+            said = (
+                "a path with x-mock-role create ends in /models/{owner}/{name}/predictions, or its body has a `version`"
             )
-        properties = self._properties(self._properties(_json_media(request).get("schema")).get("input"))
+            raise self._error(pointer_to(place), said)
+        properties = self._properties(body.get("input"))
         if not properties:
             raise self._error(pointer_to(place), "its request body needs an `input` object with properties")
         operation: Mapping[str, Any] = self.document["paths"][path][place[-1]]

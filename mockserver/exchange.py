@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 import re
 import sys
@@ -20,13 +21,14 @@ from mockserver.clock import SECOND
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.limits import Quota
 from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
-from mockserver.tenants import TENANT_SCRIPT, TenantState
+from mockserver.tenants import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.validation import no_single_host, validate
-from mockserver.violations import Violation, read_json, shorten
+from mockserver.violations import Violation, read_json
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
@@ -41,7 +43,7 @@ _HTML_PAGE = (
 
 
 class Behavior(msgspec.Struct, frozen=True):
-    """The scenario of an exchange, the dialect of its errors, and the fault that is due in it.
+    """The scenario of an exchange, the dialect of its errors, the fault that is due in it, and what a limit says of it.
 
     `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
     """
@@ -50,6 +52,7 @@ class Behavior(msgspec.Struct, frozen=True):
     chosen: Scenario | None
     dialect: Dialect
     fault: Fault | None = None
+    quota: Quota | None = None
 
 
 class Endpoint:
@@ -91,10 +94,11 @@ class Endpoint:
         else:
             handle = self._handle if behavior.fault is None else self._handle_with_fault
             response = await handle(tenant, operation, request, behavior)
-            if behavior.scenario.headers:
-                more = tuple((name.encode(), text.encode()) for name, text in behavior.scenario.headers.items())
-                response = msgspec.structs.replace(response, headers=(*response.headers, *more))
+            if behavior.scenario.changes_headers:
+                response = _with_other_headers(operation, behavior, response)
         _record(gateway, tenant, number, operation, request, behavior, response, self._origin)
+        if behavior.scenario.gzip:
+            response = _compressed(operation, request, response)
         return response, behavior.fault
 
     async def _handle_with_fault(
@@ -157,7 +161,8 @@ class Endpoint:
         return Response(500, msgspec.json.encode(value), JSON, value=value)
 
     def _refuse(self, operation: Operation | None, error: ApiError, behavior: Behavior) -> Response:
-        media_type, template = self._gateway.contract.error_template(operation, error.status, behavior.dialect)
+        contract = self._gateway.contract
+        media_type, template = contract.error_template(operation, error.status, behavior.dialect, error.example)
         value = error_body(template, behavior.dialect, error)
         headers = tuple((name.encode(), text.encode()) for name, text in error.headers.items())
         if error.status == 413:
@@ -175,9 +180,12 @@ class Endpoint:
         if fault.page == "html":
             page = _HTML_PAGE.format(fault.status, responses.get(fault.status, "Error"))
             return Response(fault.status, page.encode(), "text/html", headers)
+        if fault.page == "text":
+            line = f"response {fault.status} (backend {responses.get(fault.status, 'Error').replace(' ', '')})"
+            return Response(fault.status, line.encode(), "text/plain", headers)
         if fault.page == "empty":
             return Response(fault.status, headers=headers)
-        response = self._refuse(operation, ApiError(fault.status, fault.detail), behavior)
+        response = self._refuse(operation, ApiError(fault.status, fault.detail, title=fault.title), behavior)
         body = response.body
         if headers and "retry_after" in response.value:
             body = msgspec.json.encode(_agreeing(response.value, fault))
@@ -186,13 +194,13 @@ class Endpoint:
     def _unmatched(self, request: Request) -> ApiError:
         """Why no operation of the contract takes the request."""
         if self._operations:
-            allowed = ", ".join(self._operations)
             said = f'Method "{request.method}" not allowed.'
-            return ApiError(405, said, hint=f"Allowed: {allowed}.", headers={"Allow": allowed})
-        near = self._gateway.contract.nearest(request.method, request.path)
-        asked = f"{request.method} {shorten(request.path)}"
-        hint = f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
-        return ApiError(404, hint=hint)
+            offers = [
+                f"{name} ({each.document.get('summary', 'no summary')})" for name, each in self._operations.items()
+            ]
+            headers = {"Allow": ", ".join(self._operations)}
+            return ApiError(405, said, hint=f"Allowed: {', '.join(offers)}.", headers=headers)
+        return ApiError(404, hint=self._gateway.contract.explain_unknown(request.method, request.path))
 
 
 class Decoy:
@@ -218,9 +226,11 @@ class Decoy:
 
 
 def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:
-    """Whose request it is: the token's, or, where none is needed, the prediction's."""
+    """Whose request it is: the token's, or, where none is needed, the prediction's or the file's."""
     if operation is not None and operation.public:
         owner = gateway.store.owner(request.path_params.get("prediction_id", ""))
+        if owner is None and request.token is None:
+            owner = gateway.store.file_owner(request.path_params.get("file_id", ""))
         if owner is not None:
             return owner
     return gateway.store.tenant(request.token or ANONYMOUS)
@@ -229,13 +239,54 @@ def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> 
 def _behavior_of(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Behavior:
     """Choose the scenario, and take the fault due. Raises ScenarioError."""
     scenario, chosen, source = _choose(gateway, tenant, operation, request)
-    fault = None
-    script = scenario.script(operation) if operation is not None and scenario.faults else None
+    fault, quota = None, None
+    if operation is not None and scenario.limits:
+        fault, quota = _throttled(tenant, operation, scenario, source)
+    script = scenario.script(operation) if operation is not None and scenario.faults and fault is None else None
     if operation is not None and script is not None:
+        if scenario.faults_per == "prediction" and source == TENANT_SCRIPT and request.path_params:
+            source = EACH_PREDICTION + request.path_params.get("prediction_id", "")
+            source = source if source.removeprefix(EACH_PREDICTION) in tenant.predictions else TENANT_SCRIPT
         fault = tenant.consume_fault(
             source, *script, partial(_can_exhibit, operation), repeat=source.startswith(REQUEST_SCRIPT)
         )
-    return Behavior(scenario, chosen, scenario.errors or gateway.options.errors, fault)
+    return Behavior(scenario, chosen, scenario.errors or gateway.options.errors, fault, quota)
+
+
+def _throttled(
+    tenant: TenantState, operation: Operation, scenario: Scenario, source: str
+) -> tuple[Fault | None, Quota | None]:
+    """What a limit says of a request: the 429 that it is answered with if it is one too many, and what is left."""
+    found = scenario.limit(operation)
+    if found is None or 429 not in operation.responses:
+        return None, None
+    key, limit = found
+    quota = tenant.take(source, key, limit)
+    if quota.taken:
+        return None, quota
+    detail = None if limit.detail is None else re.sub(r"~\d+s", f"~{quota.reset}s", limit.detail)
+    return Fault(status=429, retry_after=quota.reset, detail=detail), quota
+
+
+def _with_other_headers(operation: Operation | None, behavior: Behavior, response: Response) -> Response:
+    """A response with the headers that its scenario adds, or has otherwise."""
+    scenario, kind = behavior.scenario, response.content_type
+    more = tuple((name.lower().encode(), text.encode()) for name, text in scenario.headers.items())
+    if behavior.quota is not None:
+        more = (*(header for header in more if not header[0].startswith(b"ratelimit-")), *behavior.quota.headers)
+    if scenario.charset and kind == JSON and operation is not None and operation.role == "create":
+        kind = f"{kind}; charset={scenario.charset}"
+    return msgspec.structs.replace(response, headers=(*response.headers, *more), content_type=kind)
+
+
+def _compressed(operation: Operation | None, request: Request, response: Response) -> Response:
+    """A response as it travels where its JSON is compressed for those who accept that, but for answers to creates."""
+    accepted = re.split(r"[\s,]+", request.header(b"accept-encoding") or "")
+    creating = operation is not None and operation.role == "create"
+    if creating or "gzip" not in accepted or "json" not in response.content_type or not response.body:
+        return response
+    headers = (*response.headers, (b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+    return msgspec.structs.replace(response, body=gzip.compress(response.body, 1, mtime=0), headers=headers)
 
 
 def _choose(
@@ -248,7 +299,7 @@ def _choose(
     chosen, source = None, TENANT_SCRIPT
     named = request.header(SCENARIO_HEADER)
     if named is None and _PROMPT_SCENARIO in request.body:
-        named = _named_in_prompt(operation, request)
+        named = _named_in_prompt(gateway, operation, request)
     if named is not None:
         chosen = gateway.catalogue.named(named)
         source = REQUEST_SCRIPT + named
@@ -268,11 +319,13 @@ def _can_exhibit(operation: Operation, fault: Fault) -> bool:
     return fault.after is None or operation.commits
 
 
-def _named_in_prompt(operation: Operation | None, request: Request) -> str | None:
+def _named_in_prompt(gateway: Gateway, operation: Operation | None, request: Request) -> str | None:
     if operation is None or operation.role != "create":
         return None
     try:
-        prompt = read_json(request.body)["input"][operation.picture["prompt"]]
+        body = read_json(request.body)
+        model = gateway.contract.model_asked(operation, body)
+        prompt = body["input"][model.picture["prompt"]] if model is not None else ""
         name, closed, _ = prompt.partition(_PROMPT_SCENARIO.decode())[2].partition("]")
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -320,7 +373,7 @@ def _record(
     nearest = ""
     if operation is None and origin != "foreign":
         near = gateway.contract.nearest(request.method, request.path)
-        nearest = f"{near.method} {near.path}"
+        nearest = "" if near is None else f"{near.method} {near.path}"
     kind = response.content_type
     gateway.store.record(
         tenant,

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from hashlib import md5, sha256
+import hmac
+from base64 import b64decode, b64encode
+from hashlib import blake2b, md5, sha256
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from mockserver.clock import SECOND, timestamp
 
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
+
+
+def file_id(shard: str, key: bytes, number: int) -> str:
+    """The `number`th id under `key`: a UUID in base64, as upstream's are; the UUID begins with the shard."""
+    digest = blake2b(number.to_bytes(8, "big"), digest_size=16, key=key).digest()
+    return b64encode((shard + str(UUID(bytes=digest, version=4))[len(shard) :]).encode()).decode()
+
+
+def signature_of(secret: str, owner: str, identifier: str, expiry: str) -> str:
+    """The signature of a URL to download a file by, under a secret as `GET …/webhooks/default/secret` tells it."""
+    signed = f"{owner} {identifier} {expiry}".encode()
+    return b64encode(hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()).decode()
 
 
 class Upload(msgspec.Struct, frozen=True, gc=False):

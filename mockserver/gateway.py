@@ -63,6 +63,7 @@ class Options:
     files_origin: Literal["same", "separate"] = "same"
     admin_token: str | None = None
     cors: tuple[str, ...] = ()
+    also_at: str | None = None
 
 
 class ResponseTemplate(msgspec.Struct, frozen=True):
@@ -153,15 +154,18 @@ class Gateway:
         `chosen` is the scenario if the request itself asks for it; `deadline` how long until it is given up, in
         nanoseconds.
         """
-        clock = tenant.clock
+        clock, identifier = tenant.clock, tenant.next_id()
+        timeline = scenario.timeline_of(tenant.draw_lifecycle()) if scenario.sometimes else scenario.timeline
         prediction = Prediction(
-            tenant.next_id(),
+            identifier,
             operation.operation_id,
-            input=msgspec.json.encode({**operation.defaults, **given}, order="sorted"),
+            input=msgspec.json.encode(
+                {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+            ),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
-            created_at=clock.now() // MILLISECOND * MILLISECOND,
+            created_at=clock.now(),
             created_elapsed=clock.elapsed(),
-            timeline=scenario.timeline if deadline is None else with_deadline(scenario.timeline, deadline),
+            timeline=timeline if deadline is None else with_deadline(timeline, deadline),
             retention=round(scenario.retention * SECOND),
             scenario=chosen,
             deadline=deadline,
@@ -223,13 +227,20 @@ class Gateway:
         else:
             await follower.sleep_until(elapsed + due - age)
 
-    def page(self, tenant: TenantState, cursor: str | None, length: int) -> tuple[list[str], str | None, str | None]:
-        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises ApiError (404)."""
+    def page(
+        self, tenant: TenantState, cursor: str | None, length: int, created: range | None = None
+    ) -> tuple[list[str], str | None, str | None]:
+        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises ApiError (404).
+
+        `created` are the milliseconds since the epoch within which they were created, if not any.
+        """
         ids = list(reversed(tenant.predictions))
+        if created is not None:
+            ids = [each for each in ids if tenant.predictions[each].created_at // MILLISECOND in created]
         start = 0
         if cursor is not None:
             before, anchor = _read_cursor(cursor)
-            if anchor not in tenant.predictions:
+            if anchor not in ids:
                 raise ApiError(404, hint="The cursor is not one of this list; take it from `next` or `previous`.")
             place = ids.index(anchor)
             start = max(0, place - length) if before else place + 1
@@ -276,7 +287,9 @@ class Gateway:
         shown = template.shown.copy()
         shown["id"] = prediction.id
         given = shown["input"] = msgspec.json.decode(prediction.input)
-        shown["created_at"] = timestamp(prediction.created_at)
+        shown["created_at"] = timestamp(
+            prediction.created_at // MILLISECOND * MILLISECOND
+        )  # finer ones are upstream's own
         if template.names:
             addresses = template.addresses.replace("{prediction_id}", prediction.id).split("\0")
             shown["urls"] = dict(zip(template.names, addresses, strict=True))
@@ -297,9 +310,11 @@ class Gateway:
         """The status that a prediction has for its tenant now."""
         return stage_at(prediction, prediction.age(tenant.clock.elapsed())).status
 
-    def error_of(self, stage: Stage) -> str:
-        """What a failed prediction says of itself: the scenario's words, or else the contract's example."""
-        return stage.error or str(self.contract.templates[stage.status]["error"])
+    def error_of(self, stage: Stage) -> str | None:
+        """What a failed prediction says of itself: the scenario's words, if any, or the contract's example."""
+        if stage.error is msgspec.UNSET:
+            return str(self.contract.templates[stage.status]["error"])
+        return stage.error
 
     def output_url(self, prediction: Prediction, origin: str, given: Mapping[str, Any] | None = None) -> str:
         """Where the double serves a prediction's picture; `given` is its input, if that is at hand."""
@@ -335,6 +350,8 @@ class Gateway:
         times = {name: at for name, at in (("started_at", started), ("completed_at", ended)) if name in shown}
         if "metrics" in shown:
             shown["metrics"] = _metrics(shown["metrics"], started, ended)
+            if not shown["metrics"]:
+                del shown["metrics"]
         for name, at in times.items():
             if at is None:
                 del shown[name]

@@ -12,11 +12,11 @@ TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
 class Stage(msgspec.Struct, frozen=True, gc=False):
-    """A status that a prediction enters `at` nanoseconds of its own time."""
+    """A status that a prediction enters `at` nanoseconds of its own time; its error, if the scenario sets one."""
 
     at: int
     status: str
-    error: str | None = None
+    error: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 Timeline = tuple[Stage, ...]
@@ -30,7 +30,7 @@ def with_deadline(stages: Timeline, at: int) -> Timeline:
     return (*lived, Stage(at, "aborted" if lived[-1].status == "starting" else "canceled"))
 
 
-def build_timeline(lifecycle: Iterable[tuple[str, float | None, str | None]]) -> Timeline:
+def build_timeline(lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None]]) -> Timeline:
     """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
     stages, at = [], 0
     for status, seconds, error in lifecycle:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ import jsonschema_rs
 import msgspec
 
 from mockserver.roles import ROLES
-from mockserver.violations import MAX_VIOLATIONS, Violation, violation_of, violations_of
+from mockserver.violations import MAX_VIOLATIONS, Violation, in_order, violation_of, violations_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Operation:
 
     `responses` holds, by status and media type, the validator of the body (None where the contract sets no
     schema). `optional` are the names of the parameters, as bytes, if all are headers that may be left out; else it
-    is None. `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`; so are `known`, the
-    names of the inputs, and `images`, of those that carry pictures.
+    is None. `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`, unless the body of
+    a request names the model; so are `known`, the names of the inputs, and `images`, of those that carry pictures.
     """
 
     operation_id: str
@@ -81,6 +82,11 @@ class Operation:
     def commits(self) -> bool:
         """Whether it creates or changes something."""
         return self.role in ROLES and ROLES[self.role].commits
+
+    @cached_property
+    def version(self) -> str:
+        """The id of the one version of its model: 64 hexadecimal digits, others once its input changes."""
+        return sha256(msgspec.json.encode([self.model, self.input])).hexdigest()
 
     @cached_property
     def success(self) -> int:
@@ -141,4 +147,4 @@ def _most_telling(found: Iterator[Violation]) -> list[Violation]:
     told = list(islice(found, MAX_VIOLATIONS))
     if len(told) == MAX_VIOLATIONS and not any(violation.fatal for violation in told):
         told += islice((violation for violation in found if violation.fatal), 1)
-    return told
+    return in_order(told)

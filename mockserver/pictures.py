@@ -58,8 +58,10 @@ class Pictures:
         return int.from_bytes(blake2b(prediction.id.encode(), digest_size=2).digest(), "big")
 
     def _asked(self, prediction: Prediction, what: str, given: Mapping[str, Any] | None = None) -> Any:
-        name = self._contract.by_id[prediction.operation_id].picture[what]
-        return (msgspec.json.decode(prediction.input) if given is None else given).get(name)
+        operation = self._contract.by_id[prediction.operation_id]
+        name = operation.picture[what]
+        given = msgspec.json.decode(prediction.input) if given is None else given
+        return given.get(name, operation.defaults.get(name))
 
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""

@@ -14,7 +14,7 @@ from mockserver.scenarios import Scenario
 
 SHARDS = 1000  # as many as three digits name
 
-_ENDED_UNSTARTED = frozenset({"starting", "canceled", "aborted"})
+_ENDED_UNSTARTED = frozenset({"starting", "failed", "canceled", "aborted"})
 ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
 _CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, every letter as often
 
@@ -22,12 +22,12 @@ _CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """A job, as it was created and as far as it has been pushed since.
 
-    `input` is JSON with defaults filled in, `given_size` the width and height in pixels of the picture that it
-    gives, as far as that is known. `created_at` is in nanoseconds since the epoch, `created_elapsed` the
-    reading of the tenant's clock then. `time_offset` is how far its own time is ahead of that clock, and `canceled_at`
-    the own time of a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
-    nanoseconds. `scenario` is the one chosen by the creating request itself, if any. `deadline` is the own time at
-    which it is given up, if it is.
+    `input` is JSON, as it was sent unless the scenario fills defaults in, `given_size` the width and height in pixels
+    of the picture that it gives, as far as that is known. `created_at` is in nanoseconds since the epoch,
+    `created_elapsed` the reading of the tenant's clock at creation. `time_offset` is how far its own time is ahead of
+    that clock, and `canceled_at` the own time of a cancel, both in nanoseconds. `retention` is how long its data are
+    kept once it has ended, in nanoseconds. `scenario` is the one chosen by the creating request itself, if any.
+    `deadline` is the own time at which it is given up, if it is.
     """
 
     id: str

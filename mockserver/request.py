@@ -23,8 +23,8 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?"
 class Request(msgspec.Struct):
     """What a client sent. `value` is the decoded body; `violations` grows as it is checked.
 
-    `token` is the bearer token, `origin` the address that the client used. `headers` are keyed by lower-case name, the
-    last of equal names counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells
+    `token` is that of its Authorization, `origin` the address that the client used. `headers` are keyed by lower-case
+    name, the last of equal names counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells
     whether it says which server it is for, as it must, but for HTTP/1.0.
     """
 
@@ -97,9 +97,9 @@ def _is_ipv6(text: str) -> bool:
 
 
 def bearer_token(authorization: bytes) -> str | None:
-    """The token of an Authorization header; None if it has none."""
+    """The token of an Authorization header, after `Bearer`, or `Token` as older clients say; None if it has none."""
     scheme, _, token = authorization.decode("latin-1").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+    return token.strip() or None if scheme.lower() in ("bearer", "token") else None
 
 
 async def read_body(request: Request, limit: int) -> bool:

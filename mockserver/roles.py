@@ -30,6 +30,8 @@ ROLES = {
         Role("deliver", "picture"),
         Role("view", "view"),
         Role("model", "model"),
+        Role("list-versions", "list_versions"),
+        Role("version", "version"),
         Role("webhook-secret", "webhook_secret"),
         Role("upload", "upload", commits=True),
         Role("list-files", "list_files"),

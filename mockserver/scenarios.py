@@ -9,12 +9,13 @@ from contextlib import suppress
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jsonschema_rs
 import msgspec
 import yaml
 
+from mockserver.clock import SECOND, parse_timestamp
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, ScenarioError
 from mockserver.lifecycle import TERMINAL, Timeline, build_timeline
@@ -22,6 +23,7 @@ from mockserver.operation import Operation
 from mockserver.violations import pointer_to, shorten
 from mockserver.yaml_source import read_yaml
 
+T = TypeVar("T")
 Urls = Literal["local", "documented", "foreign"]
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
@@ -29,18 +31,40 @@ BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A status of a lifecycle and the seconds it lasts; for `failed`, also what the prediction's error says."""
+    """A status of a lifecycle and the seconds it lasts; for `failed`, also the prediction's error."""
 
     status: str
     seconds: float | None = None
-    error: str | None = None
+    error: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A lifecycle that a share of predictions has, from 0 to 1."""
+
+    chance: float
+    lifecycle: tuple[Step, ...]
+
+    @property
+    def timeline(self) -> Timeline:
+        """The lifecycle laid out in time."""
+        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+
+
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many requests of an operation are taken; `left` of them at the beginning, or `burst`."""
+
+    per_minute: float
+    burst: int = 1
+    left: int | None = None
+    detail: str | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One deliberate failure of one exchange. The scenario schema says what each field means."""
 
     status: int | None = None
-    page: Literal["api", "html", "empty"] = "api"
+    page: Literal["api", "html", "text", "empty"] = "api"
+    title: str | None = None
     detail: str | None = None
     retry_after: int | float | str | None = None
     retry_after_date: float | None = None
@@ -51,6 +75,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: Literal["malformed", "empty"] | None = None
     delay: float | None = None
     after: Literal["commit"] | None = None
+    chance: float | None = None
     times: int | Literal["always"] = 1
 
     @property
@@ -70,7 +95,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     """Legal variety in the predictions that are sent; `fraction` is in digits of a second."""
 
+    input: Literal["sent", "effective"] = "sent"
     extra: dict[str, Any] = {}
+    total_time: bool = False
     omit: tuple[str, ...] = ()
     null: tuple[str, ...] = ()
     fraction: int | None = None
@@ -106,21 +133,39 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     name: str = ""
     description: str = ""
     lifecycle: tuple[Step, ...] = ()
+    sometimes: tuple[Share, ...] = ()
     retention: float = 3600
     faults: dict[str, tuple[Fault | None, ...]] = {}
+    faults_per: Literal["tenant", "prediction"] = "tenant"
+    limits: dict[str, Limit] = {}
     body: Body = USUAL_BODY
     headers: dict[str, str] = {}
+    charset: Literal["UTF-8"] | None = None
+    gzip: bool = False
     stream: Stream = Stream()
     webhooks: Webhooks = Webhooks()
     create_status: int | None = None
     urls: Urls | None = None
     errors: Dialect | None = None
-    wait: Literal["final", "processing"] = "final"
+    wait: Literal["recorded", "final", "processing"] = "recorded"
 
     @cached_property
     def timeline(self) -> Timeline:
         """The lifecycle laid out in time."""
         return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+
+    def timeline_of(self, drawn: float) -> Timeline:
+        """The timeline of a prediction, by a number from 0 to 1 that was drawn for it."""
+        for share in self.sometimes:
+            if drawn < share.chance:
+                return share.timeline
+            drawn -= share.chance
+        return self.timeline
+
+    @cached_property
+    def changes_headers(self) -> bool:
+        """Whether answers have other headers than usual."""
+        return bool(self.headers or self.charset or self.limits)
 
     def as_json(self) -> dict[str, Any]:
         """The scenario as plain JSON values, without what is as usual."""
@@ -129,15 +174,18 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
 
     def script(self, operation: Operation) -> tuple[str, Sequence[Fault | None]] | None:
         """The faults that a scenario has for an operation, and the key under which they are counted."""
-        for key in (operation.operation_id, operation.family, "*"):
-            if key in self.faults:
-                return key, self.faults[key]
-        return None
+        return _entry(self.faults, operation)
+
+    def limit(self, operation: Operation) -> tuple[str, Limit] | None:
+        """The limit that a scenario has for an operation, and the key under which its requests are counted."""
+        return _entry(self.limits, operation)
 
     def vary(self, operation: Operation, status: int, prediction: dict[str, Any]) -> dict[str, Any]:
         """A prediction with the body's variety applied, wherever the contract allows it."""
-        varied = {**prediction, **self.body.extra}
+        varied = prediction
         candidates: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+            *(partial(_with, name, value) for name, value in self.body.extra.items()),
+            *([_with_total_time] if self.body.total_time else []),
             *(partial(_with_null, name) for name in self.body.null),
             *(partial(_without, name.split(".")) for name in self.body.omit),
         ]
@@ -157,6 +205,26 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _entry(table: Mapping[str, T], operation: Operation) -> tuple[str, T] | None:
+    """What a scenario has for an operation: under its own name, its family's, or that of all; and under which."""
+    for key in (operation.operation_id, operation.family, "*"):
+        if key in table:
+            return key, table[key]
+    return None
+
+
+def _with(name: str, part: object, value: dict[str, Any]) -> dict[str, Any]:
+    return value if name in value else {**value, name: part}
+
+
+def _with_total_time(value: dict[str, Any]) -> dict[str, Any]:
+    """The prediction with the seconds from its creation to its end among its metrics, once it has ended."""
+    if "completed_at" not in value or "metrics" not in value:
+        return value
+    took = (parse_timestamp(value["completed_at"]) - parse_timestamp(value["created_at"])) / SECOND
+    return {**value, "metrics": {**value["metrics"], "total_time": took}}
 
 
 def _with_null(name: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -266,9 +334,16 @@ class Catalogue:
 
     def _contradictions(self, scenario: Scenario) -> Iterator[str]:
         if statuses := self._contract.statuses:
-            yield from _lifecycle_faults(scenario.lifecycle, statuses)
+            yield from _lifecycle_faults("/lifecycle", scenario.lifecycle, statuses)
+            for number, share in enumerate(scenario.sometimes):
+                yield from _lifecycle_faults(f"/sometimes/{number}/lifecycle", share.lifecycle, statuses)
+        if sum(share.chance for share in scenario.sometimes) > 1:
+            yield "/sometimes: their chances add up to more than 1"
         for key, faults in scenario.faults.items():
             yield from self._script_faults(key, faults)
+        for key in scenario.limits:
+            if not self._named_by(key):
+                yield self._unknown(pointer_to(("limits", key)))
         yield from self._body_faults(scenario.body)
         creates = self._contract.of_role("create")
         listed = sorted({status for operation in creates for status in operation.responses if status < 300})
@@ -276,14 +351,9 @@ class Catalogue:
             yield f"/create_status: the contract answers a create with one of {listed}"
 
     def _script_faults(self, key: str, faults: Sequence[Fault | None]) -> Iterator[str]:
-        operations = [
-            operation
-            for operation in self._contract.operations
-            if key in ("*", operation.operation_id, operation.family)
-        ]
+        operations = self._named_by(key)
         if not operations:
-            names = dict.fromkeys(operation.family for operation in self._contract.operations)
-            yield f"{pointer_to(('faults', key))}: no such operation; there are: *, {', '.join(names)}"
+            yield self._unknown(pointer_to(("faults", key)))
             return
         for number, fault in enumerate(faults):
             if fault is None:
@@ -299,11 +369,20 @@ class Catalogue:
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"
 
+    def _named_by(self, key: str) -> list[Operation]:
+        """The operations that a key of faults or limits stands for."""
+        return [each for each in self._contract.operations if key in ("*", each.operation_id, each.family)]
+
+    def _unknown(self, place: str) -> str:
+        names = dict.fromkeys(operation.family for operation in self._contract.operations)
+        return f"{place}: no such operation; there are: *, {', '.join(names)}"
+
     def _body_faults(self, body: Body) -> Iterator[str]:
         known = self._contract.prediction_schema["properties"]
-        for name in body.extra:
-            if name in known:
-                yield f"{pointer_to(('body', 'extra', name))}: the contract knows {name}, so it is not extra"
+        for name, value in body.extra.items():
+            if name in known and not self._legal(Body(extra={name: value})):
+                place = pointer_to(("body", "extra", name))
+                yield f"{place}: the contract knows {name}, and does not let this be added"
         for name in body.omit:
             if not self._legal(Body(omit=(name,))):
                 yield f"/body/omit: the contract requires {name}"
@@ -327,11 +406,11 @@ def _schema_fault(error: jsonschema_rs.ValidationError) -> str:
     return f"{pointer_to(error.instance_path) or '/'}: {said}"
 
 
-def _lifecycle_faults(lifecycle: Sequence[Step], statuses: Sequence[str]) -> Iterator[str]:
+def _lifecycle_faults(where: str, lifecycle: Sequence[Step], statuses: Sequence[str]) -> Iterator[str]:
     order = {"starting": 0, "processing": 1}
     before = -1
     for number, step in enumerate(lifecycle):
-        place, last = f"/lifecycle/{number}", number == len(lifecycle) - 1
+        place, last = f"{where}/{number}", number == len(lifecycle) - 1
         if step.status not in statuses:
             yield f"{place}/status: {step.status!r} is not a status; there are: {', '.join(statuses)}"
             continue
@@ -344,7 +423,7 @@ def _lifecycle_faults(lifecycle: Sequence[Step], statuses: Sequence[str]) -> Ite
             yield f"{place}/seconds: {step.status} is terminal and lasts"
         if not last and step.status not in TERMINAL and step.seconds is None:
             yield f"{place}/seconds: needed, since another status follows"
-        if step.error is not None and step.status != "failed":
+        if step.error is not msgspec.UNSET and step.status != "failed":
             yield f"{place}/error: only failed has an error"
         before = rank
 

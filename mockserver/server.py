@@ -66,7 +66,7 @@ class Authority:
     `file` is its certificate, which clients can be told to trust; `server_file` the server's own, with its key.
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, *hosts: str) -> None:
         try:
             import trustme
         except ImportError as reason:
@@ -76,7 +76,11 @@ class Authority:
         self.file = Path(self._folder.name) / "ca.pem"
         authority.cert_pem.write_to_path(str(self.file))
         self.server_file = Path(self._folder.name) / "server.pem"
-        certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", host)
+        try:
+            certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", *hosts)
+        except (ValueError, UnicodeError) as reason:
+            self.close()
+            raise MockServerError(f"no certificate can be made for {', '.join(hosts)}: {reason}") from reason
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self.server_file))
 
     def close(self) -> None:
@@ -262,6 +266,8 @@ class MockServer:
         errors: Dialect = "upstream",
         files_origin: Literal["same", "separate"] = "same",
         tls: bool = False,
+        tls_names: Sequence[str] = (),
+        also_at: str | None = None,
         public_url: str | None = None,
         webhook_allow: Sequence[str] = (),
         cors: Sequence[str] = (),
@@ -284,11 +290,13 @@ class MockServer:
             webhook_allow=tuple(name.lower() for name in webhook_allow),
             cors=tuple(cors),
             admin_token=admin_token,
+            also_at=also_at,
         )
         self._host = host
         self._admin_token = admin_token
         self._port = port
         self._tls = tls
+        self._tls_names = tuple(tls_names)
         self._authority: Authority | None = None
         self._tokens = itertools.count(1)
         self._given: set[str] = set()
@@ -358,8 +366,8 @@ class MockServer:
         return result.result()
 
     def __enter__(self) -> Self:
+        self._authority = Authority(self._host, *self._tls_names) if self._tls else None
         listener = listen(self._host, self._port)
-        self._authority = Authority(self._host) if self._tls else None
         scheme = "https" if self._tls else "http"
         self.url = url_of(listener, scheme)
         sockets = [listener, *_extra_origins(self._app, scheme)]

@@ -59,6 +59,10 @@ class Store:
         """The tenant that a prediction belongs to."""
         return next((tenant for tenant in self._tenants.values() if identifier in tenant.predictions), None)
 
+    def file_owner(self, identifier: str) -> TenantState | None:
+        """The tenant that a file belongs to."""
+        return next((tenant for tenant in self._tenants.values() if identifier in tenant.files), None)
+
     def find_in_path(self, path: str) -> tuple[TenantState, Prediction] | None:
         """The prediction whose id a path has, and its tenant. Of a path with many ids, the first few are looked for."""
         for found in islice(ID.finditer(path), MAX_IDS):

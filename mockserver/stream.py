@@ -46,7 +46,9 @@ def stream_events(gateway: Gateway, prediction: Prediction, age: int, origin: st
             add("output", gateway.output_url(prediction, origin))
             found.append(ServerSentEvent("done", "{}"))
         elif stage.status == "failed":
-            found.append(ServerSentEvent("error", msgspec.json.encode({"detail": gateway.error_of(stage)}).decode()))
+            found.append(
+                ServerSentEvent("error", msgspec.json.encode({"detail": gateway.error_of(stage) or ""}).decode())
+            )
             found.append(ServerSentEvent("done", '{"reason":"error"}'))
         elif stage.status in TERMINAL:
             found.append(ServerSentEvent("done", '{"reason":"canceled"}'))

@@ -10,14 +10,16 @@ from mockserver.bounded import Bounded, Meter
 from mockserver.clock import Clock, Mode
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
-from mockserver.files import StoredFile
+from mockserver.files import StoredFile, file_id
 from mockserver.journal import Journal
+from mockserver.limits import Bucket, Quota, take
 from mockserver.predictions import Prediction, prediction_id, shard_of
-from mockserver.scenarios import Fault, Scenario, fault_at, script_length
+from mockserver.scenarios import Fault, Limit, Scenario, fault_at, script_length
 
 FILE = 700  # bytes that a file takes beside what was sent
 PREDICTION = 600  # bytes that a prediction takes beside its input
 TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
+EACH_PREDICTION = "each "  # and an id: whose faults are counted, where each prediction meets the tenant's anew
 
 
 class TenantState:
@@ -43,6 +45,7 @@ class TenantState:
         self.coverage = Coverage()
         self._created = self._uploaded = 0
         self._fault_progress: dict[str, dict[str, int]] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
         self._last_status_sent: dict[str, str] = {}
 
     @property
@@ -58,13 +61,25 @@ class TenantState:
     def next_file_id(self) -> str:
         """A fresh file id; the same ones in the same order for the same seed and name."""
         self._uploaded += 1
-        key = blake2b(self.key, digest_size=32, person=b"files").digest()
-        return prediction_id(self.shard, key, self._uploaded)
+        return file_id(self.shard, blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded)
+
+    def draw(self, what: str, number: int) -> float:
+        """A number from 0 to 1, the same for the same seed, name, purpose and number."""
+        digest = blake2b(f"{what}/{number}".encode(), digest_size=7, key=self.key, person=b"chances").digest()
+        return int.from_bytes(digest) / 2**56
+
+    def draw_lifecycle(self) -> float:
+        """A number from 0 to 1 for the prediction whose id was the last."""
+        return self.draw("lifecycle", self._created)
 
     def set_scenario(self, scenario: Scenario | None) -> None:
         """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""
         self.scenario = scenario
         self._fault_progress.pop(TENANT_SCRIPT, None)
+        for source in [source for source in self._fault_progress if source.startswith(EACH_PREDICTION)]:
+            del self._fault_progress[source]
+        for place in [place for place in self._buckets if place[0] == TENANT_SCRIPT]:
+            del self._buckets[place]
 
     def set_clock(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
         """Let time pass in another way, from the present instant or from `now` (nanoseconds since the epoch)."""
@@ -85,7 +100,7 @@ class TenantState:
         *,
         repeat: bool,
     ) -> Fault | None:
-        """Consume the next fault of a script; None if there is none, or this exchange cannot exhibit it.
+        """Consume the next fault of a script; None if there is none, or this exchange cannot exhibit it, or is spared.
 
         `source` keeps scripts of different origin apart. With `repeat`, a script that has run out starts anew
         after one normal exchange.
@@ -98,11 +113,23 @@ class TenantState:
         length = script_length(faults)
         over = length is not None and number >= length
         progress[key] = 0 if over and repeat else number + 1
+        if due is not None and due.chance is not None and self.draw(f"{source}/{key}", number) >= due.chance:
+            return None
         return due
 
     def fault_progress(self) -> dict[str, int]:
-        """How many exchanges each script of the tenant's own scenario has had."""
-        return self._fault_progress.get(TENANT_SCRIPT, {})
+        """How many exchanges each script of the tenant's own scenario has had, with whichever prediction had most."""
+        progress: dict[str, int] = {}
+        for source, counts in self._fault_progress.items():
+            if source == TENANT_SCRIPT or source.startswith(EACH_PREDICTION):
+                for key, count in counts.items():
+                    progress[key] = max(count, progress.get(key, 0))
+        return progress
+
+    def take(self, source: str, key: str, limit: Limit) -> Quota:
+        """Take one request out of a limit; `source` keeps limits of different origin apart."""
+        self._buckets[source, key], quota = take(limit, self._buckets.get((source, key)), self.clock.now())
+        return quota
 
     def record_status_sent(self, identifier: str, status: str) -> None:
         """Note that a client is being told a prediction's status."""
@@ -114,6 +141,7 @@ class TenantState:
         """Forget the oldest prediction, and end what is under way for it."""
         identifier = self.predictions.evict()
         self._fault_progress.pop(identifier, None)
+        self._fault_progress.pop(EACH_PREDICTION + identifier, None)
         self._last_status_sent.pop(identifier, None)
         self.activity.cancel(identifier)
 

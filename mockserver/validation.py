@@ -13,12 +13,13 @@ MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each tak
 
 def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
     """Hold the request against the contract. Raises ApiError; leaves what is tolerated in `violations`."""
-    if request.token is None and not operation.public:
-        _check_token(gateway, request)
+    noted: list[Violation] = []
+    if not operation.public and not request.headers.get(b"authorization", b"").startswith(b"Bearer "):
+        noted = request.violations = _check_token(gateway, request)
     if request.body_size > operation.max_body:
         said = f"It has {request.body_size} bytes; at most {operation.max_body} are taken."
         raise _refused(request, 413, "body_too_large", "", said, f"{request.body_size} bytes", f"{operation.max_body}")
-    found = _check_parameters(operation, request)
+    found = noted + _check_parameters(operation, request)
     if found:
         request.violations = found
         if any(violation.pointer.startswith("{") for violation in found):
@@ -39,15 +40,23 @@ def no_single_host(request: Request) -> ApiError:
     return _refused(request, 400, "host", "Host:", said, "none or several", "one")
 
 
-def _check_token(gateway: Gateway, request: Request) -> None:
+def _check_token(gateway: Gateway, request: Request) -> list[Violation]:
+    """What is wrong with the authorisation but tolerated. Raises ApiError (401) for what is not."""
     sent = request.header(b"authorization")
     if sent is None and not gateway.options.require_auth:
-        return
+        return []
+    scheme = (sent or "").partition(" ")[0]
+    if request.token is not None and scheme.lower() == "bearer":
+        return []
     right = "Authorization: Bearer <token>"
     said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
-    shown = "nothing" if sent is None else shorten(sent.partition(" ")[0])
-    request.violations = [Violation("Authorization:", "authorization", "Authorization", said, shown, right)]
-    raise ApiError(401, hint=f"Send {right}.", violations=())
+    shown = "nothing" if sent is None else shorten(scheme)
+    tolerated = request.token is not None and not gateway.options.strict  # `Token`, which upstream still takes
+    fault = Violation("Authorization:", "authorization", "Authorization", said, shown, right, fatal=not tolerated)
+    if tolerated:
+        return [fault]
+    request.violations = [fault]
+    raise ApiError(401, hint=f"Send {right}.", example="missing" if sent is None else None)
 
 
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
@@ -96,12 +105,32 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
         request.value = read_json(request.body)
     except ValueError as reason:
         said = f"The request body is {reason}."
-        request.violations = [Violation("", "invalid_json", "", said, f"{request.body_size} bytes", "valid JSON")]
+        broken = Violation("", "invalid_json", "", said, f"{request.body_size} bytes", "valid JSON")
+        request.violations = [*request.violations, broken]
         raise ApiError(400, said) from reason
-    found = operation.check_body(media_type, request.value, vast=request.body.count(b",") > MAX_COMMAS)
-    if operation.images and not any(violation.pointer in ("", "/input") for violation in found):
-        found += gateway.check_images(operation, request.value["input"])
+    vast = request.body.count(b",") > MAX_COMMAS
+    found = operation.check_body(media_type, request.value, vast=vast)
+    model = operation
+    if operation.role == "create" and operation.model is None:
+        if any(violation.pointer in ("", "/version", "/input") for violation in found):
+            return found
+        model = _model_of_version(gateway, operation, request)
+        found += model.check_body(media_type, {"input": request.value["input"]}, vast=vast)
+    if model.images and not any(violation.pointer in ("", "/input") for violation in found):
+        found += gateway.check_images(model, request.value["input"])
     return found
+
+
+def _model_of_version(gateway: Gateway, operation: Operation, request: Request) -> Operation:
+    """The model that a create by version is about. Raises ApiError (422)."""
+    model = gateway.contract.model_asked(operation, request.value)
+    if model is None:
+        known = ", ".join(gateway.contract.models)
+        sent = shorten(request.value["version"])
+        fault = Violation("/version", "version", "version", "The specified version does not exist", sent, known)
+        request.violations = [*request.violations, fault]
+        raise ApiError(422, hint=f"The contract's models are {known}.", example="version")
+    return model
 
 
 def _refused(request: Request, status: int, kind: str, pointer: str, said: str, sent: str, allowed: str) -> ApiError:

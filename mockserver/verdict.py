@@ -127,7 +127,7 @@ def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:
                 "method": exchange.method,
                 "path": exchange.path,
                 "status": exchange.status,
-                "nearest": exchange.nearest,
+                "nearest": exchange.nearest or None,
             }
             yield redacted(shown, exchange.token)
 
@@ -154,7 +154,8 @@ _DESCRIBE = {
     ),
     "unmatched": lambda item: (
         f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered {item['status']}: the contract "
-        f"has no such operation; the nearest is {item['nearest']}"
+        "has no such operation"
+        + (f"; the nearest is {item['nearest']}" if item["nearest"] else ", nor means to have it")
     ),
     "undelivered-webhooks": lambda item: (
         f"{item['event']} of {item['prediction']} to {item['url']}, {item['attempts']} times: {item['reason']}"

@@ -61,7 +61,8 @@ class Violation(msgspec.Struct, frozen=True, gc=False):
 
     `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query parameter, a path
     parameter or a header. `kind` is upstream's word for the fault (`required`, `enum`, `number_gte`, …).
-    `field` is upstream's dotted path. `sent` is what arrived, shortened; `allowed` what would have been right.
+    `field` is upstream's dotted path, empty for the body as a whole. `sent` is what arrived, shortened; `allowed` what
+    would have been right.
     """
 
     pointer: str
@@ -94,7 +95,10 @@ def shorten(value: object) -> str:
 
 
 def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -> Iterator[Violation]:
-    """The faults behind one error of a body; each unknown property is one of its own, and not fatal."""
+    """The faults behind one error of a body; each unknown property is one of its own.
+
+    Unknown inputs are not fatal; unknown properties beside `input` are, as upstream.
+    """
     if error.kind.name not in ("additionalProperties", "unevaluatedProperties"):
         yield violation_of(error)
         return
@@ -108,8 +112,14 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
             description=f"Additional property {name[:MAX_SHOWN]} is not allowed",
             sent=shorten(error.instance[name]),
             allowed=_did_you_mean(name, known),
-            fatal=False,
+            fatal=not error.instance_path,
         )
+
+
+def in_order(found: Iterable[Violation]) -> list[Violation]:
+    """Faults in the order in which upstream lists them: what is missing, what is too much, then single fields."""
+    order = {"required": 0, "additional_property_not_allowed": 1}
+    return sorted(found, key=lambda fault: order.get(fault.kind, 2))
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -140,13 +150,13 @@ def _bounded(text: str) -> str:
 
 
 def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(map(str, path)) or "(root)"
+    return ".".join(map(str, path))
 
 
 def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
     """Upstream's word and sentence for a fault, and what would be right."""
     name, about = error.kind.name, error.kind.as_dict()
-    last = str(error.instance_path[-1]) if error.instance_path else "(root)"
+    last = str(error.instance_path[-1]) if error.instance_path else "it"
     match name:
         case "required":
             return "required", f"{about['property']} is required", f"a value for {about['property']}"

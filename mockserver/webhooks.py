@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b, sha256
@@ -61,14 +61,23 @@ def is_allowed(url: str, allowed: Iterable[str]) -> bool:
 
 
 def webhook_events(
-    gateway: Gateway, tenant: TenantState, prediction: Prediction, age: int, origin: str, urls: Urls
+    gateway: Gateway,
+    tenant: TenantState,
+    prediction: Prediction,
+    age: int,
+    origin: str,
+    urls: Urls,
+    asked: Mapping[str, Any],
 ) -> list[WebhookEvent]:
-    """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds."""
+    """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds.
+
+    `asked` is what its create said of webhooks, which each body repeats.
+    """
     found: list[WebhookEvent] = []
 
     def add(name: str, value: Callable[[], dict[str, Any]]) -> None:
         digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
-        found.append(WebhookEvent(name, f"msg_{digest}", value))
+        found.append(WebhookEvent(name, f"msg_{digest}", lambda: {**value(), **asked}))
 
     def shown(at: int) -> dict[str, Any]:
         return gateway.render(tenant, prediction, origin, urls, age=at, include_expired=True)
@@ -104,11 +113,12 @@ async def deliver_webhooks(
     """Follow a prediction to its end, and tell a receiver of each event in order, but for what faults change."""
     told = 0
     held: list[WebhookEvent] = []
+    asked = {"webhook": url, **({} if wanted is None else {"webhook_events_filter": wanted})}
     with tenant.activity.follower() as follower:
         while prediction.id in tenant.predictions:
             prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
-            events = webhook_events(gateway, tenant, prediction, age, origin, urls)
+            events = webhook_events(gateway, tenant, prediction, age, origin, urls, asked)
             ended = events[-1].name == "completed"
             fresh = [event for event in events[told:] if wanted is None or event.name in wanted]
             told = len(events)

@@ -1,6 +1,7 @@
 """The steering plane, over a socket: each route, what it says to a wrong request, whom it keeps out, what it records."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mockserver.admin import Admin
 from mockserver.contract import Contract
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue
+from mockserver.verdict import failures
 
 CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)
@@ -833,7 +835,7 @@ class TestUnmatched:
         self, client: httpx.Client, tenant: Tenant, method: str, path: str, nearest: str
     ) -> None:
         response = client.request(method, path)
-        assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
+        assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
         said = f'The contract has no {method} "{path}"; the nearest it has is {nearest}.'
         assert response.json()["detail"].endswith(said)
         (exchange,) = tenant.requests(unmatched=True)
@@ -851,6 +853,31 @@ class TestUnmatched:
     def test_a_prefix_left_out_is_told_as_well(self, client: httpx.Client, path: str, nearest: str) -> None:
         assert f"the nearest it has is {nearest}." in client.get(path).json()["detail"]
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "account",
+            "hardware",
+            "collections",
+            "collections/sdxl",
+            "deployments/acme/app",
+            "models",
+            "trainings",
+            "search",
+        ],
+    )
+    def test_what_the_contract_leaves_out_on_purpose_is_told_so(
+        self, client: httpx.Client, tenant: Tenant, path: str
+    ) -> None:
+        for asked in (f"/replicate/v1/{path}", f"/v1/{path}"):
+            response = client.get(asked)
+            assert response.status_code == 404
+            assert "is not part of this contract" in response.json()["detail"]
+            assert "nearest" not in response.json()["detail"]
+        verdict = tenant.verdict()
+        assert [each["nearest"] for each in verdict["unmatched"]] == [None, None]
+        assert "nor means to have it" in failures(verdict, ["unmatched"])[0]
+
     def test_it_is_told_in_the_other_dialect_too(self, client: httpx.Client, tenant: Tenant) -> None:
         tenant.use({"errors": "gateway"})
         error = client.get("/replicate/v1/prediction").json()["error"]
@@ -860,13 +887,13 @@ class TestUnmatched:
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
-            ("PUT", LIST, "GET"),
+            ("PUT", LIST, "GET, POST"),
             ("GET", CREATE.path, "POST"),
             ("DELETE", f"{LIST}/{'0' * 26}", "GET"),
             ("GET", f"{LIST}/{'0' * 26}/cancel", "POST"),
             ("PATCH", "/replicate/v1/files", "GET, POST"),
             ("POST", f"/xezq/{'0' * 26}/output.png", "GET, HEAD"),
-            ("PROPFIND", LIST, "GET"),
+            ("PROPFIND", LIST, "GET, POST"),
         ],
     )
     def test_a_known_path_with_a_wrong_method_is_told_the_right_ones(
@@ -874,7 +901,10 @@ class TestUnmatched:
     ) -> None:
         response = client.request(method, path)
         assert (response.status_code, response.headers["allow"]) == (405, allowed)
-        assert response.json()["detail"] == f'Method "{method}" not allowed. Allowed: {allowed}.'
+        said = response.json()["detail"]
+        assert said.startswith(f'Method "{method}" not allowed. Allowed: ')
+        for name in allowed.split(", "):
+            assert re.search(rf"{name} \([A-Z][^)]+\)", said), "it says what can be done"
         (exchange,) = tenant.requests(unmatched=True)
         assert exchange["response"]["status"] == 405
         assert tenant.verdict()["ok"] is False

@@ -32,7 +32,7 @@ from tests.helpers.documents import CONTRACT
 pytestmark = pytest.mark.slow
 
 CATALOGUE = Catalogue(CONTRACT)
-MODELS = [str(operation.model) for operation in CONTRACT.of_role("create")]
+MODELS = list(CONTRACT.models)
 CASES = cases(CATALOGUE, CONTRACT, MODELS)
 
 
@@ -49,7 +49,7 @@ class TestCases:
         assert msgspec.json.decode(msgspec.json.encode(case), type=Case) == case
 
     def test_the_boundary_inputs_hold_every_property_at_its_edges(self) -> None:
-        for operation in CONTRACT.of_role("create"):
+        for operation in CONTRACT.models.values():
             found = list(boundary_inputs(operation))
             assert all(is_valid(operation, case) for case in found)
             assert {name for case in found for name in case} == set(operation.input)
@@ -296,7 +296,7 @@ class TestHunting:
         path = tmp_path / "contract.yaml"
         path.write_bytes(CONTRACT.source.replace(b"flux-kontext-max", b"flux-kontext-pro"))
         contract = Contract.load(path)
-        models = [str(operation.model) for operation in contract.of_role("create")]
+        models = list(contract.models)
         report = check_client(planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=4)
         assert [(finding.rule, finding.call["model"]) for finding in report.findings] == [("MC102", models[1])]
 

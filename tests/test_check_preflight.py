@@ -85,7 +85,7 @@ class TestWorkers:
             hunt(WorkerDriver(python("raise SystemExit('no module flux')")))
 
     def test_a_replay_says_so_too(self) -> None:
-        create = CONTRACT.of_role("create")[0]
+        create = next(iter(CONTRACT.models.values()))
         finding = Finding(
             rule="MC301",
             title="t",

@@ -3,6 +3,7 @@
 import json
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from mockserver.check.cases import Case, Outcome, Run
@@ -67,6 +68,59 @@ class TestMC101:
         assert "MC101" not in breaches(faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0})
 
 
+class TestLegalOddities:
+    """What is seldom seen, and legal on both sides."""
+
+    WAITED: ClassVar = {"wait": "recorded"}
+
+    def test_an_output_shown_under_processing_may_be_returned_and_may_be_polled_on(self) -> None:
+        shown = create(told="processing", output=URL)
+        assert breaches(shown, scenario=self.WAITED) == {}
+        assert breaches(shown, poll("succeeded"), scenario=self.WAITED) == {}
+        assert breaches(shown, poll(output=URL), poll("succeeded"), scenario=self.WAITED) == {}
+
+    def test_but_to_raise_at_once_is_to_give_up_on_what_is_there(self) -> None:
+        shown = create(told="processing", output=URL)
+        assert breaches(shown, outcome=RAISED, scenario=self.WAITED) == {"MC301": "error"}
+        assert breaches(shown, outcome=RAISED, scenario=self.WAITED, seconds=5.0) == {}, "it may have a timeout"
+
+    def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(self) -> None:
+        scenario = {"faults": {"getPrediction": [{"status": 404, "times": 2}]}}
+        missed = faulty({"status": 404}, poll, at=0.1)
+        assert breaches(create(), missed, missed, poll("succeeded", 0.3), scenario=scenario) == {}
+        assert breaches(create(), missed, outcome=RAISED, scenario=scenario) == {}
+        assert set(breaches(create(), missed, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)) == {"MC201"}
+
+    def test_a_failure_without_a_reason_is_a_failure(self) -> None:
+        scenario = {"lifecycle": [{"status": "failed", "error": None}]}
+        assert breaches(create(), poll("failed"), outcome=RAISED, scenario=scenario) == {}
+        assert set(breaches(create(), poll("failed"), scenario=scenario)) == {"MC301"}
+        assert set(breaches(create(), poll("failed"), outcome=Outcome("returned"), scenario=scenario)) == {"MC301"}
+
+    def test_a_limit_is_waited_out_or_ends_the_call(self) -> None:
+        scenario = {"limits": {"createPrediction": {"per_minute": 600, "left": 0}}}
+        throttled = faulty({"status": 429, "retry_after": 1}, create)
+        assert breaches(throttled, create(at=1.0), poll("succeeded", 1.1), scenario=scenario) == {}
+        assert breaches(throttled, outcome=RAISED, scenario=scenario) == {}
+        assert set(breaches(throttled, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)) == {"MC401"}
+
+    def test_a_create_by_version_is_a_create(self) -> None:
+        by_version = CONTRACT.by_id["createPredictionByVersion"]
+        path, model = by_version.path, str(CREATE.model)
+
+        def versioned(version: str, **more: Any) -> Exchange:
+            body = json.dumps({"version": version, "input": {"prompt": more.pop("prompt", "a cat")}}).encode()
+            made = exchange("POST", path, 200, "starting", operation=by_version, body=body, committed=True, **more)
+            return msgspec.structs.replace(made, body_size=len(body))
+
+        assert breaches(versioned(model), poll("succeeded")) == {}
+        assert breaches(versioned(CREATE.version), poll("succeeded")) == {}
+        assert set(breaches(versioned(model), versioned(model), poll("succeeded"))) == {"MC201"}
+        assert set(breaches(versioned(model, prompt="a dog"), poll("succeeded"))) == {"MC102"}
+        other = list(CONTRACT.models)[1]
+        assert set(breaches(versioned(other), poll("succeeded"))) == {"MC102"}
+
+
 class TestMC102:
     @pytest.mark.parametrize(
         ("asked", "sent"),
@@ -96,7 +150,7 @@ class TestMC102:
         assert breaches(arrived, poll("succeeded"), given=given) == {"MC102": "error"}
 
     def test_another_model_is_a_change(self) -> None:
-        other = CONTRACT.of_role("create")[1]
+        other = list(CONTRACT.models.values())[1]
         arrived = exchange("POST", KONTEXT, told="starting", operation=other, body=b"{}", committed=True)
         assert breaches(arrived, poll("succeeded")) == {"MC102": "error"}
 

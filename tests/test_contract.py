@@ -55,6 +55,7 @@ def test_roles_models_and_defaults_come_from_the_file() -> None:
     assert {operation.operation_id: operation.role for operation in CONTRACT.operations} == {
         "createFlux11ProUltraPrediction": "create",
         "createFluxKontextMaxPrediction": "create",
+        "createPredictionByVersion": "create",
         "getPrediction": "get",
         "cancelPrediction": "cancel",
         "listPredictions": "list",
@@ -65,12 +66,14 @@ def test_roles_models_and_defaults_come_from_the_file() -> None:
         "deleteFile": "delete-file",
         "downloadFile": "download",
         "getModel": "model",
+        "listModelVersions": "list-versions",
+        "getModelVersion": "version",
         "getWebhookSecret": "webhook-secret",
         "viewPrediction": "view",
         "getOutputFile": "deliver",
         "headOutputFile": "deliver",
     }
-    ultra, kontext = CONTRACT.of_role("create")
+    ultra, kontext = CONTRACT.models.values()
     assert (ultra.path, kontext.path) == (ULTRA, KONTEXT)
     assert ultra.model == "black-forest-labs/flux-1.1-pro-ultra"
     assert kontext.defaults["aspect_ratio"] == "match_input_image"
@@ -97,7 +100,8 @@ def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> N
         ("starting", {"completed_at": "2025-07-12T07:27:58.177641162Z"}, "/completed_at"),
         ("processing", {"error": "no"}, "/error"),
         ("succeeded", {"output": None}, "/output"),
-        ("failed", {"error": None}, "/error"),
+        ("failed", {"error": 1}, "/error"),
+        ("failed", {"output": "https://example.com/a.jpg"}, "/output"),
         ("canceled", {"output": "https://example.com/a.jpg"}, "/output"),
         ("aborted", {"started_at": "2025-07-12T07:27:58.177641162Z"}, "/started_at"),
         ("succeeded", {"status": "successful"}, "/status"),
@@ -211,7 +215,9 @@ def test_every_error_of_the_contract_has_an_example_in_each_dialect(dialect: Any
     ],
 )
 def test_the_nearest_operation_is_found(method: str, path: str, nearest: str) -> None:
-    assert CONTRACT.nearest(method, path).operation_id == nearest
+    found = CONTRACT.nearest(method, path)
+    assert found is not None
+    assert found.operation_id == nearest
 
 
 def test_urls_in_predictions_lead_to_operations() -> None:
@@ -295,7 +301,7 @@ def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_compiled_once_for_all_that_refer_to_it() -> None:
-    first, second = Contract.load().of_role("create")
+    first, second = Contract.load().models.values()
     shared = [status for status in first.responses if "$ref" in first.document["responses"][str(status)]]
     assert shared
     for status in shared:

@@ -82,10 +82,18 @@ class TestThePath:
         assert told[3] == told[4] == succeeded
 
     @each_document
-    def test_what_is_left_out_is_echoed_with_its_default(self, client: httpx.Client, name: str) -> None:
+    def test_only_what_was_sent_is_echoed_unless_the_scenario_fills_defaults_in(
+        self, client: httpx.Client, tenant: Tenant, name: str
+    ) -> None:
         path = DOCUMENTS[name]["path"]
         (operation,) = CONTRACT.paths[path]
-        assert create(client, path)["input"] == {**operation.defaults, "prompt": "a lighthouse"}
+        assert create(client, path)["input"] == {"prompt": "a lighthouse"}
+        tenant.use({"body": {"input": "effective"}})
+        filled = create(client, path)
+        assert filled["input"] == {**operation.defaults, "prompt": "a lighthouse"}
+        assert list(filled["input"]) == sorted(filled["input"])
+        tenant.use("succeeded")
+        assert client.get(filled["urls"]["get"]).json()["input"] == filled["input"], "a prediction keeps its own"
 
     def test_ids_are_fresh_and_every_answer_is_what_the_contract_says(self, client: httpx.Client) -> None:
         ids = {create(client)["id"] for _ in range(20)}
@@ -341,46 +349,80 @@ class TestRefusals:
             assert response.json()["status"] == 404
 
     @pytest.mark.parametrize(
-        ("method", "path", "allow"), [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET")]
+        ("method", "path", "allow"), [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET, POST")]
     )
     def test_a_method_that_is_not_there(self, client: httpx.Client, method: str, path: str, allow: str) -> None:
         response = client.request(method, path)
         assert (response.status_code, response.headers["allow"]) == (405, allow)
         assert response.json()["detail"].startswith(f'Method "{method}" not allowed.')
 
-    @pytest.mark.parametrize("authorization", ["Token abc", "Basic YTpi", "Bearer", "abc"])
+    @pytest.mark.parametrize("authorization", ["Token", "Basic YTpi", "Bearer", "abc"])
     def test_a_token_of_another_scheme(self, tenant: Tenant, authorization: str) -> None:
         response = httpx.get(tenant.base_url + "/v1/predictions", headers={"Authorization": authorization})
         assert response.status_code == 401
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["title"] == "Unauthenticated"
-        assert "Bearer" in response.json()["detail"]
+        assert response.json()["detail"] == (
+            "You did not pass a valid authentication token. Send Authorization: Bearer <token>."
+        )
+
+    def test_the_scheme_token_names_the_tenant_is_answered_and_written_down(self, server: MockServer) -> None:
+        tenant = server.tenant()
+        headers = {"Authorization": f"Token {tenant.token}"}
+        with httpx.Client(base_url=server.url, headers=headers) as client:
+            prediction = create(client)
+            assert client.get(prediction["urls"]["get"]).json()["status"] == "processing"
+            assert client.post(KONTEXT, json={"input": {}}).status_code == 422
+        assert [each["id"] for each in tenant.predictions()] == [prediction["id"]]
+        told = [(each["kind"], each["fatal"], each["sent"]) for each in tenant.verdict()["violations"]]
+        assert told == [("authorization", False, '"Token"')] * 3 + [("required", True, "nothing")]
+        assert tenant.token not in str(tenant.requests()).replace(tenant.token[:6], "")
+
+    def test_a_strict_double_refuses_that_scheme(self) -> None:
+        with MockServer(strict=True) as server:
+            tenant = server.tenant()
+            headers = {"Authorization": f"token {tenant.token}"}
+            assert httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 401
+            assert tenant.verdict()["violations"][0]["pointer"] == "Authorization:"
 
     def test_no_token_is_the_anonymous_tenant(self, server: MockServer) -> None:
         assert httpx.get(server.base_url + "/v1/predictions").status_code == 200
 
-    @pytest.mark.parametrize("prefer", ["wait=0", "wait=61", "wait=x", "return=minimal"])
+    @pytest.mark.parametrize("prefer", ["wait=0", "wait=100", "wait=x", "return=minimal"])
     def test_a_preference_that_is_none(self, client: httpx.Client, prefer: str) -> None:
         response = self.refuse(client, json={"input": {"prompt": "p"}}, headers={"Prefer": prefer})
         assert pointers(response) == ["Prefer:"]
 
 
 class TestUnknownFields:
-    body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1}, "stream_it": True}
+    body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1, "size": "1x1"}}
 
     def test_they_are_answered_echoed_and_written_down(self, client: httpx.Client, tenant: Tenant) -> None:
         response = client.post(KONTEXT, json=self.body)
         assert response.status_code == 200
         assert response.json()["input"]["num_outputs"] == 1
         (exchange,) = tenant.requests(violations=True)
-        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/stream_it"}
+        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/input/size"}
         assert not any(fault["fatal"] for fault in exchange["violations"])
+
+    def test_beside_the_input_they_are_refused_as_upstream_refuses_them(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        response = client.post(KONTEXT, json={"input": {"seed": "x"}, "model": "flux"})
+        assert response.status_code == 422
+        assert response.json()["detail"].splitlines() == [
+            "- input: prompt is required",
+            "- Additional property model is not allowed",
+            "- input.seed: Invalid type. Expected: integer, given: string",
+        ]
+        assert [field["field"] for field in response.json()["invalid_fields"]] == ["input", "", "input.seed"]
+        assert tenant.predictions() == []
 
     def test_a_strict_double_refuses_them(self) -> None:
         with MockServer(strict=True) as server:
             response = httpx.post(server.url + KONTEXT, json=self.body)
             assert response.status_code == 422
-            assert set(pointers(response)) == {"/input/num_outputs", "/stream_it"}
+            assert set(pointers(response)) == {"/input/num_outputs", "/input/size"}
             response = httpx.get(server.base_url + "/v1/predictions?page=2")
             assert (response.status_code, pointers(response)) == (422, ["?page"])
 
@@ -444,6 +486,37 @@ class TestTheList:
         back = client.get(pages[2]["previous"]).json()
         assert [each["id"] for each in back["results"]] == ids[::-1][100:200]
         assert pages[0]["previous"] is None
+
+    def test_it_can_be_asked_for_those_created_in_a_time(self, client: httpx.Client, tenant: Tenant) -> None:
+        tenant.freeze("2025-01-01T00:00:00Z")
+        ids = []
+        for _ in range(150):
+            ids.append(create(client)["id"])
+            tenant.advance(1)
+        half = {"created_after": "2025-01-01T00:00:10+00:00", "created_before": "2025-01-01T01:02:10+01:00"}
+        page = client.get("/replicate/v1/predictions", params=half).json()
+        seen = [each["id"] for each in page["results"]]
+        assert page["previous"] is None
+        page = client.get(page["next"]).json()
+        seen += [each["id"] for each in page["results"]]
+        assert seen == ids[10:130][::-1]
+        assert page["next"] is None
+        assert client.get(page["previous"]).json()["results"][0]["id"] == seen[0]
+        assert client.get("/replicate/v1/predictions?source=web").json()["results"] == []
+        assert tenant.verdict()["ok"]
+
+    @pytest.mark.parametrize(
+        "query", ["created_after=yesterday", "created_before=2025-01-01", "source=api", "created_after="]
+    )
+    def test_a_time_that_is_none_is_refused(self, client: httpx.Client, query: str) -> None:
+        response = client.get(f"/replicate/v1/predictions?{query}")
+        assert (response.status_code, pointers(response)) == (422, [f"?{query.partition('=')[0]}"])
+
+    @pytest.mark.parametrize(
+        "time", ["2025-12-31T23:59:60Z", "2025-01-01t00:00:00z", "2025-01-01T00:00:00.1234567890123Z"]
+    )
+    def test_an_odd_time_is_understood_or_refused(self, client: httpx.Client, time: str) -> None:
+        assert client.get(f"/replicate/v1/predictions?created_after={time}").status_code in (200, 422)
 
     @pytest.mark.parametrize("cursor", ["nonsense", "YWZ0ZXIgeHh4", "%00"])
     def test_a_cursor_that_is_none_is_not_found(self, client: httpx.Client, cursor: str) -> None:

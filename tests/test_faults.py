@@ -148,7 +148,7 @@ class TestErrorStatus:
             (402, "upstream", {"title": "Insufficient credit", "status": 402}),
             (404, "upstream", {"detail": "The requested resource could not be found.", "status": 404}),
             (429, "upstream", {"status": 429, "retry_after": 1}),
-            (401, "gateway", {"message": "未提供令牌", "type": "new_api_error", "code": ""}),
+            (401, "gateway", {"message": "无效的令牌", "type": "new_api_error", "code": ""}),
             (502, "gateway", {"type": "upstream_error", "param": "", "code": "bad_response_status_code"}),
         ],
     )
@@ -159,6 +159,21 @@ class TestErrorStatus:
         sent = create(client).json()
         told = sent if dialect == "upstream" else sent["error"]
         assert {name: told[name] for name in body} == body
+
+    def test_a_title_and_a_sentence_of_its_own_replace_the_contracts(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        use(tenant, {"status": 402, "title": "Free time limit reached", "detail": "Pay."}, None)
+        assert create(client).json() == {"title": "Free time limit reached", "detail": "Pay.", "status": 402}
+
+    def test_an_edge_says_it_in_a_line_of_text(self, client: httpx.Client, tenant: Tenant) -> None:
+        use(tenant, {"status": 404, "page": "text"}, {"status": 503, "page": "text", "chance": 1})
+        told = [create(client) for _ in range(2)]
+        assert [(response.status_code, response.text) for response in told] == [
+            (404, "response 404 (backend NotFound)"),
+            (503, "response 503 (backend ServiceUnavailable)"),
+        ]
+        assert {response.headers["content-type"] for response in told} == {"text/plain"}
 
     def test_a_refused_token_is_a_problem_document_as_recorded(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"status": 401})

@@ -4,6 +4,7 @@ import io
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from replicate.client import Client
 
 from mockserver import Tenant
+from mockserver.files import signature_of
 from mockserver.store import Bounds, Store
 from tests.helpers.documents import CONTRACT, KONTEXT
 
@@ -164,10 +166,37 @@ def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp
     assert tenant.verdict()["ok"]
 
 
+def signed(tenant: Tenant, secret: str, identifier: str, expiry: int) -> str:
+    query = {"owner": "acme", "expiry": expiry, "signature": signature_of(secret, "acme", identifier, str(expiry))}
+    return f"{tenant.url}{FILES}/{identifier}/download?{urlencode(query)}"
+
+
+def test_a_signed_url_needs_no_token_until_it_expires(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.freeze("2030-03-17T17:46:40Z")
+    identifier, now = upload(client).json()["id"], 1_900_000_000
+    secret = client.get("/replicate/v1/webhooks/default/secret").json()["key"]
+    good = signed(tenant, secret, identifier, now + 60)
+    assert httpx.get(good).content == png()
+    assert httpx.get(good, headers={"Authorization": f"Bearer {tenant.token}"}).status_code == 200
+    for wrong in (
+        good.replace("acme", "mallory"),
+        good.replace(f"expiry={now + 60}", f"expiry={now + 61}"),
+        good.partition("&signature")[0],
+        good.partition("?")[0],
+        signed(tenant, "whsec_" + "AAAA" * 8, identifier, now + 60),
+    ):
+        refused = httpx.get(wrong)
+        assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
+        assert refused.json()["detail"].startswith("File not found.")
+    tenant.advance(61)
+    assert httpx.get(good).status_code == 404
+    assert tenant.verdict()["ok"], "such a download is the uploader's own"
+
+
 def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
     found = Client(api_token=tenant.token, base_url=tenant.base_url)
     model = found.models.get("black-forest-labs/flux-kontext-max")
-    assert (model.owner, model.name, model.latest_version) == ("black-forest-labs", "flux-kontext-max", None)
+    assert (model.owner, model.name) == ("black-forest-labs", "flux-kontext-max")
     found._client.close()
     response = client.get("/replicate/v1/models/acme/none")
     assert response.status_code == 404

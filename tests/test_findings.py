@@ -27,7 +27,7 @@ FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", P
 def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
     if "npm" in finding["client"] and not (shutil.which("node") and (WORKER.parent / "node_modules").exists()):
         pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
-    create = CONTRACT.of_role("create")[0]
+    create = next(iter(CONTRACT.models.values()))
     case = Case(model=str(create.model), input=next(boundary_inputs(create)), scenario=finding["scenario"])
     driver = CLIENTS[finding["client"]]()
     try:

@@ -99,17 +99,15 @@ def test_work_begins_before_it_ends(prediction: Prediction, age: int, canceled_a
     started, ended = worked(effective_timeline(prediction), stage_at(prediction, age))
     assert (ended is not None) is (status(prediction, age) in TERMINAL)
     assert 0 <= (started or 0) <= (ended or started or 0) <= age
-    if status(prediction, age) in ("processing", "succeeded", "failed"):
-        assert started is not None
-    if status(prediction, age) in ("starting", "aborted"):
-        assert started is None
+    passed = {stage.status for stage in effective_timeline(prediction) if stage.at <= age}
+    assert (started is not None) is bool(passed & {"processing", "succeeded"})
 
 
 @given(predictions(), AGES, st.none() | AGES, st.lists(st.integers(0, 2**32), min_size=2, max_size=2))
 def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     prediction: Prediction, age: int, canceled_at: int | None, seeds: list[int]
 ) -> None:
-    operation = CONTRACT.of_role("create")[0]
+    operation = next(iter(CONTRACT.models.values()))
     reader = CONTRACT.of_role("get")[0]
     if canceled_at is not None:
         prediction = cancel(prediction, canceled_at)

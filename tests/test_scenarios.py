@@ -36,7 +36,7 @@ FAULTS = st.one_of(
     st.builds(
         Fault,
         status=st.sampled_from([429, 500, 503]),
-        page=st.sampled_from(["api", "html", "empty"]),
+        page=st.sampled_from(["api", "html", "text", "empty"]),
         retry_after=st.none() | st.integers(0, 100) | st.just("soon"),
         times=st.integers(1, 5),
     ),
@@ -54,7 +54,7 @@ SCENARIOS = st.builds(
     faults=st.dictionaries(st.sampled_from(["createPrediction", "*"]), st.lists(FAULTS, max_size=5).map(tuple)),
     body=st.builds(
         Body,
-        extra=st.dictionaries(st.sampled_from(["queue_position", "source"]), st.integers() | st.text()),
+        extra=st.dictionaries(st.sampled_from(["queue_position", "x"]), st.integers() | st.text()),
         omit=st.lists(st.sampled_from(["metrics", "logs", "started_at", "urls.stream"]), unique=True).map(tuple),
         null=st.sampled_from([(), ("logs",)]),
         fraction=st.none() | st.integers(0, 9),
@@ -192,7 +192,7 @@ def test_variety_stays_within_the_contract(scenario: Scenario, status: str, name
 
 
 def test_an_operations_own_faults_come_before_those_of_its_kind_and_of_all() -> None:
-    ultra, kontext = CONTRACT.of_role("create")
+    ultra, kontext = CONTRACT.models.values()
     faults: dict[str, tuple[Fault | None, ...]] = {
         ultra.operation_id: (Fault(status=500),),
         "createPrediction": (Fault(status=502),),

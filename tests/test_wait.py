@@ -19,13 +19,23 @@ def create(client: httpx.Client, prefer: str | None, path: str = KONTEXT) -> htt
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=4", "wait=60"])
 @pytest.mark.parametrize("path", [ULTRA, KONTEXT])
-def test_a_wait_within_which_it_ends_is_answered_with_the_end(client: httpx.Client, prefer: str, path: str) -> None:
+def test_a_wait_within_which_it_succeeds_is_answered_as_recorded(client: httpx.Client, prefer: str, path: str) -> None:
     response = create(client, prefer, path)
     assert response.headers["preference-applied"] == prefer
     told = response.json()
+    assert (told["status"], told["logs"], told["error"]) == ("processing", "", None)
+    assert told.keys().isdisjoint({"started_at", "completed_at", "metrics"})
+    assert client.get(told["output"]).status_code == 200
+    read = client.get(told["urls"]["get"]).json()
+    assert (read["status"], read["output"]) == ("succeeded", told["output"])
+
+
+@pytest.mark.parametrize("path", [ULTRA, KONTEXT])
+def test_a_scenario_may_ask_for_the_final_status(client: httpx.Client, tenant: Tenant, path: str) -> None:
+    tenant.use({"wait": "final"})
+    told = create(client, "wait", path).json()
     assert told["status"] == "succeeded"
     assert client.get(told["urls"]["get"]).json() == told
-    assert client.get(told["output"]).status_code == 200
 
 
 def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx.Client, tenant: Tenant) -> None:
@@ -37,9 +47,12 @@ def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx
 
 
 def test_a_minute_is_the_most_and_what_wait_alone_stands_for(client: httpx.Client, tenant: Tenant) -> None:
-    for seconds, expected in [(59, "succeeded"), (61, "starting")]:
-        tenant.use({"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]})
-        assert create(client, "wait").json()["status"] == expected
+    for prefer in ("wait", "wait=99"):
+        for seconds, made in [(59, True), (61, False)]:
+            tenant.use({"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]})
+            told = create(client, prefer)
+            assert told.headers["preference-applied"] == prefer
+            assert (told.json()["status"], bool(told.json()["output"])) == ("processing" if made else "starting", made)
 
 
 @pytest.mark.parametrize("prefer", [None, "respond-async"])
@@ -56,13 +69,10 @@ def test_every_end_ends_a_wait(client: httpx.Client, tenant: Tenant, scenario: s
     assert create(client, "wait").json()["status"] == expected
 
 
-def test_the_recorded_oddity_says_processing_with_the_output_if_there_is_one(
-    client: httpx.Client, tenant: Tenant
-) -> None:
+def test_a_scenario_may_say_processing_where_the_time_is_up(client: httpx.Client, tenant: Tenant) -> None:
     tenant.use({"wait": "processing"})
     told = create(client, "wait").json()
     assert (told["status"], told["output"] is None, "completed_at" in told) == ("processing", False, False)
-    assert client.get(told["output"]).status_code == 200
     told = create(client, "wait=1").json()
     assert (told["status"], told["output"]) == ("processing", None)
 
@@ -70,7 +80,7 @@ def test_the_recorded_oddity_says_processing_with_the_output_if_there_is_one(
 def test_in_real_time_a_wait_lasts_as_long_as_the_prediction() -> None:
     with MockServer(clock="real", speed=20) as server, httpx.Client(base_url=server.url) as client:
         response = create(client, "wait")
-        assert response.json()["status"] == "succeeded"
+        assert response.json()["output"]
         assert response.elapsed.total_seconds() >= 3.9 / 20
 
 

@@ -41,7 +41,7 @@ def test_under_autojump_a_webhook_looks_and_so_all_is_told_at_once_in_order(
     seen = [receiver.next() for _ in range(4)]
     assert [(each["status"], each["output"] is not None) for each in seen] == SUCCESS
     assert {each["id"] for each in seen} == {prediction["id"]}
-    assert client.get(prediction["urls"]["get"]).json() == seen[-1]
+    assert seen[-1] == {**client.get(prediction["urls"]["get"]).json(), "webhook": receiver.url}
 
 
 @pytest.mark.parametrize(

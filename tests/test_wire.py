@@ -213,12 +213,13 @@ class Client:
             "output_format": self.output.rpartition(".")[2],
             "model_owner": str(CREATE.model).partition("/")[0],
             "model_name": str(CREATE.model).partition("/")[2],
+            "version_id": CREATE.version,
         }
 
     def _create(self) -> Json:
         seen = self.use(CREATE, {}, Prefer="wait")
         shown: Json = json.loads(seen.body)
-        assert shown["status"] == "succeeded"
+        assert shown["output"]
         return shown
 
     def add_file(self) -> None:
@@ -227,10 +228,11 @@ class Client:
 
     def use(self, operation: Operation, fault: Json, **headers: str) -> Seen:
         """Send a valid request of an operation."""
-        headers |= self._authorized if not operation.public else {}
+        headers |= self._authorized if not operation.public or operation.role == "download" else {}
         body = b""
         if operation.role == "create":
-            body, headers["Content-Type"] = json.dumps({"input": {"prompt": "p"}}).encode(), "application/json"
+            named = {} if operation.model else {"version": CREATE.model}
+            body, headers["Content-Type"] = json.dumps({"input": {"prompt": "p"}, **named}).encode(), "application/json"
         elif operation.role == "upload":
             body, headers["Content-Type"] = upload_form()
         url = self.server.url + operation.path.format(**self.ids)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from mockserver.check.cases import Run, served_whole, with_defaults
 from mockserver.check.evidence import (
     FINAL_FOR_CREATE,
+    body_sent,
     comparable,
     display,
     gave_up_at_once,
     headers_of,
-    input_sent,
     meant_for_api,
     reason_given,
     refusal_detail,
@@ -46,11 +46,8 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
             continue
         asked = f"{exchange.method} {shorten(exchange.path)}"
         if exchange.unmatched:
-            near = run.contract.nearest(exchange.method, exchange.path)
             if meant_for_api(run, exchange):
-                yield Observation(
-                    f"The contract has no {asked}; the nearest it has is {near.method} {near.path}.", (index,)
-                )
+                yield Observation(run.contract.explain_unknown(exchange.method, exchange.path), (index,))
             continue
         for violation in exchange.violations:
             if violation.kind == "authorization":
@@ -79,12 +76,15 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
 def _changed_input(run: Run) -> Iterator[Observation]:
     asked = with_defaults(run.operation, run.case.input)
     for index, exchange in run.of_role("create"):
-        operation = run.contract.by_id[str(exchange.operation_id)]
+        body = body_sent(exchange)
+        operation = run.contract.model_asked(run.contract.by_id[str(exchange.operation_id)], body)
+        if operation is None:
+            continue  # there is no such version: that is MC101
         if operation is not run.operation:
             yield Observation(f"The call asked {run.case.model}; the request went to {operation.model}.", (index,))
             continue
-        arrived = input_sent(exchange)
-        if arrived is None:
+        arrived = body.get("input")
+        if not isinstance(arrived, dict):
             continue
         sent = with_defaults(operation, arrived)
         for name in operation.input:
@@ -160,7 +160,8 @@ def _no_cancel(run: Run) -> Iterator[Observation]:
     example="`canceled` is taken for an end like any other, and the call returns nothing, without an error.",
     demand=(
         "The client reports success if and only if the prediction succeeded and it was told so, in a response that "
-        "arrived whole. Raising is fine wherever the scenario holds any fault."
+        "arrived whole. An output shown under `processing`, as at the end of a wait, tells of success: returning it is "
+        "fine, and so is polling on. Raising is fine wherever the scenario holds any fault."
     ),
 )
 def _false_outcome(run: Run) -> Iterator[Observation]:
@@ -187,7 +188,7 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         or expires
     ):
         return
-    if told and showed_output(run, told) and set(told) & set(run.end_indexes):
+    if told and showed_output(run, told) and (set(told) & set(run.end_indexes) or gave_up_at_once(run)):
         yield Observation(f"It raised, though it was told of success: {reason_given(run)}", tuple(told[:1]))
     elif run.billed_indexes and not told and gave_up_at_once(run):
         yield Observation(
@@ -281,7 +282,7 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
     example="`prediction['logs'].splitlines()`, where `logs` may be null.",
     demand=(
         "The outcome does not depend on what the contract leaves open: unknown fields and headers, null logs, "
-        "absent optional fields, 200, 201 or 202, the precision of time stamps."
+        "absent optional fields, 200, 201 or 202, the precision of time stamps, a charset, compression."
     ),
 )
 def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:

@@ -15,7 +15,13 @@ from mockserver.lifecycle import TERMINAL
 from mockserver.operation import Operation
 from mockserver.scenarios import Fault, Scenario, Stream
 
-VARIETY = ("body", "headers", "create_status")  # the parts of a scenario that must not change an outcome
+VARIETY = (
+    "body",
+    "headers",
+    "charset",
+    "gzip",
+    "create_status",
+)  # the parts of a scenario that must not change an outcome
 ARRIVES_WHOLE = frozenset({"delay", "drip"})  # the faults after which a response has still arrived whole
 
 
@@ -98,8 +104,8 @@ class Run:
 
     @property
     def has_no_fault(self) -> bool:
-        """Whether the scenario has no fault at all, in responses or among the events of a stream."""
-        return not self.scenario.faults and self.scenario.stream == Stream()
+        """Whether nothing is in the way: no fault in responses or among the events of a stream, and no limit."""
+        return not self.scenario.faults and not self.scenario.limits and self.scenario.stream == Stream()
 
     @property
     def has_variety(self) -> bool:
@@ -188,10 +194,9 @@ def _predictions(exchange: Exchange) -> list[dict[str, Any]]:
 
 def operation_of(contract: Contract, model: str) -> Operation:
     """The create of a model. Raises MockServerError."""
-    creates = {str(operation.model): operation for operation in contract.of_role("create")}
-    if model not in creates:
-        raise MockServerError(f"the contract has no model {model}; it has {', '.join(creates)}")
-    return creates[model]
+    if model not in contract.models:
+        raise MockServerError(f"the contract has no model {model}; it has {', '.join(contract.models)}")
+    return contract.models[model]
 
 
 def is_valid(operation: Operation, given: Mapping[str, Any]) -> bool:

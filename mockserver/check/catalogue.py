@@ -57,7 +57,8 @@ def _scenarios(
     yield {"lifecycle": succeeding, "urls": "foreign"}
     yield from _variety(contract)
     yield {"lifecycle": succeeding, "wait": "processing"}
-    yield {"wait": "processing"}
+    yield {"wait": "final"}
+    yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"status": 404, "times": 2}]}}
     yield {"retention": 0}
     for status in (401, 402, 422, 429):
         yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
@@ -80,6 +81,8 @@ def _ends() -> Iterator[Json]:
         yield {"lifecycle": [*begun, {"status": status}]}
         yield {"lifecycle": [{"status": status}]}
     yield {"lifecycle": [LONG_STEPS[0], {"status": "failed", "error": "NSFW content detected"}]}
+    yield {"lifecycle": [*LONG_STEPS, {"status": "failed", "error": None}]}
+    yield {"lifecycle": [{"status": "failed", "error": None}]}
     yield {"lifecycle": [LONG_STEPS[0], {"status": "canceled"}]}
 
 
@@ -113,7 +116,11 @@ def _variety(contract: Contract) -> Iterator[Json]:
     yield from ({"body": {"omit": [name]}} for name in optional)
     yield from ({"body": {"null": [name]}} for name in schema["properties"] if name != "logs")
     yield from ({"body": {"fraction": digits}} for digits in (0, 6, 9, 3))
-    yield {"headers": {"X-Request-Cost": "0", "X-Served-By": "cache-7"}}
+    yield {"body": {"extra": {"source": "api"}, "total_time": True}}
+    yield {"body": {"input": "effective"}}
+    yield {"headers": {"X-Request-Cost": "0", "ratelimit-remaining": "599", "ratelimit-reset": "1"}}
+    yield {"charset": "UTF-8"}
+    yield {"gzip": True}
     yield from ({"create_status": status} for status in (200, 201, 202))
 
 
@@ -124,6 +131,9 @@ def _throttled(succeeding: list[Json]) -> Iterator[Json]:
     yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
+    for wait in (0.05, 0.3):  # seconds; what is over a limit is told to wait a whole one
+        yield {"limits": {create: {"per_minute": 60 / wait, "left": 0}}}
+        yield {"lifecycle": succeeding, "limits": {poll: {"per_minute": 60 / wait, "burst": 2}}}
     yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 503, "retry_after_date": 0.3}]}}
 

@@ -63,15 +63,13 @@ def refusal_detail(exchange: Exchange) -> str:
     return f": {detail}" if isinstance(detail, str) else "."
 
 
-def input_sent(exchange: Exchange) -> dict[str, Any] | None:
-    """The `input` that a create carried; None if there was none, or the body is too long to be in the journal."""
-    if exchange.body_size > MAX_RECORDED_BODY:
-        return None
+def body_sent(exchange: Exchange) -> dict[str, Any]:
+    """The JSON object that a request carried; an empty one if there was none, or the journal could not hold it."""
     try:
-        given = read_json(exchange.body)["input"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return given if isinstance(given, dict) else None
+        body = read_json(exchange.body) if exchange.body_size <= MAX_RECORDED_BODY else {}
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def comparable(value: Any) -> Any:

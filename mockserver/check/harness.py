@@ -48,8 +48,16 @@ class Limits:
 class Harness:
     """A double and the plays on it, one at a time."""
 
-    def __init__(self, contract: Contract, *, files: Literal["separate", "same"] = "separate", seed: int = 0) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        *,
+        files: Literal["separate", "same"] = "separate",
+        seed: int = 0,
+        base_path: str = "",
+    ) -> None:
         self.contract = contract
+        self._base_path = base_path
         self.catalogue = Catalogue(contract)
         self._server = MockServer(contract=contract, files_origin=files, seed=seed)
         self._files: Literal["separate", "same"] = files
@@ -74,7 +82,7 @@ class Harness:
     @property
     def base_url(self) -> str:
         """What clients are given as the base URL."""
-        return self._server.base_url
+        return self._server.base_url + self._base_path
 
     def check(self, case: Case) -> Scenario:
         """The scenario of a case. Raises MockServerError if the contract does not allow the case."""
@@ -123,7 +131,7 @@ class Harness:
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
-        outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self.base_url))
+        outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
         # Drawing takes a while, so only where the client returned bytes.
         delivered = (
             self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
@@ -195,9 +203,8 @@ def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchan
     return tuple(sorted(found, key=lambda exchange: exchange.received_at))
 
 
-def _output_urls(gateway: Gateway, run: Run, base_url: str) -> frozenset[str]:
+def _output_urls(gateway: Gateway, run: Run, origin: str) -> frozenset[str]:
     """The URLs of the pictures that were made."""
-    origin = base_url.rpartition("/")[0]
     made = gateway.store.tenant(run.token).predictions.values()
     return frozenset(gateway.output_url(prediction, origin) for prediction in made)
 

@@ -258,7 +258,8 @@ class Hunt:
     def _is_relevant(self, case: Case) -> bool:
         """Whether a fixed case is about operations that this client has used."""
         streams = {operation.operation_id for operation in self._harness.contract.of_role("stream")}
-        about = set(case.scenario.get("faults", {})) | (streams if "stream" in case.scenario else set())
+        parts = {**case.scenario.get("faults", {}), **case.scenario.get("limits", {})}
+        about = set(parts) | (streams if "stream" in case.scenario else set())
         return not about or bool(about & self._used_operations)
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
@@ -433,7 +434,7 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
 
 
 def _model_names(contract: Contract) -> tuple[str, ...]:
-    return tuple(str(operation.model) for operation in contract.of_role("create"))
+    return tuple(contract.models)
 
 
 def _check_plan(plan: Plan, contract: Contract) -> None:

@@ -12,8 +12,9 @@ from mockserver.check.cases import Case
 
 PLAIN_TEXT = "a"
 SEVERAL = 2  # parts, with more of which it pays to leave out many at once
-# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays.
-TIMED = frozenset({"retry_after_date"})
+# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays; and the
+# fewer requests a limit gives back in a minute, the longer a client has to wait.
+TIMED = frozenset({"retry_after_date", "per_minute"})
 
 
 def shrink(case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1) -> Case:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mockserver.commands.options import color_option, command_argument, option
+from mockserver.commands.options import base_path_option, color_option, command_argument, option
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     type=click.Choice(tuple(_FILES)),
     help="Whether pictures come from a host of their own, which shows leaks of the token.",
 )
+@base_path_option
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
 @option(
     "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
@@ -65,6 +66,7 @@ def check(
     worker: bool,
     jobs: int | None,
     files: str,
+    base_path: str,
     strict_urls: bool,
     report: tuple[Path, ...],
     baseline: Path | None,
@@ -98,7 +100,7 @@ def check(
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
     with exit_on_second_interrupt(driver.kill_now):
-        with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
+        with Harness(Contract.load(contract), files=_FILES[files], seed=seed, base_path=base_path) as harness:
             plan = Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
             hunt = Hunt(harness, driver, plan, bar)
             click.echo(_heading(command, len(hunt.report.models), seed))
@@ -136,10 +138,18 @@ def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
     "--deadline", default=10.0, type=click.FloatRange(0, min_open=True), help="Seconds within which a call is to end."
 )
 @option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
+@base_path_option
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
 @color_option
 @command_argument
-def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: bool, contract: Path | None) -> None:
+def replay(
+    finding: Path,
+    command: tuple[str, ...],
+    deadline: float,
+    worker: bool,
+    base_path: str,
+    contract: Path | None,
+) -> None:
     """Play a saved finding to a client again.
 
     Exits with 1 if the rule is still broken, 0 if not. To debug the client against the same behaviour at leisure:
@@ -155,7 +165,7 @@ def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: boo
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract)) as harness:
+    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract), base_path=base_path) as harness:
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)

@@ -18,11 +18,11 @@ from mockserver.scenarios import Urls
 DEFAULT_PORT = 3589
 
 
-def option(flag: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def option(flag: str, *names: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A flag that an environment variable can set too: --ready-file is MOCKSERVER_READY_FILE."""
     variable = "MOCKSERVER_" + flag.removeprefix("--").replace("-", "_").upper()
     settings.setdefault("show_default", settings.get("default") is not None and not settings.get("is_flag"))
-    return click.option(flag, envvar=variable, show_envvar=True, **settings)
+    return click.option(flag, *names, envvar=variable, show_envvar=True, **settings)
 
 
 def command_argument(function: Callable[..., None]) -> Callable[..., None]:
@@ -49,6 +49,18 @@ SERVING = (
     option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point."),
     option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies."),
     option("--tls", is_flag=True, help="Speak https, with a certificate made for this run."),
+    option(
+        "--tls-name",
+        "tls_names",
+        metavar="NAME",
+        multiple=True,
+        help="With --tls: a name that the certificate is for too, such as api.replicate.com; may be given again.",
+    ),
+    option(
+        "--also-at",
+        metavar="PREFIX",
+        help="Answer the API's paths under this prefix too, instead of /replicate: with /, at /v1.",
+    ),
     option(
         "--files-origin",
         default="same",
@@ -84,11 +96,13 @@ def server_settings(behavior: dict[str, Any]) -> dict[str, Any]:
     seed = behavior["seed"]
     return behavior | {
         "seed": secrets.randbelow(2**31) if seed is None else seed,
+        "also_at": _checked_prefix("--also-at", behavior["also_at"]),
         "public_url": checked_url(behavior["public_url"]),
         "webhook_allow": tuple(name.lower() for name in behavior["webhook_allow"]),
     }
 
 
+_PREFIX = re.compile(r"/|(/[\w.~-]+)+/?", re.ASCII)
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
 
 
@@ -99,6 +113,28 @@ def checked_url(url: str | None) -> str | None:
     if not _ORIGIN.fullmatch(url.rstrip("/")):
         raise MockServerError(f"--public-url {url}: an address such as https://double.example:8443 is needed")
     return url.rstrip("/")
+
+
+def _checked_prefix(flag: str, prefix: str | None) -> str | None:
+    if prefix is not None and not _PREFIX.fullmatch(prefix):
+        raise MockServerError(f"{flag} {prefix}: a path such as / or /v1 is needed")
+    return prefix
+
+
+def base_path_option(function: Callable[..., None]) -> Callable[..., None]:
+    """What is added to the base URL that a client under test is given."""
+
+    def checked(context: click.Context, parameter: click.Parameter, path: str) -> str:
+        return (_checked_prefix("--base-path", path) or "").rstrip("/") if path else ""
+
+    return option(
+        "--base-path",
+        default="",
+        metavar="PATH",
+        callback=checked,
+        show_default=False,
+        help="What the base URL that CMD is given ends in after /replicate: /v1 for clients that want it.",
+    )(function)
 
 
 def color_option(function: Callable[..., None]) -> Callable[..., None]:

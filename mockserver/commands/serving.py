@@ -50,7 +50,16 @@ class _PortOption(click.Option):
     type=click.FloatRange(0, MAX_DRAIN),
     help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
 )
-def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, drain: float, **behavior: Any) -> None:
+def serve(
+    host: str,
+    port: int,
+    tls: bool,
+    tls_names: tuple[str, ...],
+    ready_file: Path | None,
+    log: bool,
+    drain: float,
+    **behavior: Any,
+) -> None:
     """Serve the gateway's API until Ctrl-C.
 
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
@@ -60,8 +69,8 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, d
     from mockserver.server import serve as run_server
 
     app = build_app(**server_settings(behavior))
+    authority = Authority(host, *tls_names) if tls else None
     listener = listen(host, port)
-    authority = Authority(host) if tls else None
     if log:
         _print_requests(app.gateway)
 
@@ -87,6 +96,8 @@ def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None
     if authority:
         click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
     click.echo(f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)")
+    if options.also_at is not None:
+        click.echo(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
     click.echo(f"inspector: {url}{PREFIX}/")
     if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
         said = "" if options.admin_token else f"; --admin-token SECRET would keep others out of {PREFIX}"

@@ -36,6 +36,7 @@ BUGS: dict[str, set[str]] = {
     "creates again on any 5xx": {"MC201"},
     "creates again when a poll fails": {"MC201"},
     "creates again after a cut answer": {"MC201"},
+    "creates again when not found": {"MC201"},
     "never cancels": {"MC202"},
     "processing is the end": {"MC301"},
     "failed is success": {"MC301"},
@@ -43,6 +44,8 @@ BUGS: dict[str, set[str]] = {
     "swallows broken answers": {"MC301"},
     "never polls": {"MC301"},
     "looks once": {"MC301"},
+    "trusts the error, not the status": {"MC301"},
+    "takes only succeeded after a wait": {"MC301"},
     "returns urls.get": {"MC302"},
     "first character of the output": {"MC302"},
     "returns a cut picture": {"MC302"},
@@ -56,6 +59,8 @@ BUGS: dict[str, set[str]] = {
     "reads started_at": {"MC305"},
     "refuses unknown fields": {"MC305"},
     "parses milliseconds": {"MC305"},
+    "parses microseconds at most": {"MC301"},
+    "demands application/json to the letter": {"MC305"},
     "needs urls.stream": {"MC305"},
     "takes 200 only": {"MC305"},
     "ignores Retry-After": {"MC401"},
@@ -75,7 +80,11 @@ BUGS: dict[str, set[str]] = {
     "token in the error": {"MC501"},
     "follows urls.get": {"MC502"},
 }
-NEEDS = {"returns a cut picture": "download", "token to the file host": "download"}  # bugs of one variant only
+NEEDS = {  # bugs of one variant only
+    "returns a cut picture": "download",
+    "token to the file host": "download",
+    "takes only succeeded after a wait": "wait",
+}
 TIMEOUT = {"never cancels": 1.0, "waits for ever for a stalled body": 1.0}  # what a bug's client declares, in seconds
 
 
@@ -161,6 +170,12 @@ class Client:
         ends |= {"processing"} if self.bug == "processing is the end" else set()
         if self.bug == "never polls" and prediction["status"] not in ends:
             raise FluxError("no picture")
+        if (
+            self.bug == "takes only succeeded after a wait"
+            and prediction["output"]
+            and prediction["status"] not in ends
+        ):
+            raise FluxError("no picture in time")
         looks = 0
         while prediction["status"] not in ends:
             if self.bug != "polls without a pause":
@@ -196,7 +211,9 @@ class Client:
                     raise
                 time.sleep(0.01)
                 continue
-            again = status in (429, 500, 502, 503, 504)
+            again = status in (429, 500, 502, 503, 504) or (status == 404 and self.variant == "confirm")
+            if self.bug == "creates again when not found" and status == 404:
+                return self.create()
             if self.bug == "retries polls for ever" and status >= 500:
                 time.sleep(POLL)
                 continue
@@ -236,6 +253,13 @@ class Client:
         try:
             self.connection.request(method, path, body, headers)
             response = self.connection.getresponse()
+            kind = response.headers["Content-Type"]
+            if (
+                self.bug == "demands application/json to the letter"
+                and response.status < 300
+                and kind != "application/json"
+            ):
+                raise FluxError(f"not JSON: {kind}")
             return response.status, response.read(), response.headers
         except http.client.IncompleteRead as reason:
             self.connection.close()
@@ -257,6 +281,10 @@ class Client:
             value["started_at"][:10]
         if self.bug == "refuses unknown fields" and value.keys() - KNOWN:
             raise FluxError("unexpected fields")
+        if self.bug == "parses microseconds at most" and len(value.get("completed_at", "")) > len(
+            "2025-01-01T00:00:00.123456Z"
+        ):
+            raise FluxError("a time that is none")
         if self.bug == "parses milliseconds":
             time.strptime(value["created_at"][:-5], "%Y-%m-%dT%H:%M:%S")
         if self.bug == "needs urls.stream":
@@ -270,6 +298,8 @@ class Client:
         if bug == "canceled returns nothing" and status == "canceled":
             return None
         if bug == "failed is success" and status == "failed":
+            return prediction["output"]
+        if bug == "trusts the error, not the status" and prediction["error"] is None and status != "aborted":
             return prediction["output"]
         if status not in good or (prediction["output"] is None and bug not in BUGS):
             raise FluxError(f"prediction {status}: {prediction.get('error')}")

@@ -7,7 +7,7 @@ from mockserver.clock import SECOND
 from mockserver.journal import Exchange, pack_headers
 from tests.helpers.documents import CONTRACT, ULTRA
 
-CREATE, READ = CONTRACT.of_role("create")[0], CONTRACT.reader
+CREATE, READ = next(iter(CONTRACT.models.values())), CONTRACT.reader
 assert READ is not None
 TOKEN, ID, URL = "kit-0123456789abcdef", "w44zs9cet5rmc0cqzp49gpkhf8", "http://127.0.0.1:1/xezq/w44/output.jpg"
 GET = f"/replicate/v1/predictions/{ID}"
