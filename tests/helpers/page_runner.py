@@ -86,6 +86,7 @@ class PageRunner:
             "REPLICATE_API_TOKEN": "page",
             "REPLICATE_POLL_INTERVAL": "0",
             "MOCKSERVER_URL": self._server.url,
+            "MOCKSERVER_BUDGET": "300",  # what is found must not depend on how busy the machine is
         }
 
     def _bash(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +100,7 @@ class PageRunner:
             text=True,
             cwd=self._folder,
             env=self._environment,
-            timeout=60,
+            timeout=300,
         )
 
     def _run_console(self, block: Block) -> None:
