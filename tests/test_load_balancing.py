@@ -13,6 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -107,6 +109,31 @@ def test_two_hundred_tenants_live_as_on_one_server(three: Cluster, tmp_path: Pat
     shares = Counter(three.servers_of(tokens).values())
     assert shares.keys() == {double.address for double in three.doubles}
     assert min(shares.values()) > 200 * 0.15
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer t{}",
+        "bearer t{}",
+        "BEARER   t{}",
+        "Bearer t{},u",
+        "Bearer t {} u",
+        "Bearer Größe{}",
+        "",
+    ],
+)
+def test_doubles_and_load_balancer_agree_whose_request_it_is(three: Cluster, authorization: str, number: int) -> None:
+    """What is asked without a token is found, wherever the token has led the create."""
+    with closing(HTTPConnection("127.0.0.1", three.port, timeout=20)) as connection:
+        sent = {"Authorization": authorization.format(number).encode("latin-1")} if authorization else {}
+        connection.request("POST", KONTEXT, json.dumps(BODY), {"Content-Type": "application/json", **sent})
+        told = json.load(connection.getresponse())
+        for path, headers in ((paths_of(told)["web"], {}), (paths_of(told)["get"], sent)):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            assert (response.status, told["id"] in response.read().decode()) == (200, True)
 
 
 class TestWhatIsBroken:
