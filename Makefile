@@ -9,7 +9,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-check bench-verify docs types lock dist clean
+.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-shards bench-check bench-verify docs types lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its pe
 
 bench-growth: $(VENV)/test.stamp ## measure what a create costs as things grow (needs wrk)
 	$(BIN)/python bench/growth.py $(ARGS)
+
+bench-shards: $(VENV)/test.stamp ## measure doubles behind HAProxy (needs wrk and HAProxy)
+	$(BIN)/python bench/shards.py $(ARGS)
 
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)

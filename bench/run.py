@@ -76,7 +76,7 @@ def create(peer: Peer, port: int) -> str | None:
     return str(json.loads(body).get("id", "none")) if response.status == 200 else None
 
 
-def load(url: str, seconds: float, body: str | None, tenants: int = 1) -> Figures:
+def load(url: str, seconds: float, body: str | None, tenants: int = 1, core: int = 1) -> Figures:
     """What wrk measures in some seconds; a body stands for POST."""
     environment = {**os.environ, **({"BENCH_BODY": body} if body else {}), "BENCH_TENANTS": str(tenants)}
     command = [
@@ -89,7 +89,7 @@ def load(url: str, seconds: float, body: str | None, tenants: int = 1) -> Figure
         "--latency",
         url,
     ]
-    said = subprocess.run(pinned(1, command), env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(pinned(core, command), env=environment, capture_output=True, text=True, check=True).stdout
     found: Figures = json.loads(said.strip().splitlines()[-1])
     if found["failed"]:
         raise SystemExit(f"{url}: {found['failed']:.0f} of {found['requests']:.0f} requests failed")

@@ -1,14 +1,20 @@
 """Many doubles behind HAProxy are as one: with the configuration that `mockserver shards` writes, on real processes."""
 
 import json
+import os
 import re
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +23,7 @@ import pytest
 import trustme
 
 from mockserver import Tenant
-from tests.helpers.cluster import Client, Cluster, Double, cluster, small_pictures, with_haproxy
+from tests.helpers.cluster import HAPROXY, Client, Cluster, Double, cluster, free_port, small_pictures, with_haproxy
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
@@ -88,18 +94,46 @@ def test_two_hundred_tenants_live_as_on_one_server(three: Cluster, tmp_path: Pat
     try:
         alone.wait_until_ready()
         with ThreadPoolExecutor(4) as pool:
-            apart = pool.map(lambda token: a_life(three.url, token, receiver.url), tokens)
-            together = pool.map(lambda token: a_life(alone.url, token, receiver.url), tokens)
-            for token, one, other in zip(tokens, apart, together, strict=True):
-                assert one == other, token
-        told = Counter((event["id"], event["status"]) for event in (receiver.next() for _ in range(2 * len(tokens))))
-        assert (len(told), set(told.values())) == (len(tokens), {2})
+            apart = list(pool.map(lambda token: a_life(three.url, token, receiver.url), tokens))
+            together = list(pool.map(lambda token: a_life(alone.url, token, receiver.url), tokens[::4]))
+        assert apart[::4] == together, "the same bytes"
+        usual = [status for status, _ in together[0]]
+        for token, seen in zip(tokens, apart, strict=True):
+            assert [status for status, _ in seen] == usual, token
+        told = [receiver.next() for _ in (*apart, *together)]
+        assert {event["status"] for event in told} == {"succeeded"}
+        assert len({event["id"] for event in told}) == len(tokens)
     finally:
         alone.close()
         receiver.close()
-    shares = Counter(map(three.server_of, tokens))
+    shares = Counter(three.servers_of(tokens).values())
     assert shares.keys() == {double.address for double in three.doubles}
     assert min(shares.values()) > 200 * 0.15
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer t{}",
+        "bearer t{}",
+        "BEARER   t{}",
+        "Bearer t{},u",
+        "Bearer t {} u",
+        "Bearer Größe{}",
+        "",
+    ],
+)
+def test_doubles_and_load_balancer_agree_whose_request_it_is(three: Cluster, authorization: str, number: int) -> None:
+    """What is asked without a token is found, wherever the token has led the create."""
+    with closing(HTTPConnection("127.0.0.1", three.port, timeout=20)) as connection:
+        sent = {"Authorization": authorization.format(number).encode("latin-1")} if authorization else {}
+        connection.request("POST", KONTEXT, json.dumps(BODY), {"Content-Type": "application/json", **sent})
+        told = json.load(connection.getresponse())
+        for path, headers in ((paths_of(told)["web"], {}), (paths_of(told)["get"], sent)):
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            assert (response.status, told["id"] in response.read().decode()) == (200, True)
 
 
 class TestWhatIsBroken:
@@ -327,7 +361,7 @@ def test_a_double_that_is_killed_is_noticed_by_its_own_tenants_alone(tmp_path: P
         tokens = [f"tenant-{number}" for number in range(12)]
         clients = [running.client(token) for token in tokens]
         first = [client.json("POST", KONTEXT, BODY)["id"] for client in clients]
-        where = [running.server_of(token) for token in tokens]
+        where = list(running.servers_of(tokens).values())
         victim = next(double for double in running.doubles if double.address == where[0])
         with Load(lambda number: a_turn(clients[number]), len(tokens)) as load:
             load.go_on()
@@ -351,7 +385,7 @@ def test_a_double_that_is_killed_is_noticed_by_its_own_tenants_alone(tmp_path: P
 def test_a_double_that_is_added_takes_its_share_and_no_more(tmp_path: Path) -> None:
     with cluster(tmp_path, 3) as running:
         tokens = [f"tenant-{number}" for number in range(200)]
-        before = {token: running.server_of(token) for token in tokens}
+        before = running.servers_of(tokens)
         added = Double("--contract", str(small_pictures(tmp_path)))
         added.wait_until_ready()
         running.doubles.append(added)
@@ -360,7 +394,7 @@ def test_a_double_that_is_added_takes_its_share_and_no_more(tmp_path: Path) -> N
             load.go_on()
             running.load()
             load.go_on()
-        after = {token: running.server_of(token) for token in tokens}
+        after = running.servers_of(tokens)
         moved = {token for token in tokens if before[token] != after[token]}
         assert {after[token] for token in moved} == {added.address}
         assert 200 * 0.10 < len(moved) < 200 * 0.45, "about a quarter"
@@ -393,3 +427,42 @@ def test_a_double_that_drains_loses_nothing(tmp_path: Path) -> None:
 
 def next_new(running: Cluster, numbers: Iterator[int]) -> str:
     return running.server_of(f"new-{next(numbers)}")
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
+
+
+def test_what_the_page_shows_runs(tmp_path: Path) -> None:
+    start, verdict = re.findall(
+        r"^<!-- tested by: tests/test_load_balancing.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S
+    )
+    one, other, front = free_port(), free_port(), free_port()
+
+    def here(text: str) -> str:
+        text = text.replace("3590", str(one)).replace("3591", str(other))
+        return text.replace(" > haproxy.cfg", f" --listen 127.0.0.1:{front} > haproxy.cfg")
+
+    path = f"{Path(sys.executable).parent}:{Path(str(HAPROXY)).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    shell = ["bash", "-e", "-c"]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            [*shell, here(start)], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        ) as running,
+    ):
+        try:
+            until(lambda: all(map(listens, (one, other, front))))
+            client = Client(f"http://127.0.0.1:{front}", "t")
+            until(lambda: client.ask("POST", KONTEXT, BODY)[0] == 200)
+            client.close()
+            judged = subprocess.run([*shell, here(verdict)], env=environment, capture_output=True, text=True)
+            assert (judged.returncode, judged.stderr) == (0, "")
+            assert f"1 exchanges with http://127.0.0.1:{one}, http://127.0.0.1:{other} " in judged.stdout
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

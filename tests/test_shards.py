@@ -10,8 +10,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from mockserver.cli import main
+from mockserver.clock import Clock
 from mockserver.commands.serving import serve
+from mockserver.metrics import Metrics, as_text
 from mockserver.shards import DRAIN, Deployment, configuration, public_paths, read_servers
+from mockserver.store import Store
 from tests.helpers.cluster import HAPROXY, with_haproxy
 from tests.helpers.documents import CONTRACT
 
@@ -200,3 +203,23 @@ def test_the_command_prints_what_is_written() -> None:
 
 def test_doubles_that_are_only_counted_are_named() -> None:
     assert [server.name for server in read_servers("2", "kubernetes")] == ["mockserver-0:3589", "mockserver-1:3589"]
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
+
+
+def test_the_page_s_commands_for_containers_write_what_they_name() -> None:
+    (block,) = re.findall(r"^<!-- tested by: tests/test_shards.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S)
+    for line in block.splitlines():
+        command, _, file = line.partition(" > ")
+        ended = CliRunner().invoke(main, command.split()[1:])
+        assert (ended.exit_code, file.endswith(".yaml")) == (0, True)
+
+
+def test_every_flag_and_every_metric_is_on_the_page() -> None:
+    table = PAGE.partition("| flag of `shards` |")[2].partition("\n\n")[0]
+    for parameter in main.commands["shards"].params:
+        assert f"`{parameter.opts[0]}" in table
+    told = set(re.findall(r"`(mockserver_\w+)`", PAGE))
+    text = as_text(Metrics(), Store(0, Clock).counts(), version="1", draining=False, cpu_seconds=0)
+    assert told == set(re.findall(r"# TYPE (\w+)", text))

@@ -4,8 +4,8 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,18 @@ class Cluster:
 
     def server_of(self, token: str) -> str:
         """The address of the double that a tenant is led to."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request("GET", "/__admin/health", headers={"Authorization": f"Bearer {token}"})
-            response = connection.getresponse()
-            response.read()
-            return str(response.headers["X-Mock-Server"])
-        finally:
-            connection.close()
+        return self.servers_of([token])[token]
+
+    def servers_of(self, tokens: Iterable[str]) -> dict[str, str]:
+        """The addresses of the doubles that tenants are led to."""
+        found: dict[str, str] = {}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            for token in tokens:
+                connection.request("GET", "/__admin/clock", headers={"Authorization": f"Bearer {token}"})
+                response = connection.getresponse()
+                response.read()
+                found[token] = str(response.headers["X-Mock-Server"])
+        return found
 
     def client(self, token: str) -> Client:
         """A client of the load balancer, which is closed with it."""

@@ -1,0 +1,49 @@
+"""Verdicts and coverage of several servers, added up."""
+
+from typing import Any
+
+from mockserver import MockServer, Tenant
+from mockserver.coverage import add_up as add_up_coverage
+from mockserver.verdict import add_up, failures
+from tests.helpers.cluster import Client
+from tests.helpers.documents import KONTEXT, ULTRA
+
+
+def test_the_parts_of_several_servers_make_the_whole_of_one() -> None:
+    """Two tenants on two servers are judged as the same two on one."""
+
+    def judge(*servers: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+        verdicts, reports = [], []
+        for tokens in servers:
+            with MockServer() as server:
+                for token in tokens:
+                    work(server.url, token)
+                everybody = Tenant(server.url, "")
+                verdicts.append(everybody.call("GET", "/verdict?all=true"))
+                reports.append(everybody.call("GET", "/coverage?all=true"))
+        return add_up(verdicts), add_up_coverage(reports)
+
+    apart, together = judge(("good-one",), ("bad-one",)), judge(("good-one", "bad-one"))
+    assert apart == together
+    verdict, coverage = apart
+    assert (verdict["ok"], verdict["exchanges"], len(verdict["tenants"])) == (False, 3, 2)
+    assert len(failures(verdict, ["unmatched", "violations"])) == 2
+    assert len(coverage["operations"]["met"]) == 2
+    assert not set(coverage["operations"]["met"]) & set(coverage["operations"]["never"])
+
+
+def work(url: str, token: str) -> None:
+    client = Client(url, token)
+    if token == "good-one":
+        client.json("POST", KONTEXT, {"input": {"prompt": "p"}})
+    else:
+        client.ask("POST", ULTRA, {"input": {}})
+        client.ask("GET", "/nowhere")
+    client.close()
+
+
+def test_one_tenant_s_verdicts_add_up_too() -> None:
+    with MockServer() as one, MockServer() as other:
+        work(other.url, "bad-one")
+        verdict = add_up([Tenant(server.url, "bad-one").verdict() for server in (one, other)])
+    assert (verdict["ok"], verdict["exchanges"], "tenants" in verdict) == (False, 2, False)
