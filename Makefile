@@ -9,7 +9,8 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-shards bench-check bench-verify docs types lock dist clean
+# Every target with a line of help makes no file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
