@@ -534,7 +534,8 @@ def test_variety_reaches_headers_timestamps_and_inner_objects(client: httpx.Clie
     assert "stream" not in shown.json()["urls"]
 
 
-def test_the_seed_2_0_is_the_seed_2(client: httpx.Client) -> None:
+def test_the_seed_2_0_is_the_seed_2(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.use({"wait": "final"})
     logs = []
     for seed in ("2", "2.0", "2e0"):
         body = f'{{"input": {{"prompt": "p", "seed": {seed}}}}}'

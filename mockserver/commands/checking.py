@@ -87,9 +87,9 @@ def check(
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import Hunt, Plan
-    from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
+    from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.check.players import default_jobs
-    from mockserver.check.reports import format_for, read_baseline, update_baseline
+    from mockserver.check.reports import format_for, read_baseline
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
 
@@ -110,10 +110,19 @@ def check(
                 bar.clear()
                 driver.close()
         _publish(found, command, report)
-        if baseline_update and baseline is not None and not found.interrupted:
-            click.echo(f"{baseline} is written: {update_baseline(found, baseline)} findings are accepted from now on")
-            sys.exit(0)
-    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+    sys.exit(_exit_code(found, baseline if baseline_update else None))
+
+
+def _exit_code(found: Report, new_baseline: Path | None) -> int:
+    """What the command ends with; where the baseline is to be written anew, it is."""
+    from mockserver.check.interrupts import EXIT_CODE
+    from mockserver.check.reports import update_baseline
+
+    if new_baseline is not None and not found.interrupted:
+        count = update_baseline(found, new_baseline)
+        click.echo(f"{new_baseline} is written: {count} findings are accepted from now on")
+        return 0
+    return 1 if not found.ok else EXIT_CODE if found.interrupted else 0
 
 
 def _publish(found: Report, command: tuple[str, ...], report: tuple[Path, ...]) -> None:

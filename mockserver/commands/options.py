@@ -54,7 +54,7 @@ SERVING = (
         "tls_names",
         metavar="NAME",
         multiple=True,
-        help="With --tls: a name that the certificate is for too, such as api.replicate.com; may be given again.",
+        help="With --tls: a name that the certificate is for too; may be given again.",
     ),
     option(
         "--also-at",
