@@ -44,6 +44,7 @@ lint: $(VENV)/docs.stamp ## lint and type-check only
 
 bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its peers (needs wrk, Node and Java)
 	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python bench/proxy.py
 
 bench-growth: $(VENV)/test.stamp ## measure what a create costs as things grow (needs wrk)
 	$(BIN)/python bench/growth.py $(ARGS)

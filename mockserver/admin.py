@@ -24,6 +24,7 @@ from mockserver.clock import MAX_SECOND, SECOND, parse_timestamp, timestamp
 from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
+from mockserver.har import har_of
 from mockserver.journal import ANONYMOUS, redacted, shortened_secret
 from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
@@ -83,6 +84,7 @@ class Admin:
             ("POST", "/reset", self._reset),
             ("GET", "/requests", self._requests),
             ("DELETE", "/requests", self._forget_requests),
+            ("GET", "/requests.har", self._har),
             ("GET", "/scenario", self._scenario),
             ("PUT", "/scenario", self._set_scenario),
             ("DELETE", "/scenario", self._unset_scenario),
@@ -221,6 +223,11 @@ class Admin:
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
         }
+
+    async def _har(self, request: Request, tenant: TenantState) -> object:
+        parts = self._gateway.store.tenants() if _flag(request, "all") else [tenant]
+        exchanges = [exchange for part in parts for exchange in part.journal]
+        return har_of(exchanges, f"{request.url.scheme}://{request.headers['host']}")
 
     async def _forget_requests(self, request: Request, tenant: TenantState) -> object:
         tenant.journal.clear()

@@ -30,6 +30,9 @@ class App:
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
         self._extra_origins: dict[int, ASGIApp] = {}
 
+    async def close(self) -> None:
+        """Let go of what it holds open while it serves."""
+
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
         self._extra_origins[_port(url)] = Decoy(self.gateway)

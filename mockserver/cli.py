@@ -9,6 +9,7 @@ import click
 
 from mockserver.commands.checking import check, check_webhook, explain, replay, rules
 from mockserver.commands.judging import verdict
+from mockserver.commands.proxying import proxy
 from mockserver.commands.serving import run, serve
 from mockserver.commands.sharding import shards
 from mockserver.commands.verifying import verify
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (serve, run, verdict, verify, shards, check, replay, check_webhook, rules, explain):
+for command in (serve, run, verdict, verify, proxy, shards, check, replay, check_webhook, rules, explain):
     main.add_command(command)

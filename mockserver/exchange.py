@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from mockserver.api import HANDLERS, JSON, Context
-from mockserver.clock import SECOND
+from mockserver.clock import SECOND, wall_time
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
@@ -402,6 +402,7 @@ def _record(
             kind,
             response.headers,
             nearest,
+            wall_time() - request.received_at,
         ),
     )
 

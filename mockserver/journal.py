@@ -13,6 +13,7 @@ import msgspec
 
 from mockserver.bounded import Bounded, Meter
 from mockserver.clock import timestamp
+from mockserver.departures import Departure
 from mockserver.violations import Violation, read_json
 
 ANONYMOUS = "anonymous"  # the tenant of requests without a token
@@ -44,7 +45,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     host of its own, or at the foreign origin, a decoy. `fault` is the one applied, as JSON values.
     Bodies are cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's type and
     length. `head` is what `pack_headers` made of the request's. `nearest` is what the contract has that looks most
-    like an unmatched request.
+    like an unmatched request. `took` is how long it was until the answer was ready, in nanoseconds; `departures` are
+    what a gateway behind a proxy answered that the contract does not allow.
     """
 
     number: int
@@ -71,6 +73,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     content_type: str
     response_headers: Headers = ()
     nearest: str = ""
+    took: int = 0
+    departures: Sequence[Departure] = ()
 
     @property
     def headers(self) -> Headers:
@@ -102,6 +106,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
                 "body_size": self.body_size,
             },
             "violations": [msgspec.to_builtins(violation) for violation in self.violations],
+            "departures": [msgspec.to_builtins(departure) for departure in self.departures],
             "fault": self.fault,
             "committed": self.committed,
             "response": {
@@ -119,12 +124,12 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 class Journal:
     """The last exchanges of a tenant; the oldest go first, and are counted.
 
-    `violating` and `unmatched` count exchanges over the whole time, evicted ones too.
+    `violating`, `unmatched` and `departing` count exchanges over the whole time, evicted ones too.
     """
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._kept: Bounded[int, Exchange] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
-        self.recorded = self.violating = self.unmatched = self._arrived = 0
+        self.recorded = self.violating = self.unmatched = self.departing = self._arrived = 0
 
     def __iter__(self) -> Iterator[Exchange]:
         """By their numbers: one that had to wait for its answer was written down behind others that came after it."""
@@ -157,19 +162,21 @@ class Journal:
         self._kept.put(self.recorded, exchange)
         if exchange.violations:
             self.violating += 1
+        if exchange.departures:
+            self.departing += any(departure.severity == "error" for departure in exchange.departures)
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
 
     def clear(self) -> None:
         """Forget every exchange. Numbers go on."""
         self._kept.clear()
-        self.violating = self.unmatched = 0
+        self.violating = self.unmatched = self.departing = 0
 
 
 def _footprint(exchange: Exchange) -> int:
     """Bytes held in memory, about."""
     texts = len(exchange.head) + len(exchange.body) + len(exchange.response_body) + len(exchange.path)
-    return EXCHANGE + texts + len(exchange.query) + VIOLATION * len(exchange.violations)
+    return EXCHANGE + texts + len(exchange.query) + VIOLATION * (len(exchange.violations) + len(exchange.departures))
 
 
 def redacted(shown: T, secret: str) -> T:

@@ -24,7 +24,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as reason:
-        raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
+        raise MockServerError(f"cannot write {path}: {reason.strerror}") from reason
 
 
 def printable(text: str) -> str:

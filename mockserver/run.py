@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
 from mockserver.server import MockServer
 from mockserver.verdict import failures
 
-REASONS = ("violations", "unmatched")
+REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to
 MISSING, NOT_EXECUTABLE = 127, 126  # what shells exit with
 TOKEN = "mockserver-run"  # noqa: S105 - any token will do
@@ -22,7 +23,9 @@ TOKEN = "mockserver-run"  # noqa: S105 - any token will do
 Say = Callable[[str], None]
 
 
-def run_command(server: MockServer, command: Sequence[str], *, allow_empty: bool, say: Say) -> int:
+def run_command(
+    server: MockServer, command: Sequence[str], *, allow_empty: bool, say: Say, har: Path | None = None
+) -> int:
     """Run a command against a server that is not started yet; the exit code for the shell.
 
     That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came.
@@ -30,10 +33,17 @@ def run_command(server: MockServer, command: Sequence[str], *, allow_empty: bool
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
         verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
+        if har is not None:
+            server.write_har(har)
     lines = failures(verdict, REASONS)
     if lines:
         say(f"mockserver: the client sent what the contract does not allow ({len(lines)}):")
     for line in lines:
+        say(f"  - {line}")
+    departures = failures(verdict, ["departures"])
+    if departures:
+        say(f"mockserver: the gateway answered what the contract does not allow ({len(departures)}):")
+    for line in departures:
         say(f"  - {line}")
     if code == 0 and not verdict["exchanges"] and not allow_empty:
         say("mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?")

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import msgspec
 import uvicorn
 
 from mockserver.admin_client import BASE_PATH, Tenant
@@ -29,7 +30,9 @@ from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
+from mockserver.har import har_of
 from mockserver.journal import ANONYMOUS, Exchange, shortened_secret
+from mockserver.report_files import write_file
 from mockserver.scenarios import Catalogue, Scenario, Urls
 
 T = TypeVar("T")
@@ -121,6 +124,7 @@ class _Server(uvicorn.Server):
                 ssl_certfile=str(authority.server_file) if authority else None,
             )
         )
+        self._app = app
         self._on_ready = on_ready
 
     @contextlib.contextmanager
@@ -132,6 +136,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         for connection in list(self._connections):
             connection.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._app.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
@@ -224,6 +232,12 @@ def write_ready_file(path: Path, listener: socket.socket, authority: Authority |
         raise MockServerError(f"cannot write the ready file {path}: {reason.strerror}") from reason
     except ValueError as reason:
         raise MockServerError(f"cannot write the ready file {path}: {reason}") from reason
+
+
+def write_har(gateway: Gateway, path: Path, base_url: str) -> None:
+    """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
+    exchanges = [exchange for tenant in gateway.store.tenants() for exchange in tenant.journal]
+    write_file(path, msgspec.json.format(msgspec.json.encode(har_of(exchanges, base_url))) + b"\n")
 
 
 def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
@@ -350,6 +364,10 @@ class MockServer:
             return [_stray(exchange) for tenant in strangers for exchange in tenant.journal]
 
         return self.call_in_loop(collect)
+
+    def write_har(self, path: Path) -> None:
+        """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
+        self.call_in_loop(lambda gateway: write_har(gateway, path, self.url))
 
     def call_in_loop(self, function: Callable[[Gateway], T]) -> T:
         """Call a function with the running gateway on the server's own thread, between requests; return its result."""

@@ -13,28 +13,30 @@ from mockserver.journal import ANONYMOUS, Exchange, Journal, redacted, shortened
 from mockserver.scenarios import Fault, Scenario
 
 MAX_TOLD = 1000  # violations that are told of one tenant
-REASONS = ("violations", "unmatched", "unused-faults", "undelivered-webhooks")
+REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")
 
-_COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges")
-_LISTS = ("violations", "unmatched", "unused_faults", "undelivered_webhooks")
+_COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges", "departing_exchanges")
+_LISTS = ("violations", "unmatched", "departures", "unused_faults", "undelivered_webhooks")
 
 
 def verdict_of(
     journal: Journal, deliveries: Deliveries, scenario: Scenario, fault_progress: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What clients did that the contract does not allow, and what they never met.
+    """What clients did, and a gateway behind a proxy, that the contract does not allow; what was never met.
 
     `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests alone: faults never met
     and webhooks never delivered do not count against it. Of the violations, the first MAX_TOLD are listed.
     """
     return {
-        "ok": not journal.violating and not journal.unmatched,
+        "ok": not journal.violating and not journal.unmatched and not journal.departing,
         "exchanges": journal.recorded,
         "evicted": journal.evicted,
         "violating_exchanges": journal.violating,
         "unmatched_exchanges": journal.unmatched,
+        "departing_exchanges": journal.departing,
         "violations": list(islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)),
         "unmatched": list(_unmatched(journal)),
+        "departures": list(islice((found for exchange in journal for found in _departures(exchange)), MAX_TOLD)),
         "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
@@ -76,11 +78,15 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     """A line for each thing in a verdict that fails a run, for the given reasons."""
     lines = []
     for reason in reasons:
-        items = verdict[reason.replace("-", "_")]
+        items = [item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "advice"]
         lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in items]
-        if reason == "violations" and len(items) >= MAX_TOLD:
-            lines.append(f"more violations may have been found: of each tenant, {MAX_TOLD:,} are told of")
-    unseen = {"violations": "violating_exchanges", "unmatched": "unmatched_exchanges"}
+        if reason in ("violations", "departures") and len(items) >= MAX_TOLD:
+            lines.append(f"more {reason} may have been found: of each tenant, {MAX_TOLD:,} are told of")
+    unseen = {
+        "violations": "violating_exchanges",
+        "unmatched": "unmatched_exchanges",
+        "departures": "departing_exchanges",
+    }
     for reason in reasons:
         count = verdict.get(unseen.get(reason, ""), 0)
         if count and not verdict[reason]:
@@ -115,6 +121,18 @@ def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
             "path": exchange.path,
             "status": exchange.status,
             **msgspec.to_builtins(violation),
+        }
+        yield redacted(shown, exchange.token)
+
+
+def _departures(exchange: Exchange) -> Iterator[dict[str, Any]]:
+    for departure in exchange.departures:
+        shown = {
+            "exchange": exchange.number,
+            "method": exchange.method,
+            "path": exchange.path,
+            "status": exchange.status,
+            **msgspec.to_builtins(departure),
         }
         yield redacted(shown, exchange.token)
 
@@ -156,6 +174,10 @@ _DESCRIBE = {
         f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered {item['status']}: the contract "
         "has no such operation"
         + (f"; the nearest is {item['nearest']}" if item["nearest"] else ", nor means to have it")
+    ),
+    "departures": lambda item: (
+        f"{item['rule']} {item['method']} {item['path']} (exchange {item['exchange']}, answered {item['status']}) at "
+        f"{item['pointer'].rstrip(':') or '/'}: {item['message']}"
     ),
     "undelivered-webhooks": lambda item: (
         f"{item['event']} of {item['prediction']} to {item['url']}, {item['attempts']} times: {item['reason']}"

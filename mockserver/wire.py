@@ -169,6 +169,11 @@ class Channel:
             await self._send({"type": "http.response.start", "status": 500, "headers": []})
         await self._send({"type": "http.response.body", "body": rest})
 
+    async def break_off(self) -> None:
+        """Close the connection on a response whose rest will not come."""
+        await self._disconnect(reset=False)
+        await self.abandon()
+
     async def _start(self, response: Response) -> None:
         self._started = True
         headers = response.raw_headers()

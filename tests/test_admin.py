@@ -35,6 +35,7 @@ ROUTES: list[tuple[str, str, object, set[str]]] = [
     ("GET", "/version", None, {"name", "version", "seed", "contract", "models"}),
     ("POST", "/reset", None, {"reset"}),
     ("GET", "/requests", None, {"requests", "more", "recorded", "evicted"}),
+    ("GET", "/requests.har", None, {"log"}),
     ("DELETE", "/requests", None, {"requests"}),
     ("GET", "/scenario", None, {"name", "description", "lifecycle"}),
     ("PUT", "/scenario", "nsfw", {"name", "description", "lifecycle"}),
@@ -750,8 +751,10 @@ class TestVerdictAndCoverage:
             "evicted": 0,
             "violating_exchanges": 0,
             "unmatched_exchanges": 0,
+            "departing_exchanges": 0,
             "violations": [],
             "unmatched": [],
+            "departures": [],
             "unused_faults": [],
             "undelivered_webhooks": [],
         }

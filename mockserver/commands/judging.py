@@ -25,9 +25,10 @@ from mockserver.verdict import REASONS, add_up, failures
 @option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
 @option(
     "--fail-on",
-    default="violations,unmatched",
+    default="violations,unmatched,departures",
     metavar="LIST",
-    help="What makes it exit with 1: violations, unmatched, unused-faults, undelivered-webhooks; comma-separated.",
+    help="What makes it exit with 1, comma-separated: violations, unmatched, departures, unused-faults, "
+    "undelivered-webhooks.",
 )
 @click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
 @click.option("--quiet", is_flag=True, help="Leave the coverage of the contract out.")

@@ -137,6 +137,18 @@ def base_path_option(function: Callable[..., None]) -> Callable[..., None]:
     )(function)
 
 
+def learn_option(function: Callable[..., None]) -> Callable[..., None]:
+    """The file that a scenario goes to."""
+    said = "At the end, write what the gateway did as a scenario for `mockserver serve --scenario FILE`."
+    return option("--learn", type=click.Path(path_type=Path), help=said)(function)
+
+
+def har_option(function: Callable[..., None]) -> Callable[..., None]:
+    """The file that all exchanges go to in the end."""
+    said = "At the end, write all exchanges to this HTTP Archive (HAR 1.2), secrets in part."
+    return option("--har", type=click.Path(path_type=Path), help=said)(function)
+
+
 def color_option(function: Callable[..., None]) -> Callable[..., None]:
     """Whether output is coloured: click strips colours unless the context says otherwise."""
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mockserver.commands.options import DEFAULT_PORT, command_argument, option, server_settings, serving_options
+from mockserver.commands.options import (
+    DEFAULT_PORT,
+    command_argument,
+    har_option,
+    learn_option,
+    option,
+    server_settings,
+    serving_options,
+)
+from mockserver.commands.proxying import proxying_options
+from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
+    from mockserver.conformance.learning import Learner
     from mockserver.gateway import Gateway
-    from mockserver.server import Authority
+    from mockserver.server import Authority, MockServer
 
 MAX_DRAIN = 24 * 3600.0  # seconds
 
@@ -50,6 +62,7 @@ class _PortOption(click.Option):
     type=click.FloatRange(0, MAX_DRAIN),
     help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
 )
+@har_option
 def serve(
     host: str,
     port: int,
@@ -58,6 +71,7 @@ def serve(
     ready_file: Path | None,
     log: bool,
     drain: float,
+    har: Path | None,
     **behavior: Any,
 ) -> None:
     """Serve the gateway's API until Ctrl-C.
@@ -65,7 +79,14 @@ def serve(
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
     world of its own.
     """
-    from mockserver.server import Authority, build_app, listen, url_of, write_ready_file  # not every command's imports
+    from mockserver.server import (  # not every command's imports
+        Authority,
+        build_app,
+        listen,
+        url_of,
+        write_har,
+        write_ready_file,
+    )
     from mockserver.server import serve as run_server
 
     app = build_app(**server_settings(behavior))
@@ -73,14 +94,16 @@ def serve(
     listener = listen(host, port)
     if log:
         _print_requests(app.gateway)
+    url = url_of(listener, "https" if authority else "http")
 
     def announce() -> None:
-        url = url_of(listener, "https" if authority else "http")
         if ready_file:
             write_ready_file(ready_file, listener, authority)
         _announce(app.gateway, url, host, authority)
 
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
+    if har:
+        write_har(app.gateway, har, url)
     if authority:
         authority.close()
     if ready_file:
@@ -113,8 +136,20 @@ def _print_requests(gateway: Gateway) -> None:
 @click.command()
 @serving_options
 @click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@har_option
+@option("--proxy", metavar="URL", help="Stand between the command and this gateway, instead of a double.")
+@proxying_options
+@learn_option
 @command_argument
-def run(command: tuple[str, ...], tls: bool, allow_empty: bool, **behavior: Any) -> None:
+def run(
+    command: tuple[str, ...],
+    tls: bool,
+    allow_empty: bool,
+    har: Path | None,
+    proxy: str | None,
+    learn: Path | None,
+    **behavior: Any,
+) -> None:
     """Run a command against a double of its own, and judge what it sent.
 
     CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in /replicate, and in
@@ -125,7 +160,30 @@ def run(command: tuple[str, ...], tls: bool, allow_empty: bool, **behavior: Any)
     Example: mockserver run -- npm test
     """
     from mockserver.run import run_command
-    from mockserver.server import MockServer
 
-    server = MockServer(tls=tls, **server_settings(behavior))
-    sys.exit(run_command(server, command, allow_empty=allow_empty, say=lambda line: click.echo(line, err=True)))
+    talking = {name: behavior.pop(name) for name in ("max_creates", "rewrite_urls", "upstream_ca", "insecure")}
+    if proxy is None:
+        if given := [name for name, value in {**talking, "learn": learn}.items() if value]:
+            raise MockServerError(f"--{given[0].replace('_', '-')} is for a gateway behind --proxy URL")
+        from mockserver.server import MockServer
+
+        server, learner = MockServer(tls=tls, **server_settings(behavior)), None
+    else:
+        server, learner = _proxy_server(proxy, talking, behavior)
+    say = partial(click.echo, err=True)
+    code = run_command(server, command, allow_empty=allow_empty, say=say, har=har)
+    if learn and learner:
+        learner.write(learn)
+    sys.exit(code)
+
+
+def _proxy_server(url: str, talking: dict[str, Any], behavior: dict[str, Any]) -> tuple[MockServer, Learner]:
+    """A proxy of the gateway at a URL, and what learns from it; flags that only a double has are left out."""
+    from mockserver.conformance.learning import Learner
+    from mockserver.conformance.proxy import ProxyServer, proxy_app
+
+    kept = {name: behavior[name] for name in ("contract", "strict", "admin_token")}
+    app = proxy_app(url, **talking, **kept)
+    learner = Learner(app.gateway.contract, app.upstream.origin)
+    app.watch.append(learner)
+    return ProxyServer(app), learner

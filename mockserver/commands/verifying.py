@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mockserver.commands.options import color_option, option
+from mockserver.commands.options import color_option, learn_option, option
 
 
 @click.command()
@@ -29,6 +29,7 @@ from mockserver.commands.options import color_option, option
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
 @option("--upstream-ca", type=click.Path(path_type=Path), help="Certificate to verify the gateway's own with.")
 @click.option("--insecure", is_flag=True, help="Talk to a gateway without TLS that is not on this machine.")
+@learn_option
 @color_option
 def verify(
     url: str,
@@ -42,6 +43,7 @@ def verify(
     contract: Path | None,
     upstream_ca: Path | None,
     insecure: bool,
+    learn: Path | None,
 ) -> None:
     """Hold the real gateway against the contract.
 
@@ -52,6 +54,7 @@ def verify(
     Example: mockserver verify https://gateway.example --spend 2
     """
     from mockserver.check.interrupts import EXIT_CODE
+    from mockserver.conformance.learning import Learner
     from mockserver.conformance.reports import format_for, github_annotations, read_baseline, write
     from mockserver.conformance.terminal import Progress, show
     from mockserver.conformance.upstream import Session, Upstream
@@ -64,7 +67,9 @@ def verify(
     upstream = Upstream(url, insecure=insecure, ca_file=upstream_ca)
     settings = Settings(token or "", spend, poll, deadline, known)
     session, progress = Session(upstream), Progress()
-    verification = Verification(Contract.load(contract), session, settings, progress)
+    loaded = Contract.load(contract)
+    learner = Learner(loaded, upstream.origin)
+    verification = Verification(loaded, session, settings, progress, learner)
     if dry_run:
         click.echo("\n".join(verification.plan.describe(spend)))
         return
@@ -76,6 +81,8 @@ def verify(
         progress.clear()
     for path in report:
         write(found, path)
+    if learn:
+        learner.write(learn)
     show(found)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(found):

@@ -11,7 +11,7 @@ import jsonschema_rs
 
 from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance.observed import Observed
-from mockserver.conformance.schemas import unknown_properties
+from mockserver.conformance.schemas import shape_of
 from mockserver.contract import Contract
 from mockserver.departures import Departure
 from mockserver.journal import MIN_SECRET
@@ -143,9 +143,9 @@ class _Judge:
             message = f"{told.description}; sent {told.sent}, allowed: {told.allowed}"
             yield departure(seen, rule, told.pointer, message, self._keyword(error))
         if not errors:
-            media = self._contract.resolve(seen.operation.document["responses"][str(seen.status)])["content"]
-            schema = next(each["schema"] for name, each in media.items() if name.lower() == media_type)
-            for pointer in unknown_properties(self._contract, schema, value):
+            for pointer in shape_of(self._contract, seen.operation.operation_id, seen.status, media_type).unknown(
+                value
+            ):
                 said = "the contract does not know this property"
                 yield departure(seen, "MC702", pointer, said, f"{self._place}/{seen.status}", advice=True)
         yield from self._urls(value)

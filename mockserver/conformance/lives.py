@@ -19,6 +19,7 @@ from mockserver.violations import pointer_to, shorten
 _ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 _TIMES = ("created_at", "started_at", "completed_at")
 _ROUNDING = MILLISECOND  # nanoseconds by which a time that is told coarsely may be off
+MAX_INPUT = 8 * 1024  # bytes of an input that is remembered; a longer one holds pictures
 _PREDICT_TIME_OFF = SECOND  # nanoseconds between predict_time and the times that it is the difference of
 
 
@@ -26,7 +27,8 @@ class Life(msgspec.Struct):
     """What has been told of one prediction so far.
 
     `statuses` are those told, in order, each with nanoseconds since the epoch. `cancel_asked` tells whether a cancel
-    was answered with success while it ran.
+    was answered with success while it ran. `asked` is what was asked of its picture, if that was
+    seen; `input_size` is in bytes of JSON.
     """
 
     id: str
@@ -35,6 +37,8 @@ class Life(msgspec.Struct):
     statuses: tuple[tuple[str, int], ...] = ()
     last: dict[str, Any] = {}
     cancel_asked: bool = False
+    asked: dict[str, Any] | None = None
+    input_size: int = 0
 
     @property
     def status(self) -> str:
@@ -51,7 +55,8 @@ class Life(msgspec.Struct):
         status = str(value.get("status"))[:40]
         found = [*self._against_before(seen, status, value), *_of_times(seen, value)]
         if self.model is None:
-            self.model, self.input = value.get("model"), value.get("input")
+            self.model, self.input_size = value.get("model"), len(msgspec.json.encode(value.get("input")))
+            self.input = value.get("input") if self.input_size <= MAX_INPUT else None
         if seen.operation.role == "cancel" and not self.ended and status in _ORDER:
             self.cancel_asked = True
         if status != self.status:
@@ -70,7 +75,7 @@ class Life(msgspec.Struct):
         if self.model is not None and value.get("model") != self.model and value.get("model") is not None:
             yield departure(seen, "MC706", "/model", f"{shorten(value['model'])}; before it was {shorten(self.model)}")
         removed = value.get("data_removed") is True
-        if not removed and isinstance(value.get("input"), dict) and value["input"] != self.input:
+        if not removed and isinstance(value.get("input"), dict) and self.input not in (None, value["input"]):
             yield departure(seen, "MC706", "/input", f"{shorten(value['input'])}; before it was {shorten(self.input)}")
         before = self.status
         if self.ended and status != before:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from mockserver.contract import Contract
 from mockserver.violations import pointer_to
 
+MAX_ITEMS = 200  # of a list that are looked at
 MAX_UNKNOWN = 20  # properties that are told of one value
 MAX_NESTING = 12  # levels of a value that are looked at
 
@@ -19,31 +21,52 @@ _CONDITIONALS = ("if", "then", "else")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def unknown_properties(contract: Contract, schema: object, value: object) -> list[str]:
-    """JSON pointers to the properties of a value that its schema does not know, however open it is."""
-    found: list[str] = []
-    for pointer in _unknown(contract, [schema], value, "", MAX_NESTING):
-        found.append(pointer)
-        if len(found) == MAX_UNKNOWN:
-            break
-    return found
+class Shape:
+    """What schemas together know of a value: its properties, and its items. Built as far as values are looked at."""
+
+    def __init__(self, contract: Contract, schemas: list[object]) -> None:
+        self._contract = contract
+        self._parts = [part for schema in schemas for part in _parts(contract, schema, MAX_NESTING)]
+        self._inner: dict[str, Shape] = {}
+        self._known = {name for part in self._parts for name in part.get("properties", {})}
+        self._takes_anything = not self._parts or any(map(_takes_anything, self._parts))
+
+    def unknown(self, value: object) -> list[str]:
+        """JSON pointers to the properties of a value that the schemas do not know, however open they are."""
+        return list(islice(self._unknown(value, "", MAX_NESTING), MAX_UNKNOWN))
+
+    def _unknown(self, value: object, place: str, levels: int) -> Iterator[str]:
+        if not levels:
+            return
+        if isinstance(value, list):
+            items = self._of_items()
+            for number, item in enumerate(value[:MAX_ITEMS]):
+                yield from items._unknown(item, f"{place}/{number}", levels - 1)
+        elif isinstance(value, dict) and not self._takes_anything:
+            for name, inner in value.items():
+                if name not in self._known:
+                    yield place + pointer_to((name,))
+                elif isinstance(inner, dict | list):
+                    yield from self._of_property(name)._unknown(inner, place + pointer_to((name,)), levels - 1)
+
+    def _of_property(self, name: str) -> Shape:
+        if name not in self._inner:
+            nodes = [part["properties"][name] for part in self._parts if name in part.get("properties", {})]
+            self._inner[name] = Shape(self._contract, nodes)
+        return self._inner[name]
+
+    def _of_items(self) -> Shape:
+        if "/" not in self._inner:
+            self._inner["/"] = Shape(self._contract, [part["items"] for part in self._parts if "items" in part])
+        return self._inner["/"]
 
 
-def _unknown(contract: Contract, schemas: list[object], value: object, place: str, levels: int) -> Iterator[str]:
-    parts = [part for schema in schemas for part in _parts(contract, schema, MAX_NESTING)]
-    if not levels or not parts:
-        return
-    if isinstance(value, list):
-        items = [part["items"] for part in parts if "items" in part]
-        for number, item in enumerate(value[:200]):
-            yield from _unknown(contract, items, item, f"{place}/{number}", levels - 1)
-    elif isinstance(value, dict) and not any(map(_takes_anything, parts)):
-        for name, inner in value.items():
-            known = [part["properties"][name] for part in parts if name in part.get("properties", {})]
-            if known:
-                yield from _unknown(contract, known, inner, place + pointer_to((name,)), levels - 1)
-            else:
-                yield place + pointer_to((name,))
+@lru_cache(512)
+def shape_of(contract: Contract, operation: str, status: int, media_type: str) -> Shape:
+    """The shape of a body that an operation answers with."""
+    response = contract.resolve(contract.by_id[operation].document["responses"][str(status)])
+    media = {name.lower(): each for name, each in response["content"].items()}
+    return Shape(contract, [media[media_type].get("schema", True)])
 
 
 def _parts(contract: Contract, schema: object, levels: int) -> Iterator[Mapping[str, Any]]:

@@ -143,6 +143,7 @@ class Verification:
                 )
             except UpstreamUnreachable as reason:
                 self.report.spent += probe.creates  # nobody knows whether it was created
+                self._watch(Observed(operation=probe.operation, method=probe.method, path=probe.path, token=token))
                 self._skip(what, f"no answer: {reason}")
                 return None
             # What failed on the gateway's side may have been created all the same.

@@ -1,0 +1,128 @@
+"""Requests passed on to a gateway, and its answers passed back, as they come: hop-by-hop headers apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from mockserver.admin_client import ADMIN_TOKEN_HEADER
+from mockserver.conformance.observed import READABLE_ENCODINGS
+from mockserver.conformance.upstream import PATIENCE, Upstream, require_httpx
+
+CONNECT, WRITE = 10.0, 60.0  # seconds
+MAX_CONNECTIONS = 1000  # a stream or a waiting create holds one each
+MAX_IDLE = 100  # connections kept open
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade".split()
+)
+_OURS = frozenset({b"host", b"expect", ADMIN_TOKEN_HEADER.encode()})
+
+
+class GatewayError(Exception):
+    """The gateway gave no answer. `status` is what a proxy answers then: 502, or 504 where time was up."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Reply:
+    """The head of an answer; `chunks` are the pieces of its body, as they come and are encoded."""
+
+    def __init__(self, status: int, headers: Headers, chunks: AsyncIterator[bytes], response: Any) -> None:
+        self.status = status
+        self.headers = headers
+        self.chunks = chunks
+        self._response = response
+
+    def header(self, name: bytes) -> str:
+        """The value of a header by its lower-case name, the last of equal names; else nothing."""
+        return next((value.decode("latin-1") for key, value in reversed(self.headers) if key == name), "")
+
+    async def close(self) -> None:
+        """Have done with it, whether it has come to its end or not."""
+        await self._response.aclose()
+
+
+class Forwarder:
+    """A pool of connections to one gateway. Nothing is kept from one request to the next: no cookies, no tokens."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._httpx = require_httpx("proxy")
+        self._transport: Any = None  # made where the event loop runs
+
+    async def send(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Reply:
+        """Pass a request on, and return the head of the answer. Raises GatewayError.
+
+        `target` is path and query as they came, `headers` what `passed_on` left of the client's.
+        """
+        url = self._httpx.URL(self.upstream.url)
+        url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + target)
+        return await self._ask(method, url, headers, body)
+
+    async def fetch(self, url: str, headers: Headers) -> Reply:
+        """What a URL leads to that the gateway handed out, without the client's token. Raises GatewayError."""
+        refused = await asyncio.to_thread(self.upstream.may_fetch, url)
+        if refused is not None:
+            raise GatewayError(502, f"{url[:200]} is not fetched: {refused}")
+        kept = [(name, value) for name, value in headers if name not in (b"authorization", b"cookie")]
+        return await self._ask("GET", self._httpx.URL(url), kept, b"")
+
+    async def _ask(self, method: str, url: Any, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Reply:
+        httpx = self._httpx
+        if self._transport is None:
+            limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE)
+            http2 = find_spec("h2") is not None
+            self._transport = httpx.AsyncHTTPTransport(verify=self.upstream.tls(), http2=http2, limits=limits)
+        timeout = {"connect": CONNECT, "read": PATIENCE, "write": WRITE, "pool": CONNECT}
+        try:
+            request = httpx.Request(method, url, headers=list(headers), content=body, extensions={"timeout": timeout})
+            response = await self._transport.handle_async_request(request)
+        except httpx.TimeoutException as reason:
+            raise GatewayError(504, f"no answer from {url.host} in time ({type(reason).__name__})") from reason
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as reason:
+            raise GatewayError(502, f"no answer from {url.host}: {reason or type(reason).__name__}") from reason
+        named = [(name.lower(), value) for name, value in response.headers.raw]
+        return Reply(response.status_code, without_hops(named), self._pieces(response), response)
+
+    async def _pieces(self, response: Any) -> AsyncIterator[bytes]:
+        try:
+            async for piece in response.stream:
+                yield piece
+        except (self._httpx.HTTPError, OSError) as reason:
+            raise GatewayError(502, f"the answer of {self.upstream.url} broke off: {reason}") from reason
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
+
+
+def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """A client's headers as the gateway gets them."""
+    return [
+        (name, _readable(value) if name == b"accept-encoding" else value)
+        for name, value in without_hops([(name.lower(), value) for name, value in headers])
+        if name not in _OURS
+    ]
+
+
+def without_hops(headers: Headers) -> Headers:
+    """Headers without those that concern one connection alone (RFC 9110, 7.6.1)."""
+    named = {word.strip().lower() for name, value in headers if name == b"connection" for word in value.split(b",")}
+    return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
+
+
+def _readable(accepted: bytes) -> bytes:
+    """An Accept-Encoding without what cannot be looked into on the way back."""
+    words = [word.strip() for word in accepted.decode("latin-1").split(",")]
+    kept = [word for word in words if word.partition(";")[0].strip().lower() in READABLE_ENCODINGS]
+    return ", ".join(kept or ["identity"]).encode("latin-1")

@@ -1,0 +1,464 @@
+"""The proxy: what clients ask is passed on to the gateway, and both are held against the contract.
+
+Read `ProxyApp` from `_pass_on` downwards. A departure never changes what the client gets.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.routing import compile_path
+
+from mockserver.admin_client import PREFIX
+from mockserver.app import App
+from mockserver.bounded import Bounded
+from mockserver.clock import wall_time
+from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
+from mockserver.conformance.judgement import judge
+from mockserver.conformance.lives import Life
+from mockserver.conformance.observed import BodyReader, Observed
+from mockserver.conformance.picture import judge_picture
+from mockserver.conformance.upstream import Upstream
+from mockserver.contract import Contract
+from mockserver.departures import Departure
+from mockserver.errors import ApiError, error_body
+from mockserver.gateway import Options
+from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, pack_headers
+from mockserver.operation import Operation
+from mockserver.request import Request, read_head
+from mockserver.scenarios import Catalogue
+from mockserver.server import MockServer
+from mockserver.tenants import TenantState
+from mockserver.validation import validate
+from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
+
+MAX_HELD = 1024 * 1024  # bytes of a JSON body that are held until it has been judged; a longer one is not judged
+MAX_PICTURE_HEAD = 256 * 1024  # bytes of a picture that are looked at
+MAX_LIVES = 10_000  # predictions that are remembered
+MAX_URL = 2000  # characters
+LIFE = 2000  # bytes that one holds beside its input, about
+
+_PREDICTIONS = frozenset({"create", "get", "cancel"})
+
+
+@dataclass(frozen=True)
+class ProxyOptions:
+    """How a proxy behaves: `strict` refuses what the contract forbids before it costs anything."""
+
+    strict: bool = False
+    max_creates: int | None = None
+    rewrite_urls: bool = False
+    admin_token: str | None = None
+    public_url: str | None = None
+
+
+def proxy_app(
+    url: str,
+    *,
+    contract: Path | Contract | None = None,
+    upstream_ca: Path | None = None,
+    insecure: bool = False,
+    **options: Any,
+) -> ProxyApp:
+    """The application of a proxy of the gateway at a URL; the rest goes into its options. Raises MockServerError."""
+    loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
+    upstream = Upstream(url, insecure=insecure, ca_file=upstream_ca)
+    upstream.tls()
+    return ProxyApp(loaded, Forwarder(upstream), ProxyOptions(**options))
+
+
+class ProxyServer(MockServer):
+    """A proxy in a background thread of this process, for the time of a `with` block."""
+
+    def __init__(self, app: ProxyApp) -> None:
+        super().__init__(contract=app.gateway.contract, admin_token=app.gateway.options.admin_token)
+        self._app = app
+
+
+@dataclass
+class Exchanged:
+    """One exchange on its way: the request and its body as far as it is held, and what is known of the answer."""
+
+    request: Request
+    operation: Operation | None
+    tenant: TenantState
+    target: bytes
+    number: int
+    body: bytes = b""
+    more: bool = False
+    must_refuse: bool = False  # the contract forbids it
+    counted: bool = False  # among the creates
+    ours: bool = False  # answered here, in the gateway's place
+    status: int = NO_RESPONSE
+    headers: Headers = ()
+    prediction: dict[str, Any] | None = field(default=None, repr=False)
+
+
+class ProxyApp(App):
+    """The ASGI application of a proxy: the admin API is its own, everything else is the gateway's."""
+
+    def __init__(self, contract: Contract, forwarder: Forwarder, options: ProxyOptions) -> None:
+        settings = Options(strict=options.strict, admin_token=options.admin_token, public_url=options.public_url)
+        super().__init__(contract, Catalogue(contract), settings)
+        self._contract = contract
+        self._forwarder = forwarder
+        self._options = options
+        self._operations = [
+            (compile_path(path)[0], {operation.method: operation for operation in operations})
+            for path, operations in contract.paths.items()
+        ]
+        self._lives: Bounded[str, Life] = Bounded(_footprint, max_items=MAX_LIVES, max_bytes=16 * 1024 * 1024)
+        self._elsewhere: Bounded[str, str] = Bounded(len, max_items=MAX_LIVES)  # where urls led, by our own paths
+        self.creates = 0  # passed on and not refused
+        self.watch: list[Callable[[Observed], None]] = []  # each is told of every exchange
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request."""
+        path = scope["path"]
+        if path == PREFIX or path.startswith(f"{PREFIX}/"):
+            return super().__call__(scope, receive, send)
+        return self._pass_on(scope, receive, send)
+
+    @property
+    def upstream(self) -> Upstream:
+        """The gateway."""
+        return self._forwarder.upstream
+
+    async def close(self) -> None:
+        """Close the connections to the gateway."""
+        await self._forwarder.close()
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation, scope["path_params"] = self._operation(scope["method"], scope["path"])
+        request = read_head(scope, receive, send, self._options.public_url)
+        tenant = self.gateway.store.tenant(request.token or ANONYMOUS)
+        query = scope["query_string"]
+        target = scope.get("raw_path", scope["path"].encode()) + (b"?" + query if query else b"")
+        exchanged = Exchanged(request, operation, tenant, target, tenant.journal.next_number())
+        if not await self._read_ahead(exchanged):
+            return  # the client hung up before it had said what it wants
+        refusal = self._judge_request(exchanged) or self._count_create(exchanged)
+        if refusal is not None:
+            await self._answer_ourselves(exchanged, refusal)
+            return
+        await request.channel.cancel_on_disconnect(self._exchange(exchanged, send))
+        if exchanged.status == NO_RESPONSE:
+            self._record(exchanged, BodyReader(""))  # the client left, and what it asked for is no longer waited for
+
+    def _operation(self, method: str, path: str) -> tuple[Operation | None, dict[str, str]]:
+        for pattern, operations in self._operations:
+            if found := pattern.match(path):
+                return operations.get(method), found.groupdict()
+        return None, {}
+
+    async def _read_ahead(self, exchanged: Exchanged) -> bool:
+        """Read as much of the body as is judged: JSON whole, if it is not too long; of others, the first piece."""
+        request, operation = exchanged.request, exchanged.operation
+        whole = operation is not None and operation.body is not None and any("json" in kind for kind in operation.body)
+        limit = MAX_HELD if whole else MAX_RECORDED_BODY
+        if whole and self._options.strict and operation is not None:
+            limit = operation.max_body + 1
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more and size < limit:
+            message = await request.channel.receive()
+            if message["type"] == "http.disconnect":
+                return False
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            chunks.append(chunk)
+            size += len(chunk)
+        exchanged.body, exchanged.more = b"".join(chunks), more
+        request.body = exchanged.body
+        request.body_size = size if not more else max(size, int(request.headers.get(b"content-length") or 0))
+        return True
+
+    def _judge_request(self, exchanged: Exchanged) -> ApiError | None:
+        """Hold a request against the contract; the refusal, if it is to be refused here."""
+        operation, request = exchanged.operation, exchanged.request
+        if operation is None:
+            return None
+        held_back = exchanged.more and operation.body is not None and any("json" in kind for kind in operation.body)
+        if held_back and not self._options.strict:
+            return None  # too long to be held
+        try:
+            validate(self.gateway, operation, request)
+        except ApiError as refusal:
+            exchanged.must_refuse = True
+            return refusal if self._options.strict else None
+        return None
+
+    def _count_create(self, exchanged: Exchanged) -> ApiError | None:
+        """Count a create, or refuse it where the lid is reached."""
+        if exchanged.operation is None or exchanged.operation.role != "create":
+            return None
+        lid = self._options.max_creates
+        if lid is not None and self.creates >= lid:
+            said = f"mockserver proxy has passed on {lid} creates, which is all that --max-creates allows."
+            return ApiError(402, said)
+        self.creates += 1
+        exchanged.counted = True
+        return None
+
+    async def _answer_ourselves(self, exchanged: Exchanged, refusal: ApiError) -> None:
+        """Answer in the gateway's place, in the API's own shape of an error."""
+        media_type, template = self._contract.error_template(exchanged.operation, refusal.status, "upstream")
+        value = error_body(template, "upstream", refusal)
+        headers: tuple[tuple[bytes, bytes], ...] = ((b"x-mockserver-proxy", b"answered here"),)
+        if exchanged.more:
+            headers = (*headers, CLOSE)  # what is still to come of the body is not read
+        response = Response(refusal.status, msgspec.json.encode(value), media_type, headers, value=value)
+        exchanged.status, exchanged.headers, exchanged.ours = response.status, response.raw_headers(), True
+        reader = BodyReader("")
+        reader.feed(response.body)
+        self._record(exchanged, reader)
+        body = b"" if exchanged.request.method == "HEAD" else response.body
+        await exchanged.request.channel.send_response(response, body)
+
+    async def _exchange(self, exchanged: Exchanged, send: Send) -> None:
+        """Pass a request on, and its answer back."""
+        request = exchanged.request
+        try:
+            reply = await self._send(exchanged)
+        except GatewayError as reason:
+            self._tell_watchers(exchanged)
+            await self._answer_ourselves(exchanged, ApiError(reason.status, str(reason)))
+            return
+        try:
+            self._settle_create(exchanged, reply.status)
+            exchanged.headers = reply.headers
+            reader = BodyReader(reply.header(b"content-encoding").strip().lower(), _held_of(reply))
+            await self._return(exchanged, reply, reader, send)
+        except GatewayError as reason:
+            print(f"mockserver: {reason}", file=sys.stderr)
+            await request.channel.break_off()
+        finally:
+            await reply.close()
+
+    def _tell_watchers(self, exchanged: Exchanged) -> None:
+        """Tell that a request was not answered."""
+        request, operation = exchanged.request, exchanged.operation
+        if operation is not None:
+            seen = Observed(operation=operation, method=request.method, path=request.path, token=request.token or "")
+            for watcher in self.watch:
+                watcher(seen)
+
+    async def _send(self, exchanged: Exchanged) -> Reply:
+        request = exchanged.request
+        headers = passed_on(request.raw_headers)
+        elsewhere = self._elsewhere.get(request.path)
+        if elsewhere is not None and request.method == "GET":
+            return await self._forwarder.fetch(elsewhere, headers)
+        body = _rest(exchanged) if exchanged.more else exchanged.body
+        return await self._forwarder.send(request.method, exchanged.target, headers, body)
+
+    def _settle_create(self, exchanged: Exchanged, status: int) -> None:
+        """A create that was refused is not billed; one that failed otherwise may be."""
+        if exchanged.counted and 300 <= status < 500:
+            self.creates -= 1
+
+    async def _return(self, exchanged: Exchanged, reply: Reply, reader: BodyReader, send: Send) -> None:
+        """Pass an answer back as it comes.
+
+        JSON is held, if it is short, until it stands in the journal: whoever has the answer finds it there.
+        """
+        exchanged.status = reply.status
+        held: list[bytes] | None = [] if "json" in reply.header(b"content-type") else None
+        headers: Headers = _to_client(reply.headers)
+        done = False
+        try:
+            if held is None:
+                await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            async for piece in reply.chunks:
+                reader.feed(piece)
+                if held is not None:
+                    held.append(piece)
+                    if reader.size <= MAX_HELD:
+                        continue
+                    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+                    piece, held = b"".join(held), None
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            done = True
+        finally:
+            reader.whole = reader.whole and done  # what broke off says nothing of what it would have been
+            self._record(exchanged, reader)
+        if held is None:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        headers, body = self._led_back(exchanged, headers, b"".join(held))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if exchanged.request.method == "HEAD" else body})
+
+    def _led_back(self, exchanged: Exchanged, headers: Headers, body: bytes) -> tuple[Headers, bytes]:
+        """An answer whose urls lead back here, if that is wanted and it has any."""
+        if not self._options.rewrite_urls or exchanged.prediction is None:
+            return headers, body
+        rewritten = self._rewritten(exchanged, exchanged.prediction)
+        if rewritten is None:
+            return headers, body
+        kept = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
+        return [*kept, (b"content-length", b"%d" % len(rewritten))], rewritten
+
+    def _rewritten(self, exchanged: Exchanged, prediction: Mapping[str, Any]) -> bytes | None:
+        """A prediction whose urls lead back here; None if it has none."""
+        urls = prediction.get("urls")
+        if not isinstance(urls, dict):
+            return None
+        here = exchanged.request.origin
+        led = dict(urls)
+        for name, url in urls.items():
+            rule = self._contract.url_rules.get(name)
+            if rule is None or not isinstance(url, str):
+                continue
+            path = rule.path.replace("{prediction_id}", str(prediction.get("id")))
+            leads_home = url.startswith(self.upstream.url + "/")
+            if leads_home:
+                path = url.removeprefix(self.upstream.url)
+            elif name not in ("get", "cancel"):
+                if len(url) > MAX_URL:
+                    continue
+                if path in self._elsewhere:
+                    self._elsewhere.remove(path)
+                self._elsewhere.put(path, url)
+            led[name] = here + path
+        return msgspec.json.encode({**prediction, "urls": led})
+
+    def _record(self, exchanged: Exchanged, reader: BodyReader) -> None:
+        """Judge an answer, and write the exchange down. Whatever goes wrong here, the client gets its answer."""
+        departures: Sequence[Departure] = ()
+        try:
+            departures = self._judge(exchanged, reader)
+        except Exception as reason:  # a gateway can send anything
+            print(f"mockserver: an answer could not be judged: {reason!r:.300}", file=sys.stderr)
+        request, tenant, operation = exchanged.request, exchanged.tenant, exchanged.operation
+        prediction = exchanged.prediction or {}
+        told = prediction.get("status")
+        identifier = prediction.get("id") or request.path_params.get("prediction_id")
+        if operation is not None:
+            tenant.coverage.record_exchange(operation.operation_id, exchanged.status)
+        media_type = next((v.decode("latin-1") for n, v in exchanged.headers if n == b"content-type"), "")
+        self.gateway.store.record(
+            tenant,
+            Exchange(
+                number=exchanged.number,
+                received_at=request.received_at,
+                tenant_time=tenant.clock.now(),
+                token=request.token or "",
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                head=pack_headers(request.raw_headers),
+                body=request.body[:MAX_RECORDED_BODY],
+                body_size=request.body_size,
+                operation_id=None if operation is None else operation.operation_id,
+                origin="api",
+                prediction_id=None if identifier is None else str(identifier)[:100],
+                prediction_status=None if told is None else str(told)[:40],
+                scenario="",
+                violations=request.violations,
+                fault=None,
+                committed=operation is not None and operation.commits and 200 <= exchanged.status < 300,
+                status=exchanged.status,
+                response_body=reader.body[:MAX_RECORDED_BODY] if "json" in media_type or "text" in media_type else b"",
+                response_size=len(reader.body) if reader.whole else reader.size,
+                content_type=media_type,
+                response_headers=tuple(
+                    each for each in exchanged.headers if each[0] not in (b"content-type", b"content-length")
+                ),
+                nearest=self._nearest(exchanged),
+                took=wall_time() - request.received_at,
+                departures=departures,
+            ),
+        )
+
+    def _nearest(self, exchanged: Exchanged) -> str:
+        """What the contract has that looks most like a request that it does not have."""
+        if exchanged.operation is not None:
+            return ""
+        near = self._contract.nearest(exchanged.request.method, exchanged.request.path)
+        return f"{near.method} {near.path}"
+
+    def _judge(self, exchanged: Exchanged, reader: BodyReader) -> list[Departure]:
+        request, operation = exchanged.request, exchanged.operation
+        if operation is None or exchanged.status == NO_RESPONSE or exchanged.ours:
+            return []
+        seen = Observed(
+            operation=operation,
+            method=request.method,
+            path=request.path,
+            token=request.token or "",
+            sent=request.value if not exchanged.more else None,
+            sent_headers={"prefer": request.header(b"prefer") or ""},
+            must_refuse=exchanged.must_refuse,
+            status=exchanged.status,
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchanged.headers],
+            body=reader.body,
+            size=reader.size,
+            whole=reader.whole,
+            at=wall_time(),
+        )
+        for watcher in self.watch:
+            watcher(seen)
+        found = judge(self._contract, seen, self.upstream.origin)
+        exchanged.prediction = seen.prediction() if operation.role in _PREDICTIONS else None
+        if exchanged.prediction is not None and isinstance(exchanged.prediction.get("id"), str):
+            found += self._follow(exchanged, seen, exchanged.prediction)
+        if operation.role == "deliver" and request.method == "GET" and exchanged.status == 200:
+            life = self._lives.get(request.path_params.get("prediction_id", ""))
+            creating = {each.model: each for each in self._contract.of_role("create")}.get(life.model if life else None)
+            if life is not None and creating is not None and life.asked is not None:
+                found += judge_picture(seen, creating, life.asked)
+        return found
+
+    def _follow(self, exchanged: Exchanged, seen: Observed, prediction: Mapping[str, Any]) -> list[Departure]:
+        """Go on with the life of a prediction that was told of."""
+        coverage = exchanged.tenant.coverage
+        identifier = str(exchanged.request.path_params.get("prediction_id") or prediction["id"])[:100]
+        life = self._lives.get(identifier)
+        if life is None:
+            life = Life(identifier)
+        else:
+            self._lives.remove(identifier)
+        before = life.status or None
+        found = life.take(seen, prediction)
+        coverage.status_sent(before, life.status)
+        given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
+        if seen.operation.role == "create" and isinstance(given, dict):
+            coverage.record_input(seen.operation.operation_id, seen.operation.known.intersection(given))
+            shown = (seen.operation.picture["ratio"], seen.operation.picture["format"])
+            life.asked = {name: given[name] for name in shown if name in given}
+        self._lives.put(identifier, life)
+        return found
+
+
+async def _rest(exchanged: Exchanged) -> AsyncIterator[bytes]:
+    """A body that is not held: what has been read of it, and then the rest as it comes."""
+    yield exchanged.body
+    more = True
+    while more:
+        message = await exchanged.request.channel.receive()
+        if message["type"] == "http.disconnect":
+            raise GatewayError(502, "the client left")
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+def _held_of(reply: Reply) -> int:
+    """How much of a body is looked at."""
+    kind = reply.header(b"content-type").lower()
+    if kind.startswith("image/"):
+        return MAX_PICTURE_HEAD
+    return MAX_HELD if "json" in kind else MAX_RECORDED_BODY
+
+
+def _to_client(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """A gateway's headers as the client gets them; the server beneath adds the date."""
+    return [(name, value) for name, value in headers if name != b"date"]
+
+
+def _footprint(life: Life) -> int:
+    return LIFE + life.input_size
