@@ -89,9 +89,9 @@ def test_with_enough_to_spend_everything_is_seen(server: MockServer) -> None:
     tenant = server.tenant(TOKEN)
     tenant.reset()
     found = verified(server.url, 9)
-    assert (found.spent, found.not_seen) == (4, [])
+    assert (found.spent, found.not_seen) == (5, [])
     statuses = sorted(each["status"] for each in tenant.predictions())
-    assert statuses == ["canceled", "succeeded", "succeeded", "succeeded"]
+    assert statuses == ["canceled", "succeeded", "succeeded", "succeeded", "succeeded"]
     for name in ("getPrediction", "cancelPrediction", "getOutputFile"):
         assert found.operations[name]["200"] == "conforms"
 
@@ -224,7 +224,7 @@ def test_hostile_answers_are_bounded(server: MockServer) -> None:
 
 
 def test_the_plan_s_forbidden_creates_are_each_forbidden_and_of_every_kind() -> None:
-    for operation in CONTRACT.of_role("create"):
+    for operation in CONTRACT.models.values():
         assert operation.check_body("application/json", {"input": valid_input(CONTRACT, operation)}) == []
         kinds = {each.wrong for each in forbidden_creates(CONTRACT, operation)}
         assert {"no input", "no prompt", "broken JSON", "a body declared text/plain"} <= kinds
@@ -241,7 +241,7 @@ def test_the_plan_s_forbidden_creates_are_each_forbidden_and_of_every_kind() -> 
 def test_each_forbidden_create_that_is_taken_is_billed_once_and_stops_at_the_lid(server: MockServer) -> None:
     found = verified_departing(server, Planted("", "", None, taking(TAKEN["creates below a range"])), 9)
     assert {each.rule for each in found.findings} == {"MC705"}
-    assert found.spent == 4 + sum("below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden)
+    assert found.spent == 5 + sum("below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden)
 
 
 def test_an_exchange_in_a_report_shows_the_token_in_part() -> None:

@@ -75,6 +75,16 @@ def forbidden_creates(contract: Contract, operation: Operation) -> Iterator[Forb
         yield Forbidden("a body declared text/plain", "text/plain", body)
 
 
+def forbidden_by_version(contract: Contract, operation: Operation, model: Operation) -> Iterator[Forbidden]:
+    """Creates that the contract forbids of an operation whose body names the model, in `version`."""
+    given = valid_input(contract, model)
+    bodies = {"no version": {"input": given}, "no input": {"version": model.model}}
+    for wrong, value in bodies.items():
+        if any(violation.fatal for violation in operation.check_body(JSON, value)):
+            yield Forbidden(wrong, JSON, msgspec.json.encode(value))
+    yield Forbidden("broken JSON", JSON, msgspec.json.encode({"version": model.model, "input": given})[:-2])
+
+
 def _wrong_bodies(contract: Contract, operation: Operation, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "no input", {}
     for name in _input_schema(contract, operation).get("required", []):

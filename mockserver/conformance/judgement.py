@@ -121,7 +121,7 @@ class _Judge:
             or not isinstance(value.get("results"), list)
         ):
             return value
-        models = {operation.model for operation in self._contract.of_role("create")}
+        models = self._contract.models
         known = [each for each in value["results"] if not isinstance(each, dict) or each.get("model") in models]
         return {**value, "results": known}
 
@@ -168,11 +168,14 @@ class _Judge:
 
     def _echo(self, value: Any) -> Iterator[Departure]:
         """Where the answer to a create does not tell what was asked for."""
-        seen, operation = self._seen, self._seen.operation
-        if operation.role != "create" or seen.status >= 300 or not isinstance(value, dict) or seen.must_refuse:
+        seen = self._seen
+        if seen.operation.role != "create" or seen.status >= 300 or not isinstance(value, dict) or seen.must_refuse:
             return
-        if value.get("model") != operation.model:
-            yield departure(seen, "MC706", "/model", f"{shorten(value.get('model'))}; {operation.model} was asked")
+        asked = self._contract.model_asked(seen.operation, seen.sent)
+        if asked is None:
+            return
+        if value.get("model") != asked.model:
+            yield departure(seen, "MC706", "/model", f"{shorten(value.get('model'))}; {asked.model} was asked")
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
         echoed = value.get("input")
         if value.get("data_removed") is True or not isinstance(given, dict):
@@ -181,15 +184,12 @@ class _Judge:
             yield departure(seen, "MC706", "/input", f"{shorten(echoed)}; {shorten(given)} was sent")
             return
         for name, sent in given.items():
-            if name in operation.images or name not in operation.known:
+            if name in asked.images or name not in asked.known:
                 continue  # a gateway may store pictures, and drop what it does not know
-            if echoed.get(name) != sent or (
-                name in echoed and isinstance(echoed[name], bool) != isinstance(sent, bool)
-            ):
+            if name not in echoed or not _same(echoed[name], sent):
                 got = shorten(echoed[name]) if name in echoed else "nothing"
-                yield departure(
-                    seen, "MC706", pointer_to(("input", name)), f"{got} comes back; {shorten(sent)} was sent"
-                )
+                said = f"{got} comes back; {shorten(sent)} was sent"
+                yield departure(seen, "MC706", pointer_to(("input", name)), said)
 
     def _urls(self, value: Any) -> Iterator[Departure]:
         urls = value.get("urls") if isinstance(value, dict) else None
@@ -200,3 +200,8 @@ class _Judge:
             if where is not None and where != self._origin:
                 said = f"leads to {shorten(where)}, not to {self._origin}"
                 yield departure(self._seen, "MC708", pointer_to(("urls", name)), said)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two JSON values are the same; true is not 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

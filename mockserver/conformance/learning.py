@@ -41,6 +41,7 @@ class _LearntLife:
         self.told: list[tuple[str, int]] = []
         self.last: dict[str, Any] = {}
         self.cancelled = False
+        self.from_birth = False  # what was told first is what it was as it was created
 
     def step(self, status: str, nanoseconds: int) -> dict[str, Any]:
         """A status of the lifecycle. One that was told has lasted, however coarse the timestamps are."""
@@ -150,6 +151,8 @@ class Learner:
             return
         life = self._lives.setdefault(identifier, _LearntLife())
         life.cancelled = life.cancelled or role == "cancel"
+        if not life.told and role == "create":
+            life.from_birth = not seen.sent_headers.get("prefer", "").startswith("wait")
         if not life.told or life.told[-1][0] != status:
             life.told.append((status, seen.at))
         life.last = prediction
@@ -211,12 +214,14 @@ class Learner:
         if not lives:
             return []
         if not ended:
-            return self._open_lifecycle(lives[0])
+            return self._open_lifecycle(max(lives, key=lambda life: len(life.told)))
         usual = Counter(life.told[-1][0] for life in ended).most_common(1)[0][0]
         life = next(life for life in ended if life.told[-1][0] == usual)
         last: dict[str, Any] = {"status": usual}
         if usual == "failed" and isinstance(life.last.get("error"), str):
             last["error"] = self._without_secrets(life.last["error"][:MAX_TEXT]) or REDACTED
+        if life.from_birth and life.told[0][0] == usual:
+            return [last]
         created, started, completed = (instant(life.last.get(name)) for name in _TIMES)
         if completed is None or created is None:
             return [*self._open_lifecycle(life)[:-1], last]
@@ -240,12 +245,15 @@ class Learner:
             yield {"body": {"extra": {name: self._without_secrets(value)}}}
         for name in self._omitted(whole):
             yield {"body": {"omit": [name]}}
-        empty = {name for each in whole for name, value in each.items() if value is None}
         filled = {name for each in whole for name, value in each.items() if value is not None}
-        shown = {
-            name for each in self._contract.templates.values() for name, value in each.items() if value is not None
+        templates = self._contract.templates
+        empty = {
+            name
+            for each in whole
+            for name, shown in templates.get(str(each["status"]), {}).items()
+            if shown is not None and name in each and each[name] is None
         }
-        for name in sorted((empty - filled) & shown):
+        for name in sorted(empty - filled):
             yield {"body": {"null": [name]}}
         digits = {_digits(each[name]) for each in whole for name in _TIMES if isinstance(each.get(name), str)}
         if len(digits) == 1 and digits != {3} and None not in digits:
@@ -257,6 +265,8 @@ class Learner:
     def _omitted(self, whole: list[dict[str, Any]]) -> list[str]:
         """Names that reads never have; nor do creates, unless the contract requires them there."""
         templates = self._contract.templates
+        # What never started lacks more than others, and says nothing of them.
+        whole = [each for each in whole if each["status"] not in ("canceled", "aborted") or "started_at" in each]
         reads = [each for each in whole if not any(each is created for created in self._created)]
         absent, there = _compared(reads or whole, templates)
         created = _compared(self._created, templates)[1] if reads else set()

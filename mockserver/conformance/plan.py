@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from mockserver.conformance.inputs import JSON, forbidden_creates, valid_input
+from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
 from mockserver.contract import METHODS, Contract
 from mockserver.errors import MockServerError
 from mockserver.operation import Operation
@@ -69,18 +69,32 @@ class Plan(NamedTuple):
 
 def plan_for(contract: Contract, seed: bytes) -> Plan:
     """The plan for a gateway of a contract; `seed` makes the id that nobody has. Raises MockServerError."""
-    creates = contract.of_role("create")
+    creates = list(contract.models.values())
     if not creates or contract.reader is None:
         raise MockServerError(f"the contract {contract.name} has no predictions, so there is nothing to verify")
     unknown = prediction_id("000", seed, 0)
+    wrong = [(operation, forbidden) for operation in creates for forbidden in forbidden_creates(contract, operation)]
+    for operation in _by_version(contract):
+        wrong += [(operation, forbidden) for forbidden in forbidden_by_version(contract, operation, creates[0])]
     forbidden = [
         Probe(
-            wrong.wrong, operation, operation.method, operation.path, wrong.media_type, wrong.body, "given", True, True
+            each.wrong,
+            operation,
+            operation.method,
+            operation.path,
+            each.media_type,
+            each.body,
+            must_refuse=True,
+            creates=True,
         )
-        for operation in creates
-        for wrong in forbidden_creates(contract, operation)
+        for operation, each in wrong
     ]
     return Plan(list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates)))
+
+
+def _by_version(contract: Contract) -> list[Operation]:
+    """The operations that create a prediction of whatever model the body names."""
+    return [operation for operation in contract.of_role("create") if operation.model is None]
 
 
 def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe]:
@@ -96,8 +110,8 @@ def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe
     for operation in contract.of_role("list"):
         yield Probe("the list", operation, operation.method, operation.path)
     for operation in contract.of_role("model"):
-        for create in contract.of_role("create"):
-            owner, name = str(create.model).split("/")
+        for model in contract.models:
+            owner, name = model.split("/")
             yield Probe("a model", operation, operation.method, _model_path(operation, owner, name))
         missing = _model_path(operation, "mockserver-verify", unknown)
         yield Probe("a model that is not there", operation, operation.method, missing, must_refuse=True)
@@ -131,6 +145,9 @@ def _lives(contract: Contract, creates: Sequence[Operation]) -> Iterator[LifePro
     for other in others:
         yield LifeProbe(f"{other.model}, followed to its end", other, "follow", bodies[other.operation_id])
     yield LifeProbe(f"{first.model}, with Prefer: wait", first, "wait", body)
+    for operation in _by_version(contract):
+        value = {"version": first.model, "input": valid_input(contract, first)}
+        yield LifeProbe(f"{first.model}, by its version", operation, "follow", msgspec.json.encode(value))
 
 
 def request_headers(probe: Probe, token: str) -> dict[str, str]:

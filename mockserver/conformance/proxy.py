@@ -380,7 +380,7 @@ class ProxyApp(App):
         if exchanged.operation is not None:
             return ""
         near = self._contract.nearest(exchanged.request.method, exchanged.request.path)
-        return f"{near.method} {near.path}"
+        return "" if near is None else f"{near.method} {near.path}"
 
     def _judge(self, exchanged: Exchanged, reader: BodyReader) -> list[Departure]:
         request, operation = exchanged.request, exchanged.operation
@@ -409,7 +409,7 @@ class ProxyApp(App):
             found += self._follow(exchanged, seen, exchanged.prediction)
         if operation.role == "deliver" and request.method == "GET" and exchanged.status == 200:
             life = self._lives.get(request.path_params.get("prediction_id", ""))
-            creating = {each.model: each for each in self._contract.of_role("create")}.get(life.model if life else None)
+            creating = self._contract.models.get(str(life.model)) if life is not None else None
             if life is not None and creating is not None and life.asked is not None:
                 found += judge_picture(seen, creating, life.asked)
         return found
@@ -427,9 +427,10 @@ class ProxyApp(App):
         found = life.take(seen, prediction)
         coverage.status_sent(before, life.status)
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
-        if seen.operation.role == "create" and isinstance(given, dict):
-            coverage.record_input(seen.operation.operation_id, seen.operation.known.intersection(given))
-            shown = (seen.operation.picture["ratio"], seen.operation.picture["format"])
+        creating = self._contract.model_asked(seen.operation, seen.sent) if seen.operation.role == "create" else None
+        if creating is not None and isinstance(given, dict):
+            coverage.record_input(creating.operation_id, creating.known.intersection(given))
+            shown = (creating.picture["ratio"], creating.picture["format"])
             life.asked = {name: given[name] for name in shown if name in given}
         self._lives.put(identifier, life)
         return found

@@ -303,9 +303,11 @@ class Verification:
         seen = observed(deliver, "GET", output, {}, None, reply)
         seen.token = self._settings.token
         self._watch(seen)
-        given = read_json(probe.body)["input"]
+        sent = read_json(probe.body)
+        creating = self._contract.model_asked(probe.operation, sent)
+        assert creating is not None
         found = judge(self._contract, seen, self._origin) if seen.status == 200 else []
-        self._collector.take(probe.title, seen, [*found, *judge_picture(seen, probe.operation, given, decode=True)])
+        self._collector.take(probe.title, seen, [*found, *judge_picture(seen, creating, sent["input"], decode=True)])
 
 
 def observed(
