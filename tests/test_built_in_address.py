@@ -10,7 +10,7 @@ import pytest
 
 from mockserver import MockServer, Tenant
 from mockserver.errors import MockServerError
-from tests.helpers.command import run
+from tests.helpers.command import COMMAND, run
 from tests.helpers.documents import KONTEXT
 from tests.helpers.pages import ROOT, blocks_of
 
@@ -27,8 +27,8 @@ print(prediction["urls"]["get"])
 """
 
 
-def block(language: str) -> str:
-    (found,) = (each for each in blocks_of(PAGE) if each.tested_by and each.language == language)
+def block(start: str) -> str:
+    (found,) = (each for each in blocks_of(PAGE) if each.tested_by and each.text.startswith(start))
     return found.text
 
 
@@ -38,10 +38,10 @@ def test_a_client_without_a_setting_is_led_to_the_double(tmp_path: Path, way: st
     with MockServer(tls=True, tls_names=["api.replicate.com"], also_at="/") as server:
         assert server.ca_file is not None
         if way == "curl":
-            script = block("sh").replace("3589", str(server.port)).replace("any", "built-in")
+            script = block("curl").replace("3589", str(server.port)).replace("any", "built-in")
             command, environment = ["bash", "-e", "-c", script], {"CA_FILE": server.ca_file, "PATH": "/usr/bin:/bin"}
         else:
-            program = block("python").replace("3589", str(server.port)) + HARD_WIRED
+            program = block("import socket").replace("3589", str(server.port)) + HARD_WIRED
             path = KONTEXT.removeprefix("/replicate")
             command, environment = [sys.executable, "-c", program, path, server.ca_file, "built-in"], {}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -52,6 +52,21 @@ def test_a_client_without_a_setting_is_led_to_the_double(tmp_path: Path, way: st
         assert exchange["operation"] == "createFluxKontextMaxPrediction"
         assert exchange["request"]["path"] == KONTEXT.removeprefix("/replicate")
         assert [violation["kind"] for violation in exchange["violations"]] == ["authorization"]
+
+
+@pytest.mark.slow
+def test_the_command_of_the_page_says_where_it_is() -> None:
+    words = block("mockserver serve").split()[1:]
+    command = [*COMMAND, *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+            url = lines[0].split()[-1]
+            assert url.startswith("https://127.0.0.1:")
+            assert f"the same API too: {url}/v1\n" in lines
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("prefix", "under"), [("/", ""), ("/api/replicate", "/api/replicate"), ("/x/", "/x")])

@@ -24,6 +24,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/__admin/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts and times, for Prometheus
+         * @description Requests by operation and status, faults, violations, latency, tenants, predictions, bytes held, evictions, in Prometheus' text format. No token is in any label.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/__admin/version": {
         parameters: {
             query?: never;
@@ -103,6 +123,26 @@ export interface paths {
          * @description Exchanges and what was wrong with them are forgotten; numbers go on.
          */
         delete: operations["forgetRequests"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/__admin/requests.har": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The journal as an HTTP Archive
+         * @description HAR 1.2, which any browser's tools open. Secrets are shown in part.
+         */
+        get: operations["requestsAsHar"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -358,10 +398,13 @@ export interface components {
             evicted_tenants: number;
             evicted_predictions: number;
         };
+        /** @description Of how many servers behind a load balancer this is one; what is told concerns this one alone. */
+        OneOfServers: number;
         Health: {
-            /** @constant */
-            status: "ok";
+            /** @enum {unknown} */
+            status: "ok" | "draining";
             store: components["schemas"]["Store"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Version: {
             /** @constant */
@@ -430,6 +473,8 @@ export interface components {
                 body_size: number;
             };
             violations: components["schemas"]["Violation"][];
+            /** @description Behind `mockserver proxy`: what the gateway answered that the contract does not allow. */
+            departures: components["schemas"]["Departure"][];
             /** @description The fault of the scenario that it met, if any. */
             fault: Record<string, never> | null;
             /** @description Whether the operation took effect. */
@@ -448,6 +493,19 @@ export interface components {
                 /** @description Bytes. */
                 body_size: number;
             };
+        };
+        /** @description One thing in a gateway's answer that the contract does not allow. */
+        Departure: {
+            /** @description Such as `MC702`; `mockserver explain` tells of it. */
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "advice";
+            operation: string;
+            /** @description A JSON pointer into the body, `Name:` of a header, or empty. */
+            pointer: string;
+            message: string;
+            /** @description A JSON pointer into the contract. */
+            contract: string;
         };
         Requests: {
             requests: components["schemas"]["Exchange"][];
@@ -483,11 +541,11 @@ export interface components {
              *       }
              *     ]
              */
-            lifecycle?: {
-                status: string;
-                seconds?: number;
-                /** @description The prediction's `error`, where the status is `failed`; the contract's example if left out. */
-                error?: string;
+            lifecycle?: components["schemas"]["Step"][];
+            /** @description Lifecycles that a share of predictions has instead, drawn from the tenant's seed and the prediction's number. */
+            sometimes?: {
+                chance: number;
+                lifecycle: components["schemas"]["Step"][];
             }[];
             /**
              * @description Seconds for which input, output and logs are kept once a prediction has ended.
@@ -498,9 +556,39 @@ export interface components {
             faults?: {
                 [key: string]: unknown[];
             };
+            /**
+             * @description Whose exchanges the lists of faults count: the tenant's, or (where a request is about one) each prediction's.
+             * @default tenant
+             * @enum {unknown}
+             */
+            faults_per?: "tenant" | "prediction";
+            /** @description How many requests are taken, by operation as in `faults`: a token bucket on the tenant's clock. What is over it is answered 429, and every answer says in `ratelimit-remaining` and `ratelimit-reset` how much is left. */
+            limits?: {
+                [key: string]: {
+                    /** @description How many requests are given back in a minute. */
+                    per_minute: number;
+                    /**
+                     * @description How many may come at once.
+                     * @default 1
+                     */
+                    burst?: number;
+                    /** @description How many are left at the beginning; as many as may come at once, if left out. */
+                    left?: number;
+                    /** @description The 429's sentence; the seconds in it are replaced. The contract's example if left out. */
+                    detail?: string;
+                };
+            };
             /** @description Legal variety in the predictions that are sent. Applied wherever the contract allows it. */
             body?: {
-                /** @description Properties to add. */
+                /**
+                 * @description Whether `input` echoes what was sent, or what takes effect, with defaults filled in.
+                 * @default sent
+                 * @enum {unknown}
+                 */
+                input?: "sent" | "effective";
+                /** @description Whether `metrics` has `total_time`, the seconds from creation to end. */
+                total_time?: boolean;
+                /** @description Properties to add, unknown ones or such as are not always sent. */
                 extra?: Record<string, never>;
                 /** @description Optional properties to leave out; `urls.stream` is one of an object within. */
                 omit?: string[];
@@ -513,6 +601,13 @@ export interface components {
             headers?: {
                 [key: string]: string;
             };
+            /**
+             * @description A charset in the Content-Type of the answers to creates.
+             * @enum {unknown}
+             */
+            charset?: "UTF-8";
+            /** @description Whether JSON is compressed for clients that accept it, but for the answers to creates. */
+            gzip?: boolean;
             /** @description Faults among the events of a stream, which are counted from 0. */
             stream?: {
                 /** @description The connection breaks off after so many events, the first time a stream is opened. */
@@ -554,17 +649,17 @@ export interface components {
              */
             errors?: "upstream" | "gateway";
             /**
-             * @description How a `Prefer: wait` is answered: with the status as it is (`final`), or with the recorded oddity, always `processing` (`processing`).
-             * @default final
+             * @description How a `Prefer: wait` is answered. Done in time: as recorded, `processing` with the output (`recorded`, `processing`), or with the status as it is (`final`). Time is up: `starting`, or with `processing` the status that it has come to.
+             * @default recorded
              * @enum {unknown}
              */
-            wait?: "final" | "processing";
+            wait?: "recorded" | "final" | "processing";
         };
         /**
          * @description The name of a scenario. `GET /__admin/scenarios` lists them.
          * @enum {string}
          */
-        ScenarioName: "succeeded" | "immediate" | "slow" | "failed" | "nsfw" | "canceled" | "aborted" | "stuck" | "rate-limited" | "flaky" | "outage" | "unauthorized" | "out-of-credit" | "expired" | "silent-processing" | "lost-answer" | "variety";
+        ScenarioName: "succeeded" | "immediate" | "slow" | "failed" | "nsfw" | "failed-silently" | "interrupted" | "model-error" | "start-timeout" | "cold-boot" | "canceled" | "aborted" | "stuck" | "rate-limited" | "flaky" | "not-found-yet" | "outage" | "unauthorized" | "low-credit" | "out-of-credit" | "spend-limit" | "expired" | "silent-processing" | "lost-answer" | "variety";
         Clock: {
             mode: components["schemas"]["ClockMode"];
             /** @description How many times as fast as the wall clock; counts in mode `real`. */
@@ -609,13 +704,16 @@ export interface components {
             status: string;
         };
         Verdict: {
-            /** @description Whether no request was wrong, and none had an unknown path. */
+            /** @description Whether no request was wrong, none had an unknown path, and no gateway departed. */
             ok: boolean;
+            one_of_servers?: components["schemas"]["OneOfServers"];
             exchanges: number;
             /** @description Exchanges that are no longer in the journal. */
             evicted: number;
             violating_exchanges: number;
             unmatched_exchanges: number;
+            /** @description Behind `mockserver proxy`: those in which the gateway departed. */
+            departing_exchanges: number;
             violations: {
                 /** @description Its number in the journal. */
                 exchange: number;
@@ -637,8 +735,22 @@ export interface components {
                 method: string;
                 path: string;
                 status: number;
-                /** @description The operation of the contract that looks most like it. */
-                nearest: string;
+                /** @description The operation of the contract that looks most like it; none for what it leaves out on purpose. */
+                nearest: string | null;
+                tenant?: components["schemas"]["TenantName"];
+            }[];
+            departures: {
+                exchange: number;
+                method: string;
+                path: string;
+                status: number;
+                rule: string;
+                /** @enum {unknown} */
+                severity: "error" | "advice";
+                operation: string;
+                pointer: string;
+                message: string;
+                contract: string;
                 tenant?: components["schemas"]["TenantName"];
             }[];
             unused_faults: {
@@ -680,6 +792,7 @@ export interface components {
                 last_used: string | null;
             }[];
             store: components["schemas"]["Store"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Coverage: {
             operations: components["schemas"]["CoveragePart"];
@@ -688,6 +801,7 @@ export interface components {
             transitions: components["schemas"]["CoveragePart"];
             errors: components["schemas"]["CoveragePart"];
             faults: components["schemas"]["CoveragePart"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         CoveragePart: {
             /** @description How often each was met. */
@@ -746,15 +860,23 @@ export interface components {
             /** @description The prediction that was sent. */
             body: Record<string, never>;
         };
+        Step: {
+            status: string;
+            seconds?: number;
+            /** @description The prediction's `error`, where the status is `failed`; the contract's example if left out. */
+            error?: string | null;
+        };
         /** @description One deliberate failure of one exchange. */
         Fault: {
             /** @description Answer with this HTTP error. */
             status?: number;
             /**
-             * @description What the error's body is; in the API's shape (`api`), a proxy's page (`html`), or nothing (`empty`).
+             * @description What the error's body is: in the API's shape (`api`), a proxy's page (`html`), an edge's line of plain text (`text`), or nothing (`empty`).
              * @enum {unknown}
              */
-            page?: "api" | "html" | "empty";
+            page?: "api" | "html" | "text" | "empty";
+            /** @description The error's title, in upstream's dialect; the contract's example if left out. */
+            title?: string;
             /** @description The error's sentence; the contract's example if left out. */
             detail?: string;
             /** @description A `Retry-After` header in seconds; a string is sent as it is, readable or not. */
@@ -784,6 +906,8 @@ export interface components {
              * @enum {unknown}
              */
             after?: "commit";
+            /** @description The share of exchanges that it meets, of those that it stands for; drawn from the tenant's seed and the number of the exchange, so that a run repeats. */
+            chance?: number;
             /** @description How many exchanges the fault meets; `always` for every one from here on. */
             times?: number | "always";
         } & (unknown | unknown | unknown | unknown | unknown | unknown | unknown);
@@ -834,6 +958,36 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description It drains. It serves what comes, and is about to stop; `serve --drain` says how long. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            default: components["responses"]["Refused"];
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The metrics. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
             default: components["responses"]["Refused"];
@@ -956,6 +1110,38 @@ export interface operations {
                     };
                 };
             };
+            default: components["responses"]["Refused"];
+        };
+    };
+    requestsAsHar: {
+        parameters: {
+            query?: {
+                /** @description The journals of all tenants. */
+                all?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        log: {
+                            /** @constant */
+                            version: "1.2";
+                            creator: Record<string, never>;
+                            entries: Record<string, never>[];
+                        };
+                    };
+                };
+            };
+            422: components["responses"]["Wrong"];
             default: components["responses"]["Refused"];
         };
     };

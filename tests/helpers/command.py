@@ -1,11 +1,14 @@
 """The `mockserver` command, as a shell runs it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 COMMAND = [sys.executable, "-m", "mockserver"]
 
@@ -34,7 +37,9 @@ def serving(
     with process:
         try:
             line = process.stdout.readline()
-            assert line.startswith("mockserver listening on http://127.0.0.1:"), line + process.stderr.read()
+            if not re.match(r"mockserver listening on https?://127\.0\.0\.1:", line):
+                process.kill()  # else its standard error has no end
+                pytest.fail(line + process.stderr.read())
             yield process, line.split()[-1]
         finally:
             process.kill()
