@@ -9,7 +9,8 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-check bench-verify docs lock dist clean
+.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-check bench-verify docs types \
+	lock dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that depart and gateways that do not
 	$(BIN)/python -m tests.verify.bench $(ARGS)
 
+types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
+	$(BIN)/python clients/node/generate_types.py
+
 lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -73,7 +77,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environments and everything built
-	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -89,8 +93,8 @@ bench/node_modules: bench/package-lock.json
 	@touch $@
 
 # The npm clients are tested where Node is; elsewhere their tests say that they are skipped.
-$(VENV)/node.stamp: tests/clients/package-lock.json | $(VENV)/bin/python
-	@if command -v npm >/dev/null; then cd tests/clients && npm ci --silent; else echo "no npm here: the npm clients are not tested"; fi
+$(VENV)/node.stamp: tests/clients/package-lock.json clients/node/package-lock.json | $(VENV)/bin/python
+	@if command -v npm >/dev/null; then (cd tests/clients && npm ci --silent) && cd clients/node && npm ci --silent --ignore-scripts; else echo "no npm here: the npm clients are not tested"; fi
 	@touch $@
 
 $(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python

@@ -20,6 +20,7 @@ from tests.helpers.pages import ROOT, Block, blocks_of
 
 EXAMPLES = ROOT / "examples"
 MODULES = ROOT / "tests" / "clients" / "node_modules"
+NODE_PACKAGE = ROOT / "clients" / "node"
 
 
 class PageRunner:
@@ -29,7 +30,7 @@ class PageRunner:
         self._server = server
         self._folder = folder / "page"
         shutil.copytree(EXAMPLES, self._folder)
-        (self._folder / "node_modules").symlink_to(MODULES)
+        self._install_node_packages(self._folder / "node_modules")
         self._environment = self._make_environment(folder / "bin")
         self._runners: dict[str, Callable[[Block], None]] = {
             "console": self._run_console,
@@ -64,6 +65,12 @@ class PageRunner:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text)
         self._runners[block.language](block)
+
+    def _install_node_packages(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "flux-mockserver").symlink_to(NODE_PACKAGE)
+        for module in MODULES.iterdir() if MODULES.exists() else ():
+            (folder / module.name).symlink_to(module)
 
     def _make_environment(self, folder: Path) -> dict[str, str]:
         folder.mkdir()

@@ -1,0 +1,321 @@
+"use strict";
+// CommonJS, so that Jest takes it without flags; index.js offers the same to `import`.
+
+const { spawn } = require("node:child_process");
+const { randomBytes } = require("node:crypto");
+const { existsSync } = require("node:fs");
+const http = require("node:http");
+const https = require("node:https");
+const path = require("node:path");
+
+const ASYNC_DISPOSE = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose");
+const START_LIMIT = 30_000; // milliseconds
+const REQUEST_LIMIT = 30_000; // milliseconds
+const SHOWN = 10; // exchanges
+const REASONS = ["violations", "unused-faults"];
+const FLAGS = {
+  clock: "--clock",
+  contract: "--contract",
+  errors: "--errors",
+  scenario: "--scenario",
+  seed: "--seed",
+  speed: "--speed",
+  urls: "--urls",
+  requireAuth: "--require-auth",
+  strict: "--strict",
+};
+
+class MockserverError extends Error {
+  name = "MockserverError";
+}
+
+class VerdictError extends MockserverError {
+  name = "VerdictError";
+
+  constructor(message, verdict) {
+    super(message);
+    this.verdict = verdict;
+  }
+}
+
+/** A double that runs: `url` is its address. */
+class Server {
+  #child;
+  #adminToken;
+  #settings;
+
+  constructor(url, { child, adminToken, settings = {} } = {}) {
+    this.url = url.replace(/\/+$/, "");
+    this.#child = child;
+    this.#adminToken = adminToken;
+    this.#settings = settings;
+  }
+
+  /** A tenant of its own, with a fresh token unless one is given. */
+  async tenant(token = `test-${randomBytes(6).toString("hex")}`) {
+    const tenant = new Tenant(this.url, token, { adminToken: this.#adminToken });
+    if (this.#settings.scenario !== undefined) await tenant.use(this.#settings.scenario);
+    if (this.#settings.clock !== undefined) await tenant.setClock({ mode: this.#settings.clock });
+    return tenant;
+  }
+
+  /** The verdict over all tenants. */
+  verdict() {
+    return new Tenant(this.url, "", { adminToken: this.#adminToken }).call("GET", "/verdict?all=true");
+  }
+
+  /** End the double, if it was started here. */
+  async stop() {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGTERM");
+    await ended;
+  }
+
+  [ASYNC_DISPOSE]() {
+    return this.stop();
+  }
+}
+
+/** One isolated world on a double. */
+class Tenant {
+  #adminToken;
+  #allowed = new Set();
+
+  constructor(url, token, { adminToken } = {}) {
+    this.url = url.replace(/\/+$/, "");
+    this.baseUrl = `${this.url}/replicate/v1`;
+    this.token = token;
+    this.#adminToken = adminToken;
+  }
+
+  /** Have the gateway behave by a scenario: a name or its JSON value; null goes back to usual. */
+  async use(scenario) {
+    if (scenario === null) return this.call("DELETE", "/scenario");
+    // A value that has a name and nothing else asks for the scenario of that name.
+    return this.call("PUT", "/scenario", typeof scenario === "string" ? scenario : { faults: {}, ...scenario });
+  }
+
+  scenario() {
+    return this.call("GET", "/scenario");
+  }
+
+  setClock(setting) {
+    return this.call("PUT", "/clock", setting);
+  }
+
+  /** Stop time, at the present or at an RFC 3339 instant. */
+  freeze(now) {
+    return this.setClock(now === undefined ? { mode: "frozen" } : { mode: "frozen", now });
+  }
+
+  /** Move time forward; what happened on the way, in order, once all of it has. */
+  async advance(seconds) {
+    return (await this.call("POST", "/clock/advance", { seconds })).happened;
+  }
+
+  async predictions() {
+    return (await this.call("GET", "/predictions")).predictions;
+  }
+
+  async requests({ since = 0, limit = 1000, unmatched = false, violations = false } = {}) {
+    const query = new URLSearchParams({ since, limit, unmatched, violations });
+    return (await this.call("GET", `/requests?${query}`)).requests;
+  }
+
+  async webhooks() {
+    return (await this.call("GET", "/webhooks")).deliveries;
+  }
+
+  verdict() {
+    return this.call("GET", "/verdict");
+  }
+
+  coverage() {
+    return this.call("GET", "/coverage");
+  }
+
+  /** Forget everything: predictions, journal, scenario, clock. */
+  async reset() {
+    await this.call("POST", "/reset");
+  }
+
+  /** Let `judge` pass over some things: "violations", "unused-faults". */
+  allow(...reasons) {
+    for (const reason of reasons) {
+      if (!REASONS.includes(reason)) throw new MockserverError(`allow: ${reason}: there are ${REASONS.join(", ")}`);
+      this.#allowed.add(reason);
+    }
+    return this;
+  }
+
+  /** Throw a VerdictError if the clients sent what the contract does not allow, or never met a fault of the scenario. */
+  async judge() {
+    const verdict = await this.verdict();
+    const lines = [
+      ...section("the contract does not allow what was sent:", violationsIn(verdict), this.#allowed.has("violations")),
+      ...section("faults of the scenario were never met:", unusedIn(verdict), this.#allowed.has("unused-faults")),
+    ];
+    if (lines.length > 0) throw new VerdictError(lines.join("\n"), verdict);
+  }
+
+  /** The last exchanges, a line each, for a report. */
+  async story() {
+    return (await this.requests()).slice(-SHOWN).map(lineOf).join("\n");
+  }
+
+  /** One request of the admin API, by its path under `/__admin`. */
+  async call(method, where, value) {
+    const headers = this.token ? { authorization: `Bearer ${this.token}` } : {};
+    if (this.#adminToken !== undefined) headers["x-mock-admin-token"] = this.#adminToken;
+    const { status, text } = await send(method, `${this.url}/__admin${where}`, headers, value);
+    let told;
+    try {
+      told = JSON.parse(text);
+    } catch {
+      throw new MockserverError(`${this.url} does not answer as a mockserver does`);
+    }
+    if (status >= 400) throw new MockserverError(told.detail ?? text);
+    return told;
+  }
+}
+
+// Not fetch, which tests replace.
+function send(method, url, headers, value) {
+  const body = value === undefined ? undefined : JSON.stringify(value);
+  const length = body === undefined ? {} : { "content-length": Buffer.byteLength(body) };
+  return new Promise((resolve, reject) => {
+    const options = { method, agent: false, headers: { ...headers, ...length }, timeout: REQUEST_LIMIT };
+    const request = (url.startsWith("https:") ? https : http).request(url, options, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (piece) => (text += piece));
+      response.on("end", () => resolve({ status: response.statusCode, text }));
+      response.on("error", reject);
+    });
+    request.on("timeout", () => request.destroy(new Error("it does not answer")));
+    request.on("error", (reason) => {
+      const said = reason.message || reason.code;
+      reject(new MockserverError(`no double answers at ${new URL(url).origin}: ${said}; is it running?`));
+    });
+    request.end(body);
+  });
+}
+
+function section(title, lines, allowed) {
+  return allowed || lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
+}
+
+function violationsIn(verdict) {
+  const sent = verdict.violations.map(
+    (each) =>
+      `${each.method} ${each.path} (exchange ${each.exchange}) at ${each.pointer || "/"}: ${each.description}; ` +
+      `sent ${each.sent}, allowed: ${each.allowed}`,
+  );
+  const unmatched = verdict.unmatched.map(
+    (each) =>
+      `${each.method} ${each.path} (exchange ${each.exchange}) was answered ${each.status}: the contract has no such ` +
+      `operation; the nearest is ${each.nearest}`,
+  );
+  const lines = [...sent, ...unmatched];
+  if (!verdict.ok && lines.length === 0) lines.push("the exchanges are no longer in the journal");
+  return lines;
+}
+
+function unusedIn(verdict) {
+  return verdict.unused_faults.map((each) => {
+    const fault = Object.fromEntries(Object.entries(each.fault).filter(([, value]) => value !== null));
+    return `${each.operation}: fault ${each.number} ${JSON.stringify(fault)} was never met`;
+  });
+}
+
+function lineOf({ number, request, response, fault, violations }) {
+  const told = [response.status || "no response", response.prediction_status].filter(Boolean).join(" ");
+  const met = fault ? `  fault ${JSON.stringify(fault)}` : "";
+  const wrong = violations.map((each) => `\n      ${each.pointer} ${each.description}`).join("");
+  return `${String(number).padStart(4)}  ${request.method} ${request.path} → ${told}${met}${wrong}`;
+}
+
+/** Start a double, or take the one at `url` or MOCKSERVER_URL. */
+async function start(options = {}) {
+  const { url = process.env.MOCKSERVER_URL, command, adminToken, cwd, ...settings } = options;
+  const unknown = Object.keys(settings).filter((name) => !(name in FLAGS));
+  if (unknown.length > 0) {
+    const known = ["url", "command", "adminToken", "cwd", ...Object.keys(FLAGS)];
+    throw new MockserverError(`start: ${unknown[0]}: there are ${known.join(", ")}`);
+  }
+  if (url) return connect(url, adminToken, settings);
+  // A scenario that is no name, or a file's, is set for each tenant.
+  const { scenario, ...flags } = settings;
+  const perTenant = typeof scenario === "object" && scenario !== null;
+  return launch(findCommand(command), perTenant ? flags : settings, {
+    adminToken,
+    cwd,
+    settings: perTenant ? { scenario } : {},
+  });
+}
+
+async function connect(url, adminToken, settings) {
+  const fixed = Object.keys(settings).filter((name) => name !== "scenario" && name !== "clock");
+  if (fixed.length > 0) {
+    throw new MockserverError(`start: ${fixed[0]} is decided where the double at ${url} was started`);
+  }
+  const server = new Server(url, { adminToken, settings });
+  await new Tenant(url, "", { adminToken }).call("GET", "/health");
+  return server;
+}
+
+function findCommand(command) {
+  if (command !== undefined) return [].concat(command);
+  if (process.env.MOCKSERVER_COMMAND) return [process.env.MOCKSERVER_COMMAND];
+  const onPath = (process.env.PATH ?? "").split(path.delimiter).filter(Boolean);
+  const above = [];
+  for (let folder = process.cwd(); ; folder = path.dirname(folder)) {
+    above.push(path.join(folder, ".venv", "bin"), path.join(folder, "venv", "bin"));
+    if (folder === path.dirname(folder)) break;
+  }
+  const found = [...onPath, ...above].map((folder) => path.join(folder, "mockserver")).find((file) => existsSync(file));
+  if (found) return [found];
+  throw new MockserverError(
+    "the command `mockserver` is not on the PATH, nor in a .venv here or above; install it (it is a Python package), or " +
+      "say where it is with MOCKSERVER_COMMAND, or where a double runs with MOCKSERVER_URL",
+  );
+}
+
+function launch([program, ...before], flags, { adminToken, cwd, settings }) {
+  const words = Object.entries(flags).flatMap(([name, value]) => {
+    if (value === undefined || value === false) return [];
+    return value === true ? [FLAGS[name]] : [FLAGS[name], String(value)];
+  });
+  if (adminToken !== undefined) words.push("--admin-token", adminToken);
+  const child = spawn(program, [...before, "serve", "--port", "0", ...words], { cwd, stdio: ["ignore", "pipe", "pipe"] });
+  const kill = () => child.kill("SIGTERM");
+  process.once("exit", kill);
+  child.once("exit", () => process.off("exit", kill));
+  return new Promise((resolve, reject) => {
+    let said = "";
+    const fail = (why) => {
+      child.kill("SIGKILL");
+      reject(new MockserverError(why));
+    };
+    const timer = setTimeout(fail, START_LIMIT, `${program} did not answer within ${START_LIMIT / 1000} s: ${said}`);
+    child.on("error", (reason) => fail(`cannot run ${program}: ${reason.message}`));
+    child.once("exit", (code) => {
+      clearTimeout(timer);
+      fail(said.trim() || `${program} ended with ${code}`);
+    });
+    child.stderr.on("data", (piece) => (said += piece));
+    child.stdout.on("data", (piece) => {
+      said += piece;
+      const ready = /^mockserver listening on (\S+)$/m.exec(said);
+      if (!ready) return;
+      clearTimeout(timer);
+      // A double that nobody stops must not keep the program from ending.
+      for (const each of [child, child.stdout, child.stderr]) each.unref();
+      resolve(new Server(ready[1], { child, adminToken, settings }));
+    });
+  });
+}
+
+module.exports = { start, Server, Tenant, MockserverError, VerdictError };

@@ -1,0 +1,25 @@
+"use strict";
+
+const { afterAll, afterEach, beforeAll, beforeEach } = require("@jest/globals");
+const { start } = require("./core.cjs");
+
+/** Register the hooks that start a double, give each test a tenant, and judge it; call the result for the tenant. */
+function useMockserver(options) {
+  let server;
+  let tenant;
+  beforeAll(async () => {
+    server = await start(options);
+  }, 60_000);
+  beforeEach(async () => {
+    tenant = await server.tenant();
+  });
+  afterEach(async () => {
+    await tenant.judge();
+  });
+  afterAll(async () => {
+    await server?.stop();
+  });
+  return () => tenant;
+}
+
+module.exports = { useMockserver };

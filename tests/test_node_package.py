@@ -1,0 +1,194 @@
+"""The Node package, as its users get it: packed, installed from the tarball, in projects that test with vitest and with Jest.
+
+The programs of docs/node.md are run here too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mockserver import MockServer
+from tests.helpers.pages import ROOT, blocks_of
+
+PACKAGE = ROOT / "clients" / "node"
+MODULES = PACKAGE / "node_modules"
+PAGE = blocks_of(ROOT / "docs" / "node.md")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("node") is None or not MODULES.exists(),
+        reason="no Node on this machine, or its packages are not installed (`make test` does it)",
+    ),
+]
+
+
+def npm(*arguments: str, cwd: Path) -> str:
+    command = ["npm", *arguments, "--offline", "--no-audit", "--no-fund", "--loglevel", "error"]
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the package installed from its tarball, and the test runners and npm `replicate` beside it."""
+    folder = tmp_path_factory.mktemp("project")
+    tarball = npm("pack", "--pack-destination", str(folder), cwd=PACKAGE).split()[-1]
+    (folder / "package.json").write_text('{"type": "module", "private": true}')
+    npm("install", "--no-save", "--omit", "peer", f"./{tarball}", cwd=folder)
+    for module in [*MODULES.iterdir(), *(each for scope in MODULES.glob("@*") for each in scope.iterdir())]:
+        place = folder / "node_modules" / module.relative_to(MODULES)
+        if not module.name.startswith(("@", ".")) and not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(module)
+    return folder
+
+
+def runs(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MOCKSERVER", "REPLICATE"))}
+    return subprocess.run(
+        command,
+        cwd=project,
+        env={
+            **plain,
+            "PATH": f"{Path(sys.executable).parent}:{plain['PATH']}",
+            "CI": "1",
+            "NO_COLOR": "1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def vitest(project: Path, *files: str, **environment: str) -> tuple[int, str]:
+    ended = runs(project, "node", "node_modules/vitest/vitest.mjs", "run", *files, **environment)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def jest(project: Path, *files: str, **environment: str) -> tuple[int, str]:
+    ended = runs(
+        project,
+        "node",
+        "node_modules/jest/bin/jest.js",
+        "--ci",
+        "--testMatch",
+        *(f"**/{file}" for file in files),
+        **environment,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_it_has_no_dependencies_and_holds_what_it_exports(project: Path) -> None:
+    installed = project / "node_modules" / "flux-mockserver"
+    held = {path.name for path in installed.iterdir()}
+    code = {"index.js", "core.cjs", "vitest.js", "jest.js", "jest.cjs"}
+    types = {"index.d.ts", "admin.d.ts", "vitest.d.ts", "jest.d.ts"}
+    assert held == code | types | {"package.json", "README.md"}
+    assert '"dependencies"' not in (installed / "package.json").read_text()
+
+
+def test_it_does_what_its_specification_says(project: Path) -> None:
+    (project / "core.test.js").write_text((PACKAGE / "test" / "core.test.js").read_text())
+    code, said = vitest(project, "core.test.js")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("runner", [vitest, jest])
+def test_the_documented_suite_passes_and_takes_the_double_that_there_is(
+    runner: Callable[..., tuple[int, str]], project: Path
+) -> None:
+    (suite,) = (block for block in PAGE if block.title.startswith(runner.__name__))
+    (project / suite.title).write_text(suite.text)
+    with MockServer() as server:
+        code, said = runner(project, suite.title, MOCKSERVER_URL=server.url)
+        assert code == 0, said
+        assert "3 passed" in said
+        assert len(server.tenant("").call("GET", "/tenants")["tenants"]) == 3
+
+
+BROKEN_VITEST = """
+import { expect } from "vitest";
+import { test } from "flux-mockserver/vitest";
+const create = (mockserver, input) => fetch(`${mockserver.baseUrl}/models/black-forest-labs/flux-kontext-max/predictions`, {
+  method: "POST", body: JSON.stringify({ input }), headers: { authorization: `Bearer ${mockserver.token}`, "content-type": "application/json" },
+});
+test("swallows its error", async ({ mockserver }) => { await create(mockserver, { promt: "p" }); });
+test("meets no fault", async ({ mockserver }) => { await mockserver.use({ faults: { getPrediction: [{ status: 502 }] } }); });
+test("means it", async ({ mockserver }) => { mockserver.allow("violations"); await create(mockserver, {}); });
+test("fails by itself", async ({ mockserver }) => { await create(mockserver, { prompt: "p" }); expect(1).toBe(2); });
+"""
+BROKEN_JEST = """
+const { useMockserver } = require("flux-mockserver/jest");
+const mockserver = useMockserver();
+const create = (input) => fetch(`${mockserver().baseUrl}/models/black-forest-labs/flux-kontext-max/predictions`, {
+  method: "POST", body: JSON.stringify({ input }), headers: { authorization: `Bearer ${mockserver().token}`, "content-type": "application/json" },
+});
+test("swallows its error", async () => { await create({ promt: "p" }); });
+test("meets no fault", async () => { await mockserver().use({ faults: { getPrediction: [{ status: 502 }] } }); });
+test("means it", async () => { mockserver().allow("violations"); await create({}); });
+test("fails by itself", async () => { await create({ prompt: "p" }); expect(1).toBe(2); });
+"""
+
+
+@pytest.mark.parametrize("runner", ["vitest", "jest"])
+def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, project: Path) -> None:
+    if runner == "vitest":
+        (project / "broken.test.js").write_text(BROKEN_VITEST)
+        code, said = vitest(project, "broken.test.js")
+    else:
+        (project / "broken.test.cjs").write_text(BROKEN_JEST)
+        code, said = jest(project, "broken.test.cjs")
+    assert code == 1
+    assert "the contract does not allow what was sent:" in said
+    assert re.search(r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"", said)
+    assert "faults of the scenario were never met:" in said
+    assert "3 failed" in said
+    assert "1 passed" in said
+    assert "expect(received).toBe(expected)" in said or "expected 1 to be 2" in said
+    if runner == "vitest":
+        assert "   1  POST /replicate/v1/models/black-forest-labs/flux-kontext-max/predictions → 200 starting" in said
+
+
+def test_its_types_are_those_of_the_admin_api(tmp_path: Path) -> None:
+    target = tmp_path / "admin.d.ts"
+    subprocess.run([sys.executable, str(PACKAGE / "generate_types.py"), str(target)], check=True, timeout=60)
+    assert target.read_text() == (PACKAGE / "admin.d.ts").read_text(), "run `make types`"
+
+
+TYPED = """
+import { start, type Tenant, type Verdict } from "flux-mockserver";
+import { test } from "flux-mockserver/vitest";
+import { useMockserver } from "flux-mockserver/jest";
+
+const server = await start({ scenario: "rate-limited", clock: "frozen" });
+const tenant: Tenant = await server.tenant();
+await tenant.use({ name: "mine", lifecycle: [{ status: "starting", seconds: 1 }, { status: "failed" }] });
+const happened: { status: string }[] = await tenant.advance(1);
+const verdict: Verdict = await tenant.verdict();
+const allowed: string[] = verdict.violations.map((each) => each.allowed);
+test("typed", async ({ mockserver }) => { await mockserver.use(null); });
+const current: Tenant = useMockserver()();
+// @ts-expect-error there is no such clock
+await tenant.setClock({ mode: "stopped" });
+// @ts-expect-error a scenario has no such part
+await tenant.use({ lifecycles: [] });
+console.log(happened, allowed, current);
+"""
+
+
+def test_its_types_say_what_it_takes_and_gives(project: Path) -> None:
+    (project / "typed.mts").write_text(TYPED)
+    options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "esnext,dom"]
+    ended = runs(project, "node", "node_modules/typescript/bin/tsc", *options, "--skipLibCheck", "typed.mts")
+    assert ended.returncode == 0, ended.stdout
