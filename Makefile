@@ -9,7 +9,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contra
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-check bench-verify docs types \
+.PHONY: help serve test test-fast test-wire test-oldest coverage lint bench bench-growth bench-check bench-verify docs pictures types \
 	lock dist clean
 
 help: ## list the targets
@@ -56,6 +56,9 @@ docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 
 bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that depart and gateways that do not
 	$(BIN)/python -m tests.verify.bench $(ARGS)
+
+pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
+	$(BIN)/python docs/make_pictures.py
 
 types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
 	$(BIN)/python clients/node/generate_types.py
