@@ -24,6 +24,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/__admin/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Counts and times, for Prometheus
+         * @description Requests by operation and status, faults, violations, latency, tenants, predictions, bytes held, evictions, in Prometheus' text format. No token is in any label.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/__admin/version": {
         parameters: {
             query?: never;
@@ -398,10 +418,13 @@ export interface components {
             evicted_tenants: number;
             evicted_predictions: number;
         };
+        /** @description Of how many servers behind a load balancer this is one; what is told concerns this one alone. */
+        OneOfServers: number;
         Health: {
-            /** @constant */
-            status: "ok";
+            /** @enum {unknown} */
+            status: "ok" | "draining";
             store: components["schemas"]["Store"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Version: {
             /** @constant */
@@ -651,6 +674,7 @@ export interface components {
         Verdict: {
             /** @description Whether no request was wrong, and none had an unknown path. */
             ok: boolean;
+            one_of_servers?: components["schemas"]["OneOfServers"];
             exchanges: number;
             /** @description Exchanges that are no longer in the journal. */
             evicted: number;
@@ -725,6 +749,7 @@ export interface components {
             /** @description The tenant that asks. */
             asking: components["schemas"]["TenantHandle"];
             store: components["schemas"]["Store"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Coverage: {
             operations: components["schemas"]["CoveragePart"];
@@ -733,6 +758,7 @@ export interface components {
             transitions: components["schemas"]["CoveragePart"];
             errors: components["schemas"]["CoveragePart"];
             faults: components["schemas"]["CoveragePart"];
+            one_of_servers?: components["schemas"]["OneOfServers"];
         };
         CoveragePart: {
             /** @description How often each was met. */
@@ -900,6 +926,36 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description It drains. It serves what comes, and is about to stop; `serve --drain` says how long. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            default: components["responses"]["Refused"];
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The metrics. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
                 };
             };
             default: components["responses"]["Refused"];
