@@ -61,6 +61,9 @@ docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that depart and gateways that do not
 	$(BIN)/python -m tests.verify.bench $(ARGS)
 
+pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
+	$(BIN)/python docs/make_pictures.py
+
 types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
 	$(BIN)/python clients/node/generate_types.py
 

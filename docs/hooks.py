@@ -12,7 +12,15 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"contracts/README.md": "contract.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-FILES = ("contracts/openapi.yaml", "contracts/admin.yaml", "examples", "LICENSE", "SECURITY.md")
+FILES = (
+    "Dockerfile",
+    "compose.yaml",
+    "contracts/openapi.yaml",
+    "contracts/admin.yaml",
+    "examples",
+    "LICENSE",
+    "SECURITY.md",
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

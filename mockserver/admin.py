@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
-from hashlib import sha256
-from importlib import metadata, resources
+from importlib import metadata
+from itertools import islice
 from time import perf_counter, process_time
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
 from mockserver.har import har_of
+from mockserver.inspector import changes_of, inspector_page, life_of
 from mockserver.journal import ANONYMOUS, redacted, shortened_secret
 from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
@@ -35,21 +35,9 @@ from mockserver.wire import Receive, Scope, Send
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
 SERVERS_HEADER = "x-mock-servers"
+TENANT_HEADER = "x-mock-tenant"  # stands for a tenant whose token the asker does not know
 VERSION = metadata.version("flux-mockserver")
 TURN = 0.01  # seconds after which a long answer lets others have theirs
-
-
-def _inspector() -> Response:
-    """The inspector page, which may run its own script and talk to this API, and do nothing else."""
-    page = resources.files("mockserver").joinpath("inspector.html").read_text()
-    script = page.partition("<script>")[2].partition("</script>")[0]
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; "
-        "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return Response(page, headers=headers, media_type="text/html")
 
 
 T = TypeVar("T")
@@ -98,6 +86,8 @@ class Admin:
             ("GET", "/coverage", self._coverage),
             ("GET", "/predictions", self._predictions),
             ("GET", "/webhooks", self._webhooks),
+            ("GET", "/events", self._events),
+            ("GET", "/predictions/{prediction_id}", self._prediction),
             ("GET", "/predictions/{prediction_id}/picture", self._picture),
         ]
 
@@ -112,7 +102,7 @@ class Admin:
         ]
 
     async def _inspect(self, request: Request, tenant: TenantState) -> object:
-        return _inspector()
+        return inspector_page()
 
     def _endpoint(self, handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -124,6 +114,8 @@ class Admin:
                 if handler is None:
                     raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
                 value = await handler(request, self._tenant(request))
+                if request.method != "GET":
+                    self._gateway.store.changes.note()
             except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
                 return _json({"detail": reason.detail, "status": reason.status}, reason.status, headers)
@@ -164,6 +156,11 @@ class Admin:
         return True
 
     def _tenant(self, request: Request) -> TenantState:
+        if handle := request.headers.get(TENANT_HEADER):
+            named = (each for each in self._gateway.store.tenants() if each.handle == handle)
+            if found := next(named, None):
+                return found
+            raise ApiError(404, f"There is no tenant {handle[:50]!r}; {PREFIX}/tenants lists those that there are.")
         authorization = request.headers.get("authorization", "")
         token = bearer_token(authorization.encode("latin-1"))
         if authorization and token is None:
@@ -237,7 +234,10 @@ class Admin:
         return self._gateway.scenario(tenant).as_json()
 
     async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.set_scenario(self._gateway.catalogue.coerce(await _body(request)))
+        scenario = self._gateway.catalogue.coerce(await _body(request))
+        if _flag(request, "check"):
+            return scenario.as_json()
+        tenant.set_scenario(scenario)
         return self._gateway.scenario(tenant).as_json()
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
@@ -277,9 +277,12 @@ class Admin:
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
         used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
-        return {"tenants": [_tenant_as_json(each) for each in used], "store": self._gateway.store.counts()} | _one_of(
-            request
-        )
+        found = {
+            "tenants": [_tenant_as_json(each) for each in used],
+            "asking": tenant.handle,
+            "store": self._gateway.store.counts(),
+        }
+        return found | _one_of(request)
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         every = _flag(request, "all")
@@ -295,6 +298,15 @@ class Admin:
             "recorded": tenant.deliveries.recorded,
         }
 
+    async def _events(self, request: Request, tenant: TenantState) -> object:
+        return changes_of(self._gateway.store, tenant.name)
+
+    async def _prediction(self, request: Request, tenant: TenantState) -> object:
+        prediction = tenant.predictions.get(request.path_params["prediction_id"])
+        if prediction is None:
+            raise ApiError(404, "This tenant has no such prediction.")
+        return life_of(self._gateway, tenant, prediction, self._origin(request))
+
     async def _picture(self, request: Request, tenant: TenantState) -> object:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])
         if prediction is None or self._gateway.status(tenant, prediction) != "succeeded":
@@ -302,12 +314,16 @@ class Admin:
         picture = await asyncio.to_thread(self._gateway.pictures.draw, prediction)
         return Response(picture.data, media_type=picture.media_type)
 
+    def _origin(self, request: Request) -> str:
+        return self._gateway.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
+
     async def _predictions(self, request: Request, tenant: TenantState) -> object:
-        origin = self._gateway.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
-        urls = self._gateway.options.urls
+        origin, urls = self._origin(request), self._gateway.options.urls
+        kept = tenant.predictions
+        newest = [kept[name] for name in islice(reversed(kept), _number(request, "limit", len(kept)))]
         return {
             "predictions": await _encoded(
-                self._gateway.render(tenant, prediction, origin, urls) for prediction in [*tenant.predictions.values()]
+                self._gateway.render(tenant, prediction, origin, urls) for prediction in reversed(newest)
             ),
             "evicted": tenant.evicted,
         }
@@ -333,6 +349,7 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     last = tenant.journal.last_received
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
+        "handle": tenant.handle,
         "predictions": len(tenant.predictions),
         "files": len(tenant.files),
         "bytes": tenant.meter.bytes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from mockserver.bounded import Meter
+from mockserver.changes import Changes
 from mockserver.clock import Clock
 from mockserver.deliveries import Delivery
 from mockserver.files import StoredFile
@@ -39,6 +40,7 @@ class Store:
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
         self.observers: list[Callable[[TenantState, Exchange], None]] = []  # called with each exchange that is recorded
+        self.changes = Changes()
         self.evicted_tenants = 0
         self.evicted_violating = 0  # tenants whose journals had something wrong in them
         self.evicted_predictions = 0
@@ -50,6 +52,10 @@ class Store:
             self._tenants.move_to_end(name)
             return found
         return self._create(name)
+
+    def find(self, name: str) -> TenantState | None:
+        """The tenant of that name, if it has been here."""
+        return self._tenants.get(name)
 
     def tenants(self) -> list[TenantState]:
         """All of them."""
@@ -108,12 +114,14 @@ class Store:
         tenant.journal.record(exchange)
         for observe in self.observers:
             observe(tenant, exchange)
+        self.changes.note()
         if self._meter.bytes > self._bounds.bytes:
             self._keep_bounds(tenant)
 
     def record_delivery(self, tenant: TenantState, delivery: Delivery) -> None:
         """Write down an attempt to deliver a webhook."""
         tenant.deliveries.record(delivery)
+        self.changes.note()
         self._keep_bounds(tenant)
 
     def reset(self, name: str) -> TenantState:

@@ -49,6 +49,11 @@ class TenantState:
         self._last_status_sent: dict[str, str] = {}
 
     @property
+    def handle(self) -> str:
+        """What stands for the tenant where its token must not be read."""
+        return blake2b(self.key, digest_size=6, person=b"handle").hexdigest()
+
+    @property
     def evicted(self) -> int:
         """How many predictions and files have been forgotten because of the bounds."""
         return self.predictions.evicted + self.files.evicted

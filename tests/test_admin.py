@@ -57,9 +57,11 @@ ROUTES: list[tuple[str, str, object, set[str]]] = [
 ]
 PAGES = [
     ("GET", "/"),
+    ("GET", "/events"),
     ("GET", "/metrics"),
+    ("GET", "/predictions/{prediction_id}"),
     ("GET", "/predictions/{prediction_id}/picture"),
-]  # these answer with something else than JSON
+]  # these answer with something else than JSON, or not for every id
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 

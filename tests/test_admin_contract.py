@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from openapi_spec_validator import validate
 
 from mockserver import MockServer, Tenant
 from mockserver.admin import Admin
-from mockserver.admin_client import PREFIX
+from mockserver.admin_client import PREFIX, AdminError
 from mockserver.app import App
 from mockserver.gateway import Options
+from mockserver.inspector import MAX_WATCHERS
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
@@ -111,7 +114,7 @@ def test_every_answer_is_as_it_says(document: dict[str, Any], seasoned: Tenant, 
     for (method, path), operation in sorted(operations(document).items(), key=lambda item: item[0][0] != "GET"):
         if operation["operationId"] in STREAMS:
             continue
-        queries: list[dict[str, Any]] = [{}, *({each: "true"} for each in ("all", "violations", "unmatched"))]
+        queries: list[dict[str, Any]] = [{}, *({each: "true"} for each in ("all", "violations", "unmatched", "check"))]
         for body in BODIES.get(operation["operationId"], [None]):
             for query in queries if operation.get("parameters") else [{}]:
                 url = PREFIX + path.replace("{prediction_id}", prediction)
@@ -130,6 +133,71 @@ def test_a_refusal_is_as_it_says(document: dict[str, Any], client: httpx.Client)
         response = client.request(method, PREFIX + path)
         assert response.status_code in (404, 405)
         holds(document, response, operation)
+
+
+def test_a_tenant_can_be_named_by_its_handle(tenant: Tenant, client: httpx.Client) -> None:
+    client.get("/nowhere")
+    handle = tenant.call("GET", "/tenants")["asking"]
+    found = httpx.get(tenant.url + PREFIX + "/requests", headers={"X-Mock-Tenant": handle}).json()
+    assert [each["request"]["path"] for each in found["requests"]] == ["/nowhere"]
+    assert handle in [each["handle"] for each in tenant.call("GET", "/tenants")["tenants"]]
+    refused = httpx.get(tenant.url + PREFIX + "/requests", headers={"X-Mock-Tenant": "0" * 12})
+    assert (refused.status_code, refused.json()["detail"][:30]) == (404, "There is no tenant '0000000000")
+
+
+def test_a_change_is_told_to_those_who_listen(tenant: Tenant, client: httpx.Client) -> None:
+    with client.stream("GET", PREFIX + "/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        told = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line.startswith("data: "))
+        assert next(told)["recorded"] == 0
+        client.get("/nowhere")
+        assert next(told)["recorded"] == 1
+        tenant.reset()
+        assert next(told)["recorded"] == 0
+
+
+def test_so_many_may_listen_and_no_more(own_server: MockServer) -> None:
+    url = own_server.url + PREFIX + "/events"
+    with httpx.Client(verify=False) as client, ExitStack() as listening:
+        heard = [listening.enter_context(client.stream("GET", url)).iter_lines() for _ in range(MAX_WATCHERS)]
+        assert {next(lines) for lines in heard} == {"event: change"}
+        refused = client.get(url)
+        assert (refused.status_code, refused.json()["detail"]) == (
+            503,
+            "64 watch already; close a page of the inspector.",
+        )
+
+
+def test_a_scenario_can_be_checked_and_left(tenant: Tenant) -> None:
+    assert tenant.call("PUT", "/scenario?check=true", "nsfw")["name"] == "nsfw"
+    assert tenant.scenario()["name"] == "succeeded"
+    with pytest.raises(AdminError, match="did you mean nsfw"):
+        tenant.call("PUT", "/scenario?check=true", "nsfv")
+
+
+def test_the_newest_predictions_are_asked_for_alone(tenant: Tenant, client: httpx.Client) -> None:
+    made = [client.post(KONTEXT, json={"input": {"prompt": "p"}}).json()["id"] for _ in range(3)]
+    found = tenant.call("GET", "/predictions?limit=2")["predictions"]
+    assert [each["id"] for each in found] == made[1:]
+
+
+def test_a_prediction_has_a_timeline(tenant: Tenant, client: httpx.Client) -> None:
+    tenant.freeze()
+    made = client.post(KONTEXT, json={"input": {"prompt": "p"}}).json()["id"]
+    tenant.advance(1)
+    life = tenant.call("GET", f"/predictions/{made}")
+    assert life["stages"] == [
+        {"status": "starting", "at": 0},
+        {"status": "processing", "at": 0.4},
+        {"status": "succeeded", "at": 3.9},
+    ]
+    assert (life["age"], life["next"]) == (
+        pytest.approx(1, abs=0.01),
+        {"status": "succeeded", "in": pytest.approx(2.9, abs=0.01)},
+    )
+    assert life["prediction"]["status"] == "processing"
+    tenant.advance(life["next"]["in"])
+    assert tenant.call("GET", f"/predictions/{made}")["next"] is None
 
 
 def test_a_filter_that_is_not_true_or_false_is_refused_though_nothing_was_sent(client: httpx.Client) -> None:

@@ -11,7 +11,10 @@ from tests.helpers.pages import ROOT, blocks_of
 pytestmark = pytest.mark.slow
 
 LINES = {
-    block.text for name in ("README.md", "docs/ci.md") for block in blocks_of(ROOT / name) if "npm test" in block.text
+    block.text
+    for name in ("README.md", "docs/ci.md", "docs/recipes.md")
+    for block in blocks_of(ROOT / name)
+    if "npm test" in block.text
 }
 
 GOOD = """

@@ -1,0 +1,519 @@
+"use strict";
+const at = (id) => document.getElementById(id);
+const PREFIX = "/__admin";
+const KEPT = 1000; // exchanges, as the server's journal
+const SHOWN = 60; // predictions
+const OUTCOME = { succeeded: "good", failed: "bad", canceled: "bad", aborted: "bad" };
+
+// What the page shows is in its URL, so that a log can link to it: a tenant's handle, never its token.
+const view = { tenant: "", prediction: "", exchange: "", show: "", operation: "", q: "" };
+const known = { exchanges: [], predictions: [], deliveries: [], tenants: [], scenarios: [], scenario: {}, clock: {}, verdict: null, life: null };
+const pictures = new Map(); // object URLs, by prediction
+let watching = null; // ends the stream of changes
+let loading = null;
+let again = false;
+
+// Everything a client sent is shown as text, never as markup.
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child || child === 0));
+  return node;
+}
+
+// ---- talking to the server ----
+
+function headers() {
+  const sent = {};
+  if (at("token").value) sent.Authorization = "Bearer " + at("token").value;
+  else if (view.tenant) sent["X-Mock-Tenant"] = view.tenant;
+  if (at("admin").value) sent["X-Mock-Admin-Token"] = at("admin").value;
+  return sent;
+}
+
+async function ask(method, path, value) {
+  const response = await fetch(PREFIX + path, { method, headers: headers(), body: value === undefined ? undefined : JSON.stringify(value) });
+  const told = await response.json();
+  if (!response.ok) throw new Error(told.detail);
+  return told;
+}
+
+function complain(error) {
+  at("trouble").textContent = error ? error.message : "";
+  at("trouble").hidden = !error;
+}
+
+/** Load what there is; what changes meanwhile is loaded right after. */
+function load() {
+  if (loading) {
+    again = true;
+    return loading;
+  }
+  loading = (async () => {
+    do {
+      again = false;
+      try {
+        await loadOnce();
+        complain(null);
+      } catch (error) {
+        complain(error);
+      }
+      render();
+    } while (again);
+    loading = null;
+  })();
+  return loading;
+}
+
+async function loadOnce() {
+  const last = known.exchanges.at(-1)?.number ?? 0;
+  const [tenants, scenario, clock, verdict, predictions, webhooks, journal] = await Promise.all(
+    ["/tenants", "/scenario", "/clock", "/verdict", `/predictions?limit=${SHOWN}`, "/webhooks", `/requests?since=${last}&limit=${KEPT}`].map((path) => ask("GET", path)));
+  if (journal.recorded < last) { // it was reset
+    known.exchanges = [];
+    again = true;
+  } else {
+    known.exchanges = [...known.exchanges, ...journal.requests].slice(-KEPT);
+  }
+  Object.assign(known, { tenants: tenants.tenants, scenario, clock, verdict, predictions: predictions.predictions, deliveries: webhooks.deliveries });
+  if (!view.tenant) remember({ tenant: tenants.asking }, true);
+  known.life = view.prediction ? await ask("GET", `/predictions/${view.prediction}`).catch(() => null) : null;
+}
+
+/** Follow the stream of changes until another tenant is looked at. */
+async function watch() {
+  watching?.abort();
+  const ended = (watching = new AbortController());
+  while (!ended.signal.aborted) {
+    try {
+      const response = await fetch(PREFIX + "/events", { headers: headers(), signal: ended.signal });
+      if (!response.ok) throw new Error((await response.json()).detail);
+      at("live").className = "dot on";
+      at("live").title = "live";
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      while (true) {
+        const { done } = await reader.read();
+        if (done) break;
+        await load();
+      }
+    } catch (error) {
+      if (ended.signal.aborted) return;
+      if (!(error instanceof TypeError)) complain(error);
+    }
+    at("live").className = "dot";
+    at("live").title = "not connected";
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+async function steer(method, path, value) {
+  try {
+    await ask(method, path, value);
+    await load();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+// ---- the URL ----
+
+function remember(changes, quietly = false) {
+  Object.assign(view, changes);
+  const words = new URLSearchParams(Object.entries(view).filter(([, value]) => value));
+  history[quietly ? "replaceState" : "pushState"](null, "", "#" + words);
+}
+
+function recall() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const before = view.tenant;
+  for (const name of Object.keys(view)) view[name] = words.get(name) ?? "";
+  at("search").value = view.q;
+  at("show").value = view.show;
+  if (view.tenant !== before) lookAt(view.tenant);
+  else load();
+}
+
+function lookAt(handle) {
+  at("token").value = "";
+  begin({ tenant: handle });
+}
+
+function begin(changes) {
+  known.exchanges = [];
+  remember(changes, true);
+  render();
+  watch();
+}
+
+// ---- what is shown ----
+
+function render() {
+  renderTenants();
+  renderSteering();
+  renderVerdict();
+  renderPredictions();
+  renderLife();
+  renderJournal();
+  document.body.dataset.loaded = Number(document.body.dataset.loaded || 0) + 1;
+}
+
+function renderTenants() {
+  at("tenants").replaceChildren(...known.tenants.map((each) => {
+    const wrong = each.violating_exchanges + each.unmatched_exchanges;
+    const link = make("a", { href: "#tenant=" + each.handle, "aria-current": each.handle === view.tenant && "true" },
+      make("span", { class: wrong ? "bad" : "good", title: wrong ? `${wrong} exchanges were wrong` : "nothing was wrong" }, wrong ? "✗" : "✓"),
+      make("span", {}, each.tenant), make("span", { class: "muted" }, String(each.exchanges)));
+    return link;
+  }));
+}
+
+function renderSteering() {
+  const names = known.scenarios.includes(known.scenario.name) ? known.scenarios : [...known.scenarios, known.scenario.name ?? ""];
+  fill(at("scenario"), names);
+  at("scenario").value = known.scenario.name ?? "";
+  if (known.clock.mode) at("clock").value = known.clock.mode;
+  at("now").textContent = (known.clock.now ?? "").replace("T", " ").replace(/\.\d+Z$/, "");
+}
+
+function fill(select, values) {
+  const there = [...select.options].map((option) => option.value);
+  if (JSON.stringify(there) !== JSON.stringify(values)) select.replaceChildren(...values.map((value) => make("option", { value }, value || (select.id === "operation" ? "every operation" : "(without a name)"))));
+}
+
+function renderVerdict() {
+  const verdict = known.verdict;
+  if (!verdict) return;
+  at("verdict").className = "badge " + (verdict.ok ? "good" : "bad");
+  const counts = [[verdict.exchanges, "exchanges"], [verdict.violating_exchanges, "with violations"], [verdict.unmatched_exchanges, "unknown paths"]];
+  at("verdict").textContent = `verdict: ${verdict.ok ? "ok" : "failed"} · ` + counts.filter(([count], place) => count || !place).map((each) => each.join(" ")).join(", ");
+  at("unused").replaceChildren(...verdict.unused_faults.map((each) => make("li", {}, `never met: ${each.operation} ${plain(each.fault)}`)));
+}
+
+const plain = (value) => JSON.stringify(value, (_, part) => part ?? undefined);
+
+function renderPredictions() {
+  at("predictions-count").textContent = known.predictions.length ? `${known.predictions.length}${known.predictions.length === SHOWN ? " newest" : ""}` : "none yet";
+  at("predictions").replaceChildren(...known.predictions.toReversed().map((each) => make("button",
+    { type: "button", class: "prediction", "data-id": each.id, "aria-pressed": String(each.id === view.prediction), onclick: () => choose(each.id) },
+    each.output ? pictureOf(each) : make("div", { class: "blank" }),
+    make("div", {}, make("strong", { class: OUTCOME[each.status] }, each.status), " ", make("code", { class: "muted" }, "…" + each.id.slice(-4)),
+      make("p", { class: "muted" }, each.error || each.input?.prompt || "")))));
+}
+
+function pictureOf(prediction) {
+  const image = make("img", { alt: prediction.input?.prompt ?? "" });
+  // Fetched here and not where clients do, so that looking leaves no trace in the journal.
+  if (!pictures.has(prediction.id)) {
+    pictures.set(prediction.id, fetch(`${PREFIX}/predictions/${prediction.id}/picture`, { headers: headers() })
+      .then((response) => response.blob()).then((data) => URL.createObjectURL(data)));
+  }
+  pictures.get(prediction.id).then((url) => { image.src = url; });
+  return image;
+}
+
+function choose(id) {
+  remember({ prediction: view.prediction === id ? "" : id });
+  load();
+}
+
+// ---- the timeline of a prediction ----
+
+function renderLife() {
+  const life = known.life;
+  at("life").hidden = !life;
+  if (!life) return at("life").replaceChildren();
+  const events = eventsOf(life);
+  const last = Math.max(life.age, ...life.stages.map((stage) => stage.at), ...events.map((event) => event.at));
+  const span = last * 1.15 || 1;
+  const share = (seconds) => `${Math.min(100, (100 * seconds) / span)}%`;
+  const track = make("div", { class: "track" });
+  life.stages.forEach((stage, place) => {
+    const until = life.stages[place + 1]?.at ?? span;
+    const bar = make("div", { class: `stage ${stage.status}${stage.at > life.age ? " to-come" : ""}`, title: `${stage.status} from ${stage.at} s` }, stage.status);
+    bar.style.left = share(stage.at);
+    bar.style.width = share(until - stage.at);
+    track.append(bar);
+  });
+  const here = make("div", { class: "here", title: `now: ${life.age.toFixed(3)} s` });
+  here.style.left = share(life.age);
+  track.append(here);
+  const met = new Map();
+  for (const event of events) {
+    const beside = met.get(event.at) ?? 0;
+    met.set(event.at, beside + 1);
+    const dot = make("button", { type: "button", class: "event " + event.kind, title: event.text, "aria-label": event.text, onclick: event.open });
+    dot.style.left = `calc(${share(event.at)} + ${beside * 13}px)`;
+    track.append(dot);
+  }
+  const entered = life.stages.filter((stage) => stage.at <= life.age).map((stage) => ({ at: stage.at, order: 0, text: stage.status, kind: OUTCOME[stage.status] ?? "stage-name" }));
+  const story = [...entered, ...events.map((event) => ({ ...event, order: 1 }))].sort((one, other) => one.at - other.at || one.order - other.order);
+  at("life").replaceChildren(
+    make("div", { class: "bar" }, make("h2", {}, make("code", {}, life.prediction.id)), make("span", { class: "grow" }), nextOf(life),
+      make("button", { type: "button", class: "quiet", onclick: () => choose(life.prediction.id), "aria-label": "close the timeline" }, "✕")),
+    track,
+    make("ol", { class: "story" }, ...story.map((event) => make("li", {}, make("span", { class: "at" }, `${event.at.toFixed(3)} s`),
+      event.open ? make("a", { href: event.href, onclick: event.open }, event.text) : make("strong", { class: event.kind }, event.text)))));
+}
+
+function nextOf(life) {
+  if (!life.next) return make("span", { class: "muted" }, "nothing more to come");
+  const text = `${life.next.status} in ${life.next.in.toFixed(3)} s`;
+  return make("button", { type: "button", id: "advance-to-next", onclick: () => steer("POST", "/clock/advance", { seconds: life.next.in }) }, `advance to ${text}`);
+}
+
+/** What concerned a prediction, placed on its own time: a status that was told was entered by then. */
+function eventsOf(life) {
+  const created = Date.parse(life.prediction.created_at);
+  const entered = Object.fromEntries(life.stages.map((stage) => [stage.status, stage.at]));
+  const place = (instant, status) => Math.max(0, (instant - created) / 1000, entered[status] ?? 0);
+  const asked = known.exchanges.filter((each) => concerns(each, life.prediction.id)).map((each) => ({
+    at: place(Date.parse(each.tenant_time), each.response.prediction_status),
+    kind: each.fault ? "fault" : each.violations.length ? "wrong" : "",
+    text: `${each.request.method} ${shortPath(each.request.path)} → ${toldBy(each)}${each.fault ? " · fault " + plain(each.fault) : ""}`,
+    href: "#", open: (event) => { event.preventDefault(); open(String(each.number), true); },
+  }));
+  const posted = known.deliveries.filter((each) => each.prediction_id === life.prediction.id).map((each) => ({
+    at: place(created, each.body.status), kind: "webhook", text: `webhook ${each.event}, attempt ${each.attempt} → ${each.status ?? each.error}` }));
+  return [...asked, ...posted].sort((one, other) => one.at - other.at);
+}
+
+// ---- the journal ----
+
+const shortPath = (path) => path.replace(/^\/replicate\/v1\/(models\/[^/]+\/)?/, "…/");
+const concerns = (each, id) => each.prediction === id || each.request.path.includes(id);
+const toldBy = (each) => [each.response.status || "no answer", each.response.prediction_status].filter(Boolean).join(" ");
+
+const SHOW = {
+  "": () => true,
+  violations: (each) => each.violations.length > 0,
+  unmatched: (each) => each.operation === null && each.origin !== "foreign",
+  faults: (each) => each.fault !== null,
+  errors: (each) => !each.response.status || each.response.status >= 400,
+};
+
+function visible() {
+  const words = view.q.toLowerCase();
+  return known.exchanges.filter((each) => SHOW[view.show]?.(each) && (!view.operation || each.operation === view.operation) &&
+    (!view.prediction || concerns(each, view.prediction)) && (!words || JSON.stringify(each).toLowerCase().includes(words)));
+}
+
+function renderJournal() {
+  fill(at("operation"), ["", ...new Set(known.exchanges.map((each) => each.operation).filter(Boolean))].sort());
+  at("operation").value = view.operation;
+  at("only").hidden = !view.prediction;
+  at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
+  const shown = visible();
+  const rows = new Map([...at("journal").children].map((row) => [row.dataset.key, row]));
+  at("journal").replaceChildren(...shown.toReversed().map((each) => {
+    const key = `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
+    return rows.get(key) ?? rowOf(each, key);
+  }));
+  const all = known.exchanges.length;
+  at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
+  at("nothing").hidden = shown.length > 0;
+  at("nothing").textContent = all ? "Nothing fits the filter." : "Nothing has been asked yet. Give a client this tenant's token, and the address of this page up to the port.";
+}
+
+function rowOf(each, key) {
+  const isOpen = view.exchange === String(each.number);
+  const failed = !each.response.status || each.response.status >= 400;
+  const row = make("li", { class: each.violations.length || SHOW.unmatched(each) ? "wrong" : "", "data-key": key, "data-number": each.number },
+    make("button", { type: "button", class: "row", "aria-expanded": String(isOpen), onclick: () => open(isOpen ? "" : String(each.number)) },
+      make("span", { class: "number" }, String(each.number)),
+      make("span", { class: "time muted", title: `wall ${each.received_at}, tenant ${each.tenant_time}` }, each.received_at.slice(11, 23)),
+      make("code", { title: each.request.path }, `${each.request.method} ${shortPath(each.request.path)}`),
+      make("span", { class: "told" },
+        each.fault && make("span", { class: "tag warn", title: plain(each.fault) }, "fault"),
+        each.violations.length > 0 && make("span", { class: "tag bad" }, `${each.violations.length} ✗`),
+        make("span", { class: failed ? "bad" : OUTCOME[each.response.prediction_status] ?? "" }, toldBy(each)))));
+  if (isOpen) row.append(detailsOf(each));
+  return row;
+}
+
+function detailsOf(each) {
+  const { request, response } = each;
+  const query = new URLSearchParams(request.query).toString();
+  return make("div", { class: "details" },
+    make("div", { class: "bar" },
+      each.prediction && make("button", { type: "button", class: "quiet", onclick: () => { remember({ prediction: each.prediction }); load(); } }, "timeline"),
+      make("button", { type: "button", class: "quiet copy-curl", onclick: () => copy(curlOf(each)) }, "copy as curl"),
+      make("span", { class: "muted" }, [each.operation ?? "no such operation", each.scenario, `tenant's time ${each.tenant_time}`].filter(Boolean).join(" · "))),
+    each.violations.length > 0 && make("ul", { class: "violations" }, ...each.violations.map((wrong) =>
+      make("li", { class: "bad" }, `${wrong.pointer || "/"}: ${wrong.description}`, make("span", { class: "muted" }, ` sent ${wrong.sent}, allowed: ${wrong.allowed}`)))),
+    each.fault && make("p", { class: "warn" }, `fault: ${plain(each.fault)}${each.committed ? ", after it took effect" : ""}`),
+    make("div", { class: "sides" },
+      make("div", {}, make("h3", {}, "request"), make("pre", {}, `${request.method} ${request.path}${query ? "?" + query : ""}\n${linesOf(request.headers)}`, bodyOf(request.body, each.violations))),
+      make("div", {}, make("h3", {}, "response"), make("pre", {}, `${response.status || "no answer"}\n${linesOf(response.headers)}`, bodyOf(response.body, [])))));
+}
+
+const linesOf = (values) => Object.entries(values).map((pair) => pair.join(": ") + "\n").join("");
+
+/** A body as text, with each violation marked where it stands. */
+function bodyOf(body, violations) {
+  if (body === null) return "";
+  if (typeof body === "string") return "\n" + body;
+  const marks = new Map();
+  for (const wrong of violations) marks.set(wrong.pointer, [...(marks.get(wrong.pointer) ?? []), wrong]);
+  const node = make("span");
+  node.append("\n", valueNode(body, "", "", marks));
+  return node;
+}
+
+function valueNode(value, pointer, indent, marks) {
+  const wrong = marks.get(pointer);
+  const holder = make(wrong ? "mark" : "span");
+  if (value !== null && typeof value === "object") {
+    const [first, last] = Array.isArray(value) ? ["[", "]"] : ["{", "}"];
+    const inner = indent + "  ";
+    const escape = (name) => String(name).replaceAll("~", "~0").replaceAll("/", "~1");
+    const parts = Object.entries(value).map(([name, part]) => [Array.isArray(value) ? "" : JSON.stringify(name) + ": ", valueNode(part, `${pointer}/${escape(name)}`, inner, marks)]);
+    const missing = [...marks].filter(([where, [each]]) => each.kind === "required" && where.startsWith(pointer + "/") && !where.slice(pointer.length + 1).includes("/"));
+    holder.append(first);
+    parts.forEach(([name, part], place) => holder.append(`\n${inner}${name}`, part, place < parts.length - 1 ? "," : ""));
+    for (const [, [each]] of missing) holder.append(`\n${inner}`, make("mark", { class: "why" }, `✗ ${each.description}`));
+    holder.append(parts.length || missing.length ? `\n${indent}` : "", last);
+  } else {
+    holder.append(JSON.stringify(value));
+  }
+  if (wrong) holder.append(make("span", { class: "why" }, `  ✗ ${wrong.map((each) => `${each.description}; allowed: ${each.allowed}`).join("; ")}`));
+  return holder;
+}
+
+function open(number, scroll = false) {
+  if (scroll && number && !visible().some((each) => String(each.number) === number)) remember({ show: "", q: "", operation: "" });
+  remember({ exchange: number }, true);
+  renderJournal();
+  const row = number && at("journal").querySelector(`[data-number="${CSS.escape(number)}"]`);
+  if (row) {
+    row.querySelector(".row").focus({ preventScroll: !scroll });
+    if (scroll) row.scrollIntoView({ block: "nearest" });
+  }
+}
+
+// ---- copying ----
+
+const LEFT_OUT = new Set(["host", "content-length", "connection", "accept-encoding", "user-agent", "transfer-encoding"]);
+const quoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
+
+function curlOf({ request }) {
+  const query = new URLSearchParams(request.query).toString();
+  const words = [`curl -X ${request.method} ${quoted(location.origin + request.path + (query ? "?" + query : ""))}`];
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (name === "authorization") words.push(`-H "Authorization: Bearer $REPLICATE_API_TOKEN"`);
+    else if (!LEFT_OUT.has(name)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
+  }
+  if (request.body !== null) words.push(`-d ${quoted(typeof request.body === "string" ? request.body : JSON.stringify(request.body))}`);
+  return words.join(" \\\n  ");
+}
+
+/** The faults that the clients met, as a scenario that plays them again. */
+function scenarioOf(exchanges) {
+  const faults = {};
+  for (const each of exchanges.filter((one) => one.operation)) {
+    const { times, ...fault } = JSON.parse(plain(each.fault ?? {}));
+    (faults[each.operation] ??= []).push(each.fault ? fault : null);
+  }
+  for (const [name, list] of Object.entries(faults)) {
+    while (list.length && list.at(-1) === null) list.pop();
+    if (!list.length) delete faults[name];
+  }
+  return { name: "met-before", faults };
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // not allowed, or not there without https
+    at("copied").querySelector("textarea").value = text;
+    at("copied").showModal();
+    at("copied").querySelector("textarea").select();
+  }
+}
+
+// ---- the scenario's editor ----
+
+async function check() {
+  let value;
+  try {
+    value = JSON.parse(at("draft").value);
+  } catch (error) {
+    return trouble(error.message);
+  }
+  try {
+    await ask("PUT", "/scenario?check=true", value);
+    trouble("");
+  } catch (error) {
+    trouble(error.message);
+  }
+}
+
+function trouble(text) {
+  at("draft-trouble").textContent = text || "This is a scenario.";
+  at("draft-trouble").className = text ? "bad" : "good";
+  at("apply").disabled = Boolean(text);
+}
+
+// ---- hands ----
+
+at("who").addEventListener("submit", (event) => {
+  event.preventDefault();
+  begin({ tenant: at("token").value ? "" : view.tenant, prediction: "", exchange: "" });
+});
+for (const id of ["steer", "filter"]) at(id).addEventListener("submit", (event) => event.preventDefault());
+at("scenario").addEventListener("change", () => steer("PUT", "/scenario", at("scenario").value));
+at("clock").addEventListener("change", () => steer("PUT", "/clock", { mode: at("clock").value }));
+at("advance").addEventListener("click", () => steer("POST", "/clock/advance", { seconds: Number(at("seconds").value) }));
+at("reset").addEventListener("click", () => { at("ask").returnValue = ""; at("ask").showModal(); });
+at("ask").addEventListener("close", () => { if (at("ask").returnValue === "reset") { remember({ prediction: "", exchange: "" }); steer("POST", "/reset"); } });
+at("edit").addEventListener("click", () => {
+  at("editor").returnValue = "";
+  at("draft").value = JSON.stringify(known.scenario, null, 2);
+  at("editor").showModal();
+  check();
+});
+at("draft").addEventListener("input", check);
+at("editor").addEventListener("close", () => { if (at("editor").returnValue === "apply") steer("PUT", "/scenario", JSON.parse(at("draft").value)); });
+at("help-button").addEventListener("click", () => at("help").showModal());
+at("copy-scenario").addEventListener("click", () => copy(JSON.stringify(scenarioOf(known.exchanges), null, 2)));
+at("search").addEventListener("input", () => { remember({ q: at("search").value }, true); renderJournal(); });
+for (const id of ["show", "operation"]) at(id).addEventListener("change", () => { remember({ [id]: at(id).value }); renderJournal(); });
+at("only").addEventListener("click", () => choose(view.prediction));
+at("verdict").addEventListener("click", () => { at("show").value = "violations"; at("show").dispatchEvent(new Event("change")); });
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+  if (event.key === "Escape") {
+    if (typing) event.target.blur();
+    else if (view.exchange) open("");
+    else if (view.prediction) choose(view.prediction);
+    return;
+  }
+  if (typing) return;
+  const rows = [...at("journal").querySelectorAll(".row")];
+  const place = rows.indexOf(document.activeElement);
+  const act = {
+    j: () => rows[Math.min(rows.length - 1, place + 1)]?.focus(),
+    k: () => rows[Math.max(0, place - 1)]?.focus(),
+    "/": () => at("search").focus(),
+    v: () => { at("show").value = view.show === "violations" ? "" : "violations"; at("show").dispatchEvent(new Event("change")); },
+    "?": () => at("help").showModal(),
+  }[event.key];
+  if (act) {
+    event.preventDefault();
+    act();
+  }
+});
+window.addEventListener("popstate", recall);
+
+(async () => {
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) if (name in view) view[name] = value;
+  at("search").value = view.q;
+  at("show").value = view.show;
+  const found = await ask("GET", "/scenarios").catch(() => ({ scenarios: [] }));
+  known.scenarios = found.scenarios.map((each) => each.name);
+  watch();
+})();
