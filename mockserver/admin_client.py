@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from mockserver.clock import Mode
 from mockserver.errors import MockServerError
+from mockserver.journal import shortened_secret
 from mockserver.scenarios import Scenario
 
 PREFIX = "/__admin"
@@ -63,7 +64,7 @@ class Tenant:
         self._tls = tls
 
     def __repr__(self) -> str:
-        return f"Tenant({self.base_url!r}, {self.token!r})"
+        return f"Tenant({self.base_url!r}, {shortened_secret(self.token)!r})"
 
     def use(self, scenario: str | Scenario | Mapping[str, Any] | None) -> None:
         """Have the gateway behave by a scenario: a name, a Scenario or its JSON value. None goes back to usual.

@@ -19,7 +19,7 @@ from mockserver.api import HANDLERS, JSON, Context
 from mockserver.clock import SECOND
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers, redacted
 from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.operation import Operation
 from mockserver.request import Request, read_body, read_head
@@ -87,7 +87,7 @@ class Endpoint:
         except ScenarioError as reason:
             scenario = gateway.scenario(tenant)
             behavior = Behavior(scenario, None, scenario.errors or gateway.options.errors)
-            response = self._refuse(operation, ApiError(400, str(reason)), behavior)
+            response = self._refuse(operation, request, ApiError(400, str(reason)), behavior)
         else:
             handle = self._handle if behavior.fault is None else self._handle_with_fault
             response = await handle(tenant, operation, request, behavior)
@@ -135,19 +135,21 @@ class Endpoint:
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await HANDLERS[operation.role](context)
         except ApiError as error:
-            response = self._refuse(operation, error, behavior)
+            response = self._refuse(operation, request, error, behavior)
             if operation is None or error.status not in operation.responses:
                 return response  # another contract may be silent on errors; this one is not
         if response.status == NO_RESPONSE:
             return response
         # Better no answer than one that the contract does not allow.
         wrong = operation.check_response(response.status, response.content_type, response.value)
-        return self._withhold(operation, response, wrong[0]) if wrong else response
+        return self._withhold(operation, request, response, wrong[0]) if wrong else response
 
-    def _withhold(self, operation: Operation, response: Response, wrong: Violation) -> Response:
+    def _withhold(self, operation: Operation, request: Request, response: Response, wrong: Violation) -> Response:
         """What stands in for a response that would break the contract."""
         where = f"{operation.operation_id} {response.status} at {wrong.pointer or '/'}"
-        said = f"{where}: {wrong.description}; sent {wrong.sent}, allowed: {wrong.allowed}"
+        said = redacted(
+            f"{where}: {wrong.description}; sent {wrong.sent}, allowed: {wrong.allowed}", request.token or ""
+        )
         print(f"mockserver: refused to send an answer that breaks the contract: {said}", file=sys.stderr)
         value = {
             "title": "Internal server error",
@@ -156,9 +158,13 @@ class Endpoint:
         }
         return Response(500, msgspec.json.encode(value), JSON, value=value)
 
-    def _refuse(self, operation: Operation | None, error: ApiError, behavior: Behavior) -> Response:
+    def _refuse(
+        self, operation: Operation | None, request: Request | None, error: ApiError, behavior: Behavior
+    ) -> Response:
         media_type, template = self._gateway.contract.error_template(operation, error.status, behavior.dialect)
         value = error_body(template, behavior.dialect, error)
+        if request is not None and request.token:  # errors are logged, and repeat what was sent
+            value = redacted(value, request.token)
         headers = tuple((name.encode(), text.encode()) for name, text in error.headers.items())
         if error.status == 413:
             headers = (*headers, CLOSE)
@@ -177,7 +183,7 @@ class Endpoint:
             return Response(fault.status, page.encode(), "text/html", headers)
         if fault.page == "empty":
             return Response(fault.status, headers=headers)
-        response = self._refuse(operation, ApiError(fault.status, fault.detail), behavior)
+        response = self._refuse(operation, None, ApiError(fault.status, fault.detail), behavior)
         body = response.body
         if headers and "retry_after" in response.value:
             body = msgspec.json.encode(_agreeing(response.value, fault))

@@ -19,6 +19,7 @@ from mockserver.contract import Contract
 from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
+from mockserver.journal import redacted
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.metrics import Metrics
 from mockserver.operation import Operation
@@ -107,7 +108,8 @@ class Gateway:
     def verdict(self, tenant: TenantState) -> dict[str, Any]:
         """A tenant's journal, judged."""
         progress = tenant.fault_progress()
-        return verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
+        found = verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
+        return redacted(found, tenant.secret)
 
     def verdict_of_all(self) -> dict[str, Any]:
         """The journals of all tenants that have been used, judged."""

@@ -29,7 +29,7 @@ from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
-from mockserver.journal import ANONYMOUS, Exchange, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
 from mockserver.scenarios import Catalogue, Scenario, Urls
 
 T = TypeVar("T")
@@ -232,7 +232,7 @@ def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mappi
 
 def _stray(exchange: Exchange) -> str:
     who = shortened_secret(exchange.token) if exchange.token else ANONYMOUS
-    return f"{who}: {exchange.method} {exchange.path}"
+    return f"{who}: {exchange.method} {redacted(exchange.path, exchange.token)}"
 
 
 def _owners(name: str) -> set[str]:

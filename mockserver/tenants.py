@@ -11,7 +11,7 @@ from mockserver.clock import Clock, Mode
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
 from mockserver.files import StoredFile
-from mockserver.journal import Journal
+from mockserver.journal import ANONYMOUS, Journal
 from mockserver.predictions import Prediction, prediction_id, shard_of
 from mockserver.scenarios import Fault, Scenario, fault_at, script_length
 
@@ -44,6 +44,11 @@ class TenantState:
         self._created = self._uploaded = 0
         self._fault_progress: dict[str, dict[str, int]] = {}
         self._last_status_sent: dict[str, str] = {}
+
+    @property
+    def secret(self) -> str:
+        """What is not to be shown whole: the token, if there is one."""
+        return "" if self.name == ANONYMOUS else self.name
 
     @property
     def evicted(self) -> int:

@@ -13,7 +13,7 @@ from mockserver.check.formatting import Line, describe_case, describe_ending, ex
 from mockserver.check.rule import Breach, Severity
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
-from mockserver.journal import shortened_secret
+from mockserver.journal import redacted
 
 FOLDER = Path(".mockserver")
 
@@ -56,7 +56,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             rule=breach.rule,
             title=rule.title,
             severity=breach.severity,
-            message=breach.message.replace(run.token, shortened_secret(run.token)),
+            message=redacted(breach.message, run.token),
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
