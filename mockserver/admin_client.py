@@ -136,13 +136,18 @@ class Tenant:
         if self._admin_token is not None:
             headers[ADMIN_TOKEN_HEADER] = self._admin_token
         body = None if value is None else json.dumps(value)
-        connection = self._connect()
+        try:
+            connection = self._connect()
+        except (ValueError, HTTPException) as reason:
+            raise AdminError(f"{self.url} is no address: {reason}") from reason
         try:
             connection.request(method, PREFIX + path, body, headers)
             response = connection.getresponse()
             text = response.read()
         except (OSError, HTTPException) as reason:
             raise AdminError(f"no double answers at {self.url}: {reason}; is it running?") from reason
+        except ValueError as reason:
+            raise AdminError("a token, or an address, has letters that cannot be sent in a request's head") from reason
         finally:
             connection.close()
         return self._read(response.status, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -44,6 +45,7 @@ from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
 MAX_POSTS = 64  # webhooks under way at a time
+_ADMIN_TOKEN = re.compile(r"[!-~]+")
 _SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
@@ -87,6 +89,8 @@ class Gateway:
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         if not 0 < options.speed <= MAX_SPEED:
             raise MockServerError(f"speed {options.speed}: more than 0, and at most {MAX_SPEED:,}")
+        if options.admin_token is not None and not _ADMIN_TOKEN.fullmatch(options.admin_token):
+            raise MockServerError("the admin token is sent in a header: it has letters of ASCII, and no spaces")
         self.contract = contract
         self.catalogue = catalogue
         self.options = options

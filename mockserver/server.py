@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import json
 import os
 import signal
 import socket
@@ -203,23 +202,13 @@ def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def write_ready_file(path: Path, listener: socket.socket, authority: Authority | None = None) -> None:
-    """Say where the server is, as JSON: `url`, `port`, `pid`, and `ca_file` if it speaks TLS.
-
-    The file appears whole or not at all.
-    """
+def whereabouts(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
+    """Where a server is: `url`, `port`, and `ca_file` if it speaks TLS."""
     facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
-    facts |= {"port": listener.getsockname()[1], "pid": os.getpid()}
+    facts["port"] = listener.getsockname()[1]
     if authority is not None:
         facts["ca_file"] = str(authority.file)
-    try:
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(facts) + "\n")
-        draft.replace(path)
-    except OSError as reason:
-        raise MockServerError(f"cannot write the ready file {path}: {reason.strerror}") from reason
-    except ValueError as reason:
-        raise MockServerError(f"cannot write the ready file {path}: {reason}") from reason
+    return facts
 
 
 def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
@@ -358,6 +347,8 @@ class MockServer:
         return result.result()
 
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise MockServerError("this MockServer is running already; for a second one beside it, make another")
         listener = listen(self._host, self._port)
         self._authority = Authority(self._host) if self._tls else None
         scheme = "https" if self._tls else "http"
@@ -375,5 +366,6 @@ class MockServer:
         assert self._thread is not None
         self._server.loop.call_soon_threadsafe(self._server.hang_up)
         self._thread.join()
+        self._thread = None
         if self._authority is not None:
             self._authority.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import msgspec
@@ -86,6 +89,28 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             raise MockServerError(f"cannot read {path}: {reason.strerror}") from reason
         except (msgspec.DecodeError, UnicodeDecodeError) as reason:
             raise MockServerError(f"{path} is not a finding of `mockserver check`: {reason}") from reason
+
+
+def folder_problem(folder: Path = FOLDER) -> str | None:
+    """Why findings cannot be saved in a folder, if they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as reason:
+        return f"cannot save findings in {folder}: {reason.strerror}"
+
+
+def save_all(findings: Iterable[Finding], folder: Path) -> dict[str, Path]:
+    """Save findings; where each is, by its file's name. What cannot be saved is said, and still shown."""
+    saved = {}
+    for finding in findings:
+        try:
+            saved[finding.file_name] = finding.save(folder)
+        except MockServerError as reason:
+            print(f"mockserver: {reason}", file=sys.stderr)
+            break
+    return saved
 
 
 class FindingsError(AssertionError):

@@ -133,7 +133,7 @@ def as_short_json(value: Any) -> str:
     """A value as JSON on one line, cut to a readable length."""
     try:
         text = msgspec.json.encode(value).decode()
-    except TypeError:
+    except (TypeError, ValueError):
         return f"a {type(value).__name__}"
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
 

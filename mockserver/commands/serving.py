@@ -56,10 +56,13 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, d
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
     world of its own.
     """
-    from mockserver.server import Authority, build_app, listen, url_of, write_ready_file  # not every command's imports
+    from mockserver.ready_file import remove_own, remove_stale, write  # not every command's imports
+    from mockserver.server import Authority, build_app, listen, url_of, whereabouts
     from mockserver.server import serve as run_server
 
     app = build_app(**server_settings(behavior))
+    if ready_file:
+        remove_stale(ready_file)
     listener = listen(host, port)
     authority = Authority(host) if tls else None
     if log:
@@ -68,14 +71,14 @@ def serve(host: str, port: int, tls: bool, ready_file: Path | None, log: bool, d
     def announce() -> None:
         url = url_of(listener, "https" if authority else "http")
         if ready_file:
-            write_ready_file(ready_file, listener, authority)
+            write(ready_file, whereabouts(listener, authority))
         _announce(app.gateway, url, host, authority)
 
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
     if authority:
         authority.close()
     if ready_file:
-        ready_file.unlink(missing_ok=True)
+        remove_own(ready_file)
 
 
 def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:
