@@ -232,7 +232,7 @@ class Admin:
         return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
 
     async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.set_scenario(self._gateway.catalogue.coerce(await _body(request)))
+        self._gateway.store.set_scenario(tenant, self._gateway.catalogue.coerce(await _body(request)))
         return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:

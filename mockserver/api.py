@@ -72,6 +72,8 @@ async def create(context: Context) -> Response:
     preference = context.request.header(b"prefer") or ""
     if not preference.startswith("wait"):
         return _prediction_response(context, prediction, status, age=0)
+    del body
+    context.request.let_go()
     response = await _wait(context, prediction, status, int(preference.partition("=")[2] or MAX_WAIT))
     return msgspec.structs.replace(response, headers=((b"preference-applied", preference.encode()),))
 
@@ -193,7 +195,9 @@ async def model(context: Context) -> Response:
 
 async def upload(context: Context) -> Response:
     """Store a file."""
-    sent = await read_upload(context.request.header(b"content-type") or "", context.request.value)
+    body = context.request.value
+    with context.gateway.store.holding(2 * len(body)):  # as a form, and as what is read from it
+        sent = await read_upload(context.request.header(b"content-type") or "", body)
     tenant = context.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), sent, now)
@@ -226,7 +230,7 @@ async def download(context: Context) -> Response:
     """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
     file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
-    return Response(context.operation.success, file.content, "application/octet-stream", headers)
+    return Response(context.operation.success, file.content, "application/octet-stream", headers, kept=True)
 
 
 def _file_url(context: Context, file: StoredFile) -> str:
@@ -254,7 +258,7 @@ async def picture(context: Context) -> Response:
         return Response(304, headers=headers, prediction_id=prediction.id)
     part = _part(context, picture)
     if part is None:
-        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id)
+        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id, kept=True)
     first, last = part
     where = f"bytes {first}-{last}/{len(picture.data)}".encode()
     data = picture.data[first : last + 1]

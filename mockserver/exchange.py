@@ -27,7 +27,7 @@ from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
 from mockserver.tenants import TENANT_SCRIPT, TenantState
 from mockserver.validation import no_single_host, validate
 from mockserver.violations import Violation, read_json, shorten
-from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
+from mockserver.wire import CLOSE, NO_RESPONSE, PIECE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
 LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
@@ -65,17 +65,29 @@ class Endpoint:
         began = perf_counter()
         request = read_head(scope, receive, send, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
-        if not await read_body(request, (operation or self._gateway.contract).max_body):
-            return  # the client hung up before it had said what it wants
+        store = self._gateway.store
+        try:
+            if await read_body(request, (operation or self._gateway.contract).max_body, store):
+                await self._respond(operation, request, began)
+            # else the client hung up before it had said what it wants
+        finally:
+            if request.held:
+                request.let_go()
+
+    async def _respond(self, operation: Operation | None, request: Request, began: float) -> None:
         response, fault = await self.answer(operation, request)
         _count(self._gateway.metrics, operation, request, response, fault, perf_counter() - began)
-        body = b"" if request.method == "HEAD" else response.body
-        if response.events is not None:
-            await request.channel.send_events(response)
-        elif fault is None and response.status != NO_RESPONSE:
-            await request.channel.send_response(response, body)
-        else:
-            await _send_faulty(request, response, body, fault)
+        if len(response.body) <= PIECE:
+            await _send(request, response, fault)
+            return
+        if response.value is not None:
+            response = msgspec.structs.replace(response, value=None)  # it may wait long for its client
+        outgoing = self._gateway.store.outgoing
+        outgoing.begin(response.body, kept=response.kept)
+        try:
+            await _send(request, response, fault)
+        finally:
+            outgoing.end(response.body)
 
     async def answer(self, operation: Operation | None, request: Request) -> tuple[Response, Fault | None]:
         """The response to a request, and the fault that it meets on its way out; recorded before it leaves."""
@@ -123,6 +135,8 @@ class Endpoint:
         """The answer that the contract and the tenant's state ask for, checked against the contract."""
         gateway = self._gateway
         try:
+            if request.refusal is not None:
+                raise request.refusal
             if not request.has_one_host:
                 raise no_single_host(request)
             if operation is None:
@@ -166,7 +180,7 @@ class Endpoint:
         if request is not None and request.token:  # errors are logged, and repeat what was sent
             value = redacted(value, request.token)
         headers = tuple((name.encode(), text.encode()) for name, text in error.headers.items())
-        if error.status == 413:
+        if error.status == 413 or (request is not None and error is request.refusal):
             headers = (*headers, CLOSE)
         return Response(error.status, msgspec.json.encode(value), media_type, headers, value=value)
 
@@ -210,8 +224,8 @@ class Decoy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
         request = read_head(scope, receive, send, None)
-        await read_body(request, MAX_RECORDED_BODY)
         store = self._gateway.store
+        await read_body(request, MAX_RECORDED_BODY, store)
         named = store.find_in_path(request.path)
         tenant = named[0] if named else store.tenant(request.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
@@ -373,6 +387,16 @@ def _count(
         metrics.violations[name] += len(request.violations)
     if fault is not None:
         metrics.faults[fault.kind] += 1
+
+
+async def _send(request: Request, response: Response, fault: Fault | None) -> None:
+    body = b"" if request.method == "HEAD" else response.body
+    if response.events is not None:
+        await request.channel.send_events(response)
+    elif fault is None and response.status != NO_RESPONSE:
+        await request.channel.send_response(response, body)
+    else:
+        await _send_faulty(request, response, body, fault)
 
 
 async def _send_faulty(request: Request, response: Response, body: bytes, fault: Fault | None) -> None:

@@ -38,12 +38,13 @@ from mockserver.predictions import (
     worked,
 )
 from mockserver.scenarios import Catalogue, Scenario, Urls
-from mockserver.store import Store
+from mockserver.store import MAX_MEMORY, Bounds, Store
 from mockserver.tenants import TenantState
 from mockserver.verdict import combine, verdict_of
 from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
+MIN_MEMORY = 16 * 1024 * 1024  # bytes
 MAX_POSTS = 64  # webhooks under way at a time
 _ADMIN_TOKEN = re.compile(r"[!-~]+")
 _SEED = "\0"  # stands where a prediction's own is to be filled in
@@ -66,6 +67,7 @@ class Options:
     files_origin: Literal["same", "separate"] = "same"
     admin_token: str | None = None
     cors: tuple[str, ...] = ()
+    max_memory: int = MAX_MEMORY
 
 
 class ResponseTemplate(msgspec.Struct, frozen=True):
@@ -89,17 +91,20 @@ class Gateway:
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         if not 0 < options.speed <= MAX_SPEED:
             raise MockServerError(f"speed {options.speed}: more than 0, and at most {MAX_SPEED:,}")
+        if options.max_memory < MIN_MEMORY:
+            raise MockServerError(f"a memory of {options.max_memory:,} bytes is too little; at least {MIN_MEMORY:,}")
         if options.admin_token is not None and not _ADMIN_TOKEN.fullmatch(options.admin_token):
             raise MockServerError("the admin token is sent in a header: it has letters of ASCII, and no spaces")
         self.contract = contract
         self.catalogue = catalogue
         self.options = options
-        self.store = Store(options.seed, lambda: Clock(options.clock, options.speed))
+        bounds = Bounds(bytes=options.max_memory)
+        self.store = Store(options.seed, lambda: Clock(options.clock, options.speed), bounds)
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
-        self.pictures = Pictures(contract)
         self.metrics = Metrics()
         self.draining = False  # whether the server is about to stop, and wants no new tenants
+        self.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self._template = lru_cache(1024)(self._build_template)
 

@@ -30,6 +30,7 @@ from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
 from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
 from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.store import MAX_MEMORY
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 tracked(app),
                 interface="asgi3",
-                http=partial(HttpConnection, self._connections),  # type: ignore[arg-type]  # called as a class is
+                http=partial(HttpConnection, self._connections, app.gateway.store.underway),  # type: ignore[arg-type]  # called as a class is
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -255,6 +256,7 @@ class MockServer:
         webhook_allow: Sequence[str] = (),
         cors: Sequence[str] = (),
         admin_token: str | None = None,
+        max_memory: int = MAX_MEMORY,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -273,6 +275,7 @@ class MockServer:
             webhook_allow=tuple(name.lower() for name in webhook_allow),
             cors=tuple(cors),
             admin_token=admin_token,
+            max_memory=max_memory,
         )
         self._host = host
         self._admin_token = admin_token
