@@ -29,7 +29,7 @@ from mockserver.journal import ANONYMOUS, redacted, shortened_secret
 from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
 from mockserver.tenants import TenantState
-from mockserver.violations import pointer_to, read_json
+from mockserver.violations import cut, pointer_to, read_json
 from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
@@ -106,6 +106,7 @@ class Admin:
 
     def _endpoint(self, handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            token = bearer_token(request.headers.get("authorization", "").encode("latin-1")) or ""
             try:
                 handler = handlers.get(request.method)
                 self._guard(request, handler)
@@ -118,9 +119,10 @@ class Admin:
                     self._gateway.store.changes.note()
             except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
-                return _json({"detail": reason.detail, "status": reason.status}, reason.status, headers)
+                shown = {"detail": redacted(reason.detail, token), "status": reason.status}
+                return _json(shown, reason.status, headers)
             except ScenarioError as reason:
-                return _json({"detail": str(reason), "status": 422}, 422)
+                return _json({"detail": redacted(str(reason), token), "status": 422}, 422)
             return value if isinstance(value, Response) else _json(value)
 
         return endpoint
@@ -203,7 +205,7 @@ class Admin:
 
     async def _requests(self, request: Request, tenant: TenantState) -> object:
         if unknown := request.query_params.keys() - FILTERS:
-            raise ApiError(422, f"There is no filter ?{min(unknown)[:50]}; there are {', '.join(FILTERS)}.")
+            raise ApiError(422, f"There is no filter ?{cut(min(unknown), 50)}; there are {', '.join(FILTERS)}.")
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
         unmatched, violating = _flag(request, "unmatched"), _flag(request, "violations")
@@ -215,7 +217,7 @@ class Admin:
             and (exchange.violations or not violating)
         ]
         return {
-            "requests": await _encoded(exchange.as_json() for exchange in wanted[:limit]),
+            "requests": await _encoded(redacted(exchange.as_json(), tenant.secret) for exchange in wanted[:limit]),
             "more": len(wanted) > limit,
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
@@ -231,18 +233,18 @@ class Admin:
         return {"requests": []}
 
     async def _scenario(self, request: Request, tenant: TenantState) -> object:
-        return self._gateway.scenario(tenant).as_json()
+        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
 
     async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
         scenario = self._gateway.catalogue.coerce(await _body(request))
         if _flag(request, "check"):
-            return scenario.as_json()
-        tenant.set_scenario(scenario)
-        return self._gateway.scenario(tenant).as_json()
+            return redacted(scenario.as_json(), tenant.secret)
+        self._gateway.store.set_scenario(tenant, scenario)
+        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
         tenant.set_scenario(None)
-        return self._gateway.scenario(tenant).as_json()
+        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
 
     async def _scenarios(self, request: Request, tenant: TenantState) -> object:
         return {"scenarios": [scenario.as_json() for scenario in self._gateway.catalogue]}
@@ -272,8 +274,8 @@ class Admin:
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return redacted(self._gateway.combined(await _bit_by_bit(self._gateway.verdicts())), "") | _one_of(request)
-        return redacted(self._gateway.verdict(tenant), _secret(tenant))
+            return self._gateway.combined(await _bit_by_bit(self._gateway.verdicts())) | _one_of(request)
+        return self._gateway.verdict(tenant)
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
         used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
@@ -293,7 +295,7 @@ class Admin:
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
             "deliveries": await _encoded(
-                redacted(delivery.as_json(), _secret(tenant)) for delivery in [*tenant.deliveries]
+                redacted(delivery.as_json(), tenant.secret) for delivery in [*tenant.deliveries]
             ),
             "recorded": tenant.deliveries.recorded,
         }
@@ -323,7 +325,8 @@ class Admin:
         newest = [kept[name] for name in islice(reversed(kept), _number(request, "limit", len(kept)))]
         return {
             "predictions": await _encoded(
-                self._gateway.render(tenant, prediction, origin, urls) for prediction in reversed(newest)
+                redacted(self._gateway.render(tenant, prediction, origin, urls), tenant.secret)
+                for prediction in reversed(newest)
             ),
             "evicted": tenant.evicted,
         }
@@ -369,10 +372,6 @@ def _one_of(request: Request) -> dict[str, int]:
     return {"one_of_servers": int(told)} if told.isdecimal() and len(told) <= 4 and int(told) > 1 else {}
 
 
-def _secret(tenant: TenantState) -> str:
-    return "" if tenant.name == ANONYMOUS else tenant.name
-
-
 def _name_in(host: str) -> str:
     """The host name in a Host header, or nothing if there is none."""
     try:
@@ -404,7 +403,7 @@ async def _body(request: Request) -> object:
 
 def _checked(schema: str, value: object) -> dict[str, Any]:
     faults = [
-        f"{pointer_to(error.instance_path) or '/'}: {error.message[:300]}"
+        f"{cut(pointer_to(error.instance_path), 300) or '/'}: {cut(error.message, 300)}"
         for error in body_validator(schema).iter_errors(value)
     ]
     if faults:
@@ -418,12 +417,12 @@ def _number(request: Request, name: str, default: int) -> int:
     if text is None:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise ApiError(422, f"?{name} is a number, not {text[:50]!r}.")
+        raise ApiError(422, f"?{name} is a number, not {cut(text, 50)!r}.")
     return int(text)
 
 
 def _flag(request: Request, name: str) -> bool:
     text = request.query_params.get(name, "false").lower()
     if text not in ("", "1", "true", "0", "false"):
-        raise ApiError(422, f"?{name} is true or false, not {text[:50]!r}.")
+        raise ApiError(422, f"?{name} is true or false, not {cut(text, 50)!r}.")
     return text in ("", "1", "true")

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from mockserver.clock import Mode
 from mockserver.errors import MockServerError
+from mockserver.journal import shortened_secret
 from mockserver.scenarios import Scenario
 
 PREFIX = "/__admin"
@@ -63,7 +64,7 @@ class Tenant:
         self._tls = tls
 
     def __repr__(self) -> str:
-        return f"Tenant({self.base_url!r}, {self.token!r})"
+        return f"Tenant({self.base_url!r}, {shortened_secret(self.token)!r})"
 
     def use(self, scenario: str | Scenario | Mapping[str, Any] | None) -> None:
         """Have the gateway behave by a scenario: a name, a Scenario or its JSON value. None goes back to usual.
@@ -135,13 +136,18 @@ class Tenant:
         if self._admin_token is not None:
             headers[ADMIN_TOKEN_HEADER] = self._admin_token
         body = None if value is None else json.dumps(value)
-        connection = self._connect()
+        try:
+            connection = self._connect()
+        except (ValueError, HTTPException) as reason:
+            raise AdminError(f"{self.url} is no address: {reason}") from reason
         try:
             connection.request(method, PREFIX + path, body, headers)
             response = connection.getresponse()
             text = response.read()
         except (OSError, HTTPException) as reason:
             raise AdminError(f"no double answers at {self.url}: {reason}; is it running?") from reason
+        except ValueError as reason:
+            raise AdminError("a token, or an address, has letters that cannot be sent in a request's head") from reason
         finally:
             connection.close()
         return self._read(response.status, text)

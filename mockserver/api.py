@@ -78,6 +78,8 @@ async def create(context: Context) -> Response:
     preference = context.request.header(b"prefer") or ""
     if not preference.startswith("wait"):
         return _prediction_response(context, prediction, status, age=0)
+    del body
+    context.request.let_go()
     seconds = min(int(preference.partition("=")[2] or MAX_WAIT), MAX_WAIT)
     response = await _wait(context, prediction, status, seconds)
     return msgspec.structs.replace(response, headers=((b"preference-applied", preference.encode()),))
@@ -235,7 +237,9 @@ def _model_in_path(context: Context) -> Operation:
 
 async def upload(context: Context) -> Response:
     """Store a file."""
-    sent = await read_upload(context.request.header(b"content-type") or "", context.request.value)
+    body = context.request.value
+    with context.gateway.store.holding(2 * len(body)):  # as a form, and as what is read from it
+        sent = await read_upload(context.request.header(b"content-type") or "", body)
     tenant = context.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), sent, now)
@@ -270,7 +274,7 @@ async def download(context: Context) -> Response:
         _check_signature(context)
     file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
-    return Response(context.operation.success, file.content, "application/octet-stream", headers)
+    return Response(context.operation.success, file.content, "application/octet-stream", headers, kept=True)
 
 
 def _check_signature(context: Context) -> None:
@@ -309,7 +313,7 @@ async def picture(context: Context) -> Response:
         return Response(304, headers=headers, prediction_id=prediction.id)
     part = _part(context, picture)
     if part is None:
-        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id)
+        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id, kept=True)
     first, last = part
     where = f"bytes {first}-{last}/{len(picture.data)}".encode()
     data = picture.data[first : last + 1]

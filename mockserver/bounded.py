@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
+
+import msgspec
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,6 +34,52 @@ class Meter:
             self._parent = None
 
 
+class Outgoing:
+    """Large bodies on their way to clients that may not read them. What is kept anyway is counted only there."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._readers: dict[int, int] = {}  # by the identity of a body
+        self._counted: set[int] = set()
+
+    def begin(self, body: bytes, *, kept: bool) -> None:
+        """A body begins to be sent."""
+        self._readers[id(body)] = self._readers.get(id(body), 0) + 1
+        if not kept:
+            self.let_go(body)
+
+    def let_go(self, body: bytes) -> None:
+        """A body is no longer kept; while it is being sent it is still held."""
+        if id(body) in self._readers and id(body) not in self._counted:
+            self._counted.add(id(body))
+            self._meter.add(len(body))
+
+    def end(self, body: bytes) -> None:
+        """A body has been sent, or its client has left."""
+        self._readers[id(body)] -= 1
+        if not self._readers[id(body)]:
+            del self._readers[id(body)]
+            if id(body) in self._counted:
+                self._counted.remove(id(body))
+                self._meter.add(-len(body))
+
+
+def size_of(value: object, seen: set[int] | None = None) -> int:
+    """Bytes that a value takes with all it holds: JSON values, and structs of them. What is shared is counted once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    parts: Iterable[object] = ()
+    if isinstance(value, dict):
+        parts = chain(value, value.values())
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif isinstance(value, msgspec.Struct):
+        parts = (getattr(value, name) for name in value.__struct_fields__)
+    return sys.getsizeof(value) + sum(size_of(part, seen) for part in parts)
+
+
 class Bounded(Generic[K, V]):
     """Values by key, in the order in which they came.
 
@@ -45,7 +94,9 @@ class Bounded(Generic[K, V]):
         *,
         max_items: int = sys.maxsize,
         max_bytes: int = sys.maxsize,
+        on_forget: Callable[[V], None] = lambda value: None,
     ) -> None:
+        self._on_forget = on_forget
         self._values: OrderedDict[K, V] = OrderedDict()
         self._footprint = footprint
         self._meter = Meter(meter)
@@ -89,15 +140,20 @@ class Bounded(Generic[K, V]):
         """Forget the oldest value because of a bound; its key."""
         key, value = self._values.popitem(last=False)
         self._meter.add(-self._footprint(value))
+        self._on_forget(value)
         self.evicted += 1
         return key
 
     def remove(self, key: K) -> None:
         """Forget a value."""
-        self._meter.add(-self._footprint(self._values.pop(key)))
+        value = self._values.pop(key)
+        self._meter.add(-self._footprint(value))
+        self._on_forget(value)
 
     def clear(self) -> None:
         """Forget every value, and how many have been evicted."""
         self._meter.add(-self._meter.bytes)
+        for value in self._values.values():
+            self._on_forget(value)
         self._values.clear()
         self.evicted = 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -25,6 +28,26 @@ class _Commands(click.Group):
         except MockServerError as reason:
             click.echo(f"mockserver: {reason}", err=True)
             sys.exit(2)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command; where its output cannot be written, say so."""
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except OSError as reason:
+            _give_up_output()
+            if reason.errno != errno.EPIPE:  # nobody reads on, as with `| head`
+                click.echo(f"mockserver: cannot write: {reason.strerror}", err=True)
+            sys.exit(2)
+
+
+def _give_up_output() -> None:
+    """Write nowhere from here on: else Python would try again at its end, and say that it failed."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -14,12 +14,15 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mockserver.bounded import Meter
 from mockserver.wire import CONNECTION, ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
 SHUTDOWN_GRACE = 0.5  # seconds
 READ_AHEAD = 16 * 1024  # bytes
 MAX_HEAD = 64 * 1024  # bytes of a head, of trailers, or of one chunk's size, about
+CONNECTION_SIZE = 7000  # bytes that an idle one takes
+FIELD = 150  # bytes that a header takes beside its text
 MAX_FIELDS = 256  # headers of a request
 MAX_JOINED = 64 * 1024  # bytes
 
@@ -59,8 +62,11 @@ class HttpConnection(HttpToolsProtocol):
     application has to be `tracked`. A connection that is open is one of `connections`.
     """
 
-    def __init__(self, connections: set[HttpConnection], *, app_state: dict[str, Any], **settings: Any) -> None:
+    def __init__(
+        self, connections: set[HttpConnection], meter: Meter, *, app_state: dict[str, Any], **settings: Any
+    ) -> None:
         self._connections = connections
+        self._meter = Meter(meter)
         self._state = {**app_state, CONNECTION: self}  # uvicorn puts a copy into every request's scope
         super().__init__(app_state=self._state, **settings)
         self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
@@ -80,12 +86,14 @@ class HttpConnection(HttpToolsProtocol):
         self._clock = loop.time
         self._used_at = loop.time()
         self._idle_timer = loop.call_later(KEEP_ALIVE, self._close_if_idle)
+        self._meter.add(CONNECTION_SIZE)
         self._connections.add(self)  # not before: of TLS, the handshake may fail
         super().connection_made(self._shared)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection, and tell every request under way."""
         self._connections.discard(self)
+        self._meter.detach()
         self._idle_timer.cancel()
         self._lost.set_result(None)
         self._state.clear()  # it refers back to this object
@@ -96,6 +104,20 @@ class HttpConnection(HttpToolsProtocol):
         # uvicorn tells only the newest request of a connection, and not the one under way before it.
         await asyncio.wait({self._lost}, timeout=seconds)
         return self._lost.done()
+
+    def pause_writing(self) -> None:
+        """The client does not read (called by the transport)."""
+        self._hold(self._real_transport.get_write_buffer_size())
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads on (called by the transport)."""
+        self._hold(0)
+        super().resume_writing()
+
+    def _hold(self, size: int) -> None:
+        """Count what is held for the client beside the connection itself."""
+        self._meter.add(CONNECTION_SIZE + size - self._meter.bytes)
 
     def write(self, data: bytes) -> None:
         """Send something past uvicorn."""
@@ -161,6 +183,10 @@ class HttpConnection(HttpToolsProtocol):
             super().data_received(data)
             self._line_begins = data.endswith(b"\n")
         self._unparsed_bytes += len(data)
+        if self._in_head:  # of which not all has come
+            self._hold(self._unparsed_bytes + FIELD * self._fields)
+        elif self._meter.bytes != CONNECTION_SIZE and not self._unanswered:
+            self._hold(0)
         if self._unparsed_bytes + len(self._held) > MAX_HEAD:
             self._refuse(_HEAD_TOO_LARGE)
 

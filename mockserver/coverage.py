@@ -6,18 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mockserver.bounded import Meter
 from mockserver.contract import Contract
 from mockserver.lifecycle import TERMINAL
 
+MAX_COMBINATIONS = 200  # names of one input, which are counted together
+COMBINATION = 900  # bytes that one takes, about
 FAULT_KINDS = ("status", "disconnect", "cut", "stall", "drip", "body", "delay")
 
 
 class Coverage:
     """Counts, for one tenant, of everything of the contract that its clients have met."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = Meter(meter)
         self.exchanges: Counter[tuple[str, int]] = Counter()  # by operation and status
-        self.inputs: Counter[tuple[str, frozenset[str]]] = Counter()  # by operation and all the names in one input
+        self.inputs: Counter[tuple[str, frozenset[str]]] = Counter()  # by operation, and the names in one input
         self.statuses: Counter[str] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
@@ -40,7 +44,19 @@ class Coverage:
 
     def record_input(self, operation_id: str, names: frozenset[str]) -> None:
         """A create was accepted, with all these names in its input."""
+        if (operation_id, names) not in self.inputs:
+            self._make_room(operation_id, names)
         self.inputs[operation_id, names] += 1
+
+    def _make_room(self, operation_id: str, names: frozenset[str]) -> None:
+        """Have a combination of names more. There can be thousands, so that many are counted name by name."""
+        self._meter.add(COMBINATION)
+        if len(self.inputs) >= MAX_COMBINATIONS:
+            combined, self.inputs = self.inputs, Counter()
+            for (operation, given), count in combined.items():
+                for name in given:
+                    self.inputs[operation, frozenset((name,))] += count
+            self._meter.add(COMBINATION * (len(self.inputs) + 1) - self._meter.bytes)
 
     def record_fault(self, kind: str) -> None:
         """A fault was met."""

@@ -64,4 +64,4 @@ class Deliveries:
 
 def _footprint(delivery: Delivery) -> int:
     """Bytes held in memory, about."""
-    return DELIVERY + len(delivery.body) + len(delivery.url)
+    return DELIVERY + len(delivery.body) + len(delivery.url) + len(delivery.error or "")

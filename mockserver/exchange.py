@@ -20,7 +20,7 @@ from mockserver.api import HANDLERS, JSON, Context
 from mockserver.clock import SECOND, wall_time
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
-from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers, redacted
 from mockserver.limits import Quota
 from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.operation import Operation
@@ -29,7 +29,7 @@ from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
 from mockserver.tenants import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.validation import no_single_host, validate
 from mockserver.violations import Violation, read_json
-from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
+from mockserver.wire import CLOSE, NO_RESPONSE, PIECE, Receive, Response, Scope, Send
 
 SCENARIO_HEADER = b"x-mock-scenario"
 LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
@@ -68,17 +68,29 @@ class Endpoint:
         began = perf_counter()
         request = read_head(scope, receive, send, self._gateway.options.public_url)
         operation = self._operations.get(request.method)
-        if not await read_body(request, (operation or self._gateway.contract).max_body):
-            return  # the client hung up before it had said what it wants
+        store = self._gateway.store
+        try:
+            if await read_body(request, (operation or self._gateway.contract).max_body, store):
+                await self._respond(operation, request, began)
+            # else the client hung up before it had said what it wants
+        finally:
+            if request.held:
+                request.let_go()
+
+    async def _respond(self, operation: Operation | None, request: Request, began: float) -> None:
         response, fault = await self.answer(operation, request)
         _count(self._gateway.metrics, operation, request, response, fault, perf_counter() - began)
-        body = b"" if request.method == "HEAD" else response.body
-        if response.events is not None:
-            await request.channel.send_events(response)
-        elif fault is None and response.status != NO_RESPONSE:
-            await request.channel.send_response(response, body)
-        else:
-            await _send_faulty(request, response, body, fault)
+        if len(response.body) <= PIECE:
+            await _send(request, response, fault)
+            return
+        if response.value is not None:
+            response = msgspec.structs.replace(response, value=None)  # it may wait long for its client
+        outgoing = self._gateway.store.outgoing
+        outgoing.begin(response.body, kept=response.kept)
+        try:
+            await _send(request, response, fault)
+        finally:
+            outgoing.end(response.body)
 
     async def answer(self, operation: Operation | None, request: Request) -> tuple[Response, Fault | None]:
         """The response to a request, and the fault that it meets on its way out; recorded before it leaves."""
@@ -90,7 +102,7 @@ class Endpoint:
         except ScenarioError as reason:
             scenario = gateway.scenario(tenant)
             behavior = Behavior(scenario, None, scenario.errors or gateway.options.errors)
-            response = self._refuse(operation, ApiError(400, str(reason)), behavior)
+            response = self._refuse(operation, request, ApiError(400, str(reason)), behavior)
         else:
             handle = self._handle if behavior.fault is None else self._handle_with_fault
             response = await handle(tenant, operation, request, behavior)
@@ -127,6 +139,8 @@ class Endpoint:
         """The answer that the contract and the tenant's state ask for, checked against the contract."""
         gateway = self._gateway
         try:
+            if request.refusal is not None:
+                raise request.refusal
             if not request.has_one_host:
                 raise no_single_host(request)
             if operation is None:
@@ -139,19 +153,21 @@ class Endpoint:
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await HANDLERS[operation.role](context)
         except ApiError as error:
-            response = self._refuse(operation, error, behavior)
+            response = self._refuse(operation, request, error, behavior)
             if operation is None or error.status not in operation.responses:
                 return response  # another contract may be silent on errors; this one is not
         if response.status == NO_RESPONSE:
             return response
         # Better no answer than one that the contract does not allow.
         wrong = operation.check_response(response.status, response.content_type, response.value)
-        return self._withhold(operation, response, wrong[0]) if wrong else response
+        return self._withhold(operation, request, response, wrong[0]) if wrong else response
 
-    def _withhold(self, operation: Operation, response: Response, wrong: Violation) -> Response:
+    def _withhold(self, operation: Operation, request: Request, response: Response, wrong: Violation) -> Response:
         """What stands in for a response that would break the contract."""
         where = f"{operation.operation_id} {response.status} at {wrong.pointer or '/'}"
-        said = f"{where}: {wrong.description}; sent {wrong.sent}, allowed: {wrong.allowed}"
+        said = redacted(
+            f"{where}: {wrong.description}; sent {wrong.sent}, allowed: {wrong.allowed}", request.token or ""
+        )
         print(f"mockserver: refused to send an answer that breaks the contract: {said}", file=sys.stderr)
         value = {
             "title": "Internal server error",
@@ -160,12 +176,16 @@ class Endpoint:
         }
         return Response(500, msgspec.json.encode(value), JSON, value=value)
 
-    def _refuse(self, operation: Operation | None, error: ApiError, behavior: Behavior) -> Response:
+    def _refuse(
+        self, operation: Operation | None, request: Request | None, error: ApiError, behavior: Behavior
+    ) -> Response:
         contract = self._gateway.contract
         media_type, template = contract.error_template(operation, error.status, behavior.dialect, error.example)
         value = error_body(template, behavior.dialect, error)
+        if request is not None and request.token:  # errors are logged, and repeat what was sent
+            value = redacted(value, request.token)
         headers = tuple((name.encode(), text.encode()) for name, text in error.headers.items())
-        if error.status == 413:
+        if error.status == 413 or (request is not None and error is request.refusal):
             headers = (*headers, CLOSE)
         return Response(error.status, msgspec.json.encode(value), media_type, headers, value=value)
 
@@ -185,7 +205,7 @@ class Endpoint:
             return Response(fault.status, line.encode(), "text/plain", headers)
         if fault.page == "empty":
             return Response(fault.status, headers=headers)
-        response = self._refuse(operation, ApiError(fault.status, fault.detail, title=fault.title), behavior)
+        response = self._refuse(operation, None, ApiError(fault.status, fault.detail, title=fault.title), behavior)
         body = response.body
         if headers and "retry_after" in response.value:
             body = msgspec.json.encode(_agreeing(response.value, fault))
@@ -212,8 +232,8 @@ class Decoy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse one request as an API does whose token this is not."""
         request = read_head(scope, receive, send, None)
-        await read_body(request, MAX_RECORDED_BODY)
         store = self._gateway.store
+        await read_body(request, MAX_RECORDED_BODY, store)
         named = store.find_in_path(request.path)
         tenant = named[0] if named else store.tenant(request.token or ANONYMOUS)
         scenario = self._gateway.scenario(tenant)
@@ -421,6 +441,16 @@ def _count(
         metrics.violations[name] += len(request.violations)
     if fault is not None:
         metrics.faults[fault.kind] += 1
+
+
+async def _send(request: Request, response: Response, fault: Fault | None) -> None:
+    body = b"" if request.method == "HEAD" else response.body
+    if response.events is not None:
+        await request.channel.send_events(response)
+    elif fault is None and response.status != NO_RESPONSE:
+        await request.channel.send_response(response, body)
+    else:
+        await _send_faulty(request, response, body, fault)
 
 
 async def _send_faulty(request: Request, response: Response, body: bytes, fault: Fault | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from mockserver.contract import Contract
 from mockserver.errors import ApiError, Dialect, MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
+from mockserver.journal import redacted
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.metrics import Metrics
 from mockserver.operation import Operation
@@ -36,13 +38,15 @@ from mockserver.predictions import (
     worked,
 )
 from mockserver.scenarios import Catalogue, Scenario, Urls
-from mockserver.store import Store
+from mockserver.store import MAX_MEMORY, Bounds, Store
 from mockserver.tenants import TenantState
 from mockserver.verdict import combine, verdict_of
 from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
+MIN_MEMORY = 16 * 1024 * 1024  # bytes
 MAX_POSTS = 64  # webhooks under way at a time
+_ADMIN_TOKEN = re.compile(r"[!-~]+")
 _SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
@@ -64,6 +68,7 @@ class Options:
     admin_token: str | None = None
     cors: tuple[str, ...] = ()
     also_at: str | None = None
+    max_memory: int = MAX_MEMORY
 
 
 class ResponseTemplate(msgspec.Struct, frozen=True):
@@ -87,15 +92,20 @@ class Gateway:
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         if not 0 < options.speed <= MAX_SPEED:
             raise MockServerError(f"speed {options.speed}: more than 0, and at most {MAX_SPEED:,}")
+        if options.max_memory < MIN_MEMORY:
+            raise MockServerError(f"a memory of {options.max_memory:,} bytes is too little; at least {MIN_MEMORY:,}")
+        if options.admin_token is not None and not _ADMIN_TOKEN.fullmatch(options.admin_token):
+            raise MockServerError("the admin token is sent in a header: it has letters of ASCII, and no spaces")
         self.contract = contract
         self.catalogue = catalogue
         self.options = options
-        self.store = Store(options.seed, lambda: Clock(options.clock, options.speed))
+        bounds = Bounds(bytes=options.max_memory)
+        self.store = Store(options.seed, lambda: Clock(options.clock, options.speed), bounds)
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
         self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
-        self.pictures = Pictures(contract)
         self.metrics = Metrics()
         self.draining = False  # whether the server is about to stop, and wants no new tenants
+        self.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self._template = lru_cache(1024)(self._build_template)
 
@@ -108,7 +118,8 @@ class Gateway:
     def verdict(self, tenant: TenantState) -> dict[str, Any]:
         """A tenant's journal, judged."""
         progress = tenant.fault_progress()
-        return verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
+        found = verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
+        return redacted(found, tenant.secret)
 
     def verdict_of_all(self) -> dict[str, Any]:
         """The journals of all tenants that have been used, judged."""

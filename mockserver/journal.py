@@ -23,6 +23,9 @@ MIN_SECRET = 6  # characters
 EXCHANGE = 700  # bytes that one takes beside its texts, about
 VIOLATION = 500  # bytes that one takes, about
 
+MAX_BEGINNINGS = 50  # places that are looked at where a text may end within a secret
+
+_OWN_NAME = re.compile(r"[a-z_]{1,30}")  # a name in JSON that is the double's, or no secret in any case
 _BETWEEN = b"\0"  # what no header can hold
 _WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
 T = TypeVar("T")
@@ -180,26 +183,69 @@ def _footprint(exchange: Exchange) -> int:
 
 
 def redacted(shown: T, secret: str) -> T:
-    """JSON values with secrets shown in part wherever they stand. A token too short to be a secret is left."""
-    return cast(T, _redacted(shown, _pattern_of(secret)))
+    """JSON values with secrets shown in part wherever they stand, in names too.
+
+    A text that was cut may end within a secret: what there is of it is shown in part as well. A token too short to be a
+    secret is left.
+    """
+    return cast(T, _redacted(shown, _secrets(secret)))
+
+
+class _Secrets(msgspec.Struct, frozen=True):
+    """What to look for: `whole` finds secrets, `begun` the beginnings of those in `spelt`, in lower case."""
+
+    whole: re.Pattern[str]
+    begun: re.Pattern[str] | None = None
+    spelt: tuple[str, ...] = ()
+    least: int = 0
 
 
 @lru_cache(64)
-def _pattern_of(secret: str) -> re.Pattern[str]:
-    """What a secret, and any key of webhooks, looks like."""
-    spelt = {secret, quote(secret), quote(secret, safe=""), msgspec.json.encode(secret).decode()[1:-1]}
-    tokens = [re.escape(each) for each in sorted(spelt)] if len(secret) >= MIN_SECRET else []
-    return re.compile("|".join([*tokens, _WEBHOOK_KEY]))
+def _secrets(token: str) -> _Secrets:
+    """A token as it may be spelt in URLs, JSON and names of headers, and whatever looks like a key of webhooks."""
+    if len(token) < MIN_SECRET:
+        return _Secrets(re.compile(_WEBHOOK_KEY))
+    spelt = {token, quote(token), quote(token, safe=""), msgspec.json.encode(token).decode()[1:-1]}
+    longest_first = sorted((each.lower() for each in spelt), key=len, reverse=True)
+    least = max(MIN_SECRET, min(6, len(token) // 3) + 1)
+    whole = "|".join([*map(re.escape, longest_first), _WEBHOOK_KEY])
+    begun = "|".join(re.escape(each[:least]) for each in longest_first)
+    return _Secrets(re.compile(whole, re.IGNORECASE), re.compile(begun, re.IGNORECASE), tuple(longest_first), least)
 
 
-def _redacted(value: object, secrets: re.Pattern[str]) -> object:
+def _redacted(value: object, secrets: _Secrets) -> object:
     if isinstance(value, str):
-        return secrets.sub(lambda found: shortened_secret(found.group()), value)
+        return _masked(value, secrets)
     if isinstance(value, dict):
-        return {name: _redacted(part, secrets) for name, part in value.items()}
-    if isinstance(value, list):
+        return {
+            name if _OWN_NAME.fullmatch(name) else _masked(name, secrets): _redacted(part, secrets)
+            for name, part in value.items()
+        }
+    if isinstance(value, list | tuple):
         return [_redacted(part, secrets) for part in value]
     return value
+
+
+def _masked(text: str, secrets: _Secrets) -> str:
+    text = secrets.whole.sub(lambda found: shortened_secret(found.group()), text)
+    if secrets.begun is None or not secrets.begun.search(text):
+        return text
+    return "…".join(_without_beginning(part, secrets) for part in text.split("…")).replace("……", "…")
+
+
+def _without_beginning(text: str, secrets: _Secrets) -> str:
+    """A text that may have been cut, with the beginning of a secret at its end shown in part."""
+    end = len(text.rstrip("'\""))
+    for spelt in secrets.spelt:
+        place = max(0, end - len(spelt))
+        for _ in range(MAX_BEGINNINGS):
+            place = text.lower().find(spelt[: secrets.least], place, end)
+            if place < 0:
+                break
+            if spelt.startswith(text[place:end].lower()):
+                return text[:place] + shortened_secret(text[place:end]) + text[end:]
+            place += 1
+    return text
 
 
 def shortened_secret(secret: str) -> str:

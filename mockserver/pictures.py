@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from mockserver.bounded import Bounded
+from mockserver.bounded import Bounded, Meter, Outgoing
 from mockserver.contract import Contract
 from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 
+MAX_RATIO = 20  # characters
 MAX_CACHED = 64 * 1024 * 1024  # bytes
 PICTURE = 300  # bytes that one holds beside its data, about
 
@@ -30,15 +31,20 @@ class Picture:
 class Pictures:
     """The pictures of one server's predictions."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, meter: Meter | None = None, outgoing: Outgoing | None = None) -> None:
         self._contract = contract
-        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(_footprint, max_bytes=MAX_CACHED)
+        self._kept: Bounded[tuple[object, ...], Picture] = Bounded(
+            _footprint,
+            meter,
+            max_bytes=MAX_CACHED,
+            on_forget=lambda picture: outgoing.let_go(picture.data) if outgoing else None,
+        )
 
     def size(self, prediction: Prediction) -> tuple[int, int]:
         """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
         sizes = self._contract.by_id[prediction.operation_id].picture["sizes"]
         asked = self._asked(prediction, "ratio")
-        ratio = parse_ratio(asked) if isinstance(asked, str) else None
+        ratio = parse_ratio(asked) if isinstance(asked, str) and len(asked) < MAX_RATIO else None
         if ratio is None:
             width, height = prediction.given_size or sizes[0]
             ratio = width / height

@@ -11,7 +11,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from mockserver.bounded import Meter
 from mockserver.clock import wall_time
+from mockserver.errors import ApiError
+from mockserver.journal import MAX_RECORDED_BODY
+from mockserver.store import Store
 from mockserver.violations import Violation
 from mockserver.wire import Channel, Receive, Scope, Send
 
@@ -25,7 +29,8 @@ class Request(msgspec.Struct):
 
     `token` is that of its Authorization, `origin` the address that the client used. `headers` are keyed by lower-case
     name, the last of equal names counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells
-    whether it says which server it is for, as it must, but for HTTP/1.0.
+    whether it says which server it is for, as it must, but for HTTP/1.0. `refusal` is why its body was not read,
+    `held` the bytes that `meter` counts for it while it is under way.
     """
 
     method: str
@@ -40,6 +45,9 @@ class Request(msgspec.Struct):
     channel: Channel
     received_at: int
     has_one_host: bool
+    refusal: ApiError | None = None
+    held: int = 0
+    meter: Meter | None = None
     body: bytes = b""
     body_size: int = 0
     value: Any = None
@@ -49,6 +57,13 @@ class Request(msgspec.Struct):
         """The value of a header, by its lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def let_go(self) -> None:
+        """Keep no more of the body than a journal does: what follows may take long."""
+        self.body, self.value = self.body[:MAX_RECORDED_BODY], None
+        if self.meter is not None:
+            self.meter.add(-self.held)
+            self.held = 0
 
 
 def read_head(scope: Scope, receive: Receive, send: Send, public_url: str | None) -> Request:
@@ -102,8 +117,11 @@ def bearer_token(authorization: bytes) -> str | None:
     return token.strip() or None if scheme.lower() in ("bearer", "token") else None
 
 
-async def read_body(request: Request, limit: int) -> bool:
-    """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up."""
+async def read_body(request: Request, limit: int, store: Store) -> bool:
+    """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up.
+
+    One that comes in pieces counts among what the store holds; where there is no room, `refusal` says so.
+    """
     announced = int(request.headers.get(b"content-length") or 0)
     if announced > limit and (b"expect" in request.headers or announced > limit * DRAIN_FACTOR):
         request.body_size = announced
@@ -116,8 +134,15 @@ async def read_body(request: Request, limit: int) -> bool:
             return False
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
+        if size > limit:
+            continue
+        if more or request.held:
+            if not store.take(len(chunk)):
+                request.refusal = ApiError(503, hint="There is no room for the body: too much is under way already.")
+                return True
+            request.held += len(chunk)
+            request.meter = store.underway
+        chunks.append(chunk)
     request.body = b"".join(chunks)
     request.body_size = size
     return True

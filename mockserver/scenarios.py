@@ -20,7 +20,7 @@ from mockserver.contract import Contract
 from mockserver.errors import Dialect, ScenarioError
 from mockserver.lifecycle import TERMINAL, Timeline, build_timeline
 from mockserver.operation import Operation
-from mockserver.violations import pointer_to, shorten
+from mockserver.violations import cut, pointer_to, shorten
 from mockserver.yaml_source import read_yaml
 
 T = TypeVar("T")
@@ -400,10 +400,10 @@ class Catalogue:
 
 
 def _schema_fault(error: jsonschema_rs.ValidationError) -> str:
-    said = error.message[:300]
+    said = cut(error.message, 300)
     if error.kind.name.startswith("oneOf"):
         said = "a fault has exactly one of status, disconnect, cut, stall, drip and body, or only a delay"
-    return f"{pointer_to(error.instance_path) or '/'}: {said}"
+    return f"{cut(pointer_to(error.instance_path), 300) or '/'}: {said}"
 
 
 def _lifecycle_faults(where: str, lifecycle: Sequence[Step], statuses: Sequence[str]) -> Iterator[str]:
@@ -431,7 +431,7 @@ def _lifecycle_faults(where: str, lifecycle: Sequence[Step], statuses: Sequence[
 def _refused(value: object, faults: Sequence[str]) -> ScenarioError:
     name = value.get("name") if isinstance(value, Mapping) else None
     called = f" {name}" if isinstance(name, str) else ""
-    return ScenarioError(f"scenario{called[:70]} is refused: " + "; ".join(faults))
+    return ScenarioError(f"scenario{cut(called, 70)} is refused: " + "; ".join(faults))
 
 
 def _packaged(name: str) -> Any:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import json
 import os
 import signal
 import socket
@@ -31,9 +30,10 @@ from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
 from mockserver.har import har_of
-from mockserver.journal import ANONYMOUS, Exchange, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
 from mockserver.report_files import write_file
 from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.store import MAX_MEMORY
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 tracked(app),
                 interface="asgi3",
-                http=partial(HttpConnection, self._connections),  # type: ignore[arg-type]  # called as a class is
+                http=partial(HttpConnection, self._connections, app.gateway.store.underway),  # type: ignore[arg-type]  # called as a class is
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -215,23 +215,13 @@ def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def write_ready_file(path: Path, listener: socket.socket, authority: Authority | None = None) -> None:
-    """Say where the server is, as JSON: `url`, `port`, `pid`, and `ca_file` if it speaks TLS.
-
-    The file appears whole or not at all.
-    """
+def whereabouts(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
+    """Where a server is: `url`, `port`, and `ca_file` if it speaks TLS."""
     facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
-    facts |= {"port": listener.getsockname()[1], "pid": os.getpid()}
+    facts["port"] = listener.getsockname()[1]
     if authority is not None:
         facts["ca_file"] = str(authority.file)
-    try:
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(facts) + "\n")
-        draft.replace(path)
-    except OSError as reason:
-        raise MockServerError(f"cannot write the ready file {path}: {reason.strerror}") from reason
-    except ValueError as reason:
-        raise MockServerError(f"cannot write the ready file {path}: {reason}") from reason
+    return facts
 
 
 def write_har(gateway: Gateway, path: Path, base_url: str) -> None:
@@ -250,7 +240,7 @@ def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mappi
 
 def _stray(exchange: Exchange) -> str:
     who = shortened_secret(exchange.token) if exchange.token else ANONYMOUS
-    return f"{who}: {exchange.method} {exchange.path}"
+    return f"{who}: {exchange.method} {redacted(exchange.path, exchange.token)}"
 
 
 def _owners(name: str) -> set[str]:
@@ -286,6 +276,7 @@ class MockServer:
         webhook_allow: Sequence[str] = (),
         cors: Sequence[str] = (),
         admin_token: str | None = None,
+        max_memory: int = MAX_MEMORY,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -305,6 +296,7 @@ class MockServer:
             cors=tuple(cors),
             admin_token=admin_token,
             also_at=also_at,
+            max_memory=max_memory,
         )
         self._host = host
         self._admin_token = admin_token
@@ -384,6 +376,8 @@ class MockServer:
         return result.result()
 
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise MockServerError("this MockServer is running already; for a second one beside it, make another")
         self._authority = Authority(self._host, *self._tls_names) if self._tls else None
         listener = listen(self._host, self._port)
         scheme = "https" if self._tls else "http"
@@ -401,5 +395,6 @@ class MockServer:
         assert self._thread is not None
         self._server.loop.call_soon_threadsafe(self._server.hang_up)
         self._thread.join()
+        self._thread = None
         if self._authority is not None:
             self._authority.close()

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from mockserver.bounded import Meter
+from mockserver.bounded import Meter, Outgoing
 from mockserver.changes import Changes
 from mockserver.clock import Clock
 from mockserver.deliveries import Delivery
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange
 from mockserver.predictions import ID, Prediction
+from mockserver.scenarios import Scenario
 from mockserver.tenants import TenantState
 
+MAX_MEMORY = 1024 * 1024 * 1024  # bytes
 MAX_IDS = 8  # in a path
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is remembered. Bytes count what is held, about: predictions, files, journals and deliveries."""
+    """How much is held. Bytes count all that clients can make the double hold, about.
+
+    Of `bytes`, what is under way may take half: bodies that come and go, webhooks, connections.
+    """
 
     tenants: int = 1000
     predictions_per_tenant: int = 20_000
     files_per_tenant: int = 1000
     bytes_per_tenant: int = 256 * 1024 * 1024
-    bytes: int = 1024 * 1024 * 1024
+    bytes: int = MAX_MEMORY
 
 
 class Store:
@@ -37,10 +43,14 @@ class Store:
         self._seed = seed
         self._new_clock = new_clock
         self._bounds = bounds or Bounds()
+        self._most_of_one = min(self._bounds.bytes_per_tenant, self._bounds.bytes // 2)
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
         self.observers: list[Callable[[TenantState, Exchange], None]] = []  # called with each exchange that is recorded
         self.changes = Changes()
+        self.underway = Meter(self._meter)
+        self.cached = Meter(self._meter)
+        self.outgoing = Outgoing(self.underway)
         self.evicted_tenants = 0
         self.evicted_violating = 0  # tenants whose journals had something wrong in them
         self.evicted_predictions = 0
@@ -83,9 +93,35 @@ class Store:
             "tenants": len(self._tenants),
             "predictions": sum(len(tenant.predictions) for tenant in self._tenants.values()),
             "bytes": self._meter.bytes,
+            "bytes_under_way": self.underway.bytes,
+            "max_bytes": self._bounds.bytes,
             "evicted_tenants": self.evicted_tenants,
             "evicted_predictions": self.evicted_predictions,
         }
+
+    def take(self, size: int) -> bool:
+        """Count some bytes more that are under way, if there is room for them; what is kept gives way."""
+        if self.underway.bytes + size > self._bounds.bytes // 2:
+            return False
+        self.underway.add(size)
+        while self._meter.bytes > self._bounds.bytes and len(self._tenants) > 1:
+            self._evict_tenant()
+        return True
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count some bytes for the time of a `with` block."""
+        self.underway.add(size)
+        try:
+            yield
+        finally:
+            self.underway.add(-size)
+
+    def set_scenario(self, tenant: TenantState, scenario: Scenario | None) -> None:
+        """Have a tenant use a scenario from here on; None goes back to the server's."""
+        tenant.set_scenario(scenario)
+        if self._knows(tenant):
+            self._keep_bounds(tenant)
 
     def put(self, tenant: TenantState, prediction: Prediction) -> None:
         """Remember a new prediction, unless its tenant was forgotten while the request was under way."""
@@ -104,7 +140,7 @@ class Store:
             tenant.files.put(file.id, file)
             bounds = self._bounds
             while len(tenant.files) > 1 and (
-                len(tenant.files) > bounds.files_per_tenant or tenant.meter.bytes > bounds.bytes_per_tenant
+                len(tenant.files) > bounds.files_per_tenant or tenant.meter.bytes > self._most_of_one
             ):
                 tenant.files.evict()
             self._keep_bounds(tenant)
@@ -136,7 +172,7 @@ class Store:
             gone.close()
 
     def _create(self, name: str) -> TenantState:
-        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed, self._meter)
+        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed, self._meter, self.outgoing)
         while len(self._tenants) > self._bounds.tenants:
             self._evict_tenant()
         return tenant
@@ -149,7 +185,7 @@ class Store:
         """Evict what is over the bounds, after a tenant has come to hold more."""
         bounds, predictions, meter = self._bounds, tenant.predictions, tenant.meter
         while len(predictions) > 1 and (
-            len(predictions) > bounds.predictions_per_tenant or meter.bytes > bounds.bytes_per_tenant
+            len(predictions) > bounds.predictions_per_tenant or meter.bytes > self._most_of_one
         ):
             tenant.evict_prediction()
             self.evicted_predictions += 1

@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from mockserver.activity import Activity
-from mockserver.bounded import Bounded, Meter
+from mockserver.bounded import Bounded, Meter, Outgoing, size_of
 from mockserver.clock import Clock, Mode
 from mockserver.coverage import Coverage
 from mockserver.deliveries import Deliveries
 from mockserver.files import StoredFile, file_id
-from mockserver.journal import Journal
+from mockserver.journal import ANONYMOUS, Journal
 from mockserver.limits import Bucket, Quota, take
 from mockserver.predictions import Prediction, prediction_id, shard_of
 from mockserver.scenarios import Fault, Limit, Scenario, fault_at, script_length
 
+TENANT = 9000  # bytes that a tenant takes which has only been named
 FILE = 700  # bytes that a file takes beside what was sent
 PREDICTION = 600  # bytes that a prediction takes beside its input
 TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
@@ -29,7 +30,7 @@ class TenantState:
     a scenario.
     """
 
-    def __init__(self, name: str, clock: Clock, seed: int, meter: Meter) -> None:
+    def __init__(self, name: str, clock: Clock, seed: int, meter: Meter, outgoing: Outgoing) -> None:
         self.name = name
         self.clock = clock
         self.activity = Activity(clock)
@@ -38,11 +39,15 @@ class TenantState:
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
         self.meter = Meter(meter)
+        self.meter.add(TENANT + len(name))
+        self._scenario_bytes = 0
         self.predictions: Bounded[str, Prediction] = Bounded(_prediction_footprint, self.meter)
-        self.files: Bounded[str, StoredFile] = Bounded(_file_footprint, self.meter)
+        self.files: Bounded[str, StoredFile] = Bounded(
+            _file_footprint, self.meter, on_forget=lambda file: outgoing.let_go(file.content)
+        )
         self.journal = Journal(self.meter)
         self.deliveries = Deliveries(self.meter)
-        self.coverage = Coverage()
+        self.coverage = Coverage(self.meter)
         self._created = self._uploaded = 0
         self._fault_progress: dict[str, dict[str, int]] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
@@ -52,6 +57,11 @@ class TenantState:
     def handle(self) -> str:
         """What stands for the tenant where its token must not be read."""
         return blake2b(self.key, digest_size=6, person=b"handle").hexdigest()
+
+    @property
+    def secret(self) -> str:
+        """What is not to be shown whole: the token, if there is one."""
+        return "" if self.name == ANONYMOUS else self.name
 
     @property
     def evicted(self) -> int:
@@ -80,6 +90,9 @@ class TenantState:
     def set_scenario(self, scenario: Scenario | None) -> None:
         """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""
         self.scenario = scenario
+        held = 0 if scenario is None else size_of(scenario)
+        self.meter.add(held - self._scenario_bytes)
+        self._scenario_bytes = held
         self._fault_progress.pop(TENANT_SCRIPT, None)
         for source in [source for source in self._fault_progress if source.startswith(EACH_PREDICTION)]:
             del self._fault_progress[source]
@@ -154,12 +167,14 @@ class TenantState:
         """Forget every prediction, and end all that is under way: the tenant itself is being forgotten."""
         self.meter.detach()
         self.predictions.clear()
+        self.files.clear()
         self.activity.cancel_all()
 
 
 def _prediction_footprint(prediction: Prediction) -> int:
     """Bytes held in memory, about."""
-    return PREDICTION + len(prediction.input)
+    said = prediction.timeline[-1].error
+    return PREDICTION + len(prediction.input) + (len(said) if said else 0)
 
 
 def _file_footprint(file: StoredFile) -> int:

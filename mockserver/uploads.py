@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ MAX_NAME = 1024  # characters of a file's name, and of its content type
 LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
 
 T = TypeVar("T")
+
+for _name in ("python_multipart", "multipart"):  # what it warns of is the client's doing, and answered
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 class _InMemory(MultiPartParser):

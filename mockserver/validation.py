@@ -6,7 +6,7 @@ from mockserver.errors import ApiError, validation_error
 from mockserver.gateway import Gateway
 from mockserver.operation import Operation
 from mockserver.request import Request
-from mockserver.violations import MAX_SHOWN, MAX_VIOLATIONS, Violation, read_json, shorten
+from mockserver.violations import MAX_SHOWN, MAX_VIOLATIONS, Violation, cut, read_json, shorten
 
 MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 
@@ -76,7 +76,7 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
     known = {parameter.name for parameter in operation.parameters}
     for name in [name for name in query if name not in known][:MAX_VIOLATIONS]:
         said = f"Query parameter {shorten(name)} is not known"
-        shown = name[:MAX_SHOWN]
+        shown = cut(name, MAX_SHOWN)
         found.append(
             Violation(f"?{shown}", "unknown_parameter", shown, said, shorten(query[name]), "none", fatal=False)
         )

@@ -106,10 +106,10 @@ def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -
     assert isinstance(error.instance, dict)
     for name in error.kind.as_dict()["unexpected"][:MAX_VIOLATIONS]:
         yield Violation(
-            pointer=_bounded(pointer_to((*error.instance_path, name))),
+            pointer=cut(pointer_to((*error.instance_path, name)), MAX_POINTER),
             kind="additional_property_not_allowed",
-            field=_bounded(_dotted(error.instance_path)),
-            description=f"Additional property {name[:MAX_SHOWN]} is not allowed",
+            field=cut(_dotted(error.instance_path), MAX_POINTER),
+            description=f"Additional property {cut(name, MAX_SHOWN)} is not allowed",
             sent=shorten(error.instance[name]),
             allowed=_did_you_mean(name, known),
             fatal=not error.instance_path,
@@ -136,17 +136,18 @@ def violation_of(
     if pointer is None:
         pointer = pointer_to((*where, error.kind.as_dict()["property"]) if kind == "required" else where)
     return Violation(
-        pointer=_bounded(pointer),
+        pointer=cut(pointer, MAX_POINTER),
         kind=kind,
-        field=_bounded(_dotted(where)) if field is None else field,
-        description=description[:MAX_DESCRIPTION],
+        field=cut(_dotted(where), MAX_POINTER) if field is None else field,
+        description=cut(description, MAX_DESCRIPTION - 1),
         sent="nothing" if kind == "required" else shorten(error.instance),
         allowed=allowed,
     )
 
 
-def _bounded(text: str) -> str:
-    return text if len(text) <= MAX_POINTER else text[:MAX_POINTER] + "…"
+def cut(text: str, most: int) -> str:
+    """The beginning of a text, and a sign that there is more: a token may stand where it was cut."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _dotted(path: Sequence[str | int]) -> str:
@@ -183,7 +184,7 @@ def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
         case "maxLength":
             limit = f"less than or equal to {about['limit']}"
             return "string_lte", f"String length must be {limit}", f"length {limit}"
-    return name, error.message[:200], f"{name} {shorten(about.get('value'))}"
+    return name, cut(error.message, 200), f"{name} {shorten(about.get('value'))}"
 
 
 def _type_name(value: object) -> str:

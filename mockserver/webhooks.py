@@ -158,7 +158,8 @@ async def _deliver_event(
                     "webhook-timestamp": str(timestamp),
                     "webhook-signature": sign(secret, event.id, timestamp, body),
                 }
-                status, error = await _post_in_thread(url, headers, body)
+                with gateway.store.holding(len(body)):
+                    status, error = await _post_in_thread(url, headers, body)
         else:
             body, status = msgspec.json.encode(event.value()), None
             error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"

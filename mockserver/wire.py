@@ -23,6 +23,7 @@ NO_RESPONSE = 0  # the status of a response that is none
 CLOSE = (b"connection", b"close")
 STALL_LIMIT = 60.0  # seconds
 DRIP_PIECES = 20
+PIECE = 64 * 1024  # bytes
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -30,7 +31,8 @@ class Response(msgspec.Struct, frozen=True):
 
     `value` is the decoded body where the contract can be asked about it; `events` what is sent bit by bit instead of
     a body, where None stands for a connection that breaks off. The prediction told of, if any, and
-    whether something was created or changed, are for the journal.
+    whether something was created or changed, are for the journal. `kept` tells that the body is one that is kept
+    anyway, as of a file.
     """
 
     status: int
@@ -41,6 +43,7 @@ class Response(msgspec.Struct, frozen=True):
     prediction_id: str | None = None
     prediction_status: str | None = None
     committed: bool = False
+    kept: bool = False
     events: AsyncGenerator[bytes | None, None] | None = None
 
     def raw_headers(self) -> Headers:
@@ -82,7 +85,16 @@ class Channel:
     async def send_response(self, response: Response, body: bytes) -> None:
         """Send a response whole, with `body` under its headers (HEAD has none)."""
         await self._start(response)
-        await self._send({"type": "http.response.body", "body": body})
+        await self._send_body(body)
+
+    async def _send_body(self, body: bytes, *, more: bool = False) -> None:
+        """Send a body, or the next part of it; bit by bit, since the transport holds what its client does not read."""
+        start = 0
+        while len(body) - start > PIECE:
+            piece = body[start : start + PIECE]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            start += PIECE
+        await self._send({"type": "http.response.body", "body": body[start:], "more_body": more})
 
     async def send_events(self, response: Response) -> None:
         """Send a response bit by bit, until it ends, breaks off, or the client hangs up."""
@@ -183,7 +195,7 @@ class Channel:
         """Send the first part of a body; the rest of it."""
         size = int(len(response.body) * share)
         await self._start(response)
-        await self._send({"type": "http.response.body", "body": response.body[:size], "more_body": True})
+        await self._send_body(response.body[:size], more=True)
         return response.body[size:]
 
     async def _drip(self, response: Response, seconds: float) -> None:
@@ -192,7 +204,7 @@ class Channel:
         await self._start(response)
         for number, piece in enumerate(pieces, 1):
             more = number < len(pieces)
-            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+            await self._send_body(piece, more=more)
             if more and await self.wait_for_disconnect(seconds / len(pieces)):
                 await self.abandon(b"".join(pieces[number:]))
                 return

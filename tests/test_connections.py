@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mockserver import MockServer, Tenant
@@ -344,6 +344,7 @@ HEADS = st.sampled_from(
     body=st.sampled_from([BODY, b"", b"{", b'{"input": {}}', b'{"input": {"prompt": "[mock:failed]"}}']),
     places=st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=4),
 )
+@settings(deadline=None)
 @example(line="GET /replicate/v1/predictions/a HTTP/1.1", more=["Connection: close"], body=b"", places=[90])
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Connection: Upgrade", "Upgrade: h2c"], body=BODY, places=[190])
@@ -375,6 +376,7 @@ def test_what_looks_like_a_request_within_another_is_none(begun: bytes) -> None:
 
 
 @given(places=st.lists(st.integers(min_value=1, max_value=1500), max_size=6))
+@settings(deadline=None)
 def test_however_requests_arrive_together_their_answers_are_the_same(places: list[int]) -> None:
     apart = [post(), get("/nowhere"), post(Authorization="Bearer r8_somebody"), post(Prefer="wait"), post()]
     together = b"".join(apart)

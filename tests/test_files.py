@@ -137,18 +137,19 @@ def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
 def test_files_are_bounded(client: httpx.Client) -> None:
     from mockserver.clock import Clock
     from mockserver.files import StoredFile, Upload
-    from mockserver.tenants import FILE
+    from mockserver.tenants import FILE, TENANT
 
-    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=2 * FILE + 100))
+    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=TENANT + 1 + 2 * FILE + 100))
     tenant = store.tenant("t")
     for size in (10, 20, 30):
         store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * size), 0))
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
     store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * 80), 0))
     held = FILE + len(b"{}" + b"n" + b"t/t") + 80
-    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, held, held)
+    base = TENANT + len("t")
+    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, base + held, base + held)
     store.reset("t")
-    assert store.counts()["bytes"] == 0
+    assert store.counts()["bytes"] == base
 
 
 def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: 
         (["--public-url", "http://["], "--public-url http://["),
         (["--public-url", "http://a b"], "--public-url http://a b"),
         (["--public-url", "http://x:abc"], "--public-url http://x:abc"),
-        (["--port", "0", "--ready-file", "/"], "cannot write the ready file /"),
+        (["--port", "0", "--ready-file", "/"], "the ready file / is there, and is no regular file"),
         (["--host", "\u00e9.."], "cannot listen on"),
         (["--port", "70000"], "--port"),
     ],

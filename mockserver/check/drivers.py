@@ -169,7 +169,17 @@ class _Thread:
 
 
 def _raised(reason: BaseException) -> Outcome:
-    return Outcome("raised", message=f"{type(reason).__name__}: {reason}")
+    kind = type(reason).__name__
+    try:
+        said = str(reason)
+    except Exception as broken:  # a class of the client's own may do anything
+        said = f"(it cannot be shown: its __str__ raised {type(broken).__name__})"
+    return Outcome("raised", message=_well_formed(f"{kind}: {said}"))
+
+
+def _well_formed(text: str) -> str:
+    """A text without lone surrogates, which neither JSON nor a file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _output_of(value: object) -> object:
@@ -179,7 +189,9 @@ def _output_of(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_output_of(part) for part in value]
     url = getattr(value, "url", None)
-    return str(url) if url is not None and not callable(url) else value
+    if url is not None and not callable(url):
+        value = str(url)
+    return _well_formed(value) if isinstance(value, str) else value
 
 
 class ProcessDriver:

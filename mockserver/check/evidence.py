@@ -131,5 +131,5 @@ def display(value: Any) -> str:
     """A returned value for a message. A Python client may return what is no JSON."""
     try:
         return shorten(value)
-    except TypeError:
+    except (TypeError, ValueError):
         return f"a {type(value).__name__}"

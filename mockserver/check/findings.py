@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +16,7 @@ from mockserver.check.formatting import Line, describe_case, describe_ending, ex
 from mockserver.check.rule import Breach, Severity
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
-from mockserver.journal import shortened_secret
+from mockserver.journal import redacted
 
 FOLDER = Path(".mockserver")
 
@@ -56,7 +59,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             rule=breach.rule,
             title=rule.title,
             severity=breach.severity,
-            message=breach.message.replace(run.token, shortened_secret(run.token)),
+            message=redacted(breach.message, run.token),
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
@@ -86,6 +89,28 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             raise MockServerError(f"cannot read {path}: {reason.strerror}") from reason
         except (msgspec.DecodeError, UnicodeDecodeError) as reason:
             raise MockServerError(f"{path} is not a finding of `mockserver check`: {reason}") from reason
+
+
+def folder_problem(folder: Path = FOLDER) -> str | None:
+    """Why findings cannot be saved in a folder, if they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as reason:
+        return f"cannot save findings in {folder}: {reason.strerror}"
+
+
+def save_all(findings: Iterable[Finding], folder: Path) -> dict[str, Path]:
+    """Save findings; where each is, by its file's name. What cannot be saved is said, and still shown."""
+    saved = {}
+    for finding in findings:
+        try:
+            saved[finding.file_name] = finding.save(folder)
+        except MockServerError as reason:
+            print(f"mockserver: {reason}", file=sys.stderr)
+            break
+    return saved
 
 
 class FindingsError(AssertionError):

@@ -9,7 +9,7 @@ import msgspec
 
 from mockserver.check.cases import Run, fault_of
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange, shortened_secret
+from mockserver.journal import Exchange, redacted
 from mockserver.scenarios import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
@@ -36,8 +36,8 @@ def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
         Line(
             at=round((exchange.received_at - began) / SECOND, 3),
             method=exchange.method,
-            path=_short(exchange.path.replace(run.token, shortened_secret(run.token))),
-            response=_response_text(run, exchange),
+            path=_short(redacted(exchange.path, run.token)),
+            response=redacted(_response_text(run, exchange), run.token),
             note=", ".join(_notes(run, index, exchange)),
             marked=index in indexes,
         )
@@ -122,20 +122,18 @@ def describe_ending(run: Run) -> str:
     if outcome.kind == "hung":
         return f"{CUT_OFF_WORDS} did not end" if run.cut_off else f"had not ended after {run.timeout:.3g} s"
     if outcome.kind == "raised":
-        said = outcome.message.replace(run.token, shortened_secret(run.token)).strip().splitlines() or [
-            "no reason given"
-        ]
+        said = redacted(outcome.message, run.token).strip().splitlines() or ["no reason given"]
         return f"{CUT_OFF_WORDS} raised {said[-1][:300]}" if run.cut_off else f"raised {said[-1][:300]}"
     if isinstance(outcome.value, bytes):
         return f"returned {len(outcome.value)} bytes"
-    return f"returned {as_short_json(outcome.value)}".replace(run.token, shortened_secret(run.token))
+    return redacted(f"returned {as_short_json(outcome.value)}", run.token)
 
 
 def as_short_json(value: Any) -> str:
     """A value as JSON on one line, cut to a readable length."""
     try:
         text = msgspec.json.encode(value).decode()
-    except TypeError:
+    except (TypeError, ValueError):
         return f"a {type(value).__name__}"
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
 

@@ -20,6 +20,18 @@ def write(report: Report, path: Path, command: str) -> None:
     write_file(path, format_for(path)(report, command))
 
 
+def ensure_writable(path: Path) -> None:
+    """Make sure, before a long hunt, that a file can be written. Raises MockServerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as reason:
+        raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
+
+
 def format_for(path: Path) -> Callable[[Report, str], bytes]:
     """The function that formats a report for a file of that suffix. Raises MockServerError."""
     return choose_format(path, _FORMATS)
@@ -67,7 +79,7 @@ def _as_junit(report: Report, command: str) -> bytes:
     rules = [rule for rule in RULES.values() if rule.function is not None]
     suite = ElementTree.Element(
         "testsuite",
-        name=f"mockserver check -- {command}",
+        name=printable(f"mockserver check -- {command}"),
         tests=str(len(rules)),
         failures=str(len(report.findings)),
         time=f"{report.seconds:.3f}",

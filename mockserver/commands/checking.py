@@ -89,12 +89,11 @@ def check(
     from mockserver.check.hunt import Hunt, Plan
     from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.check.players import default_jobs
-    from mockserver.check.reports import format_for, read_baseline
+    from mockserver.check.reports import read_baseline
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
 
-    for path in report:
-        format_for(path)
+    saves = _check_files(report)
     known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
@@ -109,7 +108,7 @@ def check(
             finally:
                 bar.clear()
                 driver.close()
-        _publish(found, command, report)
+        _publish(found, command, report, saves=saves)
     sys.exit(_exit_code(found, baseline if baseline_update else None))
 
 
@@ -125,20 +124,34 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
     return 1 if not found.ok else EXIT_CODE if found.interrupted else 0
 
 
-def _publish(found: Report, command: tuple[str, ...], report: tuple[Path, ...]) -> None:
+def _publish(found: Report, command: tuple[str, ...], report: tuple[Path, ...], *, saves: bool) -> None:
     """Save what was found, write the reports that were asked for, and print it all."""
-    from mockserver.check.findings import FOLDER
+    from mockserver.check.findings import FOLDER, save_all
     from mockserver.check.reports import write
     from mockserver.check.terminal import show
 
-    saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
+    saved = save_all([*found.findings, *found.advice], FOLDER) if saves else {}
+    show(found, command, saved)
     for path in report:
         write(found, path, " ".join(command))
-    show(found, command, saved)
 
 
 def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
     return f"checking: {' '.join(command)} · {models} {'model' if models == 1 else 'models'} · seed {seed}"
+
+
+def _check_files(report: tuple[Path, ...]) -> bool:
+    """Whether findings can be saved. What cannot be written is said before the hunt. Raises MockServerError."""
+    from mockserver.check.findings import folder_problem
+    from mockserver.check.reports import ensure_writable, format_for
+
+    for path in report:
+        format_for(path)
+        ensure_writable(path)
+    problem = folder_problem()
+    if problem is not None:
+        click.echo(f"mockserver: {problem}; what is found is shown, and not saved", err=True)
+    return problem is None
 
 
 @click.command()

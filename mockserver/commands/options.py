@@ -75,6 +75,13 @@ SERVING = (
         help="Let webhooks go to this host too, not only to this machine; may be given again.",
     ),
     option(
+        "--max-memory",
+        default="1G",
+        metavar="SIZE",
+        callback=lambda context, parameter, text: _bytes_of(text),
+        help="Bytes held for clients at most, about; K, M and G are known. What is over is forgotten, or refused.",
+    ),
+    option(
         "--cors",
         metavar="ORIGIN",
         multiple=True,
@@ -100,6 +107,13 @@ def server_settings(behavior: dict[str, Any]) -> dict[str, Any]:
         "public_url": checked_url(behavior["public_url"]),
         "webhook_allow": tuple(name.lower() for name in behavior["webhook_allow"]),
     }
+
+
+def _bytes_of(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,15})([KMG]?)(?:i?B)?", text, re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no size such as 512M")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
 
 
 _PREFIX = re.compile(r"/|(/[\w.~-]+)+/?", re.ASCII)

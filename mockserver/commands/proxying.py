@@ -49,18 +49,21 @@ def proxy(
     """
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import proxy_app
-    from mockserver.server import listen, serve, url_of, write_har, write_ready_file
+    from mockserver.ready_file import remove_own, remove_stale, write
+    from mockserver.server import listen, serve, url_of, whereabouts, write_har
 
     settings["public_url"] = checked_url(settings["public_url"])
     app = proxy_app(url, **settings)
     learner = Learner(app.gateway.contract, app.upstream.origin)
     app.watch.append(learner)
+    if ready_file:
+        remove_stale(ready_file)
     listener = listen(host, port)
     here = url_of(listener)
 
     def announce() -> None:
         if ready_file:
-            write_ready_file(ready_file, listener)
+            write(ready_file, whereabouts(listener))
         click.echo(f"mockserver listening on {here}")
         click.echo(f"proxy of {app.upstream.url} · contract {app.gateway.contract.name}")
 
@@ -70,4 +73,4 @@ def proxy(
     if har:
         write_har(app.gateway, har, here)
     if ready_file:
-        ready_file.unlink(missing_ok=True)
+        remove_own(ready_file)

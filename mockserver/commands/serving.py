@@ -79,17 +79,13 @@ def serve(
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
     world of its own.
     """
-    from mockserver.server import (  # not every command's imports
-        Authority,
-        build_app,
-        listen,
-        url_of,
-        write_har,
-        write_ready_file,
-    )
+    from mockserver.ready_file import remove_own, remove_stale, write  # not every command's imports
+    from mockserver.server import Authority, build_app, listen, url_of, whereabouts, write_har
     from mockserver.server import serve as run_server
 
     app = build_app(**server_settings(behavior))
+    if ready_file:
+        remove_stale(ready_file)
     authority = Authority(host, *tls_names) if tls else None
     listener = listen(host, port)
     if log:
@@ -98,7 +94,7 @@ def serve(
 
     def announce() -> None:
         if ready_file:
-            write_ready_file(ready_file, listener, authority)
+            write(ready_file, whereabouts(listener, authority))
         _announce(app.gateway, url, host, authority)
 
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
@@ -107,7 +103,7 @@ def serve(
     if authority:
         authority.close()
     if ready_file:
-        ready_file.unlink(missing_ok=True)
+        remove_own(ready_file)
 
 
 def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:

@@ -41,6 +41,9 @@ class Wire(asyncio.Transport):
     def pause_reading(self) -> None:
         self.reading = False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def resume_reading(self) -> None:
         self.reading = True
 
@@ -56,7 +59,10 @@ def connect(app: App) -> tuple[HttpConnection, Wire]:
     config = uvicorn.Config(
         tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
     )
-    connection, wire = HttpConnection(set(), config=config, server_state=ServerState(), app_state={}), Wire()
+    connection, wire = (
+        HttpConnection(set(), app.gateway.store.underway, config=config, server_state=ServerState(), app_state={}),
+        Wire(),
+    )
     connection.connection_made(wire)
     return connection, wire
 

@@ -1,0 +1,161 @@
+"""What goes wrong at the edges is one line and exit 2, and never a traceback; what was found is shown all the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from mockserver import MockServer, check_client
+from mockserver.check.drivers import Call, CallableDriver
+from mockserver.check.findings import Report, describe
+from mockserver.check.reports import write
+from mockserver.errors import MockServerError
+from tests.helpers.command import COMMAND, run, serving
+
+CLIENT = [sys.executable, "-c", "raise SystemExit('cannot')"]
+CLIENT_WITH_BUGS = Path(__file__).parent / "check" / "client.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--token", "tökén-日本"], "cannot be sent in a request's head"),
+        (["--token", "a\nb"], "cannot be sent in a request's head"),
+        (["--url", "http://[::1"], "is no address"),
+        (["--url", "http://a b:1"], "is no address"),
+        (["--url", "http://127.0.0.1:99999"], "no double answers at"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(arguments: list[str], said: str) -> None:
+    ended = run("verdict", *arguments)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("mockserver: ")
+    assert said in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.parametrize("arguments", [["rules"], ["explain", "MC201"], ["serve", "--port", "0"], ["--help"]])
+def test_a_full_standard_output_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr == "mockserver: cannot write: No space left on device\n"
+
+
+@pytest.mark.slow
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    command = f"{' '.join(COMMAND)} rules >&-"
+    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "Traceback" not in ended.stderr
+    command = f"{' '.join(COMMAND)} rules | true"
+    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_what_a_client_sends_is_no_warning_on_standard_error() -> None:
+    with serving() as (process, url):
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        assert httpx.post(url + "/replicate/v1/files", content=b"x", headers=kind).status_code == 400
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert errors == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["sécret", "", "a b", "a\nb"])
+def test_an_admin_token_that_no_header_can_hold_is_refused_at_start(token: str) -> None:
+    ended = run("serve", "--port", "0", "--admin-token", token)
+    assert ended.returncode == 2
+    assert ended.stderr == "mockserver: the admin token is sent in a header: it has letters of ASCII, and no spaces\n"
+    with pytest.raises(MockServerError, match="admin token"):
+        MockServer(admin_token=token)
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written_is_said_before_the_hunt(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run("check", "--report", str(tmp_path / "file" / "report.json"), "--", *CLIENT)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"mockserver: cannot write the report {tmp_path}/file/report.json: ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_where_findings_cannot_be_saved_they_are_shown_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / ".mockserver").touch()
+    client = [sys.executable, str(CLIENT_WITH_BUGS), "body without content type"]
+    flags = ["--max-runs", "10", "--budget", "30", "--report", "report.json"]
+    ended = subprocess.run(
+        [*COMMAND, "check", *flags, "--", *client], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert ended.stderr.startswith(
+        "mockserver: cannot save findings in .mockserver: File exists; what is found is shown"
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Smallest case" in ended.stdout
+    assert (tmp_path / "report.json").exists()
+
+
+ODD = "\x00\x1b[31m\uffff\ufffe\ud800\x85é𝄞"
+
+
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    "odd", [RuntimeError(ODD), ValueError("http://\udfff"), Unshowable()], ids=["odd", "lone", "unshowable"]
+)
+def test_an_exception_that_cannot_be_shown_is_one_all_the_same(odd: Exception) -> None:
+    def call_fn(call: Call) -> object:
+        raise odd
+
+    outcome = CallableDriver(call_fn).start(Call("http://x", "t", "m", {})).wait(10)
+    assert outcome is not None
+    assert outcome.kind == "raised"
+    assert outcome.message.startswith(type(odd).__name__ + ": ")
+    outcome.message.encode()
+
+
+@pytest.mark.slow
+def test_reports_hold_whatever_a_client_says(tmp_path: Path) -> None:
+    def call_fn(call: Call) -> Any:
+        httpx.post(
+            f"{call.base_url}/v1/models/{call.model}/predictions",
+            json={"input": dict(call.input)},
+            headers={"Authorization": f"Bearer {call.token}"},
+        )
+        return f"http://{ODD}"
+
+    report: Report = check_client(call_fn, max_runs=3)
+    assert report.findings
+    for suffix in (".json", ".xml", ".html"):
+        write(report, tmp_path / f"report{suffix}", f"client {ODD}".encode("utf-8", "replace").decode())
+        assert (tmp_path / f"report{suffix}").stat().st_size > 100
+    ElementTree.parse(tmp_path / "report.xml")
+    for finding in report.findings:
+        describe(finding).encode()
+        finding.save(tmp_path)
+
+
+def test_two_with_blocks_on_one_server_at_once_are_told_so() -> None:
+    server = MockServer()
+    with server:
+        with (
+            pytest.raises(MockServerError, match="is running already; for a second one beside it, make another"),
+            server,
+        ):
+            pass
+        assert server.tenant().verdict()["ok"], "the first goes on"
+    with server:
+        assert server.tenant().verdict()["ok"], "one after the other is as it was"
