@@ -167,7 +167,8 @@ def _balancer(deployment: Deployment, servers: Sequence[Server], contract: Contr
         serve=shlex.join(_serve(deployment, "HOST", "PORT")),
         listen=listen,
         certificate=CERTIFICATE.get(form, deployment.tls_cert),
-        public=" ".join(f"'{pattern}'" for pattern in public_paths(contract)),
+        of_prediction=_patterns(contract, "prediction_id"),
+        of_file=_patterns(contract, "file_id"),
         servers="\n".join(f"    server {_label(server, form)} {_address(server, form)}" for server in servers),
     )
 
@@ -183,9 +184,15 @@ def _address(server: Server, form: Format) -> str:
     return f"{server.host}:{server.port}"
 
 
-def public_paths(contract: Contract) -> list[str]:
-    """Regular expressions for the paths that are asked for without a token, and have an id that tells the shard."""
-    paths = {operation.path for operation in contract.operations if operation.public and "{" in operation.path}
+def _patterns(contract: Contract, parameter: str) -> str:
+    return " ".join(f"'{pattern}'" for pattern in public_paths(contract, parameter))
+
+
+def public_paths(contract: Contract, parameter: str) -> list[str]:
+    """Regular expressions for the paths that may be asked for without a token, and have an id that tells the shard."""
+    paths = {
+        operation.path for operation in contract.operations if operation.public and f"{{{parameter}}}" in operation.path
+    }
     return sorted(f"^{'[^/]+'.join(map(re.escape, re.split(r'{[^}]+}', path)))}$" for path in paths)
 
 

@@ -18,11 +18,13 @@ from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import pytest
 import trustme
 
 from mockserver import Tenant
+from mockserver.files import signature_of
 from tests.helpers.cluster import HAPROXY, Client, Cluster, Double, cluster, free_port, small_pictures, with_haproxy
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
@@ -86,6 +88,21 @@ def a_life(url: str, token: str, hook: str) -> list[tuple[Any, bytes]]:
     see("GET", "/__admin/verdict")
     client.close()
     return seen
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_signed_url_leads_to_the_file_without_a_token(three: Cluster, number: int) -> None:
+    client, nobody = Client(three.url, f"files-{number}"), Client(three.url, "")
+    uploading = {"Content_Type": "multipart/form-data; boundary=b"}
+    file = json.loads(client.ask("POST", "/replicate/v1/files", UPLOAD, **uploading)[1])
+    secret = json.loads(client.ask("GET", "/replicate/v1/webhooks/default/secret")[1])["key"]
+    signed = {"owner": "me", "expiry": "99999999999"}
+    signed["signature"] = signature_of(secret, "me", file["id"], signed["expiry"])
+    path = paths_of(file)["get"] + "/download"
+    assert nobody.ask("GET", f"{path}?{urlencode(signed)}") == (200, b"hi")
+    assert client.ask("GET", path) == (200, b"hi")
+    client.close()
+    nobody.close()
 
 
 def test_two_hundred_tenants_live_as_on_one_server(three: Cluster, tmp_path: Path) -> None:

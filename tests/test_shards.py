@@ -92,14 +92,18 @@ def test_the_doubles_are_those_that_were_named() -> None:
 
 
 def test_paths_without_a_token_are_the_contract_s() -> None:
-    patterns = [re.compile(pattern) for pattern in public_paths(CONTRACT)]
+    patterns = [re.compile(pattern) for pattern in public_paths(CONTRACT, "prediction_id")]
     identifier = "0" * 26
     for path in (f"/p/{identifier}", f"/v1/files/bcwr-{identifier}", f"/xezq/{identifier}/output.jpg"):
         assert any(pattern.match(path) for pattern in patterns)
     for path in (f"/replicate/v1/predictions/{identifier}", f"/p/{identifier}/more", "/xezq/x/outputXjpg", "/__admin/"):
         assert not any(pattern.match(path) for pattern in patterns)
 
-    assert all(f"'{pattern}'" in written("haproxy", TWO) for pattern in public_paths(CONTRACT))
+    (download,) = public_paths(CONTRACT, "file_id")
+    assert re.match(download, "/replicate/v1/files/MTky/download")
+    assert all(
+        f"'{pattern}'" in written("haproxy", TWO) for pattern in (*public_paths(CONTRACT, "prediction_id"), download)
+    )
 
 
 def started_by(command: list[str]) -> dict[str, Any]:
