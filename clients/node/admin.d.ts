@@ -360,6 +360,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/__admin/predictions/{prediction_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A prediction with its timeline
+         * @description The statuses that it passes, in seconds of its own time, how far it is, and what comes next.
+         */
+        get: operations["prediction"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/__admin/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A stream of changes
+         * @description Server-sent events: `change` at once, and after each change of what the double remembers, ten a second at most. Its data are JSON: `recorded`, how many exchanges the tenant has had, and `store`. The inspector listens to it.
+         */
+        get: operations["events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/__admin/webhooks": {
         parameters: {
             query?: never;
@@ -779,9 +819,12 @@ export interface components {
         };
         /** @description A tenant's token, in part. */
         TenantName: string;
+        /** @description Stands for the tenant in `X-Mock-Tenant`, and in links of the inspector. */
+        TenantHandle: string;
         Tenants: {
             tenants: {
                 tenant: components["schemas"]["TenantName"];
+                handle: components["schemas"]["TenantHandle"];
                 predictions: number;
                 files: number;
                 bytes: number;
@@ -791,6 +834,8 @@ export interface components {
                 /** Format: date-time */
                 last_used: string | null;
             }[];
+            /** @description The tenant that asks. */
+            asking: components["schemas"]["TenantHandle"];
             store: components["schemas"]["Store"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
@@ -829,6 +874,27 @@ export interface components {
             started_at?: string;
             /** Format: date-time */
             completed_at?: string;
+        };
+        Life: {
+            prediction: components["schemas"]["Prediction"];
+            /**
+             * Format: date-time
+             * @description The tenant's present instant.
+             */
+            now: string;
+            /** @description How far the prediction is, in seconds of its own time. */
+            age: number;
+            stages: {
+                status: string;
+                /** @description When it enters the status, in seconds of its own time. */
+                at: number;
+            }[];
+            /** @description The next status; null if none is to come. */
+            next: {
+                status: string;
+                /** @description Seconds until it enters it. */
+                in: number;
+            } | null;
         };
         Predictions: {
             predictions: components["schemas"]["Prediction"][];
@@ -1168,7 +1234,10 @@ export interface operations {
     };
     setScenario: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only check it, and leave the scenario in force as it is. */
+                check?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1409,7 +1478,10 @@ export interface operations {
     };
     predictions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The newest so many; all if left out. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1425,6 +1497,7 @@ export interface operations {
                     "application/json": components["schemas"]["Predictions"];
                 };
             };
+            422: components["responses"]["Wrong"];
             default: components["responses"]["Refused"];
         };
     };
@@ -1450,6 +1523,53 @@ export interface operations {
                 };
             };
             404: components["responses"]["Wrong"];
+            default: components["responses"]["Refused"];
+        };
+    };
+    prediction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The prediction's id. */
+                prediction_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The prediction and its timeline. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Life"];
+                };
+            };
+            404: components["responses"]["Wrong"];
+            default: components["responses"]["Refused"];
+        };
+    };
+    events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events, until the client goes. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            503: components["responses"]["Wrong"];
             default: components["responses"]["Refused"];
         };
     };
