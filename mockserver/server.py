@@ -240,7 +240,7 @@ class MockServer:
         urls: Urls = "local",
         errors: Dialect = "upstream",
         files_origin: Literal["same", "separate"] = "same",
-        tls: bool = False,
+        tls: bool | Authority = False,
         public_url: str | None = None,
         webhook_allow: Sequence[str] = (),
         admin_token: str | None = None,
@@ -265,8 +265,9 @@ class MockServer:
         self._host = host
         self._admin_token = admin_token
         self._port = port
-        self._tls = tls
-        self._authority: Authority | None = None
+        self._tls = bool(tls)
+        self._authority = tls if isinstance(tls, Authority) else None
+        self._owns_authority = tls is True
         self._tokens = itertools.count(1)
         self._given: set[str] = set()
         self._server: _Server | None = None
@@ -336,7 +337,8 @@ class MockServer:
 
     def __enter__(self) -> Self:
         listener = listen(self._host, self._port)
-        self._authority = Authority(self._host) if self._tls else None
+        if self._owns_authority:
+            self._authority = Authority(self._host)
         scheme = "https" if self._tls else "http"
         self.url = url_of(listener, scheme)
         sockets = [listener, *_extra_origins(self._app, scheme)]
@@ -352,5 +354,5 @@ class MockServer:
         assert self._thread is not None
         self._server.loop.call_soon_threadsafe(self._server.hang_up)
         self._thread.join()
-        if self._authority is not None:
+        if self._owns_authority and self._authority is not None:
             self._authority.close()

@@ -15,9 +15,8 @@ RULES.update((receiver_rule.code, receiver_rule) for receiver_rule in RECEIVER_R
 
 
 def find_breaches(run: Run) -> list[Breach]:
-    """The first breach of each rule that a run broke."""
-    found = (rule.first_breach(run) for rule in RULES.values())
-    return [breach for breach in found if breach is not None]
+    """Every rule that a run broke, in each way in which it did."""
+    return [breach for rule in RULES.values() for breach in rule.breaches(run)]
 
 
 def is_runaway(run: Run) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from mockserver.commands.options import color_option, command_argument, option
 from mockserver.errors import MockServerError
+
+if TYPE_CHECKING:
+    from mockserver.check.hunt import Plan
 
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
 
@@ -39,6 +43,7 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     type=click.Choice(tuple(_FILES)),
     help="Whether pictures come from a host of their own, which shows leaks of the token.",
 )
+@option("--tls", is_flag=True, help="Speak https, with a certificate that the client's environment names.")
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
 @option(
     "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
@@ -49,20 +54,13 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @command_argument
 def check(
     command: tuple[str, ...],
-    model: tuple[str, ...],
-    max_runs: int,
-    budget: float,
-    seed: int,
-    ignore: tuple[str, ...],
-    deadline: float,
-    client_timeout: float | None,
-    worker: bool,
-    jobs: int | None,
     files: str,
-    strict_urls: bool,
+    worker: bool,
+    tls: bool,
     report: tuple[Path, ...],
-    baseline: Path | None,
     contract: Path | None,
+    seed: int,
+    **hunting: Any,
 ) -> None:
     """Find what breaks a client, and show the smallest case of each.
 
@@ -77,37 +75,60 @@ def check(
     _use_hypothesis()
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import FOLDER
-    from mockserver.check.harness import Harness, Limits
-    from mockserver.check.hunt import Hunt, Plan
+    from mockserver.check.harness import Harness
+    from mockserver.check.hunt import Hunt
     from mockserver.check.interrupts import EXIT_CODE, exit_on_second_interrupt
-    from mockserver.check.players import default_jobs
-    from mockserver.check.reports import format_for, read_baseline, write
+    from mockserver.check.reports import format_for, write
     from mockserver.check.terminal import ProgressBar, show
     from mockserver.contract import Contract
+    from mockserver.server import Authority
 
     for path in report:
         format_for(path)
-    known = read_baseline(baseline) if baseline else ()
-    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    plan = _plan(seed=seed, **hunting)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
-    with exit_on_second_interrupt(driver.kill_now):
-        with Harness(Contract.load(contract), files=_FILES[files], seed=seed) as harness:
-            plan = Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
-            hunt = Hunt(harness, driver, plan, bar)
-            models = len(hunt.report.models)
-            words = f"{models} {'model' if models == 1 else 'models'}"
-            click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
-            try:
-                found = hunt.run()
-            finally:
-                bar.clear()
-                driver.close()
+    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
+        authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
+        harness = Harness(Contract.load(contract), files=_FILES[files], seed=seed, authority=authority)
+        hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
+        models = len(hunt.report.models)
+        words = f"{models} {'model' if models == 1 else 'models'}"
+        click.echo(f"checking: {' '.join(command)} · {words} · seed {seed}")
+        try:
+            found = hunt.run()
+        finally:
+            bar.clear()
+            driver.close()
         saved = {finding.file_name: finding.save(FOLDER) for finding in (*found.findings, *found.advice)}
         for path in report:
             write(found, path, " ".join(command))
         show(found, command, saved)
     sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+
+
+def _plan(
+    *,
+    model: tuple[str, ...],
+    max_runs: int,
+    budget: float,
+    seed: int,
+    ignore: tuple[str, ...],
+    deadline: float,
+    client_timeout: float | None,
+    strict_urls: bool,
+    jobs: int | None,
+    baseline: Path | None,
+) -> Plan:
+    """The flags of `check` as a plan."""
+    from mockserver.check.harness import Limits
+    from mockserver.check.hunt import Plan
+    from mockserver.check.players import default_jobs
+    from mockserver.check.reports import read_baseline
+
+    known = read_baseline(baseline) if baseline else ()
+    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
 
 
 @click.command()
@@ -132,10 +153,13 @@ def replay(finding: Path, command: tuple[str, ...], deadline: float, worker: boo
     from mockserver.check.hunt import replay as play_again
     from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.contract import Contract
+    from mockserver.server import Authority
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract)) as harness:
+    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
+        authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
+        harness = stack.enter_context(Harness(Contract.load(contract), authority=authority))
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)
