@@ -269,7 +269,7 @@ class MockServer:
         urls: Urls = "local",
         errors: Dialect = "upstream",
         files_origin: Literal["same", "separate"] = "same",
-        tls: bool = False,
+        tls: bool | Authority = False,
         tls_names: Sequence[str] = (),
         also_at: str | None = None,
         public_url: str | None = None,
@@ -301,9 +301,10 @@ class MockServer:
         self._host = host
         self._admin_token = admin_token
         self._port = port
-        self._tls = tls
+        self._tls = bool(tls)
         self._tls_names = tuple(tls_names)
-        self._authority: Authority | None = None
+        self._authority = tls if isinstance(tls, Authority) else None
+        self._owns_authority = tls is True
         self._tokens = itertools.count(1)
         self._given: set[str] = set()
         self._server: _Server | None = None
@@ -378,7 +379,8 @@ class MockServer:
     def __enter__(self) -> Self:
         if self._thread is not None:
             raise MockServerError("this MockServer is running already; for a second one beside it, make another")
-        self._authority = Authority(self._host, *self._tls_names) if self._tls else None
+        if self._owns_authority:
+            self._authority = Authority(self._host, *self._tls_names)
         listener = listen(self._host, self._port)
         scheme = "https" if self._tls else "http"
         self.url = url_of(listener, scheme)
@@ -396,5 +398,5 @@ class MockServer:
         self._server.loop.call_soon_threadsafe(self._server.hang_up)
         self._thread.join()
         self._thread = None
-        if self._authority is not None:
+        if self._owns_authority and self._authority is not None:
             self._authority.close()

@@ -89,6 +89,28 @@ class TestChecking:
         assert page.locator("svg .end").inner_html() == "returned null"
         assert problems == []
 
+    def test_over_https_the_client_is_told_what_to_trust(self, tmp_path: Path) -> None:
+        source = """
+import json, os, ssl, sys, urllib.request
+call = json.loads(sys.stdin.readline())
+assert call["ca_file"] == os.environ["SSL_CERT_FILE"] == os.environ["NODE_EXTRA_CA_CERTS"]
+headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
+def api(path, data=None):
+    with urllib.request.urlopen(urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)) as response:
+        return json.load(response)
+prediction = api("/models/" + call["model"] + "/predictions", json.dumps({"input": call["input"]}).encode())
+while prediction["status"] in ("starting", "processing"):
+    prediction = api("/predictions/" + prediction["id"])
+print(json.dumps({"output": prediction["output"] + "?"}))
+"""
+        command = ["--", sys.executable, "-c", source]
+        result = mockserver("check", "--tls", "--max-runs", "2", "--jobs", "1", *command, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (1, "")
+        assert 'client  returned "https://127.0.0.1' in result.stdout
+        (saved,) = (tmp_path / ".mockserver").glob("MC302-*.json")
+        again = mockserver("replay", str(saved), *command, cwd=tmp_path)
+        assert again.stdout.splitlines()[-1] == "MC302 is still broken"
+
     def test_a_replay_still_fails_and_tells_when_it_is_mended(self, checked: Any) -> None:
         folder, _ = checked
         (saved,) = (folder / ".mockserver").glob("*.json")
@@ -290,7 +312,16 @@ class TestTalking:
         ("report", "said"),
         [
             (Report(runs=300, max_runs=300), []),
-            (Report(runs=120, max_runs=300), ["120 of 300 cases fitted into the time"]),
+            (
+                Report(runs=120, max_runs=300),
+                ["120 of 300 cases fitted into the time; a longer --budget plays the rest."],
+            ),
+            (
+                Report(runs=120, max_runs=300, process_per_call=True),
+                [
+                    "120 of 300 cases fitted into the time; a longer --budget plays the rest, and a client that is a --worker"
+                ],
+            ),
             (Report(runs=5, max_runs=300, interrupted=True), ["Interrupted"]),
             (Report(flaky=["MC405"], undecided=2), ["Seen once and not again", "2 of the runs had not ended"]),
         ],

@@ -1,5 +1,7 @@
 """How the kit hunts: what it draws, how it shrinks, what it keeps to."""
 
+import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -67,6 +69,20 @@ class TestCases:
         }
         assert read >= {status for status in CONTRACT.reader.responses if status >= 400} - {405, 413}
 
+    def test_an_end_comes_after_a_wait_that_ran_out_and_a_throttled_create_says_when_to_come_back(self) -> None:
+        fixed = [case.scenario for case in fixed_cases(CONTRACT, MODELS, None)]
+        longest = {scenario["lifecycle"][-1]["status"]: scenario for scenario in fixed if "lifecycle" in scenario}
+        assert set(longest) == {"succeeded", "failed", "canceled", "aborted"}
+        for end in longest:
+            begun = [scenario["lifecycle"][:-1] for scenario in fixed if "lifecycle" in scenario]
+            ending = [scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario]
+            waits = [
+                sum(step["seconds"] for step in steps) for steps, last in zip(begun, ending, strict=True) if last == end
+            ]
+            assert max(waits) > 60, f"{end} always comes within a wait"
+        for status in (429, 503):
+            assert {"faults": {"createPrediction": [{"status": status, "retry_after": 1}]}} in fixed
+
     def test_only_a_client_that_gives_up_by_itself_meets_what_never_ends(self) -> None:
         def endless(client_timeout: float | None) -> bool:
             found = fixed_cases(CONTRACT, MODELS, client_timeout)
@@ -121,8 +137,12 @@ class TestShrinking:
 class TestHunting:
     def test_a_finding_has_the_smallest_case_and_tells_the_story(self) -> None:
         report = check_client(planted("creates again when the network fails"), max_runs=45)
-        (finding,) = report.findings
+        finding, another = report.findings
         assert (finding.rule, finding.title, finding.severity) == ("MC201", "double billing", "error")
+        assert (finding.cause, another.cause) == (
+            ("createPrediction", "no response"),
+            ("createPrediction", "spoilt response"),
+        )
         assert finding.scenario == {"faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}}
         assert finding.call == {"model": MODELS[0], "input": {"prompt": "a"}}
         assert [line.method for line in finding.exchanges] == ["POST", "POST", "GET", "GET"]
@@ -142,6 +162,69 @@ class TestHunting:
             return client.Client(call, "canceled returns nothing").run() and client.Client(call, "").run()
 
         assert {"MC201", "MC301"} <= {found.rule for found in check_client(call, max_runs=40).findings}
+
+    def test_a_rule_that_is_broken_in_several_ways_has_a_finding_for_each(self) -> None:
+        def call(call: Call) -> Any:
+            output = client.Client(call, "drops falsy inputs").run()
+            httpx.get(f"{call.base_url}/v1/predictions?key={call.token}", headers={"Authorization": call.token})
+            httpx.get(str(output), headers={"Authorization": call.token})
+            return output
+
+        found = check_client(call, max_runs=12, ignore=["MC103"])
+        causes = {(finding.rule, finding.cause) for finding in found.findings}
+        assert {("MC501", ("URL",)), ("MC501", ("files",))} < causes
+        assert len({cause for rule, cause in causes if rule == "MC102"}) > 1
+        assert len({finding.file_name for finding in found.findings}) == len(found.findings)
+        assert found.broken_rules == ["MC102", "MC501"]
+
+    def test_an_object_that_is_returned_is_compared_as_its_author_says(self) -> None:
+        class Picture:
+            def __init__(self, data: bytes) -> None:
+                self.size = len(data)
+
+        def call(call: Call) -> Any:
+            return Picture(client.call_once(call, variant="download"))
+
+        def same(returned: Any, served: bytes) -> bool:
+            return bool(returned.size == len(served))
+
+        assert check_client(call, max_runs=3, result=same).ok
+        (finding,) = check_client(call, max_runs=3).findings
+        assert (finding.rule, "a Picture, which is not the output" in finding.message) == ("MC302", True)
+        assert check_client(client.call_once, max_runs=3, result=same).ok, "a URL is compared as ever"
+        with pytest.raises(ClientError, match="`result`, which compares"):
+            check_client(call, max_runs=3, result=lambda returned, served: 1 / 0 > 1)
+
+    def test_over_https_the_environment_names_the_certificate(self) -> None:
+        def call(call: Call) -> Any:
+            assert call.base_url.startswith("https://")
+            assert call.ca_file == os.environ["SSL_CERT_FILE"] == os.environ["REQUESTS_CA_BUNDLE"]
+            headers = {"Authorization": f"Bearer {call.token}"}
+            with httpx.Client(base_url=call.base_url, headers=headers, verify=trusting(call.ca_file)) as http:
+                created = http.post(f"/v1/models/{call.model}/predictions", json={"input": dict(call.input)})
+                prediction = created.raise_for_status().json()
+                while prediction["status"] in ("starting", "processing"):
+                    prediction = http.get(f"/v1/predictions/{prediction['id']}").raise_for_status().json()
+                assert prediction["output"].startswith("https://")
+                return prediction["output"]
+
+        before = os.environ.get("SSL_CERT_FILE")
+        report = check_client(call, max_runs=4, tls=True, jobs=2)
+        assert (report.findings, report.runs) == ([], 4)
+        assert os.environ.get("SSL_CERT_FILE") == before
+
+    def test_no_rule_has_more_than_five(self) -> None:
+        def call(call: Call) -> Any:
+            for name in "abcdefgh":
+                httpx.post(
+                    f"{call.base_url}/v1/models/{call.model}/predictions",
+                    headers={"Authorization": f"Bearer {call.token}"},
+                    json={"input": {**call.input, name: 1}},
+                )
+            return client.call_once(call)
+
+        report = check_client(call, max_runs=2, ignore=["MC201", "MC102"])
+        assert [finding.rule for finding in report.advice] == ["MC101"] * 5
 
     def test_the_same_seed_plays_the_same_cases(self) -> None:
         def played(seed: int) -> list[tuple[str, str]]:
@@ -258,7 +341,7 @@ class TestHunting:
             report = check_client(call, max_runs=26, deadline=0.7, budget=20)
         finally:
             release.set()
-        assert [finding.rule for finding in report.findings] == ["MC304"]
+        assert {finding.rule for finding in report.findings} == {"MC304"}
 
     def test_ctrl_c_keeps_what_was_found(self) -> None:
         def listen(progress: Progress) -> None:
@@ -298,7 +381,11 @@ class TestHunting:
         contract = Contract.load(path)
         models = list(contract.models)
         report = check_client(planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=4)
-        assert [(finding.rule, finding.call["model"]) for finding in report.findings] == [("MC102", models[1])]
+        assert {(finding.rule, finding.call["model"]) for finding in report.findings} == {("MC102", models[1])}
+
+
+def trusting(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def first_of(fails: Callable[[Case], bool]) -> Callable[[Sequence[Case]], Case | None]:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from mockserver.check.cases import Case, Outcome, Run
+from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches, is_runaway
 from mockserver.journal import Exchange
 from mockserver.scenarios import Catalogue
@@ -25,6 +26,20 @@ def breaches(
     *exchanges: Exchange, outcome: Outcome = RETURNED, scenario: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, str]:
     """The rules that a run breaks, with how severely."""
+    found: dict[str, str] = {}
+    for breach in all_breaches(*exchanges, outcome=outcome, scenario=scenario, **more):
+        found.setdefault(breach.rule, str(breach.severity))
+    return found
+
+
+def causes(*exchanges: Exchange, **more: Any) -> list[tuple[str, ...]]:
+    """The ways in which a run breaks a rule, of which it breaks one."""
+    return [breach.cause for breach in all_breaches(*exchanges, **more)]
+
+
+def all_breaches(
+    *exchanges: Exchange, outcome: Outcome = RETURNED, scenario: dict[str, Any] | None = None, **more: Any
+) -> list[Breach]:
     case = Case(
         model=str(CREATE.model),
         input=more.pop("given", {"prompt": "a cat"}),
@@ -33,7 +48,7 @@ def breaches(
     )
     facts = {"outputs": frozenset({URL}), "seconds": 0.2, **more}
     run = Run(case, CATALOGUE.parse(case.scenario), CONTRACT, TOKEN, outcome, tuple(exchanges), **facts)
-    return {found.rule: str(found.severity) for found in find_breaches(run)}
+    return find_breaches(run)
 
 
 def test_a_right_client_breaks_none() -> None:
@@ -66,6 +81,14 @@ class TestMC101:
     def test_a_refusal_of_the_doubles_own(self) -> None:
         assert "MC101" in breaches(create(415), outcome=RAISED)
         assert "MC101" not in breaches(faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0})
+
+    def test_each_pointer_is_a_cause_of_its_own(self) -> None:
+        n, size = (
+            Violation(f"/input/{name}", "additional_property_not_allowed", "input", "Unknown", "1", "none", fatal=False)
+            for name in ("n", "size")
+        )
+        found = causes(create(violations=(n, size)), poll("succeeded"))
+        assert [cause[1] for cause in found] == ["/input/n", "/input/size"]
 
 
 class TestLegalOddities:
@@ -177,6 +200,14 @@ class TestMC201:
         scenario = {"faults": {"createPrediction": [{"status": 503}]}}
         assert breaches(faulty({"status": 503}), create(at=1), poll("succeeded"), scenario=scenario) == {}
 
+    def test_what_made_it_create_again_is_the_cause(self) -> None:
+        assert causes(faulty({"disconnect": "reset", "after": "commit"}), create(at=1), poll("succeeded")) == [
+            ("createPrediction", "no response")
+        ]
+        assert causes(create(), faulty({"status": 502}, poll), create(at=1), poll("succeeded")) == [
+            ("getPrediction", "error")
+        ]
+
 
 class TestMC202:
     STUCK: ClassVar[dict[str, Any]] = {"lifecycle": [{"status": "starting", "seconds": 1}, {"status": "processing"}]}
@@ -231,8 +262,22 @@ class TestMC301:
         odd = create(told="processing", output=URL)
         assert breaches(odd, scenario={"wait": "processing", "lifecycle": LONG}) == {}
 
+    def test_whoever_asked_to_wait_and_was_told_that_it_still_runs_may_give_up(self) -> None:
+        prefer = [(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Prefer", b"wait=5")]
+        assert breaches(create(headers=prefer), outcome=RAISED, scenario={"lifecycle": LONG}) == {"MC202": "advice"}
+        assert breaches(create(), outcome=RAISED, scenario={"lifecycle": LONG}) == {"MC301": "error"}
+
+    def test_each_end_that_is_taken_for_success_is_a_cause_of_its_own(self) -> None:
+        for end in ("failed", "canceled", "aborted"):
+            assert causes(create(told=end), scenario={"lifecycle": [{"status": end}]}) == [(end,)]
+
 
 class TestMC302:
+    def test_an_empty_list_is_what_none_is(self) -> None:
+        gone, empty = poll("succeeded", output=None), Outcome("returned", [])
+        assert breaches(create(), gone, outcome=empty, scenario={"retention": 0}) == {}
+        assert breaches(create(), poll("succeeded"), outcome=empty) == {"MC302": "error"}
+
     @pytest.mark.parametrize("value", [URL, [URL]])
     def test_the_url_or_a_list_of_it(self, value: Any) -> None:
         assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {}
@@ -312,11 +357,11 @@ class TestMC401:
         fault = {"status": 429, "retry_after": 1}
         assert breaches(faulty(fault), outcome=RAISED, scenario=self.scenario(fault)) == {}
 
-    def test_one_that_cannot_be_read_changes_nothing(self) -> None:
+    def test_one_that_cannot_be_read_may_make_it_raise_and_not_hang(self) -> None:
         fault = {"status": 429, "retry_after": "soon"}
         refused, scenario = faulty(fault), self.scenario(fault)
         assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RAISED) == {}
-        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {"MC401": "error"}
+        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {"MC401": "advice"}
         assert breaches(refused, outcome=HUNG, scenario=scenario, control_run=RETURNED) == {"MC401": "error"}
 
 
@@ -389,6 +434,10 @@ class TestMC501:
         delivering = CONTRACT.of_role("deliver")[0]
         picture = exchange("GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files")
         assert breaches(create(), poll("succeeded"), picture) == {}
+
+    def test_each_place_is_a_cause_of_its_own(self) -> None:
+        leaks = poll(query=f"token={TOKEN}".encode()), poll(origin="files")
+        assert causes(create(), poll("succeeded"), *leaks) == [("URL",), ("files",)]
 
 
 class TestMC502:

@@ -8,8 +8,9 @@ slowly, or takes another documented way.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
-from mockserver.check.cases import Run, served_whole, with_defaults
+from mockserver.check.cases import Run, served_whole, varieties, with_defaults
 from mockserver.check.evidence import (
     FINAL_FOR_CREATE,
     body_sent,
@@ -18,11 +19,13 @@ from mockserver.check.evidence import (
     gave_up_at_once,
     headers_of,
     meant_for_api,
+    operation_of_exchange,
     reason_given,
     refusal_detail,
     showed_output,
     single_value,
     status_told,
+    waited_in_vain,
     without_token,
 )
 from mockserver.check.rule import Observation, rule
@@ -47,19 +50,24 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
         asked = f"{exchange.method} {shorten(exchange.path)}"
         if exchange.unmatched:
             if meant_for_api(run, exchange):
-                yield Observation(run.contract.explain_unknown(exchange.method, exchange.path), (index,))
+                said = run.contract.explain_unknown(exchange.method, exchange.path)
+                yield Observation(said, (index,), cause=("unknown path", exchange.method))
             continue
+        about = operation_of_exchange(run, exchange)
         for violation in exchange.violations:
             if violation.kind == "authorization":
                 continue  # that is MC103
             where = violation.pointer or "/"
             said = f"{asked} at {where}: {violation.description}; sent {violation.sent}, allowed: {violation.allowed}."
+            cause = (about, where, violation.kind)
             if violation.fatal:
-                yield Observation(said, (index,))
-            advice.append(Observation(said, (index,), "advice"))
+                yield Observation(said, (index,), cause=cause)
+            else:
+                advice.append(Observation(said, (index,), "advice", cause))
         if exchange.status in REFUSAL_STATUSES and exchange.fault is None and not exchange.violations:
             said = refusal_detail(exchange)
-            yield Observation(f"{asked} was refused with {exchange.status}{said}", (index,))
+            refused = f"{asked} was refused with {exchange.status}{said}"
+            yield Observation(refused, (index,), cause=(about, str(exchange.status)))
     yield from advice
 
 
@@ -81,7 +89,8 @@ def _changed_input(run: Run) -> Iterator[Observation]:
         if operation is None:
             continue  # there is no such version: that is MC101
         if operation is not run.operation:
-            yield Observation(f"The call asked {run.case.model}; the request went to {operation.model}.", (index,))
+            said = f"The call asked {run.case.model}; the request went to {operation.model}."
+            yield Observation(said, (index,), cause=("model",))
             continue
         arrived = body.get("input")
         if not isinstance(arrived, dict):
@@ -93,7 +102,7 @@ def _changed_input(run: Run) -> Iterator[Observation]:
             if comparable(asked.get(name)) != comparable(sent.get(name)):
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
-                yield Observation(f"`{name}` was to be {given}; what arrived is {came}.", (index,))
+                yield Observation(f"`{name}` was to be {given}; what arrived is {came}.", (index,), cause=(name,))
 
 
 @rule(
@@ -112,7 +121,8 @@ def _wrong_authorization(run: Run) -> Iterator[Observation]:
         sent = [value for name, value in headers_of(exchange) if name == "authorization"]
         if sent != [wanted]:
             came = "none" if not sent else without_token(run, " and ".join(sent))
-            yield Observation(f"Authorization was to be `Bearer <token>`; it was {came}.", (index,))
+            said = f"Authorization was to be `Bearer <token>`; it was {came}."
+            yield Observation(said, (index,), cause=(operation.family,))
 
 
 @rule(
@@ -127,8 +137,21 @@ def _wrong_authorization(run: Run) -> Iterator[Observation]:
 )
 def _double_billing(run: Run) -> Iterator[Observation]:
     paid = run.billed_indexes
-    if len(paid) > 1:
-        yield Observation(f"One call created {len(paid)} predictions.", tuple(paid[1:]))
+    for before, again in pairwise(paid):
+        said = f"One call created {len(paid)} predictions."
+        yield Observation(said, tuple(paid[1:]), cause=_reason_to_create_again(run, before, again))
+
+
+def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...]:
+    """What may have led a client to create a second time: the last failure between the two, and of what."""
+    failed = [
+        exchange for exchange in run.exchanges[before:again] if exchange.fault is not None or exchange.status >= 400
+    ]
+    if not failed:
+        return ("nothing",)
+    last = failed[-1]
+    how = "error" if last.status >= 400 else "no response" if not last.status else "spoilt response"
+    return (operation_of_exchange(run, last), how)
 
 
 @rule(
@@ -138,18 +161,22 @@ def _double_billing(run: Run) -> Iterator[Observation]:
     rests_on="money; a prediction that nobody waits for any more still runs, and is billed",
     example="The client's own timeout is over, and it leaves the prediction running.",
     demand=(
-        "A client that declares a timeout cancels the prediction that it gives up on, or sent Cancel-After with it."
+        "A client that declares a timeout, or asked the gateway to wait and was told that the prediction still runs, "
+        "cancels the prediction that it gives up on, or sent Cancel-After with it."
     ),
 )
 def _no_cancel(run: Run) -> Iterator[Observation]:
-    if run.client_timeout is None or run.outcome.kind != "raised" or run.cut_off or run.end_indexes:
+    if run.outcome.kind != "raised" or run.cut_off or run.end_indexes:
+        return
+    still_runs = run.has_no_fault and waited_in_vain(run)
+    if run.client_timeout is None and not still_runs:
         return  # without a timeout of its own, a client that raised may not know that the prediction still runs
     known = [(index, exchange) for index, exchange in run.of_role("create") if served_whole(exchange)]
     if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
         return
     index, create = known[-1]
     bounded = any(name == "cancel-after" for name, _ in headers_of(create))
-    if not bounded and run.last_status not in TERMINAL:
+    if not bounded and (still_runs or run.last_status not in TERMINAL):
         yield Observation("It gave up on a prediction that was still running, and sent no cancel.", (index,))
 
 
@@ -172,12 +199,12 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         if not told:
             ended = run.end_indexes
             if ended:
-                said = f"the prediction ended {run.last_status}"
+                said, cause = f"the prediction ended {run.last_status}", run.last_status
             elif run.billed_indexes:
-                said = "no response that arrived whole told it that the prediction had succeeded"
+                said, cause = "no response that arrived whole told it that the prediction had succeeded", "not told"
             else:
-                said = "no prediction was created"
-            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]))
+                said, cause = "no prediction was created", "not created"
+            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]), cause=(cause,))
         return
     expires = "retention" in run.case.scenario  # the output may be gone before the client could fetch it
     if (
@@ -189,11 +216,11 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
     ):
         return
     if told and showed_output(run, told) and (set(told) & set(run.end_indexes) or gave_up_at_once(run)):
-        yield Observation(f"It raised, though it was told of success: {reason_given(run)}", tuple(told[:1]))
+        said = f"It raised, though it was told of success: {reason_given(run)}"
+        yield Observation(said, tuple(told[:1]), cause=("raised after success",))
     elif run.billed_indexes and not told and gave_up_at_once(run):
-        yield Observation(
-            f"It raised while all was well and the prediction still ran: {reason_given(run)}", (run.billed_indexes[-1],)
-        )
+        said = f"It raised while all was well and the prediction still ran: {reason_given(run)}"
+        yield Observation(said, (run.billed_indexes[-1],), cause=("raised at once",))
 
 
 @rule(
@@ -216,11 +243,11 @@ def _wrong_output(run: Run) -> Iterator[Observation]:
     if isinstance(value, bytes):
         if value not in run.delivered:
             sizes = " or ".join(str(len(picture)) for picture in run.delivered)
-            yield Observation(
-                f"It returned {len(value)} bytes that are not the picture, which has {sizes}.", tuple(told[:1])
-            )
+            said = f"It returned {len(value)} bytes that are not the picture, which has {sizes}."
+            yield Observation(said, tuple(told[:1]), cause=("bytes",))
     elif not isinstance(value, str) or value not in run.outputs:
-        yield Observation(f"It returned {display(value)}, which is not the output.", tuple(told[:1]))
+        said = f"It returned {display(value)}, which is not the output."
+        yield Observation(said, tuple(told[:1]), cause=("nothing" if value is None else "another value",))
 
 
 @rule(
@@ -242,8 +269,9 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
         polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served_whole(poll)]
         after = [index for index, poll in polls if poll.prediction_id == identifier]
         if identifier and len(after) > 1:
-            said = f"It was told {status_told(run, end)} and polled at least {len(after)} more times."
-            yield Observation(said, tuple(after[1:]))
+            told = status_told(run, end)
+            said = f"It was told {told} and polled at least {len(after)} more times."
+            yield Observation(said, tuple(after[1:]), cause=(told,))
 
 
 @rule(
@@ -262,17 +290,16 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
     ended = run.end_indexes
     refused = [index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
     if ended:
-        yield Observation(
-            f"It was told {status_told(run, ended[0])}, and had not ended {run.timeout:.3g} s later.", tuple(ended[:1])
-        )
+        told = status_told(run, ended[0])
+        said = f"It was told {told}, and had not ended {run.timeout:.3g} s later."
+        yield Observation(said, tuple(ended[:1]), cause=(told,))
     elif refused and not run.billed_indexes and not run.cut_off:
         status = run.exchanges[refused[-1]].status
-        yield Observation(
-            f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later.", (refused[-1],)
-        )
+        said = f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
+        yield Observation(said, (refused[-1],), cause=("refused",))
     elif run.client_timeout is not None:
         promised = f"It promises to give up after {run.client_timeout:g} s"
-        yield Observation(f"{promised}, and had not ended after {run.timeout:.3g} s.")
+        yield Observation(f"{promised}, and had not ended after {run.timeout:.3g} s.", cause=("its own timeout",))
 
 
 @rule(
@@ -290,4 +317,5 @@ def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
         return
     if run.outcome.kind != "returned" and run.control_run.kind == "returned":
         how = "hangs" if run.outcome.kind == "hung" else f"raises: {reason_given(run)}"
-        yield Observation(f"It succeeds without this variety; with it, it {how}", tuple(run.billed_indexes[:1]))
+        said = f"It succeeds without this variety; with it, it {how}"
+        yield Observation(said, tuple(run.billed_indexes[:1]), cause=varieties(run.case.scenario))

@@ -92,6 +92,7 @@ class Run:
     crowded: bool = False
     client_timeout: float | None = None
     strict_urls: bool = False
+    tls: bool = False
     last_status: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -208,6 +209,14 @@ def is_valid(operation: Operation, given: Mapping[str, Any]) -> bool:
 def with_defaults(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
     """An input with the documented defaults filled in."""
     return {**operation.defaults, **given}
+
+
+def varieties(scenario: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a scenario varies of what the contract leaves open, a word for each."""
+    body = scenario.get("body", {})
+    named = [f"{how} {name}" for how in ("extra", "omit", "null") for name in body.get(how, ())]
+    rest = [f"{name} {body[name]}" for name in body if name not in ("extra", "omit", "null")]
+    return (*named, *rest, *(f"{name} {scenario[name]}" for name in VARIETY if name != "body" and name in scenario))
 
 
 def control_case(case: Case) -> Case:

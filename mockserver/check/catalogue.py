@@ -80,6 +80,7 @@ def _ends() -> Iterator[Json]:
         begun = LONG_STEPS[:1] if status == "aborted" else LONG_STEPS
         yield {"lifecycle": [*begun, {"status": status}]}
         yield {"lifecycle": [{"status": status}]}
+    yield {"lifecycle": [{"status": "starting", "seconds": 120}, {"status": "aborted"}]}  # after a wait that ran out
     yield {"lifecycle": [LONG_STEPS[0], {"status": "failed", "error": "NSFW content detected"}]}
     yield {"lifecycle": [*LONG_STEPS, {"status": "failed", "error": None}]}
     yield {"lifecycle": [{"status": "failed", "error": None}]}
@@ -127,7 +128,7 @@ def _variety(contract: Contract) -> Iterator[Json]:
 def _throttled(succeeding: list[Json]) -> Iterator[Json]:
     """Retry-After in every form. Each takes a second, so these come late."""
     create, poll = "createPrediction", "getPrediction"
-    yield {"faults": {create: [{"status": 429, "retry_after": 1}]}}
+    yield from ({"faults": {create: [{"status": status, "retry_after": 1}]}} for status in (429, 503))
     yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}

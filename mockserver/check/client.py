@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from mockserver.check.drivers import Call, CallableDriver
+from mockserver.check.drivers import Call, CallableDriver, trust
 from mockserver.check.findings import Report
-from mockserver.check.harness import Harness, Limits
+from mockserver.check.harness import Comparison, Harness, Limits
 from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.players import default_jobs
 from mockserver.contract import Contract
+from mockserver.server import Authority
+
+
+@contextmanager
+def trusted_authority() -> Iterator[Authority]:
+    """A certificate authority that clients in this process trust, for the time of a `with` block."""
+    with closing(Authority("127.0.0.1")) as authority:
+        trusting = trust(str(authority.file))
+        before = {name: os.environ.get(name) for name in trusting}
+        os.environ.update(trusting)
+        try:
+            yield authority
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                os.environ.update({} if value is None else {name: value})
 
 
 def check_client(
@@ -29,6 +46,8 @@ def check_client(
     strict_urls: bool = False,
     files: Literal["separate", "same"] = "separate",
     jobs: int | None = None,
+    tls: bool = False,
+    result: Comparison | None = None,
     contract: Path | None = None,
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
@@ -37,13 +56,20 @@ def check_client(
     output's URL, an object with `.url`, or the picture's bytes, or raises. It may be asynchronous. `budget`, `deadline`
     (of one run) and `client_timeout` (after which the client promises to give up by itself) are in seconds; `ignore`
     holds codes of rules. `jobs` is how many cases are played at once: one, if left out, for a function, since it may
-    not bear to be called from several threads; four per core for a coroutine function. Raises ClientError if the client
-    makes no request at all.
+    not bear to be called from several threads; four per core for a coroutine function. With `tls` the gateway speaks
+    https, and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where `call_fn`
+    returns an object, such as a decoded image, `result(returned, served)` says whether it is the picture with the
+    bytes `served`. Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
     if jobs is None:
         jobs = default_jobs() if inspect.iscoroutinefunction(call_fn) else 1
-    with closing(driver), Harness(Contract.load(contract), files=files, seed=seed) as harness:
+    with ExitStack() as stack:
+        stack.enter_context(closing(driver))
+        authority = stack.enter_context(trusted_authority()) if tls else None
+        harness = stack.enter_context(
+            Harness(Contract.load(contract), files=files, seed=seed, authority=authority, result=result)
+        )
         limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
         plan = Plan(tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits, jobs=jobs)
         return Hunt(harness, driver, plan).run()

@@ -33,16 +33,21 @@ MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from th
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token."""
+    """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token.
+
+    `ca_file` is the certificate that it is to trust, if the base URL is https.
+    """
 
     base_url: str
     token: str
     model: str
     input: Mapping[str, Any]
+    ca_file: str | None = None
 
     def as_line(self) -> bytes:
         """The call as a process gets it: a line of JSON."""
         facts = {"model": self.model, "input": self.input, "base_url": self.base_url, "token": self.token}
+        facts |= {"ca_file": self.ca_file} if self.ca_file else {}
         return msgspec.json.encode(facts) + b"\n"
 
 
@@ -205,7 +210,7 @@ class ProcessDriver:
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
         with self._others.starting(), interrupts_held():
-            self._latest = process = _Process(self._command, _environment(call.base_url, call.token), call)
+            self._latest = process = _Process(self._command, _environment(call), call)
         return process
 
     def another(self) -> Driver:
@@ -313,7 +318,7 @@ class WorkerDriver:
         """Begin a call. Raises ClientError if there is no such command."""
         if self._worker is None or not self._worker.alive:
             with self._others.starting(), interrupts_held():
-                self._worker = _Worker(self._command, _environment(call.base_url, call.token))
+                self._worker = _Worker(self._command, _environment(call))
         self._worker.send(call)
         return self._worker
 
@@ -409,8 +414,15 @@ class _Worker:
         return os.pread(self._err.fileno(), size - start, start).decode("utf-8", "replace")
 
 
-def _environment(base_url: str, token: str) -> dict[str, str]:
-    return {**os.environ, "REPLICATE_BASE_URL": base_url, "REPLICATE_API_TOKEN": token}
+def trust(ca_file: str | None) -> dict[str, str]:
+    """The environment in which clients trust a certificate: of OpenSSL, requests, curl and Node."""
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return dict.fromkeys(names, ca_file) if ca_file else {}
+
+
+def _environment(call: Call) -> dict[str, str]:
+    given = {"REPLICATE_BASE_URL": call.base_url, "REPLICATE_API_TOKEN": call.token}
+    return {**os.environ, **given, **trust(call.ca_file)}
 
 
 def _spawn(

@@ -10,6 +10,7 @@ from typing import Any
 from mockserver.check.cases import Run, served_whole, shows_output
 from mockserver.clock import SECOND
 from mockserver.journal import MAX_RECORDED_BODY, Exchange
+from mockserver.lifecycle import TERMINAL
 from mockserver.violations import read_json, shorten
 
 FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})  # statuses after which a create must not be repeated
@@ -91,6 +92,21 @@ def without_token(run: Run, text: str) -> str:
     return shorten(text.replace(run.token, "<token>"))
 
 
+def operation_of_exchange(run: Run, exchange: Exchange) -> str:
+    """What an exchange was about, in the word that scenarios have for it."""
+    operation = run.contract.by_id.get(exchange.operation_id or "")
+    return operation.family if operation is not None else f"{exchange.method} elsewhere"
+
+
+def waited_in_vain(run: Run) -> bool:
+    """Whether a create that asked to wait was told that the prediction still runs, after the tenant's time for it."""
+    return any(
+        served_whole(create) and create.prediction_status not in TERMINAL and not shows_output(create)
+        for _, create in run.of_role("create")
+        if any(name == "prefer" and value.strip().lower().startswith("wait") for name, value in headers_of(create))
+    )
+
+
 def showed_output(run: Run, indexes: Iterable[int]) -> bool:
     """Whether any of these responses, which told of success, showed the output: it may have expired."""
     return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in indexes)
@@ -99,6 +115,8 @@ def showed_output(run: Run, indexes: Iterable[int]) -> bool:
 def gave_up_at_once(run: Run) -> bool:
     """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
     within_timeout = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
+    if waited_in_vain(run):
+        return False  # its patience was spent while it waited, in the tenant's time
     nothing_unusual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
     all_served = all(served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
     return nothing_unusual and all_served and within_timeout and run.seconds < TOO_SOON
@@ -116,9 +134,9 @@ def reason_given(run: Run) -> str:
 
 
 def single_value(value: Any) -> Any:
-    """The value; of a list of one, its item. A data URI stands for its bytes."""
-    if isinstance(value, list | tuple) and len(value) == 1:
-        value = value[0]
+    """The value; of a list of one, its item; None of an empty one. A data URI stands for its bytes."""
+    if isinstance(value, list | tuple) and len(value) <= 1:
+        value = value[0] if value else None
     if isinstance(value, str) and value.startswith("data:"):
         try:
             return b64decode(value.partition(",")[2], validate=True)

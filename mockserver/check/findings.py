@@ -24,19 +24,22 @@ FOLDER = Path(".mockserver")
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
-    `call` holds model and input, `scenario` how the gateway behaved, `exchanges` what went over the wire, `outcome`
-    how the call ended. `confirmed` is how many runs of this case broke the rule.
+    `cause` tells the ways apart in which one rule was broken. `call` holds model and input, `scenario` how the gateway
+    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells
+    that the gateway spoke https. `confirmed` is how many runs of this case broke the rule.
     """
 
     rule: str
     title: str
     severity: Severity
     message: str
+    cause: tuple[str, ...] = ()
     rests_on: str
     call: dict[str, Any]
     scenario: dict[str, Any]
     clock: Literal["autojump", "real"] = "autojump"
     client_timeout: float | None = None
+    tls: bool = False
     exchanges: tuple[Line, ...] = ()
     outcome: str = ""
     confirmed: int = 1
@@ -47,9 +50,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return Case(model=self.call["model"], input=self.call["input"], scenario=self.scenario, clock=self.clock)
 
     @property
+    def breach(self) -> Breach:
+        """What it shows, without the run that showed it."""
+        return Breach(self.rule, self.severity, self.message, cause=self.cause)
+
+    @property
     def file_name(self) -> str:
-        """The name that the finding is saved under: the same for the same case."""
-        return f"{self.rule}-{blake2b(self.case.key, digest_size=2).hexdigest()}.json"
+        """The name that the finding is saved under: the same for the same cause and case."""
+        what = self.case.key + " ".join(self.cause).encode()
+        return f"{self.rule}-{blake2b(what, digest_size=2).hexdigest()}.json"
 
     @classmethod
     def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
@@ -60,11 +69,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             title=rule.title,
             severity=breach.severity,
             message=redacted(breach.message, run.token),
+            cause=breach.cause,
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
             clock=run.case.clock,
             client_timeout=run.client_timeout,
+            tls=run.tls,
             exchanges=tuple(exchange_lines(run, breach.indexes)),
             outcome=describe_ending(run),
             confirmed=confirmed,
@@ -123,7 +134,7 @@ class Report(msgspec.Struct, kw_only=True):
     `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
     the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
     again. `undecided` counts the runs that were ended at the deadline without having broken a rule. `seconds` is wall
-    time.
+    time. `process_per_call` tells that the client was started anew for each.
     """
 
     findings: list[Finding] = []
@@ -138,6 +149,12 @@ class Report(msgspec.Struct, kw_only=True):
     seed: int = 0
     models: tuple[str, ...] = ()
     interrupted: bool = False
+    process_per_call: bool = False
+
+    @property
+    def broken_rules(self) -> list[str]:
+        """The rules that were broken, advice aside, in order."""
+        return sorted({finding.rule for finding in self.findings})
 
     @property
     def ok(self) -> bool:

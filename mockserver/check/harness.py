@@ -9,7 +9,9 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from mockserver.check.cases import Case, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
+import msgspec
+
+from mockserver.check.cases import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
 from mockserver.check.rules import is_runaway
 from mockserver.clock import SECOND, wall_time
@@ -18,7 +20,9 @@ from mockserver.errors import MockServerError
 from mockserver.gateway import Gateway
 from mockserver.journal import Exchange
 from mockserver.scenarios import Catalogue, Scenario
-from mockserver.server import MockServer
+from mockserver.server import Authority, MockServer
+
+Comparison = Callable[[Any, bytes], bool]
 
 TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
@@ -46,7 +50,11 @@ class Limits:
 
 
 class Harness:
-    """A double and the plays on it, one at a time."""
+    """A double and the plays on it, one at a time.
+
+    With an `authority` it speaks https. `result` says of what a client returned whether it is the picture with those
+    bytes, where that is neither a URL nor bytes.
+    """
 
     def __init__(
         self,
@@ -54,14 +62,18 @@ class Harness:
         *,
         files: Literal["separate", "same"] = "separate",
         seed: int = 0,
+        authority: Authority | None = None,
+        result: Comparison | None = None,
         base_path: str = "",
     ) -> None:
         self.contract = contract
         self._base_path = base_path
         self.catalogue = Catalogue(contract)
-        self._server = MockServer(contract=contract, files_origin=files, seed=seed)
+        self._server = MockServer(contract=contract, files_origin=files, seed=seed, tls=authority or False)
         self._files: Literal["separate", "same"] = files
         self._seed = seed
+        self._authority = authority
+        self._result = result
         self._played = 0
         self._runaways: set[str] = set()
         self._cut_off_scenario = self.catalogue.parse(CUT_OFF)
@@ -77,7 +89,14 @@ class Harness:
 
     def another(self) -> Harness:
         """One like it, for plays at the same time; by its port a request is known that carries a wrong token."""
-        return Harness(self.contract, files=self._files, seed=self._seed)
+        return Harness(
+            self.contract,
+            files=self._files,
+            seed=self._seed,
+            authority=self._authority,
+            result=self._result,
+            base_path=self._base_path,
+        )
 
     @property
     def base_url(self) -> str:
@@ -120,11 +139,12 @@ class Harness:
             timeout=limits.longest if timeout is None else timeout,
             client_timeout=limits.client_timeout,
             strict_urls=limits.strict_urls,
+            tls=self._authority is not None,
         )
         self._server.call_in_loop(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
         given = deepcopy(case.input)  # a client in this process may change what it is given
-        pending = driver.start(Call(self.base_url, token, case.model, given))
+        pending = driver.start(Call(self.base_url, token, case.model, given, self._server.ca_file))
         try:
             run = self._watch(pending, draft, idle, on_tick)
         except BaseException:  # Ctrl-C too: no client is left running
@@ -132,13 +152,24 @@ class Harness:
             raise
         seconds = (wall_time() - started) / SECOND
         outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
-        # Drawing takes a while, so only where the client returned bytes.
-        delivered = (
-            self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if _is_bytes(run.outcome.value) else ()
-        )
+        # Drawing takes a while, so only where the client returned bytes, or what has to be compared with them.
+        compared = self._result is not None and not isinstance(run.outcome.value, str | list | None)
+        drawn = compared or _is_bytes(run.outcome.value)
+        delivered = self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if drawn else ()
         self._clean_up(run)
         _check_double(run)
-        return replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
+        run = replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
+        return self._with_compared_result(run) if compared else run
+
+    def _with_compared_result(self, run: Run) -> Run:
+        """The run; if the author of the client says that it returned a picture that was served, as its bytes."""
+        assert self._result is not None
+        try:
+            same = [picture for picture in run.delivered if self._result(run.outcome.value, picture)]
+        except Exception as reason:
+            said = f"`result`, which compares what the client returned with a picture, raised {reason!r}"
+            raise ClientError(said) from reason
+        return replace(run, outcome=msgspec.structs.replace(run.outcome, value=same[0])) if same else run
 
     def _watch(self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drawing import Drawing
-from mockserver.check.drivers import Driver, WorkerDriver
+from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
 from mockserver.check.evidence import needs_control
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
@@ -22,6 +22,7 @@ from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
+from mockserver.check.wanted import Wanted
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
@@ -29,7 +30,6 @@ from mockserver.lifecycle import TERMINAL
 
 SHRINK_RUNS = 60  # for each rule
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
-MAX_FLAKES = 3  # of a rule; after that it is not looked for
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
@@ -98,8 +98,8 @@ class Hunt:
         self._models = plan.models or _model_names(harness.contract)
         self._players = Players(harness, driver, plan.jobs)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
-        self._muted = set(plan.ignore)
-        self._flakes: dict[str, int] = {}
+        self.report.process_per_call = isinstance(driver, ProcessDriver)
+        self._wanted = Wanted(plan.ignore)
         self._used_operations: set[str] = set()
         self._looks: deque[_Look] = deque()
         self._playing: set[_Look] = set()
@@ -117,11 +117,11 @@ class Hunt:
                 self._look(self._cases(stack))
         except KeyboardInterrupt:
             self.report.interrupted = True
-        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
-        self.report.fixed = [rule for rule in self.report.fixed if rule not in broken]
+        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)}
+        self.report.fixed = sorted(set(self.report.fixed) - broken)
         self.report.seconds = self._elapsed()
         for found in (self.report.findings, self.report.advice, self.report.accepted):
-            found.sort(key=lambda finding: finding.rule)
+            found.sort(key=lambda finding: (finding.rule, finding.severity == "advice"))
         return self.report
 
     def _cases(self, stack: ExitStack) -> Iterator[_Look]:
@@ -227,24 +227,20 @@ class Hunt:
         if run.outcome.kind == "hung" and not breaches:
             self.report.undecided += 1
         self._report_progress("looking")
-        return self._new_among(breaches)
-
-    def _new_among(self, breaches: Sequence[Breach]) -> list[Breach]:
-        return [found for found in breaches if found.rule not in self._muted]
+        return self._wanted.among(breaches)
 
     def _replay_baseline(self) -> None:
         """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not."""
         for finding in self._plan.known:
-            if finding.rule in self._muted:
+            if not self._wanted.rule(finding.rule):
                 continue
             self._check_budget()
-            self._muted.add(finding.rule)
             run = self._play_alone(finding.case, f"looking for {finding.rule} again")
-            breach = _breach_of(finding.rule, find_breaches(run))
+            breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
             if breach is None:
                 self.report.fixed.append(finding.rule)
-                self._muted.discard(finding.rule)
-            else:
+            elif self._wanted.holds(breach):
+                self._wanted.found(breach)
                 self.report.accepted.append(Finding.of(breach, run, 1))
 
     def _is_scenario(self, case: Case) -> bool:
@@ -265,45 +261,43 @@ class Hunt:
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
         """Confirm a broken rule by a second run, shrink its case, and add the finding to the report."""
         rule = found.rule
-        if rule in self._muted:
+        if not self._wanted.holds(found):
             return
         hung = run.outcome.kind == "hung"
         loaded = hung and self._plan.jobs > 1  # it may have missed its deadline only because others ran
         self._hangs = self._hangs or hung
         again = self._play_alone(run.case, f"confirming {rule}", self._plan.limits.longest if loaded else None)
         self._note_operations(again)
-        confirmed = _breach_of(rule, find_breaches(again))
+        confirmed = _breach_of(rule, found.cause, find_breaches(again))
         if confirmed is None and loaded and again.outcome.kind != "hung":
-            for other in self._new_among(find_breaches(again)):
+            for other in self._wanted.among(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
             return
         if confirmed is None:
             self._note_flake(rule)
             return
-        self._muted.add(rule)
         smallest = self._shrink(Finding.of(confirmed, again, 2))
         finding = self._reconfirm(smallest, timeout=self._plan.limits.longest if hung else None)
         if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
             longer = again if again.timeout > run.timeout else run
             finding = Finding.of(confirmed if longer is again else found, longer, 2)
+        self._wanted.found(finding.breach)
         if rule in self.report.flaky:
             self.report.flaky.remove(rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
         self._report_progress("looking")
 
     def _note_flake(self, rule: str) -> None:
-        self._flakes[rule] = self._flakes.get(rule, 0) + 1
+        self._wanted.seen_once(rule)
         if rule not in self.report.flaky:
             self.report.flaky.append(rule)
-        if self._flakes[rule] >= MAX_FLAKES:
-            self._muted.add(rule)
 
     def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
         """The finding after one more run of its case, with the full timeout if it was shrunk with less; or None."""
         if self._elapsed() + (timeout or 0) > self._plan.budget:
             return None
         run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
-        breach = _breach_of(finding.rule, find_breaches(run))
+        breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 
     def _shrink(self, finding: Finding) -> Finding:
@@ -321,7 +315,7 @@ class Hunt:
             for step, play in zip(allowed, plays, strict=True):
                 run = self._finish(play, doing)
                 runs += 1
-                breach = _breach_of(finding.rule, find_breaches(run))
+                breach = _breach_of(finding.rule, best.cause, find_breaches(run))
                 if breach is not None:
                     best = Finding.of(breach, run, 2)
                     for other in plays:
@@ -426,7 +420,7 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
     run = with_control(
         harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
     )
-    found = _breach_of(finding.rule, find_breaches(run))
+    found = _breach_of(finding.rule, finding.cause, find_breaches(run))
     if found is not None:
         return Finding.of(found, run, 1)
     rule = RULES[finding.rule]
@@ -456,8 +450,10 @@ def _check_plan(plan: Plan, contract: Contract) -> None:
         )
 
 
-def _breach_of(rule: str, breaches: Sequence[Breach]) -> Breach | None:
-    return next((found for found in breaches if found.rule == rule), None)
+def _breach_of(rule: str, cause: Sequence[str], breaches: Sequence[Breach]) -> Breach | None:
+    """The breach of a rule for that cause, or for a part of it. No cause, as in older baselines, is any."""
+    found = (breach for breach in breaches if breach.rule == rule)
+    return next((breach for breach in found if not cause or set(breach.cause) <= set(cause)), None)
 
 
 def _family(run: Run, operation_id: str | None) -> str:

@@ -20,8 +20,6 @@ CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the thre
 def render_page(report: Report, command: str) -> str:
     """The page, as HTML."""
     template = Template(resources.files("mockserver.check").joinpath("report.html").read_text())
-    broken = len(report.findings)
-    verdict = f"{broken} {'rule' if broken == 1 else 'rules'} broken" if broken else "no rule broken"
     facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
     sections = [
         _section("Findings", report.findings),
@@ -30,12 +28,21 @@ def render_page(report: Report, command: str) -> str:
     ]
     return template.substitute(
         command=escape(command),
-        verdict=escape(verdict),
-        kind="bad" if broken else "good",
+        verdict=escape(verdict_on(report)),
+        kind="good" if report.ok else "bad",
         facts=escape(facts),
         notes="".join(f"<p>{escape(note)}</p>" for note in notes_on(report)),
         sections="".join(sections),
     )
+
+
+def verdict_on(report: Report) -> str:
+    """How many rules were broken, in words."""
+    rules, ways = len(report.broken_rules), len(report.findings)
+    if not rules:
+        return "no rule broken"
+    more = f" in {ways} ways" if ways > rules else ""
+    return f"{rules} {'rule' if rules == 1 else 'rules'} broken{more}"
 
 
 def notes_on(report: Report) -> list[str]:
@@ -51,9 +58,9 @@ def notes_on(report: Report) -> list[str]:
             "waiting as it is allowed to; a longer --deadline decides them."
         )
     if report.runs < report.max_runs and not report.interrupted:
+        faster = ", and a client that is a --worker is faster" if report.process_per_call else ""
         notes.append(
-            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest, and a "
-            "client that is a --worker is faster."
+            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest{faster}."
         )
     if report.interrupted:
         notes.append("Interrupted: what is shown is what was found until then.")

@@ -81,19 +81,19 @@ def _as_junit(report: Report, command: str) -> bytes:
         "testsuite",
         name=printable(f"mockserver check -- {command}"),
         tests=str(len(rules)),
-        failures=str(len(report.findings)),
+        failures=str(len(report.broken_rules)),
         time=f"{report.seconds:.3f}",
     )
-    broken = {finding.rule: finding for finding in report.findings}
-    advised = {finding.rule: finding for finding in (*report.advice, *report.accepted)}
     for rule in rules:
         case = ElementTree.SubElement(suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}")
-        if rule.code in broken:
-            finding = broken[rule.code]
-            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(finding.message))
-            failure.text = printable(describe(finding))
-        elif rule.code in advised:
-            ElementTree.SubElement(case, "system-out").text = printable(describe(advised[rule.code]))
+        broken = [finding for finding in report.findings if finding.rule == rule.code]
+        advised = [finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code]
+        if broken:
+            said = " ".join(finding.message for finding in broken)
+            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(said))
+            failure.text = printable("\n\n".join(map(describe, broken)))
+        if advised:
+            ElementTree.SubElement(case, "system-out").text = printable("\n\n".join(map(describe, advised)))
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
 
 

@@ -15,12 +15,14 @@ Severity = Literal["error", "advice"]
 class Observation(msgspec.Struct, frozen=True):
     """What a rule's function saw: a sentence, and the indexes of the exchanges that show it.
 
-    `severity` is only set where it differs from the rule's own.
+    `severity` is only set where it differs from the rule's own. `cause` is what was wrong, in words such as a pointer,
+    an operation or a status, for a rule that can be broken in several ways; each is a finding of its own.
     """
 
     message: str
     indexes: tuple[int, ...] = ()
     severity: Severity | None = None
+    cause: tuple[str, ...] = ()
 
 
 class Breach(msgspec.Struct, frozen=True):
@@ -30,6 +32,7 @@ class Breach(msgspec.Struct, frozen=True):
     severity: Severity
     message: str
     indexes: tuple[int, ...] = ()
+    cause: tuple[str, ...] = ()
 
 
 RuleFunction = Callable[[Run], Iterator[Observation]]
@@ -49,12 +52,13 @@ class Rule(NamedTuple):
     example: str
     function: RuleFunction | None = None
 
-    def first_breach(self, run: Run) -> Breach | None:
-        """The first breach of this rule in a run, or None."""
-        seen = next(self.function(run), None) if self.function is not None else None
-        if seen is None:
-            return None
-        return Breach(self.code, seen.severity or self.severity, seen.message, seen.indexes)
+    def breaches(self, run: Run) -> Iterator[Breach]:
+        """The breaches of this rule in a run: the first of each cause."""
+        causes: set[tuple[str, ...]] = set()
+        for seen in self.function(run) if self.function is not None else ():
+            if seen.cause not in causes:
+                causes.add(seen.cause)
+                yield Breach(self.code, seen.severity or self.severity, seen.message, seen.indexes, seen.cause)
 
 
 # Filled by mockserver.check.rules: import it from there, so that it is never seen empty.

@@ -16,9 +16,8 @@ RULES.update((other.code, other) for other in (*RECEIVER_RULES, *GATEWAY_RULES))
 
 
 def find_breaches(run: Run) -> list[Breach]:
-    """The first breach of each rule that a run broke."""
-    found = (rule.first_breach(run) for rule in RULES.values())
-    return [breach for breach in found if breach is not None]
+    """Every rule that a run broke, in each way in which it did."""
+    return [breach for rule in RULES.values() for breach in rule.breaches(run)]
 
 
 def is_runaway(run: Run) -> bool:

@@ -99,7 +99,7 @@ def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json
         {"status": st.sampled_from(statuses)}, optional={"page": st.sampled_from(["api", "html", "empty"])}
     )
     throttled = st.fixed_dictionaries(
-        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, UNREADABLE_RETRY_AFTER])}
+        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, 1, UNREADABLE_RETRY_AFTER])}
     )
     dropped = st.fixed_dictionaries({"disconnect": st.sampled_from(["reset", "close"])})
     body_broken: st.SearchStrategy[Json] = st.sampled_from(

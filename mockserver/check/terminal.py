@@ -12,7 +12,7 @@ import click
 
 from mockserver.check.findings import FOLDER, Finding, Report, describe
 from mockserver.check.hunt import Progress
-from mockserver.check.page import notes_on
+from mockserver.check.page import notes_on, verdict_on
 
 BAR_WIDTH = 24  # characters
 MIN_BAR_WIDTH = 8
@@ -73,8 +73,7 @@ def show(report: Report, command: Sequence[str], saved: dict[str, Path]) -> None
         click.echo(f"accepted by the baseline: {finding.rule} {finding.title}")
     for note in notes_on(report):
         click.echo(note)
-    count = len(report.findings)
-    broken = "no rule broken" if not count else f"{count} {'rule' if count == 1 else 'rules'} broken"
+    broken = verdict_on(report)
     advice = f" · {len(report.advice)} advice" if report.advice else ""
     click.secho(
         f"{report.runs} runs · {report.seconds:.1f} s · {broken}{advice}", fg="green" if report.ok else "red", bold=True

@@ -14,6 +14,7 @@ from mockserver.check.evidence import (
     has_unreadable_retry_after,
     in_lasting_outage,
     meant_for_api,
+    operation_of_exchange,
     reason_given,
 )
 from mockserver.check.rule import Observation, rule
@@ -34,7 +35,7 @@ TRANSIENT = frozenset({502, 503, 504})
     example="Six requests back to back against a limit of one a second.",
     demand=(
         "The next request of an operation comes no sooner than its Retry-After allowed, in seconds or as a date. "
-        "One that cannot be read must neither crash the client nor make it wait for ever."
+        "One that cannot be read must not make the client wait for ever; that it makes it raise is advice."
     ),
 )
 def _ignores_retry_after(run: Run) -> Iterator[Observation]:
@@ -47,22 +48,21 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
                 continue
             if again.received_at < due - TIMER_SLACK:
                 waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
-                yield Observation(
-                    f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s.",
-                    (later,),
-                )
+                said = f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s."
+                form = "a date" if "retry_after_date" in (exchange.fault or {}) else "seconds"
+                yield Observation(said, (later,), cause=(operation_of_exchange(run, exchange), form))
             break
     unreadable = [index for index, exchange in enumerate(run.exchanges) if has_unreadable_retry_after(exchange)]
-    if unreadable and run.control_run is not None and not run.cut_off and not run.has_variety:
-        if run.outcome.kind == "raised" and run.control_run.kind == "returned":
-            said = (
-                f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
-            )
-            yield Observation(said, tuple(unreadable[:1]))
-        if run.outcome.kind == "hung" and run.control_run.kind != "hung":
-            yield Observation(
-                "A Retry-After that cannot be read makes it wait beyond the deadline.", tuple(unreadable[:1])
-            )
+    if not unreadable or run.control_run is None or run.cut_off or run.has_variety:
+        return
+    about = operation_of_exchange(run, run.exchanges[unreadable[0]])
+    if run.outcome.kind == "raised" and run.control_run.kind == "returned":
+        # Raising at trouble is legal: every client on urllib3's Retry does so here, which reads seconds and dates only.
+        said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
+        yield Observation(said, tuple(unreadable[:1]), "advice", cause=(about, "unreadable"))
+    if run.outcome.kind == "hung" and run.control_run.kind != "hung":
+        said = "A Retry-After that cannot be read makes it wait beyond the deadline."
+        yield Observation(said, tuple(unreadable[:1]), cause=(about, "unreadable"))
 
 
 @rule(
@@ -77,9 +77,8 @@ def _unbounded_retries(run: Run) -> Iterator[Observation]:
     if run.outcome.kind == "hung" and not run.end_indexes:
         lasting = [index for index, exchange in enumerate(run.exchanges) if in_lasting_outage(exchange)]
         if lasting and not any(earliest_retry(run.exchanges[index]) for index in lasting):
-            yield Observation(
-                f"The outage lasted, and after {run.timeout:.3g} s it had still not given up.", (lasting[-1],)
-            )
+            said = f"The outage lasted, and after {run.timeout:.3g} s it had still not given up."
+            yield Observation(said, (lasting[-1],), cause=(operation_of_exchange(run, run.exchanges[lasting[-1]]),))
 
 
 @rule(
@@ -99,7 +98,8 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
         asked = (exchange.method, exchange.path, exchange.body)
         if asked in refused:
             status = run.exchanges[refused[asked]].status
-            yield Observation(f"It was refused with {status}, and sent the same again.", (index,))
+            said = f"It was refused with {status}, and sent the same again."
+            yield Observation(said, (index,), cause=(operation_of_exchange(run, exchange),))
         creating = run.role(exchange) == "create"
         if exchange.status in (FINAL_FOR_CREATE if creating else FINAL_FOR_POLL):
             refused[asked] = index
@@ -144,7 +144,8 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
     fault = fault_of(poll)
     transient = fault.status in TRANSIENT or fault.disconnect is not None
     if run.role(poll) == "get" and transient and fault.times == 1:
-        yield Observation(f"One failed poll ended the call: {reason_given(run)}", (met[0],))
+        how = "error" if fault.status is not None else "no response"
+        yield Observation(f"One failed poll ended the call: {reason_given(run)}", (met[0],), cause=(how,))
 
 
 @rule(
@@ -164,16 +165,17 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
         headers = b"\n".join(value for _, value in exchange.headers)
         if exchange.origin != "api" and secret in headers:
             there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
-            yield Observation(f"The token went to {there}.", (index,))
+            yield Observation(f"The token went to {there}.", (index,), cause=(exchange.origin,))
         if secret in shown:
-            yield Observation("The token stands in a URL.", (index,))
+            yield Observation("The token stands in a URL.", (index,), cause=("URL",))
         if secret in exchange.body:
-            yield Observation("The token stands in the body of a request.", (index,))
+            yield Observation("The token stands in the body of a request.", (index,), cause=("body",))
         if exchange.origin == "api" and exchange.unmatched and secret in headers and not meant_for_api(run, exchange):
-            yield Observation(f"The token went to {shorten(exchange.path)}, which is not the API's.", (index,))
+            said = f"The token went to {shorten(exchange.path)}, which is not the API's."
+            yield Observation(said, (index,), cause=("another path",))
     outcome = run.outcome
     if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
-        yield Observation("The token stands in the client's output.")
+        yield Observation("The token stands in the client's output.", cause=("output",))
 
 
 @rule(
@@ -191,7 +193,7 @@ def _leaves_base_url(run: Run) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):
         if exchange.origin == "foreign":
             said = f"It followed a URL of the prediction to another origin: {exchange.method} {shorten(exchange.path)}."
-            yield Observation(said, (index,), "error" if run.strict_urls else None)
+            yield Observation(said, (index,), "error" if run.strict_urls else None, (exchange.method,))
 
 
 def exceeds_max_requests(run: Run) -> Iterator[Observation]:
@@ -202,7 +204,6 @@ def exceeds_max_requests(run: Run) -> Iterator[Observation]:
             continue
         count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
         if count > MAX_REQUESTS:
-            yield Observation(
-                f"While the outage lasted it sent {exchange.operation_id} more than {MAX_REQUESTS} times.", (index,)
-            )
+            said = f"While the outage lasted it sent {exchange.operation_id} more than {MAX_REQUESTS} times."
+            yield Observation(said, (index,), cause=(operation_of_exchange(run, exchange),))
             return

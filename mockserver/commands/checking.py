@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +15,7 @@ from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
     from mockserver.check.findings import Report
+    from mockserver.check.hunt import Plan
 
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
 
@@ -42,6 +44,7 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
     type=click.Choice(tuple(_FILES)),
     help="Whether pictures come from a host of their own, which shows leaks of the token.",
 )
+@option("--tls", is_flag=True, help="Speak https, with a certificate that the client's environment names.")
 @base_path_option
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
 @option(
@@ -56,22 +59,15 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @command_argument
 def check(
     command: tuple[str, ...],
-    model: tuple[str, ...],
-    max_runs: int,
-    budget: float,
-    seed: int,
-    ignore: tuple[str, ...],
-    deadline: float,
-    client_timeout: float | None,
-    worker: bool,
-    jobs: int | None,
     files: str,
     base_path: str,
-    strict_urls: bool,
+    worker: bool,
+    tls: bool,
     report: tuple[Path, ...],
-    baseline: Path | None,
     baseline_update: bool,
     contract: Path | None,
+    seed: int,
+    **hunting: Any,
 ) -> None:
     """Find what breaks a client, and show the smallest case of each.
 
@@ -85,31 +81,30 @@ def check(
     """
     _use_hypothesis()
     from mockserver.check.drivers import ProcessDriver, WorkerDriver
-    from mockserver.check.harness import Harness, Limits
-    from mockserver.check.hunt import Hunt, Plan
+    from mockserver.check.harness import Harness
+    from mockserver.check.hunt import Hunt
     from mockserver.check.interrupts import exit_on_second_interrupt
-    from mockserver.check.players import default_jobs
-    from mockserver.check.reports import read_baseline
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
+    from mockserver.server import Authority
 
     saves = _check_files(report)
-    known = read_baseline(baseline, may_be_new=baseline_update)
-    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    plan = _plan(seed=seed, baseline_update=baseline_update, **hunting)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
-    with exit_on_second_interrupt(driver.kill_now):
-        with Harness(Contract.load(contract), files=_FILES[files], seed=seed, base_path=base_path) as harness:
-            plan = Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
-            hunt = Hunt(harness, driver, plan, bar)
-            click.echo(_heading(command, len(hunt.report.models), seed))
-            try:
-                found = hunt.run()
-            finally:
-                bar.clear()
-                driver.close()
+    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
+        authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
+        loaded = Contract.load(contract)
+        harness = Harness(loaded, files=_FILES[files], seed=seed, base_path=base_path, authority=authority)
+        hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
+        click.echo(_heading(command, len(hunt.report.models), seed))
+        try:
+            found = hunt.run()
+        finally:
+            bar.clear()
+            driver.close()
         _publish(found, command, report, saves=saves)
-    sys.exit(_exit_code(found, baseline if baseline_update else None))
+    sys.exit(_exit_code(found, hunting["baseline"] if baseline_update else None))
 
 
 def _exit_code(found: Report, new_baseline: Path | None) -> int:
@@ -154,6 +149,31 @@ def _check_files(report: tuple[Path, ...]) -> bool:
     return problem is None
 
 
+def _plan(
+    *,
+    model: tuple[str, ...],
+    max_runs: int,
+    budget: float,
+    seed: int,
+    ignore: tuple[str, ...],
+    deadline: float,
+    client_timeout: float | None,
+    strict_urls: bool,
+    jobs: int | None,
+    baseline: Path | None,
+    baseline_update: bool,
+) -> Plan:
+    """The flags of `check` as a plan."""
+    from mockserver.check.harness import Limits
+    from mockserver.check.hunt import Plan
+    from mockserver.check.players import default_jobs
+    from mockserver.check.reports import read_baseline
+
+    known = read_baseline(baseline, may_be_new=baseline_update)
+    limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
+    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
+
+
 @click.command()
 @click.argument("finding", type=click.Path(path_type=Path))
 @option(
@@ -184,10 +204,14 @@ def replay(
     from mockserver.check.hunt import replay as play_again
     from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.contract import Contract
+    from mockserver.server import Authority
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with exit_on_second_interrupt(driver.kill_now), Harness(Contract.load(contract), base_path=base_path) as harness:
+    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
+        authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
+        loaded = Contract.load(contract)
+        harness = stack.enter_context(Harness(loaded, base_path=base_path, authority=authority))
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)
