@@ -434,7 +434,12 @@ export interface components {
         Store: {
             tenants: number;
             predictions: number;
+            /** @description What is held in memory for clients, about. */
             bytes: number;
+            /** @description Of these, what belongs to requests and responses under way. */
+            bytes_under_way: number;
+            /** @description What `serve --max-memory` allows. */
+            max_bytes: number;
             evicted_tenants: number;
             evicted_predictions: number;
         };
