@@ -447,6 +447,8 @@ async def _send(request: Request, response: Response, fault: Fault | None) -> No
     body = b"" if request.method == "HEAD" else response.body
     if response.events is not None:
         await request.channel.send_events(response)
+    elif request.refusal is not None and fault is None:
+        await request.channel.send_early(response)
     elif fault is None and response.status != NO_RESPONSE:
         await request.channel.send_response(response, body)
     else:

@@ -27,7 +27,8 @@ MAX_BEGINNINGS = 50  # places that are looked at where a text may end within a s
 
 _OWN_NAME = re.compile(r"[a-z_]{1,30}")  # a name in JSON that is the double's, or no secret in any case
 _BETWEEN = b"\0"  # what no header can hold
-_WEBHOOK_KEY = r"whsec_[A-Za-z0-9+/=]+"
+_WEBHOOK_MARK = "whsec_"
+_WEBHOOK_KEY = rf"{_WEBHOOK_MARK}[A-Za-z0-9+/=]+"
 T = TypeVar("T")
 
 Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case, and values, as ASGI has them
@@ -192,8 +193,12 @@ def redacted(shown: T, secret: str) -> T:
 
 
 class _Secrets(msgspec.Struct, frozen=True):
-    """What to look for: `whole` finds secrets, `begun` the beginnings of those in `spelt`, in lower case."""
+    """What to look for: `whole` finds secrets, `begun` the beginnings of those in `spelt`, in lower case.
 
+    A text that has none of `marks`, in lower case, has no secret: that is found out fast, also where it is long.
+    """
+
+    marks: tuple[str, ...]
     whole: re.Pattern[str]
     begun: re.Pattern[str] | None = None
     spelt: tuple[str, ...] = ()
@@ -204,13 +209,15 @@ class _Secrets(msgspec.Struct, frozen=True):
 def _secrets(token: str) -> _Secrets:
     """A token as it may be spelt in URLs, JSON and names of headers, and whatever looks like a key of webhooks."""
     if len(token) < MIN_SECRET:
-        return _Secrets(re.compile(_WEBHOOK_KEY))
+        return _Secrets((_WEBHOOK_MARK,), re.compile(_WEBHOOK_KEY))
     spelt = {token, quote(token), quote(token, safe=""), msgspec.json.encode(token).decode()[1:-1]}
     longest_first = sorted((each.lower() for each in spelt), key=len, reverse=True)
     least = max(MIN_SECRET, min(6, len(token) // 3) + 1)
     whole = "|".join([*map(re.escape, longest_first), _WEBHOOK_KEY])
     begun = "|".join(re.escape(each[:least]) for each in longest_first)
-    return _Secrets(re.compile(whole, re.IGNORECASE), re.compile(begun, re.IGNORECASE), tuple(longest_first), least)
+    marks = (_WEBHOOK_MARK, *dict.fromkeys(each[:least] for each in longest_first))
+    patterns = re.compile(whole, re.IGNORECASE), re.compile(begun, re.IGNORECASE)
+    return _Secrets(marks, *patterns, tuple(longest_first), least)
 
 
 def _redacted(value: object, secrets: _Secrets) -> object:
@@ -227,6 +234,9 @@ def _redacted(value: object, secrets: _Secrets) -> object:
 
 
 def _masked(text: str, secrets: _Secrets) -> str:
+    lowered = text.lower()
+    if not any(mark in lowered for mark in secrets.marks):
+        return text
     text = secrets.whole.sub(lambda found: shortened_secret(found.group()), text)
     if secrets.begun is None or not secrets.begun.search(text):
         return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -22,6 +22,7 @@ CONNECTION = "mockserver.connection"  # where `scope["state"]` holds the Connect
 NO_RESPONSE = 0  # the status of a response that is none
 CLOSE = (b"connection", b"close")
 STALL_LIMIT = 60.0  # seconds
+LINGER = 2.0  # seconds that a client is given to read a refusal that came early
 DRIP_PIECES = 20
 PIECE = 64 * 1024  # bytes
 
@@ -86,6 +87,19 @@ class Channel:
         """Send a response whole, with `body` under its headers (HEAD has none)."""
         await self._start(response)
         await self._send_body(body)
+
+    async def send_early(self, response: Response) -> None:
+        """Send a response to a request whose body has not come to its end, and let the client finish, for a moment.
+
+        A connection that is closed while its client sends is reset, and what was sent to the client may be lost.
+        """
+        await self._start(response)
+        await self._send({"type": "http.response.body", "body": response.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while (await self.receive()).get("more_body"):
+                    pass
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_body(self, body: bytes, *, more: bool = False) -> None:
         """Send a body, or the next part of it; bit by bit, since the transport holds what its client does not read."""

@@ -67,7 +67,9 @@ class Double:
 
 @pytest.fixture
 def double(request: pytest.FixtureRequest) -> Iterator[Double]:
-    with serving(*getattr(request, "param", []), MALLOC_ARENA_MAX="1") as (process, url):
+    # What is freed is given back at once, so that what the process takes is what is held.
+    tidy = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with serving(*getattr(request, "param", []), cwd=None, **tidy) as (process, url):
         double = Double(process.pid, url)
         yield double
         double.client.close()
