@@ -28,6 +28,9 @@ test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 test-wire: $(VENV)/test.stamp ## every fault on every operation, in every way in which requests come
 	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_wire.py $(ARGS)
 
+fuzz: $(VENV)/test.stamp ## whatever clients may do, for SECONDS=60; prints its seed
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
 test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions of the dependencies that are allowed
 	$(OLDEST)/bin/python -m pytest -n 4 --dist worksteal -p no:cacheprovider $(OLDEST_TESTS) $(ARGS)
 
