@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from email.message import Message
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,6 +39,8 @@ def _read(content_type: str, body: bytes) -> Upload:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
+    if not _is_whole(content_type, body):  # the parser would take the parts before, and not close the file of the last
+        raise _not_a_form("it ends before its closing boundary")
     try:
         headers = Headers({"content-type": content_type})
         form = _result_of(_InMemory(headers, stream(), max_files=2, max_fields=1000).parse())  # type: ignore[arg-type]
@@ -50,6 +53,13 @@ def _read(content_type: str, body: bytes) -> Upload:
         raise _not_a_form(str(reason)) from reason
     finally:
         _result_of(form.close())
+
+
+def _is_whole(content_type: str, body: bytes) -> bool:
+    message = Message()
+    message["content-type"] = content_type
+    boundary = message.get_boundary()
+    return boundary is None or b"--" + boundary.encode("latin-1", "replace") + b"--" in body
 
 
 def _result_of(work: Coroutine[Any, Any, T]) -> T:

@@ -99,6 +99,14 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
         ({"json": {"content": "a"}}, 415, "multipart/form-data"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "not valid multipart"),
+        (
+            {
+                "content": b'--b\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\nx\r\n--b',
+                "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+            },
+            400,
+            "it ends before its closing boundary",
+        ),
         *(
             (
                 {
