@@ -7,6 +7,8 @@ OLDEST := .venv-oldest
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
 	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of the many processes that the tests start compiles the package anew: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # Every target with a line of help makes no file.
