@@ -22,7 +22,10 @@ serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: ma
 
 # Four workers on two cores: half of the slow tests wait for a client.
 test: $(VENV)/docs.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not thorough" $(ARGS)
+
+test-thorough: $(VENV)/test.stamp $(VENV)/node.stamp ## more of the same: other scenarios, clients, gateways
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m thorough $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)

@@ -144,7 +144,7 @@ class Fuzzer:
             ], "multipart/form-data; boundary=b"
         if role != "create" and dice.random() < 0.9:
             return b"", ""
-        given = {"prompt": dice.choice(["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""])}
+        given: dict[str, object] = {"prompt": dice.choice(["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""])}
         given |= {name: dice.choice(ODD_VALUES) for name in dice.sample(ODD_NAMES, dice.choice([0, 0, 1, 2]))}
         whole: dict[str, object] = {"input": given}
         if dice.random() < 0.2:
@@ -245,7 +245,7 @@ ODD_NAMES = [
     "unknown",
     "safety_tolerance",
 ]
-ODD_VALUES = [
+ODD_VALUES: list[object] = [
     2, 2.0, -1, 1e300, 10**18, True, None, "", "16:9", "1:0", "png", [], {"a": [1]}, "http://127.0.0.1/x",
     "data:image/png;base64,AAAA", "data:image/jpeg;base64,/9j/" + "/" * 400, "x" * 2000,
 ]  # fmt: skip

@@ -43,8 +43,10 @@ def several(call: Call) -> Any:
 
 @pytest.mark.parametrize(
     ("call", "max_runs"),
-    [(several, 150), (partial(client.call_once, bug="creates again on any 5xx"), 60)],
-    ids=["several bugs", "one bug"],
+    [
+        pytest.param(several, 150, id="several bugs", marks=pytest.mark.thorough),
+        pytest.param(partial(client.call_once, bug="creates again on any 5xx"), 60, id="one bug"),
+    ],
 )
 def test_the_same_is_found_however_many_are_played_at_once(call: Any, max_runs: int) -> None:
     one, many = (check_client(call, max_runs=max_runs, seed=3, budget=100, jobs=jobs) for jobs in (1, 8))
