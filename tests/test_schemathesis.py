@@ -27,7 +27,7 @@ LIVES = "examples,stateful"  # where only what becomes of a prediction differs, 
     ("scenario", "examples", "phases", "operations", "exchanges"),
     [
         ("succeeded", 5, PHASES, 19, 100),
-        ("aborted", 5, LIVES, 12, 50),
+        ("aborted", 5, LIVES, 12, 30),
         *(
             pytest.param(*row, marks=pytest.mark.thorough)
             for row in (
