@@ -144,7 +144,9 @@ class Fuzzer:
             ], "multipart/form-data; boundary=b"
         if role != "create" and dice.random() < 0.9:
             return b"", ""
-        given: dict[str, object] = {"prompt": dice.choice(["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""])}
+        given: dict[str, object] = {
+            "prompt": dice.choice(["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""])
+        }
         given |= {name: dice.choice(ODD_VALUES) for name in dice.sample(ODD_NAMES, dice.choice([0, 0, 1, 2]))}
         whole: dict[str, object] = {"input": given}
         if dice.random() < 0.2:
