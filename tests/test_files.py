@@ -142,6 +142,12 @@ def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
         assert upload(client, name=name).status_code == 201
 
 
+@pytest.mark.parametrize(("name", "kind"), [("x" * 1025, "text/plain"), ("x", "text/" + "x" * 1020)])
+def test_a_name_has_a_length(client: httpx.Client, name: str, kind: str) -> None:
+    response = client.post(FILES, files={"content": (name, b"x", kind)})
+    assert (response.status_code, "have at most 1024 characters" in response.json()["detail"]) == (400, True)
+
+
 def test_files_are_bounded(client: httpx.Client) -> None:
     from mockserver.clock import Clock
     from mockserver.files import StoredFile, Upload
