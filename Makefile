@@ -50,6 +50,10 @@ lint: $(VENV)/docs.stamp ## lint and type-check only
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
+format: $(VENV)/test.stamp ## format the code, and mend what the linter can
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
 bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its peers (needs wrk, Node and Java)
 	$(BIN)/python bench/run.py $(ARGS)
 	$(BIN)/python bench/proxy.py

@@ -28,7 +28,9 @@ def test_there_are_rows() -> None:
 )
 def test_a_bound_is_what_the_page_says(bound: str, module: str, constant: str) -> None:
     value = getattr(importlib.import_module(f"mockserver.{module}"), constant)
-    assert any(re.search(rf"(?<![\d,]){re.escape(way)}(?![\d,])", bound) for way in told(value)), f"{constant} is {value}"
+    assert any(re.search(rf"(?<![\d,]){re.escape(way)}(?![\d,])", bound) for way in told(value)), (
+        f"{constant} is {value}"
+    )
 
 
 @pytest.mark.parametrize(("file", "name"), sorted({row[4:6] for row in ROWS}))
