@@ -27,7 +27,8 @@ for _name in ("python_multipart", "multipart"):  # what it warns of is the clien
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 1 << 30  # what a client sends never reaches the file system
+    spool_max_size = 1 << 30  # bytes: what a client sends never reaches the file system
+    max_file_size = spool_max_size  # as older Starlettes call it
 
 
 async def read_upload(content_type: str, body: bytes) -> Upload:
