@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mockserver.check.cases import ClientError, Outcome
-from mockserver.check.drivers import Call, CallableDriver, Driver, ProcessDriver, WorkerDriver
+from mockserver.check.drivers import Call, CallableDriver, Driver
+from mockserver.check.processes import ProcessDriver, WorkerDriver
 
 pytestmark = pytest.mark.slow
 

@@ -22,6 +22,7 @@ from mockserver.check.evidence import (
     operation_of_exchange,
     reason_given,
     refusal_detail,
+    returned_anothers,
     showed_output,
     single_value,
     status_told,
@@ -196,7 +197,7 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         return
     told = run.success_indexes
     if run.outcome.kind == "returned":
-        if not told:
+        if not told and not returned_anothers(run):
             ended = run.end_indexes
             if ended:
                 said, cause = f"the prediction ended {run.last_status}", run.last_status
@@ -238,7 +239,7 @@ def _wrong_output(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "returned" or not told or run.cut_off:
         return
     value = single_value(run.outcome.value)
-    if value is None and not showed_output(run, told):
+    if (value is None and not showed_output(run, told)) or returned_anothers(run):
         return
     if isinstance(value, bytes):
         if value not in run.delivered:
@@ -319,3 +320,23 @@ def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
         how = "hangs" if run.outcome.kind == "hung" else f"raises: {reason_given(run)}"
         said = f"It succeeds without this variety; with it, it {how}"
         yield Observation(said, tuple(run.billed_indexes[:1]), cause=varieties(run.case.scenario))
+
+
+@rule(
+    "MC306",
+    "calls made at once are mixed up",
+    rests_on="the contract: each prediction is the answer to its own create",
+    example="The id of the prediction is kept in the client, and the next call overwrites it.",
+    demand=(
+        "Of several calls made at once through one client, each gets its own picture, and only its own; none fails "
+        "that succeeds alone. Played with --concurrent."
+    ),
+)
+def _mixes_up(run: Run) -> Iterator[Observation]:
+    if returned_anothers(run):
+        said = "It returned the picture of another call, which was made at the same time."
+        yield Observation(said, tuple(run.success_indexes[:1] or run.billed_indexes[:1]), cause=("another's picture",))
+    elif run.outcome.kind != "returned" and run.alone is not None and run.alone.kind == "returned" and not run.cut_off:
+        how = "had not ended in time" if run.outcome.kind == "hung" else f"raised: {reason_given(run)}"
+        said = f"A call that is made alone succeeds; beside others, one {how}"
+        yield Observation(said, tuple(run.billed_indexes[:1]), cause=("fails beside others",))

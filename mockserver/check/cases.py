@@ -34,12 +34,13 @@ class DoubleError(MockServerError):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call and how the gateway behaves during it, as one JSON value."""
+    """A call and how the gateway behaves during it, as one JSON value; `concurrent` such calls are made at once."""
 
     model: str
     input: dict[str, Any]
     scenario: dict[str, Any] = {}
     clock: Literal["autojump", "real"] = "autojump"
+    concurrent: int = 1
 
     @property
     def key(self) -> bytes:
@@ -50,7 +51,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that a process wrote.
 
-    `no_report`: a process ended without a last line {"output": …} or {"error": …}.
+    `no_report`: a process ended without a last line {"output": …} or {"error": …}. Of calls made at once it is the
+    worst, and `parts` are all of them in order.
     """
 
     kind: Literal["returned", "raised", "hung"]
@@ -58,6 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str = ""
     printed: str = ""
     no_report: bool = False
+    parts: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,14 @@ class Run:
     Attributes:
         cut_off: A rule was broken beyond doubt while the client still ran, so everything was refused from then on;
             `exchanges` are those up to that moment.
-        outputs: The URLs of the pictures that were made.
+        pictures: The URLs of the pictures that were made, by the ids of their predictions.
+        outputs: Those that are this call's.
+        others: Those of calls made at the same time.
+        positions: Where the exchanges of a call are among those of all that were made at the same time.
+        bodies: The pictures themselves, by the ids of their predictions, if the client returned bytes.
         delivered: The bodies that a client which returned bytes may have downloaded whole.
         control_run: The outcome of the same case without legal variety, where that was played.
+        alone: The outcome of a call of the same case that was made alone, where that was played.
         seconds: How long the call took.
         timeout: After how many seconds the call was ended if it had not ended by itself.
         crowded: The machine was so busy that a deadline which was missed says little of the client.
@@ -84,9 +92,14 @@ class Run:
     outcome: Outcome
     exchanges: tuple[Exchange, ...]
     cut_off: bool = False
+    pictures: Mapping[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
+    others: frozenset[str | bytes] = frozenset()
+    positions: tuple[int, ...] = ()
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
     delivered: tuple[bytes, ...] = ()
     control_run: Outcome | None = None
+    alone: Outcome | None = None
     seconds: float = 0
     timeout: float = 10
     crowded: bool = False

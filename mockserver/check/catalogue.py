@@ -72,6 +72,8 @@ def _scenarios(
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
+    if client_timeout is None:
+        yield _silent_poll()  # takes as long as the deadline, so it comes last
 
 
 def _ends() -> Iterator[Json]:
@@ -157,8 +159,13 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
-    yield {"lifecycle": [*LONG_STEPS, {"status": "succeeded"}], "faults": {"getPrediction": [{"stall": 0.5}]}}
+    yield _silent_poll()
     yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
+
+
+def _silent_poll() -> Json:
+    """A response that stops in the middle."""
+    return {"lifecycle": _SUCCEEDING, "faults": {"getPrediction": [{"stall": 0.5}]}}
 
 
 def _delivering(contract: Contract) -> list[str]:

@@ -46,6 +46,18 @@ def needs_control(run: Run) -> bool:
     return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
 
 
+def needs_comparison_alone(run: Run) -> bool:
+    """Whether one of several calls failed, though nothing but the others can have been the reason."""
+    usual = run.has_no_fault and not run.has_variety and run.last_status == "succeeded"
+    return run.case.concurrent > 1 and usual and run.outcome.kind != "returned" and not run.cut_off
+
+
+def returned_anothers(run: Run) -> bool:
+    """Whether a call returned the picture of another one that was made at the same time."""
+    value = single_value(run.outcome.value)
+    return run.outcome.kind == "returned" and isinstance(value, str | bytes) and value in run.others
+
+
 def meant_for_api(run: Run, exchange: Exchange) -> bool:
     """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
     root = "/".join(run.operation.path.split("/")[:2]) + "/"

@@ -25,8 +25,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
     `cause` tells the ways apart in which one rule was broken. `call` holds model and input, `scenario` how the gateway
-    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells
-    that the gateway spoke https. `confirmed` is how many runs of this case broke the rule.
+    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells that the gateway spoke
+    https, `concurrent` how many such calls were made at once, `confirmed` how many runs of this case broke the rule.
     """
 
     rule: str
@@ -40,6 +40,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["autojump", "real"] = "autojump"
     client_timeout: float | None = None
     tls: bool = False
+    concurrent: int = 1
     exchanges: tuple[Line, ...] = ()
     outcome: str = ""
     confirmed: int = 1
@@ -47,7 +48,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def case(self) -> Case:
         """The case, for a replay."""
-        return Case(model=self.call["model"], input=self.call["input"], scenario=self.scenario, clock=self.clock)
+        return Case(
+            model=self.call["model"],
+            input=self.call["input"],
+            scenario=self.scenario,
+            clock=self.clock,
+            concurrent=self.concurrent,
+        )
 
     @property
     def breach(self) -> Breach:
@@ -76,6 +83,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             clock=run.case.clock,
             client_timeout=run.client_timeout,
             tls=run.tls,
+            concurrent=run.case.concurrent,
             exchanges=tuple(exchange_lines(run, breach.indexes)),
             outcome=describe_ending(run),
             confirmed=confirmed,
@@ -170,7 +178,7 @@ class Report(msgspec.Struct, kw_only=True):
 def describe(finding: Finding, replay: str = "") -> str:
     """A finding as text, for people."""
     confirmed = {1: "once", 2: "twice"}.get(finding.confirmed, f"{finding.confirmed} times")
-    case = describe_case(finding.scenario, finding.call["input"], finding.clock)
+    case = describe_case(finding.case)
     lines = [
         f"{finding.rule}  {finding.title}  [{finding.severity}]",
         f"  {finding.message}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from mockserver.check.cases import Run, fault_of
+from mockserver.check.cases import Case, Run, fault_of
 from mockserver.clock import SECOND
 from mockserver.journal import Exchange, redacted
 from mockserver.scenarios import Fault
@@ -71,9 +72,10 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
     return shown
 
 
-def describe_case(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str) -> str:
+def describe_case(case: Case) -> str:
     """A case in words: how the gateway differs from usual; if it does not, the input."""
-    said = []
+    scenario = case.scenario
+    said = [f"{case.concurrent} calls at once"] if case.concurrent > 1 else []
     for key, script in scenario.get("faults", {}).items():
         for number, fault in enumerate(script, 1):
             if fault is not None:
@@ -83,9 +85,9 @@ def describe_case(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: 
         said.append("the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"]))
     rest = {name: part for name, part in scenario.items() if name not in ("faults", "lifecycle", "name", "description")}
     said += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
-    if clock != "autojump":
+    if case.clock != "autojump":
         said.append("in real time")
-    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(given)}"
+    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
 
 
 def describe_fault(fault: Fault) -> str:
@@ -117,8 +119,11 @@ def _retry_after(fault: Fault) -> str:
 
 
 def describe_ending(run: Run) -> str:
-    """How the client's call ended."""
+    """How the client's call ended, or each of several."""
     outcome = run.outcome
+    if outcome.parts:
+        parts = (describe_ending(replace(run, outcome=part)) for part in outcome.parts)
+        return "; ".join(f"{number}: {part}" for number, part in enumerate(parts, 1))
     if outcome.kind == "hung":
         return f"{CUT_OFF_WORDS} did not end" if run.cut_off else f"had not ended after {run.timeout:.3g} s"
     if outcome.kind == "raised":

@@ -7,17 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drawing import Drawing
-from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
-from mockserver.check.evidence import needs_control
+from mockserver.check.drivers import Driver
+from mockserver.check.evidence import needs_comparison_alone, needs_control
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.players import Players
 from mockserver.check.preflight import check_client, check_worker
+from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
@@ -31,6 +34,7 @@ from mockserver.lifecycle import TERMINAL
 SHRINK_RUNS = 60  # for each rule
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
+SILENCE = "MC406"  # the rule whose cases last as long as the deadline
 TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
 STRAGGLER = 1.0  # seconds after which a play is not waited for in idleness
@@ -42,7 +46,8 @@ class Plan:
     """How long a hunt goes on, and what it looks for.
 
     `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once.
+    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once,
+    `concurrent` how many calls are made at once in each.
     """
 
     models: tuple[str, ...] = ()
@@ -53,6 +58,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     known: tuple[Finding, ...] = ()
     jobs: int = 1
+    concurrent: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Hunt:
         _check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
         self._models = plan.models or _model_names(harness.contract)
+        self._limits = plan.limits
         self._players = Players(harness, driver, plan.jobs)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
         self.report.process_per_call = isinstance(driver, ProcessDriver)
@@ -126,16 +133,20 @@ class Hunt:
 
     def _cases(self, stack: ExitStack) -> Iterator[_Look]:
         """The fixed cases, then drawn ones."""
-        fixed = list(fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout))
+        fixed = list(fixed_cases(self._harness.contract, self._models, self._limits.client_timeout))
         drawn: Iterator[Case] = iter(())
         for number, case in enumerate(fixed):
             if len(fixed) - number == EARLY and len(fixed) < 2 * self._plan.max_runs:
                 strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
                 drawn = iter(stack.enter_context(Drawing(strategy, self._plan.seed, self._plan.max_runs)))
             if self._is_scenario(case):
-                yield _Look(case, True, number)
+                yield _Look(self._times(case), True, number)
         for number, case in enumerate(drawn, len(fixed)):
-            yield _Look(case, False, number)
+            yield _Look(self._times(case), False, number)
+
+    def _times(self, case: Case) -> Case:
+        """The case, with as many calls at once as the plan has."""
+        return msgspec.structs.replace(case, concurrent=self._plan.concurrent)
 
     def _look(self, cases: Iterator[_Look]) -> None:
         """Play all cases, and judge each in its turn."""
@@ -147,7 +158,7 @@ class Hunt:
                     run = self._wait_for(look, cases)
                     if run.crowded and self._plan.jobs > 1:
                         self._quiesce(cases)
-                        run = self._play_alone(run.case, "looking", self._plan.limits.longest)
+                        run = self._play_alone(run.case, "looking", self._limits.longest)
                     new = self._judge(run)
                     self._looks.popleft()
                     if new:
@@ -259,31 +270,39 @@ class Hunt:
         return not about or bool(about & self._used_operations)
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
-        """Confirm a broken rule by a second run, shrink its case, and add the finding to the report."""
-        rule = found.rule
+        """Confirm a breach by a second run, shrink its case, and add the finding to the report."""
         if not self._wanted.holds(found):
             return
-        hung = run.outcome.kind == "hung"
+        hung = run.outcome.kind == "hung" and found.rule != SILENCE
         loaded = hung and self._plan.jobs > 1  # it may have missed its deadline only because others ran
         self._hangs = self._hangs or hung
-        again = self._play_alone(run.case, f"confirming {rule}", self._plan.limits.longest if loaded else None)
+        timeout = self._limits.longest if loaded else self._short_timeout() if found.rule == SILENCE else None
+        again = self._play_alone(run.case, f"confirming {found.rule}", timeout)
         self._note_operations(again)
-        confirmed = _breach_of(rule, found.cause, find_breaches(again))
-        if confirmed is None and loaded and again.outcome.kind != "hung":
+        confirmed = _breach_of(found.rule, found.cause, find_breaches(again))
+        if confirmed is not None:
+            self._add(self._smallest(found, run, confirmed, again))
+        elif loaded and again.outcome.kind != "hung":
             for other in self._wanted.among(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
-            return
-        if confirmed is None:
-            self._note_flake(rule)
-            return
+        else:
+            self._note_flake(found.rule)
+
+    def _smallest(self, found: Breach, run: Run, confirmed: Breach, again: Run) -> Finding:
+        """The finding of a breach that was confirmed, with the smallest case."""
+        if found.rule == SILENCE:  # its case is small as it is, and each play of it would last as long as the deadline
+            return Finding.of(found, run, 2)
         smallest = self._shrink(Finding.of(confirmed, again, 2))
-        finding = self._reconfirm(smallest, timeout=self._plan.limits.longest if hung else None)
+        finding = self._reconfirm(smallest, timeout=self._limits.longest if run.outcome.kind == "hung" else None)
         if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
-            longer = again if again.timeout > run.timeout else run
-            finding = Finding.of(confirmed if longer is again else found, longer, 2)
+            longer = again.timeout > run.timeout
+            finding = Finding.of(confirmed, again, 2) if longer else Finding.of(found, run, 2)
+        return finding
+
+    def _add(self, finding: Finding) -> None:
         self._wanted.found(finding.breach)
-        if rule in self.report.flaky:
-            self.report.flaky.remove(rule)
+        if finding.rule in self.report.flaky:
+            self.report.flaky.remove(finding.rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
         self._report_progress("looking")
 
@@ -331,14 +350,14 @@ class Hunt:
             scenario = self._harness.check(case)
         except MockServerError:
             return False
-        return scenario.lifecycle[-1].status in TERMINAL or self._plan.limits.client_timeout is not None
+        return scenario.lifecycle[-1].status in TERMINAL or self._limits.client_timeout is not None
 
     def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
         def report() -> None:
             self._report_progress("starting the client")
 
         report()
-        run = self._harness.play(case, driver, self._plan.limits, idle=idle, on_tick=report)
+        run = self._harness.play(case, driver, self._limits, idle=idle, on_tick=report)
         self._note_operations(run)
         self._note_length(run)
         return run
@@ -354,7 +373,7 @@ class Hunt:
             def run_of(case: Case, name: str) -> Run:
                 seconds = timeout or self._timeout()
                 check = self._players.check
-                run = harness.play(case, driver, self._plan.limits, name=name, timeout=seconds, on_tick=check)
+                run = harness.play(case, driver, self._limits, name=name, timeout=seconds, on_tick=check)
                 self._note_length(run)
                 return run
 
@@ -380,8 +399,11 @@ class Hunt:
 
     def _timeout(self) -> float:
         """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""
-        longest = self._plan.limits.longest
-        return min(longest, MIN_TIMEOUT + 2 * self._longest) if self._hangs else longest
+        return min(self._limits.longest, self._short_timeout()) if self._hangs else self._limits.longest
+
+    def _short_timeout(self) -> float:
+        """Seconds in which any call so far would have ended."""
+        return MIN_TIMEOUT + 2 * self._longest
 
     def _elapsed(self) -> float:
         return (wall_time() - self._began) / SECOND
@@ -405,8 +427,12 @@ class Hunt:
 
 
 def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
-    """A run; where a rule compares it with its control case, with the outcome of that one too."""
-    return run.with_control_run(play(control_case(run.case)).outcome) if needs_control(run) else run
+    """A run; where a rule compares it with its control case, or with a call made alone, with that outcome too."""
+    if needs_control(run):
+        run = run.with_control_run(play(control_case(run.case)).outcome)
+    if needs_comparison_alone(run):
+        run = replace(run, alone=play(msgspec.structs.replace(run.case, concurrent=1)).outcome)
+    return run
 
 
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:

@@ -72,7 +72,7 @@ def _section(title: str, findings: Sequence[Finding]) -> str:
 
 
 def _card(finding: Finding) -> str:
-    case = describe_case(finding.scenario, finding.call["input"], finding.clock)
+    case = describe_case(finding.case)
     plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
     return (
         f'<article id="{finding.rule}" class="{finding.severity}">'

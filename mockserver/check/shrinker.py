@@ -48,6 +48,8 @@ def _not_tried(case: Case, tried: set[bytes]) -> Iterator[Case]:
 
 def simpler(case: Case) -> Iterator[Case]:
     """Cases that are one step smaller. Not all of them are valid."""
+    if case.concurrent > 1:
+        yield from (msgspec.structs.replace(case, concurrent=fewer) for fewer in (1, 2) if fewer < case.concurrent)
     if case.clock != "autojump":
         yield msgspec.structs.replace(case, clock="autojump")
     if case.scenario:

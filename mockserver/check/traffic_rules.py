@@ -149,6 +149,24 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
 
 
 @rule(
+    "MC406",
+    "waits on a connection that has gone silent",
+    severity="advice",
+    rests_on="time; a connection can die without a word, and then nothing more will ever come",
+    example="`fetch` without a signal, requests without a timeout.",
+    demand="A client gives up on a response that stops in the middle, before the deadline of the run is over.",
+)
+def _waits_on_silence(run: Run) -> Iterator[Observation]:
+    if run.outcome.kind != "hung" or run.cut_off or run.client_timeout is not None or not run.exchanges:
+        return  # a client that declares a timeout, and does not keep it, is MC304's
+    last = run.exchanges[-1]
+    if last.fault is not None and fault_of(last).stall is not None:
+        silent = run.timeout - (last.received_at - run.exchanges[0].received_at) / SECOND
+        said = f"A response stopped in the middle, and it still waited for the rest after {silent:.1f} s of silence."
+        yield Observation(said, (len(run.exchanges) - 1,), cause=(operation_of_exchange(run, last),))
+
+
+@rule(
     "MC501",
     "leaks the token",
     rests_on="secrets: URLs, bodies and output are logged, and other hosts belong to others",

@@ -39,6 +39,9 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @option("--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call.")
 @option("--jobs", type=click.IntRange(1), metavar="N", help="Play so many cases at once; four per core if left out.")
 @option(
+    "--concurrent", default=1, type=click.IntRange(1, 100), metavar="K", help="Make so many calls at once in each case."
+)
+@option(
     "--files",
     default="separate",
     type=click.Choice(tuple(_FILES)),
@@ -80,10 +83,10 @@ def check(
     Example: mockserver check -- node client.mjs
     """
     _use_hypothesis()
-    from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.harness import Harness
     from mockserver.check.hunt import Hunt
     from mockserver.check.interrupts import exit_on_second_interrupt
+    from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
     from mockserver.server import Authority
@@ -160,6 +163,7 @@ def _plan(
     client_timeout: float | None,
     strict_urls: bool,
     jobs: int | None,
+    concurrent: int,
     baseline: Path | None,
     baseline_update: bool,
 ) -> Plan:
@@ -171,7 +175,7 @@ def _plan(
 
     known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
+    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs(), concurrent)
 
 
 @click.command()
@@ -198,11 +202,11 @@ def replay(
     mockserver serve --scenario FINDING.
     """
     _use_hypothesis()
-    from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import Finding, describe
     from mockserver.check.harness import Harness, Limits
     from mockserver.check.hunt import replay as play_again
     from mockserver.check.interrupts import exit_on_second_interrupt
+    from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.contract import Contract
     from mockserver.server import Authority
 
