@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,8 +13,8 @@ import msgspec
 
 from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
-from mockserver.check.drawing import Drawing
-from mockserver.check.drivers import Driver
+from mockserver.check.drawing import Drawing, draw_all
+from mockserver.check.drivers import CallableDriver, Driver
 from mockserver.check.evidence import needs_comparison_alone, needs_control
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
@@ -106,6 +106,7 @@ class Hunt:
         self._players = Players(harness, driver, plan.jobs)
         self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
         self.report.process_per_call = isinstance(driver, ProcessDriver)
+        self._in_process = isinstance(driver, CallableDriver)
         self._wanted = Wanted(plan.ignore)
         self._used_operations: set[str] = set()
         self._looks: deque[_Look] = deque()
@@ -134,13 +135,17 @@ class Hunt:
     def _cases(self, stack: ExitStack) -> Iterator[_Look]:
         """The fixed cases, then drawn ones."""
         fixed = list(fixed_cases(self._harness.contract, self._models, self._limits.client_timeout))
-        drawn: Iterator[Case] = iter(())
+        strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
+        seed, count = self._plan.seed, self._plan.max_runs
+        drawn: Iterable[Case] = ()
         for number, case in enumerate(fixed):
-            if len(fixed) - number == EARLY and len(fixed) < 2 * self._plan.max_runs:
-                strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
-                drawn = iter(stack.enter_context(Drawing(strategy, self._plan.seed, self._plan.max_runs)))
+            if len(fixed) - number == EARLY and len(fixed) < 2 * count and not self._in_process:
+                drawn = stack.enter_context(Drawing(strategy, seed, count))
             if self._is_scenario(case):
                 yield _Look(self._times(case), True, number)
+        if self._in_process:
+            wait([look.play for look in self._playing if look.play is not None])
+            drawn = draw_all(strategy, seed, count, count - self.report.runs)
         for number, case in enumerate(drawn, len(fixed)):
             yield _Look(self._times(case), False, number)
 

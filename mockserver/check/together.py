@@ -11,7 +11,7 @@ import msgspec
 
 from mockserver.check.cases import Outcome, Run
 from mockserver.check.drivers import Pending
-from mockserver.check.evidence import input_sent
+from mockserver.check.evidence import body_sent
 from mockserver.clock import SECOND, wall_time
 from mockserver.journal import Exchange
 from mockserver.operation import Operation
@@ -100,6 +100,7 @@ def _number_in(run: Run, exchange: Exchange) -> int | None:
     """The number of the call that a create was sent for."""
     if run.role(exchange) != "create":
         return None
-    prompt = (input_sent(exchange) or {}).get(run.operation.picture["prompt"])
+    given = body_sent(exchange).get("input")
+    prompt = given.get(run.operation.picture["prompt"]) if isinstance(given, dict) else None
     found = _NUMBER.match(prompt) if isinstance(prompt, str) else None
     return int(found[1]) if found else None
