@@ -21,6 +21,7 @@ VARIETY = (
     "charset",
     "gzip",
     "create_status",
+    "wait",
 )  # the parts of a scenario that must not change an outcome
 ARRIVES_WHOLE = frozenset({"delay", "drip"})  # the faults after which a response has still arrived whole
 
@@ -82,7 +83,7 @@ class Run:
         timeout: After how many seconds the call was ended if it had not ended by itself.
         crowded: The machine was so busy that a deadline which was missed says little of the client.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
-        last_status: The one in which the prediction's lifecycle ends.
+        ends: The statuses in which the lifecycles of the predictions end, by their ids.
     """
 
     case: Case
@@ -106,10 +107,12 @@ class Run:
     client_timeout: float | None = None
     strict_urls: bool = False
     tls: bool = False
-    last_status: str = field(init=False)
+    ends: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "last_status", self.scenario.lifecycle[-1].status)
+    @property
+    def last_status(self) -> str:
+        """The status in which the lifecycle of the latest prediction ends."""
+        return [self.scenario.lifecycle[-1].status, *self.ends.values()][-1]
 
     @property
     def operation(self) -> Operation:

@@ -19,7 +19,7 @@ TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 def in_lasting_outage(exchange: Exchange) -> bool:
     """Whether a fault that never ends failed the exchange: a 429, a 5xx, or no response at all."""
-    if exchange.fault is None or exchange.fault.get("times") != "always":
+    if exchange.fault is None or exchange.fault.get("times") != "always" or "chance" in exchange.fault:
         return False
     return exchange.status == 0 or exchange.status >= 429
 

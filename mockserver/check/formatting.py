@@ -94,12 +94,15 @@ def describe_fault(fault: Fault) -> str:
     """A fault in words."""
     after = " after it took effect" if fault.after else ""
     times = {1: "", "always": ", always"}.get(fault.times, f", {fault.times} times")
-    return _failure(fault) + after + times
+    chance = f", with a chance of {fault.chance:g}" if fault.chance is not None else ""
+    return _failure(fault) + after + times + chance
 
 
 def _failure(fault: Fault) -> str:
     if fault.status is not None:
-        page = {"api": "", "html": " with an HTML page", "empty": " with an empty body"}[fault.page]
+        page = {"api": "", "html": " with an HTML page", "text": " in plain text", "empty": " with an empty body"}[
+            fault.page
+        ]
         return f"answered {fault.status}{page}{_retry_after(fault)}"
     if fault.disconnect is not None:
         return "connection reset" if fault.disconnect == "reset" else "connection closed"

@@ -29,6 +29,9 @@ TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
+# What is left to chance comes out the same in every play of a case, or it could be neither confirmed nor shrunk.
+CHANCES = b"the kit's"
+
 # What a client gets once it has broken a rule beyond doubt, so that one that would never end does so soon.
 CUT_OFF: dict[str, Any] = {
     "name": "cut-off",
@@ -152,6 +155,7 @@ class Harness:
             raise
         seconds = (wall_time() - started) / SECOND
         pictures = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
+        ends = self._server.call_in_loop(lambda gateway: _ends(gateway, run))
         values = [part.value for part in run.outcome.parts or (run.outcome,)]
         # Drawing takes a while, so only where the client returned bytes, or what has to be compared with them.
         compared = self._result is not None and not all(isinstance(value, str | list | None) for value in values)
@@ -160,7 +164,8 @@ class Harness:
         self._clean_up(run)
         _check_double(run)
         outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
-        run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered, seconds=seconds)
+        run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
+        run = replace(run, ends=ends, seconds=seconds)
         return self._with_compared_result(run) if compared else run
 
     def _start(self, case: Case, driver: Driver, token: str) -> Pending:
@@ -236,6 +241,7 @@ class Harness:
 
 def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
     tenant = gateway.store.tenant(token)
+    tenant.chances = CHANCES
     tenant.set_scenario(scenario)
     tenant.set_clock(case.clock)
 
@@ -255,6 +261,12 @@ def _output_urls(gateway: Gateway, run: Run, origin: str) -> dict[str, str]:
     """The URLs of the pictures that were made, by the ids of their predictions."""
     made = gateway.store.tenant(run.token).predictions.values()
     return {prediction.id: gateway.output_url(prediction, origin) for prediction in made}
+
+
+def _ends(gateway: Gateway, run: Run) -> dict[str, str]:
+    """The statuses in which the lifecycles of the predictions end, by their ids."""
+    made = gateway.store.tenant(run.token).predictions.values()
+    return {prediction.id: prediction.timeline[-1].status for prediction in made}
 
 
 def _bodies(gateway: Gateway, run: Run) -> dict[str, bytes]:

@@ -87,6 +87,7 @@ def _call(run: Run, number: int, owners: Mapping[str, int], positions: tuple[int
         exchanges=tuple(run.exchanges[position] for position in positions),
         positions=positions,
         outputs=outputs,
+        ends={identifier: end for identifier, end in run.ends.items() if owners.get(identifier, 1) == number},
         delivered=(*bodies, *spoilt),
         others=frozenset(everything - outputs - {*bodies}),
     )
