@@ -21,8 +21,9 @@ from mockserver.check.drawing import draw_all
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, Progress, replay
+from mockserver.check.hunt import Hunt, Plan, Progress
 from mockserver.check.inputs import boundary_inputs
+from mockserver.check.replaying import replay
 from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
 from mockserver.contract import Contract
@@ -98,7 +99,7 @@ class TestCases:
             held = {name for scenario in drawn for name in scenario.get(part, {})}
             assert held == set(CATALOGUE.schema["properties"][part]["properties"]), part
         assert {name for scenario in drawn for name in scenario} >= {"limits", "sometimes", *VARIETY}
-        assert {scenario["wait"] for scenario in drawn if "wait" in scenario} == {"recorded", "final", "processing"}
+        assert {scenario["wait"] for scenario in drawn if "wait" in scenario} == {"final", "processing"}
         limited = {name for scenario in drawn for name in scenario.get("limits", {})}
         assert limited == {"createPrediction", "getPrediction"}
         assert any(fault and "chance" in fault for script in scripts(drawn) for fault in script)

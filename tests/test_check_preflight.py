@@ -11,8 +11,9 @@ from mockserver.check.cases import ClientError
 from mockserver.check.drivers import Driver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, replay
+from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.replaying import replay
 from tests.helpers.documents import CONTRACT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

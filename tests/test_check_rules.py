@@ -94,18 +94,16 @@ class TestMC101:
 class TestLegalOddities:
     """What is seldom seen, and legal on both sides."""
 
-    WAITED: ClassVar = {"wait": "recorded"}
-
     def test_an_output_shown_under_processing_may_be_returned_and_may_be_polled_on(self) -> None:
         shown = create(told="processing", output=URL)
-        assert breaches(shown, scenario=self.WAITED) == {}
-        assert breaches(shown, poll("succeeded"), scenario=self.WAITED) == {}
-        assert breaches(shown, poll(output=URL), poll("succeeded"), scenario=self.WAITED) == {}
+        assert breaches(shown) == {}
+        assert breaches(shown, poll("succeeded")) == {}
+        assert breaches(shown, poll(output=URL), poll("succeeded")) == {}
 
     def test_but_to_raise_at_once_is_to_give_up_on_what_is_there(self) -> None:
         shown = create(told="processing", output=URL)
-        assert breaches(shown, outcome=RAISED, scenario=self.WAITED) == {"MC301": "error"}
-        assert breaches(shown, outcome=RAISED, scenario=self.WAITED, seconds=5.0) == {}, "it may have a timeout"
+        assert breaches(shown, outcome=RAISED) == {"MC301": "error"}
+        assert breaches(shown, outcome=RAISED, seconds=5.0) == {}, "it may have a timeout"
 
     def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(self) -> None:
         scenario = {"faults": {"getPrediction": [{"status": 404, "times": 2}]}}

@@ -15,8 +15,9 @@ from mockserver.check.cases import Case, ClientError
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, replay
+from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.replaying import replay
 from mockserver.check.shrinker import simpler
 from tests.check import client
 from tests.helpers.documents import CONTRACT

@@ -54,6 +54,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     `no_report`: a process ended without a last line {"output": …} or {"error": …}. Of calls made at once it is the
     worst, and `parts` are all of them in order.
+    `client` is what it says that it is called.
     """
 
     kind: Literal["returned", "raised", "hung"]
@@ -61,6 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str = ""
     printed: str = ""
     no_report: bool = False
+    client: str = ""
     parts: tuple[Outcome, ...] = ()
 
 

@@ -50,6 +50,7 @@ def check_client(
     concurrent: int = 1,
     tls: bool = False,
     result: Comparison | None = None,
+    client_version: str = "",
     contract: Path | None = None,
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
@@ -62,7 +63,8 @@ def check_client(
     are made at once in each case, which a client may not mix up. With `tls` the gateway speaks
     https, and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where `call_fn`
     returns an object, such as a decoded image, `result(returned, served)` says whether it is the picture with the
-    bytes `served`. Raises ClientError if the client makes no request at all.
+    bytes `served`. `client_version` is what the client is called in reports.
+    Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
     if jobs is None:
@@ -77,4 +79,6 @@ def check_client(
         plan = Plan(
             tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits, jobs=jobs, concurrent=concurrent
         )
-        return Hunt(harness, driver, plan).run()
+        hunt = Hunt(harness, driver, plan)
+        hunt.report.client_version = client_version
+        return hunt.run()

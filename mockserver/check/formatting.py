@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from mockserver.check.cases import Case, Run, fault_of
+from mockserver.check.messages import Message, messages_of
 from mockserver.clock import SECOND
 from mockserver.journal import Exchange, redacted
 from mockserver.scenarios import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
 MAX_MARKED = 6  # exchanges at fault that are listed of a long run
+MANY = 3  # exchanges that look the same, from which they are one line
 MAX_VALUE = 160  # characters of a value
 CUT_OFF_WORDS = "was refused everything from here on, and"
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One exchange of a run, as text. `at` is in seconds since the first one; `marked` exchanges broke the rule."""
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One exchange of a run, as text, or `count` that look the same, one after another.
+
+    `at` is in seconds since the first one; `marked` exchanges broke the rule.
+    """
 
     at: float
     method: str
@@ -28,6 +34,9 @@ class Line(msgspec.Struct, frozen=True):
     response: str
     note: str
     marked: bool
+    count: int = 1
+    request: Message | None = None
+    answer: Message | None = None
 
 
 def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
@@ -44,18 +53,38 @@ def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
         )
         for index, exchange in enumerate(run.exchanges)
     ]
-    if len(lines) <= MAX_LINES:
-        return lines
-    shown = {*range(MAX_LINES // 2), *range(len(lines) - 6, len(lines)), *indexes[:MAX_MARKED]}
-    return list(_with_gaps(lines, sorted(shown)))
+    folded = list(_folded(lines))
+    if len(folded) > MAX_LINES:
+        marked = [place for place, (index, _) in enumerate(folded) if lines[index].marked]
+        shown = {*range(MAX_LINES // 2), *range(len(folded) - 6, len(folded)), *marked[:MAX_MARKED]}
+        folded = list(_with_gaps(folded, sorted(shown)))
+    return [_with_messages(line, run.exchanges[index], run.token) for index, line in folded]
 
 
-def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
-    """Some of the lines, each with a note of how many were left out before it."""
-    for before, index in zip([-1, *shown], shown, strict=False):
-        line, skipped = lines[index], index - before - 1
+def _with_messages(line: Line, exchange: Exchange, token: str) -> Line:
+    request, answer = messages_of(exchange, token)
+    return msgspec.structs.replace(line, request=request, answer=answer)
+
+
+def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
+    """The lines with their indexes, those that look the same one after another as one, if they are many."""
+    for _, group in groupby(enumerate(lines), key=lambda item: msgspec.structs.replace(item[1], at=0)):
+        same = list(group)
+        if len(same) < MANY:
+            yield from same
+            continue
+        (index, first), (_, last) = same[0], same[-1]
+        note = ", ".join(filter(None, (first.note, f"× {len(same)}, until {last.at:.3f}")))
+        yield index, msgspec.structs.replace(first, note=note, count=len(same))
+
+
+def _with_gaps(lines: Sequence[tuple[int, Line]], shown: Sequence[int]) -> Iterator[tuple[int, Line]]:
+    """Some of the lines, each with a note of how many exchanges were left out before it."""
+    for before, place in zip([-1, *shown], shown, strict=False):
+        index, line = lines[place]
+        skipped = sum(left_out.count for _, left_out in lines[before + 1 : place])
         note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
-        yield msgspec.structs.replace(line, note=note)
+        yield index, msgspec.structs.replace(line, note=note)
 
 
 def format_exchanges(lines: Sequence[Line]) -> list[str]:

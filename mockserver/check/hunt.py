@@ -7,26 +7,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 
-from mockserver.check.cases import Case, Run, control_case
+from mockserver.check.cases import Case, Run
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drawing import Drawing, draw_all
 from mockserver.check.drivers import CallableDriver, Driver
-from mockserver.check.evidence import needs_comparison_alone, needs_control
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.players import Players
-from mockserver.check.preflight import check_client, check_worker
-from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.preflight import check_client
+from mockserver.check.processes import ProcessDriver
+from mockserver.check.replaying import breach_of, with_control
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.check.wanted import Wanted
-from mockserver.clock import SECOND, wall_time
+from mockserver.clock import SECOND, timestamp, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
@@ -104,8 +104,14 @@ class Hunt:
         self._models = plan.models or _model_names(harness.contract)
         self._limits = plan.limits
         self._players = Players(harness, driver, plan.jobs)
-        self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
-        self.report.process_per_call = isinstance(driver, ProcessDriver)
+        self.report = Report(
+            max_runs=plan.max_runs,
+            seed=plan.seed,
+            models=self._models,
+            process_per_call=isinstance(driver, ProcessDriver),
+            contract=harness.contract.title,
+            date=timestamp(wall_time())[: len("2026-01-01T00:00")].replace("T", " ") + " UTC",
+        )
         self._in_process = isinstance(driver, CallableDriver)
         self._wanted = Wanted(plan.ignore)
         self._used_operations: set[str] = set()
@@ -252,7 +258,7 @@ class Hunt:
                 continue
             self._check_budget()
             run = self._play_alone(finding.case, f"looking for {finding.rule} again")
-            breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
+            breach = breach_of(finding.rule, finding.cause, find_breaches(run))
             if breach is None:
                 self.report.fixed.append(finding.rule)
             elif self._wanted.holds(breach):
@@ -284,7 +290,7 @@ class Hunt:
         timeout = self._limits.longest if loaded else self._short_timeout() if found.rule == SILENCE else None
         again = self._play_alone(run.case, f"confirming {found.rule}", timeout)
         self._note_operations(again)
-        confirmed = _breach_of(found.rule, found.cause, find_breaches(again))
+        confirmed = breach_of(found.rule, found.cause, find_breaches(again))
         if confirmed is not None:
             self._add(self._smallest(found, run, confirmed, again))
         elif loaded and again.outcome.kind != "hung":
@@ -321,7 +327,7 @@ class Hunt:
         if self._elapsed() + (timeout or 0) > self._plan.budget:
             return None
         run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
-        breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
+        breach = breach_of(finding.rule, finding.cause, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 
     def _shrink(self, finding: Finding) -> Finding:
@@ -339,7 +345,7 @@ class Hunt:
             for step, play in zip(allowed, plays, strict=True):
                 run = self._finish(play, doing)
                 runs += 1
-                breach = _breach_of(finding.rule, best.cause, find_breaches(run))
+                breach = breach_of(finding.rule, best.cause, find_breaches(run))
                 if breach is not None:
                     best = Finding.of(breach, run, 2)
                     for other in plays:
@@ -398,7 +404,8 @@ class Hunt:
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
 
     def _note_length(self, run: Run) -> None:
-        """Note how long a call of this client has taken at most."""
+        """Note how long a call of this client has taken at most, and what it says that it is called."""
+        self.report.client_version = self.report.client_version or run.outcome.client
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
 
@@ -431,33 +438,6 @@ class Hunt:
         )
 
 
-def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
-    """A run; where a rule compares it with its control case, or with a call made alone, with that outcome too."""
-    if needs_control(run):
-        run = run.with_control_run(play(control_case(run.case)).outcome)
-    if needs_comparison_alone(run):
-        run = replace(run, alone=play(msgspec.structs.replace(run.case, concurrent=1)).outcome)
-    return run
-
-
-def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
-    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept.
-
-    Raises ClientError if the client cannot be run, or is a worker that is none.
-    """
-    if isinstance(driver, WorkerDriver):
-        plain = next(fixed_cases(harness.contract, [finding.case.model], None))
-        check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
-    run = with_control(
-        harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
-    )
-    found = _breach_of(finding.rule, finding.cause, find_breaches(run))
-    if found is not None:
-        return Finding.of(found, run, 1)
-    rule = RULES[finding.rule]
-    return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
-
-
 def _model_names(contract: Contract) -> tuple[str, ...]:
     return tuple(contract.models)
 
@@ -479,12 +459,6 @@ def _check_plan(plan: Plan, contract: Contract) -> None:
             f"a client timeout of {limits.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
             f"least {ENDLESS_RUNS * limits.longest:g} s is needed, not {plan.budget:g}"
         )
-
-
-def _breach_of(rule: str, cause: Sequence[str], breaches: Sequence[Breach]) -> Breach | None:
-    """The breach of a rule for that cause, or for a part of it. No cause, as in older baselines, is any."""
-    found = (breach for breach in breaches if breach.rule == rule)
-    return next((breach for breach in found if not cause or set(breach.cause) <= set(cause)), None)
 
 
 def _family(run: Run, operation_id: str | None) -> str:

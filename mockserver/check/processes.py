@@ -23,6 +23,7 @@ from mockserver.clock import SECOND, wall_time
 # Seconds until the output of a killed process ends, unless a process that it started keeps the pipe open.
 PIPE_GRACE = 1.0
 START_LOOKS, START_PAUSE = 50, 0.002  # how often, in seconds, `kill_now` looks whether a process has started
+MAX_NAME = 200  # characters of what a client says that it is called
 MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
 
@@ -379,6 +380,7 @@ def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
         said = f": {err.strip()}" if err.strip() else ""
         message = f'the last line of output was no {{"output": …}} or {{"error": …}}{said}'
         return Outcome("raised", message=message, printed=printed, no_report=True)
+    named = str(report.get("client", ""))[:MAX_NAME]
     if "error" in report:
-        return Outcome("raised", message=str(report["error"]), printed=printed)
-    return Outcome("returned", report["output"], printed=printed)
+        return Outcome("raised", message=str(report["error"]), printed=printed, client=named)
+    return Outcome("returned", report["output"], printed=printed, client=named)

@@ -66,7 +66,7 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "errors": st.sampled_from(["upstream", "gateway"]),
         "charset": st.just("UTF-8"),
         "gzip": st.just(True),
-        "wait": st.sampled_from(["recorded", "final", "processing"]),
+        "wait": st.sampled_from(["final", "processing"]),
         "retention": st.sampled_from([3600, 0]),
     }
     drawn = st.fixed_dictionaries({}, optional=dict(parts)).map(
