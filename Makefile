@@ -66,6 +66,7 @@ bench-shards: $(VENV)/test.stamp ## measure doubles behind HAProxy (needs wrk an
 
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)
+	$(BIN)/python -m tests.check.side_by_side
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
