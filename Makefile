@@ -72,7 +72,7 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --group test --constraint requirements/serve.txt \
+		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --extra cjk --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
