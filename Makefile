@@ -64,6 +64,9 @@ bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that d
 pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
 	$(BIN)/python docs/make_pictures.py
 
+rules: $(VENV)/test.stamp ## write the sections of docs/rules.md: each rule, and what is shown of one who breaks it (ARGS=--all)
+	$(BIN)/python -m tests.check.rules_page $(ARGS)
+
 types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
 	$(BIN)/python clients/node/generate_types.py
 
