@@ -45,7 +45,7 @@ coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; f
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/docs.stamp ## lint and type-check only
+lint: $(VENV)/docs.stamp $(VENV)/contracts.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
@@ -66,6 +66,7 @@ bench-shards: $(VENV)/test.stamp ## measure doubles behind HAProxy (needs wrk an
 
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)
+	$(BIN)/python -m tests.check.side_by_side
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -76,6 +77,9 @@ bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that d
 pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
 	$(BIN)/python docs/make_pictures.py
 
+rules: $(VENV)/test.stamp ## write the sections of docs/rules.md: each rule, and what is shown of one who breaks it (ARGS=--all)
+	$(BIN)/python -m tests.check.rules_page $(ARGS)
+
 types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
 	$(BIN)/python clients/node/generate_types.py
 
@@ -84,7 +88,7 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --group test --constraint requirements/serve.txt \
+		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --extra cjk --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
@@ -96,7 +100,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environments and everything built
-	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules contracts/lint/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -114,6 +118,16 @@ bench/node_modules: bench/package-lock.json
 # The npm clients are tested where Node is; elsewhere their tests say that they are skipped.
 $(VENV)/node.stamp: tests/clients/package-lock.json clients/node/package-lock.json | $(VENV)/bin/python
 	@if command -v npm >/dev/null; then (cd tests/clients && npm ci --silent) && cd clients/node && npm ci --silent --ignore-scripts; else echo "no npm here: the npm clients are not tested"; fi
+	@touch $@
+
+# Neither of the two asks a host while it lints.
+$(VENV)/contracts.stamp: export REDOCLY_TELEMETRY := off
+$(VENV)/contracts.stamp: export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
+$(VENV)/contracts.stamp: $(wildcard contracts/*.yaml contracts/lint/*.yaml contracts/lint/.*.yaml) contracts/lint/package-lock.json | $(VENV)/bin/python
+	@if command -v npm >/dev/null; then cd contracts/lint && npm ci --silent --ignore-scripts \
+		&& npx --no-install spectral lint --quiet --fail-severity hint --ruleset spectral.yaml ../openapi.yaml ../admin.yaml \
+		&& npx --no-install redocly lint --config redocly.yaml ../openapi.yaml ../admin.yaml; \
+		else echo "no npm here: Spectral and Redocly do not look at the contracts"; fi
 	@touch $@
 
 $(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python

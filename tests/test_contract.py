@@ -36,6 +36,13 @@ def changed(change: Change, tmp_path: Path) -> Contract:
     return Contract.load(file)
 
 
+def test_every_operation_is_explained_in_sentences() -> None:
+    for operation in CONTRACT.operations:
+        described = operation.document.get("description", "").strip()
+        assert described.endswith("."), operation.operation_id
+        assert described != operation.document["summary"], operation.operation_id
+
+
 def test_the_shipped_contract_is_valid_openapi() -> None:
     validate(CONTRACT.document)
 
