@@ -363,8 +363,9 @@ def test_ten_thousand_exchanges_are_scrolled_smoothly(
           return frames.sort((one, other) => one - other)[15];
         }"""
     )
-    assert frame < 250  # the median, in milliseconds, on a busy machine without a graphics card
-    expect(page.locator("#journal > li")).to_have_count(10_000)
+    assert frame < 150  # the median, in milliseconds, on a busy machine without a graphics card
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator('#journal [data-number="1"]')).to_be_in_viewport()
 
 
 def test_another_site_cannot_frame_it_or_run_scripts_in_it(tenant: Tenant) -> None:

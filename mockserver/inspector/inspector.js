@@ -3,6 +3,8 @@ const at = (id) => document.getElementById(id);
 const PREFIX = "/__admin";
 const BATCH = 1000; // exchanges, as the server's journal
 const KEPT = 10000; // exchanges that the page remembers, also when the server has forgotten them
+const CHUNK = 100; // rows of the journal
+const ROW = 2.1; // rem; how high one is
 const SHOWN = 60; // predictions
 const OUTCOME = { succeeded: "good", failed: "bad", canceled: "bad", aborted: "bad" };
 
@@ -312,20 +314,53 @@ function renderJournal() {
   at("only").hidden = !view.prediction;
   at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
   const shown = visible();
-  const there = [...at("journal").children];
-  const rows = new Map(there.map((row) => [row.dataset.key, row]));
-  const wanted = shown.toReversed().map((each) => {
-    const key = `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
-    return rows.get(key) ?? rowOf(each, key);
-  });
-  const more = wanted.length - there.length; // most often what is new comes on top, and all else stays
-  if (more >= 0 && there.every((row, place) => row === wanted[place + more])) at("journal").prepend(...wanted.slice(0, more));
-  else at("journal").replaceChildren(...wanted);
+  const built = new Map([...at("journal").querySelectorAll("li")].map((row) => [row.dataset.key, row]));
+  const there = new Map([...at("journal").children].map((chunk) => [chunk.dataset.key, chunk]));
+  at("journal").replaceChildren(...chunksOf(shown.toReversed()).map((chunk, place) => there.get(chunk.key) ?? chunkNode(chunk, built, place)));
   const all = known.exchanges.length;
   at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
   at("nothing").hidden = shown.length > 0;
   at("nothing").textContent = all ? "Nothing fits the filter." : "Nothing has been asked yet. Give a client this tenant's token, and the address of this page up to the port.";
 }
+
+/** Exchanges in groups by their numbers, each with what tells whether it is as it was. */
+function chunksOf(exchanges) {
+  const chunks = new Map();
+  for (const each of exchanges) {
+    const place = Math.floor(each.number / CHUNK);
+    if (!chunks.has(place)) chunks.set(place, []);
+    chunks.get(place).push(each);
+  }
+  const { exchange, ...filter } = view;
+  return [...chunks.values()].map((list) => {
+    const open = list.some((each) => String(each.number) === exchange) ? exchange : "";
+    return { list, open, key: JSON.stringify([filter, open, list[0].number, list.length]) };
+  });
+}
+
+/** A group of rows. Thousands are not made before they are nearly in sight. */
+function chunkNode({ list, open, key }, built, place) {
+  const node = make("ol", { class: "chunk", "data-key": key });
+  const keyOf = (each) => `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
+  node.fill = (known) => {
+    node.style.minHeight = "";
+    node.replaceChildren(...list.map((each) => known.get(keyOf(each)) ?? rowOf(each, keyOf(each))));
+  };
+  if (place < 2 || open || list.some((each) => built.has(keyOf(each)))) {
+    node.fill(built);
+  } else {
+    node.style.minHeight = `${list.length * ROW}rem`;
+    nearlySeen.observe(node);
+  }
+  return node;
+}
+
+const nearlySeen = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+    nearlySeen.unobserve(target);
+    target.fill(new Map());
+  }
+}, { rootMargin: "1000px" });
 
 function rowOf(each, key) {
   const isOpen = view.exchange === String(each.number);
