@@ -388,7 +388,7 @@ function detailsOf(each) {
       make("span", { class: "muted" }, [each.operation ?? "no such operation", each.scenario, `tenant's time ${each.tenant_time}`].filter(Boolean).join(" · "))),
     each.violations.length > 0 && make("ul", { class: "violations" }, ...each.violations.map((wrong) =>
       make("li", { class: "bad" }, `${wrong.pointer || "/"}: ${wrong.description}`, make("span", { class: "muted" }, ` sent ${wrong.sent}, allowed: ${wrong.allowed}`),
-        wrong.line && make("a", { href: "/openapi.yaml", target: "_blank", rel: "noreferrer" }, ` contract, line ${wrong.line}`)))),
+        wrong.line && " · ", wrong.line && make("a", { href: "/openapi.yaml", target: "_blank", rel: "noreferrer" }, `contract, line ${wrong.line}`)))),
     each.fault && make("p", { class: "warn" }, `fault: ${plain(each.fault)}${each.committed ? ", after it took effect" : ""}`),
     make("div", { class: "sides" },
       make("div", {}, make("h3", {}, "request"), make("pre", {}, `${request.method} ${request.path}${query ? "?" + query : ""}\n${linesOf(request.headers)}`, bodyOf(request.body, each.violations))),
