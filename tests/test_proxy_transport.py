@@ -18,7 +18,7 @@ from tests.test_proxy import Raw, asking, proxying
 pytestmark = pytest.mark.slow
 
 h2 = pytest.importorskip("h2.connection")
-LIST = {"previous": None, "next": None, "results": []}
+LIST: dict[str, object] = {"previous": None, "next": None, "results": []}
 
 
 @contextmanager
