@@ -7,6 +7,8 @@ OLDEST := .venv-oldest
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
 	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of the many processes that the tests start compiles the package anew: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # Every target with a line of help makes no file.
@@ -20,13 +22,19 @@ serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: ma
 
 # Four workers on two cores: half of the slow tests wait for a client.
 test: $(VENV)/docs.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not thorough" $(ARGS)
+
+test-thorough: $(VENV)/test.stamp $(VENV)/node.stamp ## more of the same: other scenarios, clients, gateways
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m thorough $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-wire: $(VENV)/test.stamp ## every fault on every operation, in every way in which requests come
 	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_wire.py $(ARGS)
+
+fuzz: $(VENV)/test.stamp ## whatever clients may do, for SECONDS=60; prints its seed
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions of the dependencies that are allowed
 	$(OLDEST)/bin/python -m pytest -n 4 --dist worksteal -p no:cacheprovider $(OLDEST_TESTS) $(ARGS)
@@ -42,6 +50,10 @@ lint: $(VENV)/docs.stamp $(VENV)/contracts.stamp ## lint and type-check only
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
+format: $(VENV)/test.stamp ## format the code, and mend what the linter can
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
 bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its peers (needs wrk, Node and Java)
 	$(BIN)/python bench/run.py $(ARGS)
 	$(BIN)/python bench/proxy.py
@@ -54,6 +66,7 @@ bench-shards: $(VENV)/test.stamp ## measure doubles behind HAProxy (needs wrk an
 
 bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)
+	$(BIN)/python -m tests.check.side_by_side
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

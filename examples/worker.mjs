@@ -23,10 +23,13 @@ async function makePicture({ base_url, token, model, input }) {
   return prediction.output
 }
 
-for await (const line of createInterface({ input: process.stdin })) {
+async function answer({ id, ...call }) {
   try {
-    console.log(JSON.stringify({ output: await makePicture(JSON.parse(line)) }))
+    console.log(JSON.stringify({ id, output: await makePicture(call) }))
   } catch (error) {
-    console.log(JSON.stringify({ error: error.message }))
+    console.log(JSON.stringify({ id, error: error.message }))
   }
 }
+
+// Not awaited: with --concurrent, several calls are to be made at once. Each result carries the id of its call.
+createInterface({ input: process.stdin }).on('line', (line) => answer(JSON.parse(line)))

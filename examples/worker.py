@@ -5,6 +5,7 @@ It reads a line of JSON for each call, and prints a line of JSON, flushed at onc
 
 import json
 import sys
+import threading
 import time
 import urllib.request
 from typing import Any
@@ -29,9 +30,16 @@ def make_picture(call: dict[str, Any]) -> str:
     return str(prediction["output"])
 
 
-for line in sys.stdin:
+def answer(line: str) -> None:
+    """Make a call, and print its result with the call's id, if it has one."""
+    call = json.loads(line)
     try:
-        result = {"output": make_picture(json.loads(line))}
+        result = {"output": make_picture(call)}
     except Exception as error:
         result = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(result), flush=True)
+    sys.stdout.write(json.dumps({"id": call.get("id"), **result}) + "\n")
+    sys.stdout.flush()
+
+
+for line in sys.stdin:
+    threading.Thread(target=answer, args=(line,)).start()  # with --concurrent, several calls are to be made at once

@@ -332,7 +332,7 @@ async def view(context: Context) -> Response:
     prediction = gateway.find(tenant, identifier)
     life = life_of(gateway, tenant, prediction, context.request.origin, context.urls)
     asked = (exchange for exchange in tenant.journal if exchange.operation_id != context.operation.operation_id)
-    page = page_of(life, asked, tenant.deliveries, tenant.secret).encode()
+    page = page_of(life, asked, tenant.deliveries, tenant.clock.mode, tenant.secret).encode()
     pictures = gateway.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
     headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))

@@ -59,6 +59,8 @@ class Contract:
             self._registry = jsonschema_rs.Registry([(_URN, document)], draft=jsonschema_rs.Draft202012)
         except jsonschema_rs.ReferencingError as reason:
             raise self._error("", f"its schemas cannot be read: {_first_line(reason)}") from reason
+        info = document["info"]
+        self.title = f"{info['title']} {info['version']}"
         self.operations = tuple(self._operations())
         self.by_id = {operation.operation_id: operation for operation in self.operations}
         if len(self.by_id) < len(self.operations):

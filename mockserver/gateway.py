@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mockserver.activity import Follower
+from mockserver.bounded import compact
 from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
 from mockserver.contract import Contract
 from mockserver.errors import ApiError, Dialect, MockServerError
@@ -190,8 +191,10 @@ class Gateway:
         prediction = Prediction(
             identifier,
             operation.operation_id,
-            input=msgspec.json.encode(
-                {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+            input=compact(
+                msgspec.json.encode(
+                    {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+                )
             ),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
             created_at=clock.now(),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.clock import MILLISECOND, SECOND, parse_timestamp
+from mockserver.clock import MILLISECOND, SECOND, Mode, parse_timestamp
 from mockserver.deliveries import Delivery
 from mockserver.journal import Exchange, redacted
 
@@ -35,16 +35,18 @@ class Event(NamedTuple):
 
 
 def page_of(
-    life: Mapping[str, Any], exchanges: Iterable[Exchange], deliveries: Iterable[Delivery], secret: str = ""
+    life: Mapping[str, Any], exchanges: Iterable[Exchange], deliveries: Iterable[Delivery], mode: Mode, secret: str
 ) -> str:
-    """The page of a prediction whose `life` is as the admin API tells it, and whose tenant has a secret.
+    """The page of a prediction whose `life` is as the admin API tells it; `mode` and `secret` are its tenant's.
 
     Of the exchanges and deliveries those that concern it are told.
     """
     shown = life["prediction"]
     concerning = (each for each in exchanges if shown["id"] in (each.prediction_id, *each.path.split("/")[-2:]))
     own = (each for each in deliveries if each.prediction_id == shown["id"])
-    events = sorted([*_entered(life), *_asked(life, concerning, secret), *_posted(life, own)], key=lambda each: each.at)
+    events = sorted(
+        [*_entered(life), *_asked(life, concerning, mode, secret), *_posted(life, own)], key=lambda each: each.at
+    )
     facts = escape(msgspec.json.format(msgspec.json.encode(shown)).decode())
     picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
     title = f"{escape(shown['model'])} · {escape(shown['status'])}"
@@ -85,15 +87,18 @@ def _entered(life: Mapping[str, Any]) -> Iterator[Event]:
             yield Event(stage["at"], stage["status"])
 
 
-def _asked(life: Mapping[str, Any], exchanges: Iterable[Exchange], secret: str) -> Iterator[Event]:
-    created = parse_timestamp(life["prediction"]["created_at"])
+def _asked(life: Mapping[str, Any], exchanges: Iterable[Exchange], mode: Mode, secret: str) -> Iterator[Event]:
+    created, at = parse_timestamp(life["prediction"]["created_at"]), 0.0
     for each in exchanges:
         told = [str(each.status) if each.status else "no answer", *filter(None, [each.prediction_status])]
         fault = f" · fault {msgspec.json.encode(each.fault).decode()}" if each.fault else ""
         wrong = "".join(f" · {violation.pointer or '/'}: {violation.description}" for violation in each.violations)
         text = redacted(f"{each.method} {each.path} → {' '.join(told)}{fault}{wrong}", secret)
-        since = (each.tenant_time - created) // MILLISECOND * MILLISECOND  # as fine as `created_at`
-        at = _place(life, since / SECOND, each.prediction_status)
+        if mode == "autojump":  # its own time stands still until somebody looks
+            at = _entered_at(life, each.prediction_status, at)
+        else:
+            since = (each.tenant_time - created) // MILLISECOND * MILLISECOND  # as fine as `created_at`
+            at = max(0.0, since / SECOND, _entered_at(life, each.prediction_status, 0))
         yield Event(at, text, bool(each.fault or each.violations))
 
 
@@ -102,10 +107,9 @@ def _posted(life: Mapping[str, Any], deliveries: Iterable[Delivery]) -> Iterator
         status = msgspec.json.decode(each.body).get("status")
         came = each.status if each.status is not None else each.error
         text = f"webhook {each.event}, attempt {each.attempt} → {came}"
-        yield Event(_place(life, 0, status), text, not each.delivered)
+        yield Event(_entered_at(life, status, 0), text, not each.delivered)
 
 
-def _place(life: Mapping[str, Any], seconds: float, status: str | None) -> float:
-    """When something happened on the prediction's own time: a status that was told was entered by then."""
-    entered = next((stage["at"] for stage in life["stages"] if stage["status"] == status), 0.0)
-    return max(0.0, seconds, float(entered))
+def _entered_at(life: Mapping[str, Any], status: str | None, otherwise: float) -> float:
+    """When a status was entered, in seconds; who was told it was told by then."""
+    return next((float(stage["at"]) for stage in life["stages"] if stage["status"] == status), otherwise)

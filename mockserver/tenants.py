@@ -27,7 +27,7 @@ class TenantState:
     """The record of one tenant; `activity` is what only lives while the server runs.
 
     `meter` tells the bytes that it holds. `scenario_suffix` is the part of its name after the last plus, which may name
-    a scenario.
+    a scenario. What is left to chance is drawn from `chances`, which other tenants may share.
     """
 
     def __init__(self, name: str, clock: Clock, seed: int, meter: Meter, outgoing: Outgoing) -> None:
@@ -35,6 +35,7 @@ class TenantState:
         self.clock = clock
         self.activity = Activity(clock)
         self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self.chances = self.key
         self.shard = shard_of(name)
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
@@ -80,7 +81,7 @@ class TenantState:
 
     def draw(self, what: str, number: int) -> float:
         """A number from 0 to 1, the same for the same seed, name, purpose and number."""
-        digest = blake2b(f"{what}/{number}".encode(), digest_size=7, key=self.key, person=b"chances").digest()
+        digest = blake2b(f"{what}/{number}".encode(), digest_size=7, key=self.chances, person=b"chances").digest()
         return int.from_bytes(digest) / 2**56
 
     def draw_lifecycle(self) -> float:

@@ -1,5 +1,6 @@
 """How the kit runs a client: what counts as an outcome, and what is left behind."""
 
+import json
 import os
 import sys
 import time
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from mockserver.check.cases import ClientError, Outcome
-from mockserver.check.drivers import Call, CallableDriver, Driver, ProcessDriver, WorkerDriver
+from mockserver.check.drivers import Call, CallableDriver, Driver
+from mockserver.check.processes import ProcessDriver, WorkerDriver
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +87,10 @@ class TestProcesses:
     def test_ways_to_fail(self, source: str, message: str) -> None:
         outcome = run(ProcessDriver(python(source)))
         assert (outcome.kind, outcome.message) == ("raised", message)
+
+    def test_it_may_say_what_it_is_called(self) -> None:
+        said = json.dumps({"output": "u", "client": "replicate 1.4.0"})
+        assert run(ProcessDriver(python(f"print({said!r})"))).client == "replicate 1.4.0"
 
     def test_one_that_is_out_of_time_is_killed_with_all_it_started(self, tmp_path: Path) -> None:
         file = tmp_path / "pid"

@@ -4,7 +4,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mockserver import check_client
-from mockserver.check.cases import Case, ClientError, is_valid, operation_of
+from mockserver.check.cases import VARIETY, Case, ClientError, is_valid, operation_of
 from mockserver.check.catalogue import fixed_cases
+from mockserver.check.drawing import draw_all
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, Progress, replay
+from mockserver.check.hunt import Hunt, Plan, Progress
 from mockserver.check.inputs import boundary_inputs
+from mockserver.check.replaying import replay
 from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
 from mockserver.contract import Contract
@@ -36,6 +38,12 @@ pytestmark = pytest.mark.slow
 CATALOGUE = Catalogue(CONTRACT)
 MODELS = list(CONTRACT.models)
 CASES = cases(CATALOGUE, CONTRACT, MODELS)
+NOT_PLAYED = {"name", "description", "webhooks"}
+
+
+def scripts(scenarios: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any] | None]]:
+    """The lists of faults that scenarios have."""
+    return (script for scenario in scenarios for script in scenario.get("faults", {}).values())
 
 
 def planted(bug: str) -> Callable[[Call], Any]:
@@ -82,6 +90,38 @@ class TestCases:
             assert max(waits) > 60, f"{end} always comes within a wait"
         for status in (429, 503):
             assert {"faults": {"createPrediction": [{"status": status, "retry_after": 1}]}} in fixed
+
+    def test_all_that_a_scenario_may_hold_is_played(self) -> None:
+        drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
+        played = [*drawn, *(case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0))]
+        assert {part for scenario in played for part in scenario} == set(CATALOGUE.schema["properties"]) - NOT_PLAYED
+        for part in ("body", "stream"):
+            held = {name for scenario in drawn for name in scenario.get(part, {})}
+            assert held == set(CATALOGUE.schema["properties"][part]["properties"]), part
+        assert {name for scenario in drawn for name in scenario} >= {"limits", "sometimes", *VARIETY}
+        assert {scenario["wait"] for scenario in drawn if "wait" in scenario} == {"final", "processing"}
+        limited = {name for scenario in drawn for name in scenario.get("limits", {})}
+        assert limited == {"createPrediction", "getPrediction"}
+        assert any(fault and "chance" in fault for script in scripts(drawn) for fault in script)
+
+    def test_what_takes_seconds_is_drawn_rarely(self) -> None:
+        drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
+        assert sum("limits" in scenario for scenario in drawn) < 60
+
+    def test_what_is_left_to_chance_comes_out_the_same_in_every_play(self) -> None:
+        failing = [{"chance": 0.5, "lifecycle": [{"status": "starting", "seconds": 30}, {"status": "failed"}]}]
+        script = [{"status": 503, "chance": 0.5}, {"status": 502, "chance": 0.5}, {"status": 504, "chance": 0.5}]
+        scenario = {"sometimes": failing, "faults": {"getPrediction": script}}
+        case = Case(model=MODELS[0], input={"prompt": "a cat"}, scenario=scenario)
+
+        def story(seed: int) -> list[tuple[int, str | None]]:
+            driver = CallableDriver(client.call_once)
+            with Harness(CONTRACT, seed=seed) as harness:
+                run = harness.play(case, driver, Limits())
+            assert run.last_status == run.exchanges[-1].prediction_status
+            return [(exchange.status, exchange.prediction_status) for exchange in run.exchanges]
+
+        assert story(0) == story(1) == story(2)
 
     def test_only_a_client_that_gives_up_by_itself_meets_what_never_ends(self) -> None:
         def endless(client_timeout: float | None) -> bool:
@@ -151,6 +191,7 @@ class TestHunting:
         with pytest.raises(FindingsError, match=r"MC201.*double billing"):
             report.raise_for_findings()
 
+    @pytest.mark.thorough
     def test_a_picture_delivered_as_http_frames_it_is_the_picture_whatever_its_bytes(self) -> None:
         cases = list(fixed_cases(CONTRACT, MODELS, None))
         report = check_client(partial(client.call_once, variant="download-unchecked"), max_runs=len(cases), budget=60)

@@ -43,11 +43,13 @@ def several(call: Call) -> Any:
 
 @pytest.mark.parametrize(
     ("call", "max_runs"),
-    [(several, 150), (partial(client.call_once, bug="creates again on any 5xx"), 60)],
-    ids=["several bugs", "one bug"],
+    [
+        pytest.param(several, 60, id="several bugs", marks=pytest.mark.thorough),
+        pytest.param(partial(client.call_once, bug="creates again on any 5xx"), 40, id="one bug"),
+    ],
 )
 def test_the_same_is_found_however_many_are_played_at_once(call: Any, max_runs: int) -> None:
-    one, many = (check_client(call, max_runs=max_runs, seed=3, budget=100, jobs=jobs) for jobs in (1, 8))
+    one, many = (check_client(call, max_runs=max_runs, seed=3, budget=300, jobs=jobs) for jobs in (1, 8))
     assert found(one) == found(many)
     assert (one.runs, one.flaky, one.undecided) == (many.runs, many.flaky, many.undecided)
     assert one.findings
@@ -81,7 +83,7 @@ def test_calls_of_a_coroutine_function_share_one_loop() -> None:
         finally:
             at_once -= 1
 
-    report = check_client(call, max_runs=30)
+    report = check_client(call, max_runs=30, budget=300)
     assert (report.ok, report.runs, len(threads)) == (True, 30, 1)
     assert 1 < most <= default_jobs()
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from mockserver.check.cases import ClientError
-from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
+from mockserver.check.drivers import Driver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, replay
+from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.replaying import replay
 from tests.helpers.documents import CONTRACT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

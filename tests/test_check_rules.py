@@ -60,7 +60,7 @@ def test_every_rule_says_what_it_demands_and_rests_on() -> None:
         assert all((rule.title, rule.demand, rule.rests_on, rule.example)), rule.code
         assert rule.demand.endswith("."), rule.code
     advice = [rule.code for rule in RULES.values() if rule.severity == "advice"]
-    assert advice == ["MC202", "MC404", "MC405", "MC502", "MC708"]
+    assert advice == ["MC202", "MC404", "MC405", "MC406", "MC502", "MC708"]
 
 
 class TestMC101:
@@ -94,18 +94,16 @@ class TestMC101:
 class TestLegalOddities:
     """What is seldom seen, and legal on both sides."""
 
-    WAITED: ClassVar = {"wait": "recorded"}
-
     def test_an_output_shown_under_processing_may_be_returned_and_may_be_polled_on(self) -> None:
         shown = create(told="processing", output=URL)
-        assert breaches(shown, scenario=self.WAITED) == {}
-        assert breaches(shown, poll("succeeded"), scenario=self.WAITED) == {}
-        assert breaches(shown, poll(output=URL), poll("succeeded"), scenario=self.WAITED) == {}
+        assert breaches(shown) == {}
+        assert breaches(shown, poll("succeeded")) == {}
+        assert breaches(shown, poll(output=URL), poll("succeeded")) == {}
 
     def test_but_to_raise_at_once_is_to_give_up_on_what_is_there(self) -> None:
         shown = create(told="processing", output=URL)
-        assert breaches(shown, outcome=RAISED, scenario=self.WAITED) == {"MC301": "error"}
-        assert breaches(shown, outcome=RAISED, scenario=self.WAITED, seconds=5.0) == {}, "it may have a timeout"
+        assert breaches(shown, outcome=RAISED) == {"MC301": "error"}
+        assert breaches(shown, outcome=RAISED, seconds=5.0) == {}, "it may have a timeout"
 
     def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(self) -> None:
         scenario = {"faults": {"getPrediction": [{"status": 404, "times": 2}]}}
@@ -337,6 +335,21 @@ class TestMC305:
         assert breaches(create(), poll("succeeded"), outcome=RAISED, scenario=self.VARIED, control_run=RAISED) == {}
 
 
+class TestMC306:
+    OTHERS: ClassVar[dict[str, Any]] = {"others": frozenset({"http://127.0.0.1:1/xezq/x55/output.jpg", b"another"})}
+
+    @pytest.mark.parametrize("value", ["http://127.0.0.1:1/xezq/x55/output.jpg", b"another", [b"another"]])
+    def test_each_call_returns_its_own_picture(self, value: Any) -> None:
+        returned = Outcome("returned", value)
+        assert breaches(create(), poll("succeeded"), outcome=returned, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(create(), poll("succeeded"), **self.OTHERS) == {}
+
+    def test_what_succeeds_alone_succeeds_beside_others(self) -> None:
+        assert breaches(outcome=RAISED, alone=RETURNED, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(outcome=HUNG, alone=RETURNED, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(outcome=RAISED, alone=RAISED, **self.OTHERS) == {}
+
+
 class TestMC401:
     def scenario(self, fault: dict[str, Any]) -> dict[str, Any]:
         return {"faults": {"createPrediction": [fault]}}
@@ -410,6 +423,22 @@ class TestMC405:
     def test_not_of_what_may_last(self, fault: dict[str, Any]) -> None:
         scenario = {"faults": {"getPrediction": [fault]}}
         assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {}
+
+
+class TestMC406:
+    STALLED: ClassVar[dict[str, Any]] = {"faults": {"getPrediction": [{"stall": 0.5}]}}
+
+    def test_a_silent_connection_is_given_up_and_how_long_it_was_silent_is_told(self) -> None:
+        exchanges = create(), faulty({"stall": 0.5}, poll, at=2)
+        assert breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10) == {"MC406": "advice"}
+        (breach,) = all_breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10)
+        assert "after 8.0 s of silence" in breach.message
+        assert breaches(*exchanges, outcome=RAISED, scenario=self.STALLED) == {}
+
+    def test_of_a_client_that_declares_a_timeout_it_is_an_error_of_another_rule(self) -> None:
+        exchanges = create(), faulty({"stall": 0.5}, poll, at=2)
+        held = breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, client_timeout=3)
+        assert held == {"MC304": "error"}
 
 
 class TestMC501:

@@ -139,8 +139,9 @@ def test_reports_hold_whatever_a_client_says(tmp_path: Path) -> None:
 
     report: Report = check_client(call_fn, max_runs=3)
     assert report.findings
-    for suffix in (".json", ".xml", ".html"):
-        write(report, tmp_path / f"report{suffix}", f"client {ODD}".encode("utf-8", "replace").decode())
+    report.command = f"client {ODD}".encode("utf-8", "replace").decode()
+    for suffix in (".json", ".xml", ".html", ".md"):
+        write(report, tmp_path / f"report{suffix}")
         assert (tmp_path / f"report{suffix}").stat().st_size > 100
     ElementTree.parse(tmp_path / "report.xml")
     for finding in report.findings:

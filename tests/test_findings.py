@@ -11,8 +11,8 @@ import pytest
 
 from mockserver.check.cases import Case
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import with_control
 from mockserver.check.inputs import boundary_inputs
+from mockserver.check.replaying import with_control
 from mockserver.check.rules import find_breaches
 from tests.check.official import CLIENTS, WORKER
 from tests.helpers.documents import CONTRACT

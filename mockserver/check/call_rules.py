@@ -22,6 +22,7 @@ from mockserver.check.evidence import (
     operation_of_exchange,
     reason_given,
     refusal_detail,
+    returned_anothers,
     showed_output,
     single_value,
     status_told,
@@ -41,6 +42,10 @@ REFUSAL_STATUSES = frozenset({400, 405, 413, 415, 422})  # the double's own, to 
     rests_on="the contract: paths, parameters, media types and schemas",
     example="The client posts to /v1/models/… and forgets the prefix of its base URL.",
     demand="The client sends only requests that the contract allows. An unknown field or parameter is advice.",
+    fix=(
+        "Compare what was sent with the operation in the contract: path and prefix, `Content-Type: "
+        "application/json`, and each field's name, type and range."
+    ),
 )
 def _invalid_request(run: Run) -> Iterator[Observation]:
     advice = []
@@ -51,7 +56,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
         if exchange.unmatched:
             if meant_for_api(run, exchange):
                 said = run.contract.explain_unknown(exchange.method, exchange.path)
-                yield Observation(said, (index,), cause=("unknown path", exchange.method))
+                yield Observation(said, (index,), None, ("unknown path", exchange.method), (exchange.path,))
             continue
         about = operation_of_exchange(run, exchange)
         for violation in exchange.violations:
@@ -59,11 +64,11 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
                 continue  # that is MC103
             where = violation.pointer or "/"
             said = f"{asked} at {where}: {violation.description}; sent {violation.sent}, allowed: {violation.allowed}."
-            cause = (about, where, violation.kind)
+            cause, word = (about, where, violation.kind), where.rpartition("/")[2]
             if violation.fatal:
-                yield Observation(said, (index,), cause=cause)
+                yield Observation(said, (index,), None, cause, (word,))
             else:
-                advice.append(Observation(said, (index,), "advice", cause))
+                advice.append(Observation(said, (index,), "advice", cause, (word,)))
         if exchange.status in REFUSAL_STATUSES and exchange.fault is None and not exchange.violations:
             said = refusal_detail(exchange)
             refused = f"{asked} was refused with {exchange.status}{said}"
@@ -79,6 +84,10 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     demand=(
         "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
         "filled in, on both sides; leaving out what equals its default is fine."
+    ),
+    fix=(
+        "Pass the input on as it was given: leave out only what is absent, not what is falsy; trim, cut and "
+        "convert nothing; encode as UTF-8."
     ),
 )
 def _changed_input(run: Run) -> Iterator[Observation]:
@@ -102,7 +111,8 @@ def _changed_input(run: Run) -> Iterator[Observation]:
             if comparable(asked.get(name)) != comparable(sent.get(name)):
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
-                yield Observation(f"`{name}` was to be {given}; what arrived is {came}.", (index,), cause=(name,))
+                said = f"`{name}` was to be {given}; what arrived is {came}."
+                yield Observation(said, (index,), cause=(name,), words=(name,))
 
 
 @rule(
@@ -111,6 +121,7 @@ def _changed_input(run: Run) -> Iterator[Observation]:
     rests_on="the contract: its security scheme is `Authorization: Bearer <token>`",
     example="`Authorization: Token …`, as older clients of this API sent.",
     demand="Every API request carries exactly `Authorization: Bearer <the token given>`. The files are public.",
+    fix="Set `Authorization: Bearer <token>` once, where every request to the API is built, polls and cancels too.",
 )
 def _wrong_authorization(run: Run) -> Iterator[Observation]:
     wanted = f"Bearer {run.token}"
@@ -122,7 +133,7 @@ def _wrong_authorization(run: Run) -> Iterator[Observation]:
         if sent != [wanted]:
             came = "none" if not sent else without_token(run, " and ".join(sent))
             said = f"Authorization was to be `Bearer <token>`; it was {came}."
-            yield Observation(said, (index,), cause=(operation.family,))
+            yield Observation(said, (index,), cause=(operation.family,), words=("authorization",))
 
 
 @rule(
@@ -134,12 +145,17 @@ def _wrong_authorization(run: Run) -> Iterator[Observation]:
         "At most one prediction is created in one call. Repeating a create that was refused before it took effect "
         "is fine; repeating one whose response was lost is not."
     ),
+    fix=(
+        "Send a create again only if it cannot have taken effect: after a 429, a 503 or a refused connection. "
+        "After a lost response, raise, or look for the prediction in the list."
+    ),
 )
 def _double_billing(run: Run) -> Iterator[Observation]:
     paid = run.billed_indexes
     for before, again in pairwise(paid):
         said = f"One call created {len(paid)} predictions."
-        yield Observation(said, tuple(paid[1:]), cause=_reason_to_create_again(run, before, again))
+        made = tuple(run.exchanges[index].prediction_id or "" for index in paid)
+        yield Observation(said, tuple(paid[1:]), cause=_reason_to_create_again(run, before, again), words=made)
 
 
 def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...]:
@@ -164,6 +180,7 @@ def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...
         "A client that declares a timeout, or asked the gateway to wait and was told that the prediction still runs, "
         "cancels the prediction that it gives up on, or sent Cancel-After with it."
     ),
+    fix="On giving up, send `POST …/predictions/{id}/cancel`, or send `Cancel-After` with the create.",
 )
 def _no_cancel(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "raised" or run.cut_off or run.end_indexes:
@@ -190,13 +207,17 @@ def _no_cancel(run: Run) -> Iterator[Observation]:
         "arrived whole. An output shown under `processing`, as at the end of a wait, tells of success: returning it is "
         "fine, and so is polling on. Raising is fine wherever the scenario holds any fault."
     ),
+    fix=(
+        "Decide by `status`: return for `succeeded` alone, raise for `failed`, `canceled` and `aborted`, and go "
+        "on polling for `starting` and `processing`."
+    ),
 )
 def _false_outcome(run: Run) -> Iterator[Observation]:
     if run.cut_off:
         return
     told = run.success_indexes
     if run.outcome.kind == "returned":
-        if not told:
+        if not told and not returned_anothers(run):
             ended = run.end_indexes
             if ended:
                 said, cause = f"the prediction ended {run.last_status}", run.last_status
@@ -204,7 +225,8 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
                 said, cause = "no response that arrived whole told it that the prediction had succeeded", "not told"
             else:
                 said, cause = "no prediction was created", "not created"
-            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]), cause=(cause,))
+            words = (run.last_status,) if ended else ()
+            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]), cause=(cause,), words=words)
         return
     expires = "retention" in run.case.scenario  # the output may be gone before the client could fetch it
     if (
@@ -217,7 +239,7 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         return
     if told and showed_output(run, told) and (set(told) & set(run.end_indexes) or gave_up_at_once(run)):
         said = f"It raised, though it was told of success: {reason_given(run)}"
-        yield Observation(said, tuple(told[:1]), cause=("raised after success",))
+        yield Observation(said, tuple(told[:1]), cause=("raised after success",), words=("succeeded", "output"))
     elif run.billed_indexes and not told and gave_up_at_once(run):
         said = f"It raised while all was well and the prediction still ran: {reason_given(run)}"
         yield Observation(said, (run.billed_indexes[-1],), cause=("raised at once",))
@@ -232,22 +254,27 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         "What is returned is the output that was served: its URL, or the picture's bytes, whole. A list of one is "
         "the same thing."
     ),
+    fix=(
+        "Return `output` as it is; a string is one URL. If the picture is downloaded, compare its length with "
+        "Content-Length."
+    ),
 )
 def _wrong_output(run: Run) -> Iterator[Observation]:
     told = run.success_indexes
     if run.outcome.kind != "returned" or not told or run.cut_off:
         return
     value = single_value(run.outcome.value)
-    if value is None and not showed_output(run, told):
+    if (value is None and not showed_output(run, told)) or returned_anothers(run):
         return
     if isinstance(value, bytes):
         if value not in run.delivered:
             sizes = " or ".join(str(len(picture)) for picture in run.delivered)
             said = f"It returned {len(value)} bytes that are not the picture, which has {sizes}."
-            yield Observation(said, tuple(told[:1]), cause=("bytes",))
+            yield Observation(said, tuple(told[:1]), cause=("bytes",), words=("content-length",))
     elif not isinstance(value, str) or value not in run.outputs:
         said = f"It returned {display(value)}, which is not the output."
-        yield Observation(said, tuple(told[:1]), cause=("nothing" if value is None else "another value",))
+        cause = "nothing" if value is None else "another value"
+        yield Observation(said, tuple(told[:1]), cause=(cause,), words=tuple(sorted(run.outputs)))
 
 
 @rule(
@@ -259,6 +286,7 @@ def _wrong_output(run: Run) -> Iterator[Observation]:
         "Once it was told a terminal status, in a response that arrived whole, the client stops polling. One more "
         "read, to confirm, is fine."
     ),
+    fix="Stop at every status that is not `starting` or `processing`, so that one you do not know ends the loop too.",
 )
 def polls_after_end(run: Run) -> Iterator[Observation]:
     """More than one poll after a terminal status."""
@@ -271,7 +299,7 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
         if identifier and len(after) > 1:
             told = status_told(run, end)
             said = f"It was told {told} and polled at least {len(after)} more times."
-            yield Observation(said, tuple(after[1:]), cause=(told,))
+            yield Observation(said, tuple(after[1:]), cause=(told,), words=(told,))
 
 
 @rule(
@@ -283,6 +311,7 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
         "The call ends within the deadline once there is nothing left to wait for: the prediction has ended, or "
         "its create was refused for good, or the time is over after which the client promises to give up."
     ),
+    fix="Give every wait an end: a timeout for each request, body included, and one for the whole call.",
 )
 def _does_not_end(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "hung":
@@ -292,7 +321,7 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
     if ended:
         told = status_told(run, ended[0])
         said = f"It was told {told}, and had not ended {run.timeout:.3g} s later."
-        yield Observation(said, tuple(ended[:1]), cause=(told,))
+        yield Observation(said, tuple(ended[:1]), cause=(told,), words=(told,))
     elif refused and not run.billed_indexes and not run.cut_off:
         status = run.exchanges[refused[-1]].status
         said = f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
@@ -311,6 +340,10 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
         "The outcome does not depend on what the contract leaves open: unknown fields and headers, null logs, "
         "absent optional fields, 200, 201 or 202, the precision of time stamps, a charset, compression."
     ),
+    fix=(
+        "Read only what is needed, with defaults for what may be absent or null; ignore unknown fields; take "
+        "every 2xx; parse times with a library."
+    ),
 )
 def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
     if run.control_run is None or not run.has_variety or not run.has_no_fault or run.cut_off:
@@ -318,4 +351,27 @@ def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "returned" and run.control_run.kind == "returned":
         how = "hangs" if run.outcome.kind == "hung" else f"raises: {reason_given(run)}"
         said = f"It succeeds without this variety; with it, it {how}"
-        yield Observation(said, tuple(run.billed_indexes[:1]), cause=varieties(run.case.scenario))
+        varied = varieties(run.case.scenario)
+        words = tuple(part.rpartition(" ")[2].rpartition(".")[2] for part in varied)
+        yield Observation(said, tuple(run.billed_indexes[:1]), cause=varied, words=words)
+
+
+@rule(
+    "MC306",
+    "calls made at once are mixed up",
+    rests_on="the contract: each prediction is the answer to its own create",
+    example="The id of the prediction is kept in the client, and the next call overwrites it.",
+    demand=(
+        "Of several calls made at once through one client, each gets its own picture, and only its own; none fails "
+        "that succeeds alone. Played with --concurrent."
+    ),
+    fix="Keep what belongs to a call (its prediction's id, its connection, its result) in the call, not in the client.",
+)
+def _mixes_up(run: Run) -> Iterator[Observation]:
+    if returned_anothers(run):
+        said = "It returned the picture of another call, which was made at the same time."
+        yield Observation(said, tuple(run.success_indexes[:1] or run.billed_indexes[:1]), cause=("another's picture",))
+    elif run.outcome.kind != "returned" and run.alone is not None and run.alone.kind == "returned" and not run.cut_off:
+        how = "had not ended in time" if run.outcome.kind == "hung" else f"raised: {reason_given(run)}"
+        said = f"A call that is made alone succeeds; beside others, one {how}"
+        yield Observation(said, tuple(run.billed_indexes[:1]), cause=("fails beside others",))

@@ -21,6 +21,7 @@ VARIETY = (
     "charset",
     "gzip",
     "create_status",
+    "wait",
 )  # the parts of a scenario that must not change an outcome
 ARRIVES_WHOLE = frozenset({"delay", "drip"})  # the faults after which a response has still arrived whole
 
@@ -34,12 +35,13 @@ class DoubleError(MockServerError):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call and how the gateway behaves during it, as one JSON value."""
+    """A call and how the gateway behaves during it, as one JSON value; `concurrent` such calls are made at once."""
 
     model: str
     input: dict[str, Any]
     scenario: dict[str, Any] = {}
     clock: Literal["autojump", "real"] = "autojump"
+    concurrent: int = 1
 
     @property
     def key(self) -> bytes:
@@ -50,7 +52,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that a process wrote.
 
-    `no_report`: a process ended without a last line {"output": …} or {"error": …}.
+    `no_report`: a process ended without a last line {"output": …} or {"error": …}. Of calls made at once it is the
+    worst, and `parts` are all of them in order.
+    `client` is what it says that it is called.
     """
 
     kind: Literal["returned", "raised", "hung"]
@@ -58,6 +62,8 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str = ""
     printed: str = ""
     no_report: bool = False
+    client: str = ""
+    parts: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,14 +73,19 @@ class Run:
     Attributes:
         cut_off: A rule was broken beyond doubt while the client still ran, so everything was refused from then on;
             `exchanges` are those up to that moment.
-        outputs: The URLs of the pictures that were made.
+        pictures: The URLs of the pictures that were made, by the ids of their predictions.
+        outputs: Those that are this call's.
+        others: Those of calls made at the same time.
+        positions: Where the exchanges of a call are among those of all that were made at the same time.
+        bodies: The pictures themselves, by the ids of their predictions, if the client returned bytes.
         delivered: The bodies that a client which returned bytes may have downloaded whole.
         control_run: The outcome of the same case without legal variety, where that was played.
+        alone: The outcome of a call of the same case that was made alone, where that was played.
         seconds: How long the call took.
         timeout: After how many seconds the call was ended if it had not ended by itself.
         crowded: The machine was so busy that a deadline which was missed says little of the client.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
-        last_status: The one in which the prediction's lifecycle ends.
+        ends: The statuses in which the lifecycles of the predictions end, by their ids.
     """
 
     case: Case
@@ -84,19 +95,26 @@ class Run:
     outcome: Outcome
     exchanges: tuple[Exchange, ...]
     cut_off: bool = False
+    pictures: Mapping[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
+    others: frozenset[str | bytes] = frozenset()
+    positions: tuple[int, ...] = ()
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
     delivered: tuple[bytes, ...] = ()
     control_run: Outcome | None = None
+    alone: Outcome | None = None
     seconds: float = 0
     timeout: float = 10
     crowded: bool = False
     client_timeout: float | None = None
     strict_urls: bool = False
     tls: bool = False
-    last_status: str = field(init=False)
+    ends: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "last_status", self.scenario.lifecycle[-1].status)
+    @property
+    def last_status(self) -> str:
+        """The status in which the lifecycle of the latest prediction ends."""
+        return [self.scenario.lifecycle[-1].status, *self.ends.values()][-1]
 
     @property
     def operation(self) -> Operation:

@@ -24,6 +24,7 @@ _SUCCEEDING: list[Json] = [*LONG_STEPS, {"status": "succeeded"}]
 IMPLAUSIBLE = frozenset({404, 405, 413, 415})  # statuses that no gateway has a reason to send to a valid create
 AMBIGUOUS = (500, 502, 504)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
 UNREADABLE_RETRY_AFTER = "soon"
+A_SECOND = 60  # requests a minute; a limit that gives back sooner would depend on how fast the machine is
 SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})  # under a Content-Length that agrees
 
 
@@ -72,6 +73,8 @@ def _scenarios(
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
+    if client_timeout is None:
+        yield _silent_poll()  # takes as long as the deadline, so it comes last
 
 
 def _ends() -> Iterator[Json]:
@@ -132,9 +135,8 @@ def _throttled(succeeding: list[Json]) -> Iterator[Json]:
     yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
-    for wait in (0.05, 0.3):  # seconds; what is over a limit is told to wait a whole one
-        yield {"limits": {create: {"per_minute": 60 / wait, "left": 0}}}
-        yield {"lifecycle": succeeding, "limits": {poll: {"per_minute": 60 / wait, "burst": 2}}}
+    yield {"limits": {create: {"per_minute": A_SECOND, "left": 0}}}
+    yield {"lifecycle": succeeding, "limits": {poll: {"per_minute": A_SECOND}}}
     yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 503, "retry_after_date": 0.3}]}}
 
@@ -157,8 +159,13 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
-    yield {"lifecycle": [*LONG_STEPS, {"status": "succeeded"}], "faults": {"getPrediction": [{"stall": 0.5}]}}
+    yield _silent_poll()
     yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
+
+
+def _silent_poll() -> Json:
+    """A response that stops in the middle."""
+    return {"lifecycle": _SUCCEEDING, "faults": {"getPrediction": [{"stall": 0.5}]}}
 
 
 def _delivering(contract: Contract) -> list[str]:

@@ -9,11 +9,12 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from mockserver.check.drivers import Call, CallableDriver, trust
+from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Report
 from mockserver.check.harness import Comparison, Harness, Limits
 from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.players import default_jobs
+from mockserver.check.processes import trust
 from mockserver.contract import Contract
 from mockserver.server import Authority
 
@@ -46,8 +47,10 @@ def check_client(
     strict_urls: bool = False,
     files: Literal["separate", "same"] = "separate",
     jobs: int | None = None,
+    concurrent: int = 1,
     tls: bool = False,
     result: Comparison | None = None,
+    client_version: str = "",
     contract: Path | None = None,
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
@@ -56,10 +59,12 @@ def check_client(
     output's URL, an object with `.url`, or the picture's bytes, or raises. It may be asynchronous. `budget`, `deadline`
     (of one run) and `client_timeout` (after which the client promises to give up by itself) are in seconds; `ignore`
     holds codes of rules. `jobs` is how many cases are played at once: one, if left out, for a function, since it may
-    not bear to be called from several threads; four per core for a coroutine function. With `tls` the gateway speaks
+    not bear to be called from several threads; four per core for a coroutine function. `concurrent` is how many calls
+    are made at once in each case, which a client may not mix up. With `tls` the gateway speaks
     https, and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where `call_fn`
     returns an object, such as a decoded image, `result(returned, served)` says whether it is the picture with the
-    bytes `served`. Raises ClientError if the client makes no request at all.
+    bytes `served`. `client_version` is what the client is called in reports.
+    Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
     if jobs is None:
@@ -71,5 +76,9 @@ def check_client(
             Harness(Contract.load(contract), files=files, seed=seed, authority=authority, result=result)
         )
         limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-        plan = Plan(tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits, jobs=jobs)
-        return Hunt(harness, driver, plan).run()
+        plan = Plan(
+            tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits, jobs=jobs, concurrent=concurrent
+        )
+        hunt = Hunt(harness, driver, plan)
+        hunt.report.client_version = client_version
+        return hunt.run()

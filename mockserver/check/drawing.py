@@ -1,9 +1,9 @@
-"""Drawing cases with Hypothesis in a thread of its own, since that takes as long as playing them does."""
+"""Drawing cases with Hypothesis: beside the plays, since that takes as long as they do, or all at once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Full, Queue
 from types import TracebackType
@@ -23,8 +23,26 @@ class _Closed(BaseException):
     """Nobody wants the rest. Not an Exception: Hypothesis would take that for a failing example."""
 
 
+def draw_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int) -> list[Case]:
+    """The first `wanted` of so many cases, at once.
+
+    For a client in this process, while no call of it is under way: Hypothesis seeds the `random` module while it draws,
+    and warns of anybody else who uses it.
+    """
+    drawn: list[Case] = []
+
+    def take(case: Case) -> None:
+        drawn.append(case)
+        if len(drawn) >= wanted:
+            raise _Closed
+
+    with suppress(_Closed):
+        _draw(cases, seed, count, take)
+    return drawn
+
+
 class Drawing:
-    """So many cases, in an order that the seed fixes; drawn for the time of a `with` block."""
+    """So many cases, in an order that the seed fixes; drawn in a thread of its own for the time of a `with` block."""
 
     def __init__(self, cases: st.SearchStrategy[Case], seed: int, count: int) -> None:
         self._cases, self._seed, self._count = cases, seed, count
@@ -49,21 +67,9 @@ class Drawing:
             yield drawn
 
     def _run(self) -> None:
-        @hypothesis.seed(self._seed)
-        @settings(
-            max_examples=self._count,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(self._cases)
-        def draw(case: Case) -> None:
-            self._put(case)
-
         with suppress(_Closed):
             try:
-                draw()
+                _draw(self._cases, self._seed, self._count, self._put)
             except Exception as reason:
                 self._put(reason)
             else:
@@ -76,3 +82,19 @@ class Drawing:
             except Full:
                 continue
         raise _Closed
+
+
+def _draw(cases: st.SearchStrategy[Case], seed: int, count: int, take: Callable[[Case], None]) -> None:
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases)
+    def draw(case: Case) -> None:
+        take(case)
+
+    draw()

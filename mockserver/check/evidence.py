@@ -19,7 +19,7 @@ TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 def in_lasting_outage(exchange: Exchange) -> bool:
     """Whether a fault that never ends failed the exchange: a 429, a 5xx, or no response at all."""
-    if exchange.fault is None or exchange.fault.get("times") != "always":
+    if exchange.fault is None or exchange.fault.get("times") != "always" or "chance" in exchange.fault:
         return False
     return exchange.status == 0 or exchange.status >= 429
 
@@ -44,6 +44,18 @@ def needs_control(run: Run) -> bool:
     if run.outcome.kind == "returned" or run.cut_off:
         return False
     return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+
+
+def needs_comparison_alone(run: Run) -> bool:
+    """Whether one of several calls failed, though nothing but the others can have been the reason."""
+    usual = run.has_no_fault and not run.has_variety and run.last_status == "succeeded"
+    return run.case.concurrent > 1 and usual and run.outcome.kind != "returned" and not run.cut_off
+
+
+def returned_anothers(run: Run) -> bool:
+    """Whether a call returned the picture of another one that was made at the same time."""
+    value = single_value(run.outcome.value)
+    return run.outcome.kind == "returned" and isinstance(value, str | bytes) and value in run.others
 
 
 def meant_for_api(run: Run, exchange: Exchange) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from hashlib import blake2b
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
@@ -25,8 +26,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
     `cause` tells the ways apart in which one rule was broken. `call` holds model and input, `scenario` how the gateway
-    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells
-    that the gateway spoke https. `confirmed` is how many runs of this case broke the rule.
+    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells that the gateway spoke
+    https, `concurrent` how many such calls were made at once, `confirmed` how many runs of this case broke the rule.
+    `words` are those to look for in the exchanges.
     """
 
     rule: str
@@ -34,12 +36,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity
     message: str
     cause: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     rests_on: str
     call: dict[str, Any]
     scenario: dict[str, Any]
     clock: Literal["autojump", "real"] = "autojump"
     client_timeout: float | None = None
     tls: bool = False
+    concurrent: int = 1
     exchanges: tuple[Line, ...] = ()
     outcome: str = ""
     confirmed: int = 1
@@ -47,7 +51,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def case(self) -> Case:
         """The case, for a replay."""
-        return Case(model=self.call["model"], input=self.call["input"], scenario=self.scenario, clock=self.clock)
+        return Case(
+            model=self.call["model"],
+            input=self.call["input"],
+            scenario=self.scenario,
+            clock=self.clock,
+            concurrent=self.concurrent,
+        )
 
     @property
     def breach(self) -> Breach:
@@ -60,6 +70,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         what = self.case.key + " ".join(self.cause).encode()
         return f"{self.rule}-{blake2b(what, digest_size=2).hexdigest()}.json"
 
+    @property
+    def fix(self) -> str:
+        """What usually mends such a client."""
+        return RULES[self.rule].fix if self.rule in RULES else ""
+
     @classmethod
     def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
         """The finding that a run shows."""
@@ -70,12 +85,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             severity=breach.severity,
             message=redacted(breach.message, run.token),
             cause=breach.cause,
+            words=tuple(redacted(word, run.token) for word in breach.words if word),
             rests_on=rule.rests_on,
             call={"model": run.case.model, "input": run.case.input},
             scenario=run.case.scenario,
             clock=run.case.clock,
             client_timeout=run.client_timeout,
             tls=run.tls,
+            concurrent=run.case.concurrent,
             exchanges=tuple(exchange_lines(run, breach.indexes)),
             outcome=describe_ending(run),
             confirmed=confirmed,
@@ -112,16 +129,14 @@ def folder_problem(folder: Path = FOLDER) -> str | None:
         return f"cannot save findings in {folder}: {reason.strerror}"
 
 
-def save_all(findings: Iterable[Finding], folder: Path) -> dict[str, Path]:
-    """Save findings; where each is, by its file's name. What cannot be saved is said, and still shown."""
-    saved = {}
+def save_all(findings: Iterable[Finding], folder: Path) -> None:
+    """Save findings. What cannot be saved is said, and still shown."""
     for finding in findings:
         try:
-            saved[finding.file_name] = finding.save(folder)
+            finding.save(folder)
         except MockServerError as reason:
             print(f"mockserver: {reason}", file=sys.stderr)
             break
-    return saved
 
 
 class FindingsError(AssertionError):
@@ -134,7 +149,8 @@ class Report(msgspec.Struct, kw_only=True):
     `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
     the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
     again. `undecided` counts the runs that were ended at the deadline without having broken a rule. `seconds` is wall
-    time. `process_per_call` tells that the client was started anew for each.
+    time. `process_per_call` tells that the client was started anew for each. `command` is the client's, as a shell
+    takes it, and `flags` are those that a replay needs; `client_version` is what the client is called, if it is known.
     """
 
     findings: list[Finding] = []
@@ -150,6 +166,24 @@ class Report(msgspec.Struct, kw_only=True):
     models: tuple[str, ...] = ()
     interrupted: bool = False
     process_per_call: bool = False
+    command: str = ""
+    flags: str = ""
+    tool: str = f"mockserver {metadata.version('flux-mockserver')}"
+    client_version: str = ""
+    contract: str = ""
+    date: str = ""
+
+    @property
+    def versions(self) -> str:
+        """What was checked with what, and when."""
+        return " · ".join(filter(None, (self.client_version, self.tool, self.contract, self.date)))
+
+    def replay_of(self, finding: Finding) -> str:
+        """The command that plays a finding again; none of a client that is a function."""
+        if not self.command:
+            return ""
+        flags = f"{self.flags} " if self.flags else ""
+        return f"mockserver replay {flags}{FOLDER / finding.file_name} -- {self.command}"
 
     @property
     def broken_rules(self) -> list[str]:
@@ -170,7 +204,7 @@ class Report(msgspec.Struct, kw_only=True):
 def describe(finding: Finding, replay: str = "") -> str:
     """A finding as text, for people."""
     confirmed = {1: "once", 2: "twice"}.get(finding.confirmed, f"{finding.confirmed} times")
-    case = describe_case(finding.scenario, finding.call["input"], finding.clock)
+    case = describe_case(finding.case)
     lines = [
         f"{finding.rule}  {finding.title}  [{finding.severity}]",
         f"  {finding.message}",

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from mockserver.check.cases import Run, fault_of
+from mockserver.check.cases import Case, Run, fault_of
+from mockserver.check.messages import Message, messages_of
 from mockserver.clock import SECOND
 from mockserver.journal import Exchange, redacted
 from mockserver.scenarios import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
 MAX_MARKED = 6  # exchanges at fault that are listed of a long run
+MANY = 3  # exchanges that look the same, from which they are one line
 MAX_VALUE = 160  # characters of a value
 CUT_OFF_WORDS = "was refused everything from here on, and"
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One exchange of a run, as text. `at` is in seconds since the first one; `marked` exchanges broke the rule."""
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One exchange of a run, as text, or `count` that look the same, one after another.
+
+    `at` is in seconds since the first one; `marked` exchanges broke the rule.
+    """
 
     at: float
     method: str
@@ -27,6 +34,9 @@ class Line(msgspec.Struct, frozen=True):
     response: str
     note: str
     marked: bool
+    count: int = 1
+    request: Message | None = None
+    answer: Message | None = None
 
 
 def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
@@ -43,18 +53,38 @@ def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
         )
         for index, exchange in enumerate(run.exchanges)
     ]
-    if len(lines) <= MAX_LINES:
-        return lines
-    shown = {*range(MAX_LINES // 2), *range(len(lines) - 6, len(lines)), *indexes[:MAX_MARKED]}
-    return list(_with_gaps(lines, sorted(shown)))
+    folded = list(_folded(lines))
+    if len(folded) > MAX_LINES:
+        marked = [place for place, (index, _) in enumerate(folded) if lines[index].marked]
+        shown = {*range(MAX_LINES // 2), *range(len(folded) - 6, len(folded)), *marked[:MAX_MARKED]}
+        folded = list(_with_gaps(folded, sorted(shown)))
+    return [_with_messages(line, run.exchanges[index], run.token) for index, line in folded]
 
 
-def _with_gaps(lines: Sequence[Line], shown: Sequence[int]) -> Iterator[Line]:
-    """Some of the lines, each with a note of how many were left out before it."""
-    for before, index in zip([-1, *shown], shown, strict=False):
-        line, skipped = lines[index], index - before - 1
+def _with_messages(line: Line, exchange: Exchange, token: str) -> Line:
+    request, answer = messages_of(exchange, token)
+    return msgspec.structs.replace(line, request=request, answer=answer)
+
+
+def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
+    """The lines with their indexes, those that look the same one after another as one, if they are many."""
+    for _, group in groupby(enumerate(lines), key=lambda item: msgspec.structs.replace(item[1], at=0)):
+        same = list(group)
+        if len(same) < MANY:
+            yield from same
+            continue
+        (index, first), (_, last) = same[0], same[-1]
+        note = ", ".join(filter(None, (first.note, f"× {len(same)}, until {last.at:.3f}")))
+        yield index, msgspec.structs.replace(first, note=note, count=len(same))
+
+
+def _with_gaps(lines: Sequence[tuple[int, Line]], shown: Sequence[int]) -> Iterator[tuple[int, Line]]:
+    """Some of the lines, each with a note of how many exchanges were left out before it."""
+    for before, place in zip([-1, *shown], shown, strict=False):
+        index, line = lines[place]
+        skipped = sum(left_out.count for _, left_out in lines[before + 1 : place])
         note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
-        yield msgspec.structs.replace(line, note=note)
+        yield index, msgspec.structs.replace(line, note=note)
 
 
 def format_exchanges(lines: Sequence[Line]) -> list[str]:
@@ -71,9 +101,10 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
     return shown
 
 
-def describe_case(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: str) -> str:
+def describe_case(case: Case) -> str:
     """A case in words: how the gateway differs from usual; if it does not, the input."""
-    said = []
+    scenario = case.scenario
+    said = [f"{case.concurrent} calls at once"] if case.concurrent > 1 else []
     for key, script in scenario.get("faults", {}).items():
         for number, fault in enumerate(script, 1):
             if fault is not None:
@@ -83,21 +114,24 @@ def describe_case(scenario: Mapping[str, Any], given: Mapping[str, Any], clock: 
         said.append("the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"]))
     rest = {name: part for name, part in scenario.items() if name not in ("faults", "lifecycle", "name", "description")}
     said += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
-    if clock != "autojump":
+    if case.clock != "autojump":
         said.append("in real time")
-    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(given)}"
+    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
 
 
 def describe_fault(fault: Fault) -> str:
     """A fault in words."""
     after = " after it took effect" if fault.after else ""
     times = {1: "", "always": ", always"}.get(fault.times, f", {fault.times} times")
-    return _failure(fault) + after + times
+    chance = f", with a chance of {fault.chance:g}" if fault.chance is not None else ""
+    return _failure(fault) + after + times + chance
 
 
 def _failure(fault: Fault) -> str:
     if fault.status is not None:
-        page = {"api": "", "html": " with an HTML page", "empty": " with an empty body"}[fault.page]
+        page = {"api": "", "html": " with an HTML page", "text": " in plain text", "empty": " with an empty body"}[
+            fault.page
+        ]
         return f"answered {fault.status}{page}{_retry_after(fault)}"
     if fault.disconnect is not None:
         return "connection reset" if fault.disconnect == "reset" else "connection closed"
@@ -117,8 +151,11 @@ def _retry_after(fault: Fault) -> str:
 
 
 def describe_ending(run: Run) -> str:
-    """How the client's call ended."""
+    """How the client's call ended, or each of several."""
     outcome = run.outcome
+    if outcome.parts:
+        parts = (describe_ending(replace(run, outcome=part)) for part in outcome.parts)
+        return "; ".join(f"{number}: {part}" for number, part in enumerate(parts, 1))
     if outcome.kind == "hung":
         return f"{CUT_OFF_WORDS} did not end" if run.cut_off else f"had not ended after {run.timeout:.3g} s"
     if outcome.kind == "raised":

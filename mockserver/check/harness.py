@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -14,6 +14,7 @@ import msgspec
 from mockserver.check.cases import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
 from mockserver.check.rules import is_runaway
+from mockserver.check.together import Together, numbered
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError
@@ -27,6 +28,9 @@ Comparison = Callable[[Any, bytes], bool]
 TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
+
+# What is left to chance comes out the same in every play of a case, or it could be neither confirmed nor shrunk.
+CHANCES = b"the kit's"
 
 # What a client gets once it has broken a rule beyond doubt, so that one that would never end does so soon.
 CUT_OFF: dict[str, Any] = {
@@ -143,33 +147,51 @@ class Harness:
         )
         self._server.call_in_loop(lambda gateway: _prepare(gateway, token, scenario, case))
         started = wall_time()
-        given = deepcopy(case.input)  # a client in this process may change what it is given
-        pending = driver.start(Call(self.base_url, token, case.model, given, self._server.ca_file))
+        pending = self._start(case, driver, token)
         try:
             run = self._watch(pending, draft, idle, on_tick)
         except BaseException:  # Ctrl-C too: no client is left running
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
-        outputs = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
+        pictures = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
+        ends = self._server.call_in_loop(lambda gateway: _ends(gateway, run))
+        values = [part.value for part in run.outcome.parts or (run.outcome,)]
         # Drawing takes a while, so only where the client returned bytes, or what has to be compared with them.
-        compared = self._result is not None and not isinstance(run.outcome.value, str | list | None)
-        drawn = compared or _is_bytes(run.outcome.value)
-        delivered = self._server.call_in_loop(lambda gateway: _delivered(gateway, run)) if drawn else ()
+        compared = self._result is not None and not all(isinstance(value, str | list | None) for value in values)
+        drawn = compared or any(map(_is_bytes, values))
+        bodies = self._server.call_in_loop(lambda gateway: _bodies(gateway, run)) if drawn else {}
         self._clean_up(run)
         _check_double(run)
-        run = replace(run, outputs=outputs, delivered=delivered, seconds=seconds)
+        outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
+        run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
+        run = replace(run, ends=ends, seconds=seconds)
         return self._with_compared_result(run) if compared else run
 
+    def _start(self, case: Case, driver: Driver, token: str) -> Pending:
+        given = deepcopy(case.input)  # a client in this process may change what it is given
+        call = Call(self.base_url, token, case.model, given, self._server.ca_file)
+        if case.concurrent == 1:
+            return driver.start(call)
+        operation, numbers = operation_of(self.contract, case.model), range(1, case.concurrent + 1)
+        calls = [replace(call, id=number, input=numbered(operation, given, number)) for number in numbers]
+        return Together(driver.start_together(calls))
+
     def _with_compared_result(self, run: Run) -> Run:
-        """The run; if the author of the client says that it returned a picture that was served, as its bytes."""
+        """The run; what its author says to be a picture that was served has become the bytes of that."""
+        parts = tuple(self._compared(part, run) for part in run.outcome.parts)
+        return replace(run, outcome=msgspec.structs.replace(self._compared(run.outcome, run), parts=parts))
+
+    def _compared(self, outcome: Outcome, run: Run) -> Outcome:
         assert self._result is not None
+        if isinstance(outcome.value, str | list | None):
+            return outcome
         try:
-            same = [picture for picture in run.delivered if self._result(run.outcome.value, picture)]
+            same = [picture for picture in run.delivered if self._result(outcome.value, picture)]
         except Exception as reason:
             said = f"`result`, which compares what the client returned with a picture, raised {reason!r}"
             raise ClientError(said) from reason
-        return replace(run, outcome=msgspec.structs.replace(run.outcome, value=same[0])) if same else run
+        return msgspec.structs.replace(outcome, value=same[0]) if same else outcome
 
     def _watch(self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
@@ -219,6 +241,7 @@ class Harness:
 
 def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
     tenant = gateway.store.tenant(token)
+    tenant.chances = CHANCES
     tenant.set_scenario(scenario)
     tenant.set_clock(case.clock)
 
@@ -234,28 +257,38 @@ def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchan
     return tuple(sorted(found, key=lambda exchange: exchange.received_at))
 
 
-def _output_urls(gateway: Gateway, run: Run, origin: str) -> frozenset[str]:
-    """The URLs of the pictures that were made."""
+def _output_urls(gateway: Gateway, run: Run, origin: str) -> dict[str, str]:
+    """The URLs of the pictures that were made, by the ids of their predictions."""
     made = gateway.store.tenant(run.token).predictions.values()
-    return frozenset(gateway.output_url(prediction, origin) for prediction in made)
+    return {prediction.id: gateway.output_url(prediction, origin) for prediction in made}
 
 
-def _delivered(gateway: Gateway, run: Run) -> tuple[bytes, ...]:
+def _ends(gateway: Gateway, run: Run) -> dict[str, str]:
+    """The statuses in which the lifecycles of the predictions end, by their ids."""
+    made = gateway.store.tenant(run.token).predictions.values()
+    return {prediction.id: prediction.timeline[-1].status for prediction in made}
+
+
+def _bodies(gateway: Gateway, run: Run) -> dict[str, bytes]:
+    """The pictures that were made, by the ids of their predictions."""
+    made = gateway.store.tenant(run.token).predictions.values()
+    return {prediction.id: gateway.pictures.draw(prediction).data for prediction in made}
+
+
+def _delivered(run: Run, bodies: Mapping[str, bytes]) -> Iterator[bytes]:
     """The bodies that a client which downloads the picture may return: each was delivered whole, as HTTP frames it.
 
     That is the picture, and what a fault made of it under a Content-Length that agrees: no client can tell that such
     a body is not the picture without decoding it.
     """
-    made = gateway.store.tenant(run.token).predictions.values()
-    whole = {prediction.id: gateway.pictures.draw(prediction).data for prediction in made}
+    yield from bodies.values()
     # The journal keeps no pictures, but it keeps how long a spoilt one was.
-    spoilt = [
-        whole[str(exchange.prediction_id)][: exchange.response_size]
-        for exchange in run.exchanges
-        if exchange.method == "GET" and exchange.status == 200 and exchange.prediction_id in whole
-        if run.role(exchange) == "deliver" and exchange.fault is not None and fault_of(exchange).kind == "body"
-    ]
-    return (*whole.values(), *spoilt)
+    for exchange in run.exchanges:
+        picture = bodies.get(exchange.prediction_id or "")
+        if picture is None or exchange.method != "GET" or exchange.status != 200 or exchange.fault is None:
+            continue
+        if run.role(exchange) == "deliver" and fault_of(exchange).kind == "body":
+            yield picture[: exchange.response_size]
 
 
 def _is_bytes(value: object) -> bool:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from mockserver.check.cases import Case, Run, control_case
+import msgspec
+
+from mockserver.check.cases import Case, Run
 from mockserver.check.catalogue import fixed_cases
-from mockserver.check.drawing import Drawing
-from mockserver.check.drivers import Driver, ProcessDriver, WorkerDriver
-from mockserver.check.evidence import needs_control
+from mockserver.check.drawing import Drawing, draw_all
+from mockserver.check.drivers import CallableDriver, Driver
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.players import Players
-from mockserver.check.preflight import check_client, check_worker
+from mockserver.check.preflight import check_client
+from mockserver.check.processes import ProcessDriver
+from mockserver.check.replaying import breach_of, with_control
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.check.wanted import Wanted
-from mockserver.clock import SECOND, wall_time
+from mockserver.clock import SECOND, timestamp, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
@@ -31,6 +34,7 @@ from mockserver.lifecycle import TERMINAL
 SHRINK_RUNS = 60  # for each rule
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
+SILENCE = "MC406"  # the rule whose cases last as long as the deadline
 TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
 STRAGGLER = 1.0  # seconds after which a play is not waited for in idleness
@@ -42,7 +46,8 @@ class Plan:
     """How long a hunt goes on, and what it looks for.
 
     `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once.
+    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once,
+    `concurrent` how many calls are made at once in each.
     """
 
     models: tuple[str, ...] = ()
@@ -53,6 +58,7 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     known: tuple[Finding, ...] = ()
     jobs: int = 1
+    concurrent: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +102,17 @@ class Hunt:
         _check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
         self._models = plan.models or _model_names(harness.contract)
+        self._limits = plan.limits
         self._players = Players(harness, driver, plan.jobs)
-        self.report = Report(max_runs=plan.max_runs, seed=plan.seed, models=self._models)
-        self.report.process_per_call = isinstance(driver, ProcessDriver)
+        self.report = Report(
+            max_runs=plan.max_runs,
+            seed=plan.seed,
+            models=self._models,
+            process_per_call=isinstance(driver, ProcessDriver),
+            contract=harness.contract.title,
+            date=timestamp(wall_time())[: len("2026-01-01T00:00")].replace("T", " ") + " UTC",
+        )
+        self._in_process = isinstance(driver, CallableDriver)
         self._wanted = Wanted(plan.ignore)
         self._used_operations: set[str] = set()
         self._looks: deque[_Look] = deque()
@@ -126,16 +140,24 @@ class Hunt:
 
     def _cases(self, stack: ExitStack) -> Iterator[_Look]:
         """The fixed cases, then drawn ones."""
-        fixed = list(fixed_cases(self._harness.contract, self._models, self._plan.limits.client_timeout))
-        drawn: Iterator[Case] = iter(())
+        fixed = list(fixed_cases(self._harness.contract, self._models, self._limits.client_timeout))
+        strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
+        seed, count = self._plan.seed, self._plan.max_runs
+        drawn: Iterable[Case] = ()
         for number, case in enumerate(fixed):
-            if len(fixed) - number == EARLY and len(fixed) < 2 * self._plan.max_runs:
-                strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
-                drawn = iter(stack.enter_context(Drawing(strategy, self._plan.seed, self._plan.max_runs)))
+            if len(fixed) - number == EARLY and len(fixed) < 2 * count and not self._in_process:
+                drawn = stack.enter_context(Drawing(strategy, seed, count))
             if self._is_scenario(case):
-                yield _Look(case, True, number)
+                yield _Look(self._times(case), True, number)
+        if self._in_process:
+            wait([look.play for look in self._playing if look.play is not None])
+            drawn = draw_all(strategy, seed, count, count - self.report.runs)
         for number, case in enumerate(drawn, len(fixed)):
-            yield _Look(case, False, number)
+            yield _Look(self._times(case), False, number)
+
+    def _times(self, case: Case) -> Case:
+        """The case, with as many calls at once as the plan has."""
+        return msgspec.structs.replace(case, concurrent=self._plan.concurrent)
 
     def _look(self, cases: Iterator[_Look]) -> None:
         """Play all cases, and judge each in its turn."""
@@ -147,7 +169,7 @@ class Hunt:
                     run = self._wait_for(look, cases)
                     if run.crowded and self._plan.jobs > 1:
                         self._quiesce(cases)
-                        run = self._play_alone(run.case, "looking", self._plan.limits.longest)
+                        run = self._play_alone(run.case, "looking", self._limits.longest)
                     new = self._judge(run)
                     self._looks.popleft()
                     if new:
@@ -236,7 +258,7 @@ class Hunt:
                 continue
             self._check_budget()
             run = self._play_alone(finding.case, f"looking for {finding.rule} again")
-            breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
+            breach = breach_of(finding.rule, finding.cause, find_breaches(run))
             if breach is None:
                 self.report.fixed.append(finding.rule)
             elif self._wanted.holds(breach):
@@ -259,31 +281,39 @@ class Hunt:
         return not about or bool(about & self._used_operations)
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
-        """Confirm a broken rule by a second run, shrink its case, and add the finding to the report."""
-        rule = found.rule
+        """Confirm a breach by a second run, shrink its case, and add the finding to the report."""
         if not self._wanted.holds(found):
             return
-        hung = run.outcome.kind == "hung"
+        hung = run.outcome.kind == "hung" and found.rule != SILENCE
         loaded = hung and self._plan.jobs > 1  # it may have missed its deadline only because others ran
         self._hangs = self._hangs or hung
-        again = self._play_alone(run.case, f"confirming {rule}", self._plan.limits.longest if loaded else None)
+        timeout = self._limits.longest if loaded else self._short_timeout() if found.rule == SILENCE else None
+        again = self._play_alone(run.case, f"confirming {found.rule}", timeout)
         self._note_operations(again)
-        confirmed = _breach_of(rule, found.cause, find_breaches(again))
-        if confirmed is None and loaded and again.outcome.kind != "hung":
+        confirmed = breach_of(found.rule, found.cause, find_breaches(again))
+        if confirmed is not None:
+            self._add(self._smallest(found, run, confirmed, again))
+        elif loaded and again.outcome.kind != "hung":
             for other in self._wanted.among(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
-            return
-        if confirmed is None:
-            self._note_flake(rule)
-            return
+        else:
+            self._note_flake(found.rule)
+
+    def _smallest(self, found: Breach, run: Run, confirmed: Breach, again: Run) -> Finding:
+        """The finding of a breach that was confirmed, with the smallest case."""
+        if found.rule == SILENCE:  # its case is small as it is, and each play of it would last as long as the deadline
+            return Finding.of(found, run, 2)
         smallest = self._shrink(Finding.of(confirmed, again, 2))
-        finding = self._reconfirm(smallest, timeout=self._plan.limits.longest if hung else None)
+        finding = self._reconfirm(smallest, timeout=self._limits.longest if run.outcome.kind == "hung" else None)
         if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
-            longer = again if again.timeout > run.timeout else run
-            finding = Finding.of(confirmed if longer is again else found, longer, 2)
+            longer = again.timeout > run.timeout
+            finding = Finding.of(confirmed, again, 2) if longer else Finding.of(found, run, 2)
+        return finding
+
+    def _add(self, finding: Finding) -> None:
         self._wanted.found(finding.breach)
-        if rule in self.report.flaky:
-            self.report.flaky.remove(rule)
+        if finding.rule in self.report.flaky:
+            self.report.flaky.remove(finding.rule)
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
         self._report_progress("looking")
 
@@ -297,7 +327,7 @@ class Hunt:
         if self._elapsed() + (timeout or 0) > self._plan.budget:
             return None
         run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
-        breach = _breach_of(finding.rule, finding.cause, find_breaches(run))
+        breach = breach_of(finding.rule, finding.cause, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 
     def _shrink(self, finding: Finding) -> Finding:
@@ -315,7 +345,7 @@ class Hunt:
             for step, play in zip(allowed, plays, strict=True):
                 run = self._finish(play, doing)
                 runs += 1
-                breach = _breach_of(finding.rule, best.cause, find_breaches(run))
+                breach = breach_of(finding.rule, best.cause, find_breaches(run))
                 if breach is not None:
                     best = Finding.of(breach, run, 2)
                     for other in plays:
@@ -331,14 +361,14 @@ class Hunt:
             scenario = self._harness.check(case)
         except MockServerError:
             return False
-        return scenario.lifecycle[-1].status in TERMINAL or self._plan.limits.client_timeout is not None
+        return scenario.lifecycle[-1].status in TERMINAL or self._limits.client_timeout is not None
 
     def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
         def report() -> None:
             self._report_progress("starting the client")
 
         report()
-        run = self._harness.play(case, driver, self._plan.limits, idle=idle, on_tick=report)
+        run = self._harness.play(case, driver, self._limits, idle=idle, on_tick=report)
         self._note_operations(run)
         self._note_length(run)
         return run
@@ -354,7 +384,7 @@ class Hunt:
             def run_of(case: Case, name: str) -> Run:
                 seconds = timeout or self._timeout()
                 check = self._players.check
-                run = harness.play(case, driver, self._plan.limits, name=name, timeout=seconds, on_tick=check)
+                run = harness.play(case, driver, self._limits, name=name, timeout=seconds, on_tick=check)
                 self._note_length(run)
                 return run
 
@@ -374,14 +404,18 @@ class Hunt:
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
 
     def _note_length(self, run: Run) -> None:
-        """Note how long a call of this client has taken at most."""
+        """Note how long a call of this client has taken at most, and what it says that it is called."""
+        self.report.client_version = self.report.client_version or run.outcome.client
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds)
 
     def _timeout(self) -> float:
         """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""
-        longest = self._plan.limits.longest
-        return min(longest, MIN_TIMEOUT + 2 * self._longest) if self._hangs else longest
+        return min(self._limits.longest, self._short_timeout()) if self._hangs else self._limits.longest
+
+    def _short_timeout(self) -> float:
+        """Seconds in which any call so far would have ended."""
+        return MIN_TIMEOUT + 2 * self._longest
 
     def _elapsed(self) -> float:
         return (wall_time() - self._began) / SECOND
@@ -402,29 +436,6 @@ class Hunt:
                 doing=doing,
             )
         )
-
-
-def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
-    """A run; where a rule compares it with its control case, with the outcome of that one too."""
-    return run.with_control_run(play(control_case(run.case)).outcome) if needs_control(run) else run
-
-
-def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
-    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept.
-
-    Raises ClientError if the client cannot be run, or is a worker that is none.
-    """
-    if isinstance(driver, WorkerDriver):
-        plain = next(fixed_cases(harness.contract, [finding.case.model], None))
-        check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
-    run = with_control(
-        harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
-    )
-    found = _breach_of(finding.rule, finding.cause, find_breaches(run))
-    if found is not None:
-        return Finding.of(found, run, 1)
-    rule = RULES[finding.rule]
-    return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
 
 
 def _model_names(contract: Contract) -> tuple[str, ...]:
@@ -448,12 +459,6 @@ def _check_plan(plan: Plan, contract: Contract) -> None:
             f"a client timeout of {limits.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
             f"least {ENDLESS_RUNS * limits.longest:g} s is needed, not {plan.budget:g}"
         )
-
-
-def _breach_of(rule: str, cause: Sequence[str], breaches: Sequence[Breach]) -> Breach | None:
-    """The breach of a rule for that cause, or for a part of it. No cause, as in older baselines, is any."""
-    found = (breach for breach in breaches if breach.rule == rule)
-    return next((breach for breach in found if not cause or set(breach.cause) <= set(cause)), None)
 
 
 def _family(run: Run, operation_id: str | None) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from mockserver.check.cases import Case, ClientError, Outcome, Run
-from mockserver.check.drivers import Driver, WorkerDriver
+from mockserver.check.drivers import Driver
+from mockserver.check.processes import WorkerDriver
 from mockserver.check.rules import find_breaches
 
 IDLE = 1.5  # seconds in which a client that has its call is expected to send a request

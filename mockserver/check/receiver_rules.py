@@ -13,6 +13,7 @@ RECEIVER_RULES = (
         rests_on="the contract: what is not answered 2xx within 5 s is delivered again, or lost",
         demand="Every genuine event is answered 2xx, also with two signatures, one of a key that is being replaced.",
         example="The receiver compares the whole `webhook-signature` header with one signature.",
+        fix="Split `webhook-signature` at blanks, and take it if one part is right; answer before doing the work.",
     ),
     Rule(
         code="MC602",
@@ -21,6 +22,7 @@ RECEIVER_RULES = (
         rests_on=_SIGNED,
         demand="A webhook that is signed with another key, or not at all, is not answered 2xx.",
         example="`if (validateWebhook(request))`, where the function returns a promise, which is always true.",
+        fix="Verify with a library for Standard Webhooks, over the raw body, await what it says, and answer 401 to no.",
     ),
     Rule(
         code="MC603",
@@ -29,6 +31,7 @@ RECEIVER_RULES = (
         rests_on=_SIGNED,
         demand="A webhook whose body, id or timestamp is not what was signed is not answered 2xx.",
         example="The receiver verifies the body alone, and trusts the headers.",
+        fix="Verify `id.timestamp.body` as it came, before anything is parsed.",
     ),
     Rule(
         code="MC604",
@@ -37,6 +40,7 @@ RECEIVER_RULES = (
         rests_on="Standard Webhooks 1.0: a receiver that takes old timestamps takes replayed messages",
         demand="A webhook that was signed an hour ago, or for an hour ahead, is not answered 2xx.",
         example="The timestamp is part of what is verified, but is never compared with the clock.",
+        fix="Refuse a timestamp more than five minutes from now, in either direction.",
     ),
     Rule(
         code="MC605",
@@ -45,5 +49,6 @@ RECEIVER_RULES = (
         rests_on="the contract: the same event may arrive twice, and late",
         demand="The same webhook again, and one that comes after `completed`, are answered 2xx, or they come again.",
         example="A second insert of the same id violates a constraint, and the receiver answers 500.",
+        fix="Make handling idempotent: remember ids, and answer 2xx to what is known or out of date.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Report files: JSON, JUnit XML, and a page of HTML; and the baseline, which is read from one."""
+"""Report files: JSON, JUnit XML, a page of HTML, Markdown; and the baseline, which is read from one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from xml.etree import ElementTree
 import msgspec
 
 from mockserver.check.findings import Finding, Report, describe
+from mockserver.check.markdown import render_markdown
 from mockserver.check.page import render_page
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
 from mockserver.report_files import choose_format, printable, write_file
 
 
-def write(report: Report, path: Path, command: str) -> None:
+def write(report: Report, path: Path) -> None:
     """Write a report in the format that the file's suffix names. Raises MockServerError."""
-    write_file(path, format_for(path)(report, command))
+    write_file(path, format_for(path)(report))
 
 
 def ensure_writable(path: Path) -> None:
@@ -32,7 +33,7 @@ def ensure_writable(path: Path) -> None:
         raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
 
 
-def format_for(path: Path) -> Callable[[Report, str], bytes]:
+def format_for(path: Path) -> Callable[[Report], bytes]:
     """The function that formats a report for a file of that suffix. Raises MockServerError."""
     return choose_format(path, _FORMATS)
 
@@ -66,20 +67,20 @@ def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Findi
 
 def update_baseline(report: Report, path: Path) -> int:
     """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
-    write(report, path, "")
+    write(report, path)
     return len(report.findings) + len(report.advice) + len(report.accepted)
 
 
-def _as_json(report: Report, command: str) -> bytes:
+def _as_json(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
-def _as_junit(report: Report, command: str) -> bytes:
+def _as_junit(report: Report) -> bytes:
     """A test case for each rule; advice is output, not a failure."""
     rules = [rule for rule in RULES.values() if rule.function is not None]
     suite = ElementTree.Element(
         "testsuite",
-        name=printable(f"mockserver check -- {command}"),
+        name=printable(f"mockserver check -- {report.command}"),
         tests=str(len(rules)),
         failures=str(len(report.broken_rules)),
         time=f"{report.seconds:.3f}",
@@ -97,8 +98,17 @@ def _as_junit(report: Report, command: str) -> bytes:
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
 
 
-def _as_html(report: Report, command: str) -> bytes:
-    return render_page(report, command).encode()
+def _as_html(report: Report) -> bytes:
+    return render_page(report).encode()
 
 
-_FORMATS: dict[str, Callable[[Report, str], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}
+def _as_markdown(report: Report) -> bytes:
+    return render_markdown(report).encode()
+
+
+_FORMATS: dict[str, Callable[[Report], bytes]] = {
+    ".json": _as_json,
+    ".xml": _as_junit,
+    ".html": _as_html,
+    ".md": _as_markdown,
+}

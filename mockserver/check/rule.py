@@ -16,13 +16,15 @@ class Observation(msgspec.Struct, frozen=True):
     """What a rule's function saw: a sentence, and the indexes of the exchanges that show it.
 
     `severity` is only set where it differs from the rule's own. `cause` is what was wrong, in words such as a pointer,
-    an operation or a status, for a rule that can be broken in several ways; each is a finding of its own.
+    an operation or a status, for a rule that can be broken in several ways; each is a finding of its own. `words` are
+    those that a reader should look for in the exchanges.
     """
 
     message: str
     indexes: tuple[int, ...] = ()
     severity: Severity | None = None
     cause: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 class Breach(msgspec.Struct, frozen=True):
@@ -33,6 +35,7 @@ class Breach(msgspec.Struct, frozen=True):
     message: str
     indexes: tuple[int, ...] = ()
     cause: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 RuleFunction = Callable[[Run], Iterator[Observation]]
@@ -41,7 +44,8 @@ RuleFunction = Callable[[Run], Iterator[Observation]]
 class Rule(NamedTuple):
     """One thing that is demanded, with its stable code, what it rests on, and an example of a client that breaks it.
 
-    A rule for webhook receivers has no function: `check_receiver` judges each response as it comes.
+    `fix` is what usually mends such a client. A rule for webhook receivers has no function: `check_receiver` judges
+    each response as it comes.
     """
 
     code: str
@@ -50,6 +54,7 @@ class Rule(NamedTuple):
     rests_on: str
     demand: str
     example: str
+    fix: str = ""
     function: RuleFunction | None = None
 
     def breaches(self, run: Run) -> Iterator[Breach]:
@@ -58,7 +63,8 @@ class Rule(NamedTuple):
         for seen in self.function(run) if self.function is not None else ():
             if seen.cause not in causes:
                 causes.add(seen.cause)
-                yield Breach(self.code, seen.severity or self.severity, seen.message, seen.indexes, seen.cause)
+                severity = seen.severity or self.severity
+                yield Breach(self.code, severity, seen.message, seen.indexes, seen.cause, seen.words)
 
 
 # Filled by mockserver.check.rules: import it from there, so that it is never seen empty.
@@ -66,13 +72,13 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, title: str, *, rests_on: str, demand: str, example: str, severity: Severity = "error"
+    code: str, title: str, *, rests_on: str, demand: str, example: str, fix: str, severity: Severity = "error"
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a function as the rule `code`."""
 
     def register(function: RuleFunction) -> RuleFunction:
         assert code not in RULES, f"two rules have the code {code}"
-        RULES[code] = Rule(code, title, severity, rests_on, demand, example, function)
+        RULES[code] = Rule(code, title, severity, rests_on, demand, example, fix, function)
         return function
 
     return register

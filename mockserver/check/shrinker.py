@@ -12,9 +12,9 @@ from mockserver.check.cases import Case
 
 PLAIN_TEXT = "a"
 SEVERAL = 2  # parts, with more of which it pays to leave out many at once
-# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays; and the
-# fewer requests a limit gives back in a minute, the longer a client has to wait.
-TIMED = frozenset({"retry_after_date", "per_minute"})
+# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays; and a
+# limit that gives more back, or has more left, would depend on how fast the client is.
+TIMED = frozenset({"retry_after_date", "limits"})
 
 
 def shrink(case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1) -> Case:
@@ -48,6 +48,8 @@ def _not_tried(case: Case, tried: set[bytes]) -> Iterator[Case]:
 
 def simpler(case: Case) -> Iterator[Case]:
     """Cases that are one step smaller. Not all of them are valid."""
+    if case.concurrent > 1:
+        yield from (msgspec.structs.replace(case, concurrent=fewer) for fewer in (1, 2) if fewer < case.concurrent)
     if case.clock != "autojump":
         yield msgspec.structs.replace(case, clock="autojump")
     if case.scenario:
@@ -69,6 +71,8 @@ def _smaller(value: Any) -> Iterator[Any]:
         for name, part in value.items():
             if name not in TIMED:
                 yield from ({**value, name: less} for less in _smaller(part))
+            elif isinstance(part, dict) and len(part) > 1:
+                yield from ({**value, name: {key: each}} for key, each in part.items())
     elif isinstance(value, list):
         for index in range(len(value)):
             yield value[:index] + value[index + 1 :]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mockserver.check.cases import Case, operation_of
-from mockserver.check.catalogue import AMBIGUOUS, IMPLAUSIBLE, LONG_STEPS, UNREADABLE_RETRY_AFTER
+from mockserver.check.catalogue import A_SECOND, AMBIGUOUS, IMPLAUSIBLE, LONG_STEPS, UNREADABLE_RETRY_AFTER
 from mockserver.check.inputs import inputs
 from mockserver.contract import Contract
 from mockserver.errors import ScenarioError
@@ -47,9 +47,16 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
             "getPrediction": _scripts(_faults(contract.reader, committing=False)),
         },
     )
+    limited = st.fixed_dictionaries(
+        {"per_minute": st.just(A_SECOND), "burst": st.integers(1, 3)}, optional={"left": st.integers(0, 1)}
+    )
     parts: Mapping[str, st.SearchStrategy[Any]] = {
         "lifecycle": _lifecycles(),
+        "sometimes": _rarely(st.lists(_shares(), min_size=1, max_size=2)),
         "faults": faults,
+        "faults_per": st.sampled_from(["tenant", "prediction"]),
+        "limits": _rarely(st.dictionaries(st.sampled_from(["createPrediction", "getPrediction"]), limited, min_size=1)),
+        "stream": _rarely(_streams()),
         "body": _bodies(contract),
         "headers": st.dictionaries(
             st.sampled_from(["X-Served-By", "X-Cost", "x-trace", "ratelimit-remaining"]), st.sampled_from(["0", "a b"])
@@ -59,11 +66,18 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "errors": st.sampled_from(["upstream", "gateway"]),
         "charset": st.just("UTF-8"),
         "gzip": st.just(True),
-        "wait": st.sampled_from(["recorded", "final", "processing"]),
+        "wait": st.sampled_from(["final", "processing"]),
         "retention": st.sampled_from([3600, 0]),
     }
-    drawn = st.fixed_dictionaries({}, optional=dict(parts))
+    drawn = st.fixed_dictionaries({}, optional=dict(parts)).map(
+        lambda scenario: {name: part for name, part in scenario.items() if part is not None}
+    )
     return drawn.filter(lambda scenario: _is_scenario(catalogue, scenario))
+
+
+def _rarely(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A value in one of eight, else None: for what takes seconds, or hides what else a scenario has."""
+    return st.integers(1, 8).flatmap(lambda number: strategy if number == 7 else st.none())
 
 
 def _lifecycles() -> st.SearchStrategy[list[Json]]:
@@ -78,6 +92,17 @@ def _lifecycles() -> st.SearchStrategy[list[Json]]:
         return [*begun, last]
 
     return st.composite(steps)()
+
+
+def _shares() -> st.SearchStrategy[Json]:
+    """A lifecycle that a share of predictions has."""
+    return st.fixed_dictionaries({"chance": st.sampled_from([0.5, 0.25]), "lifecycle": _lifecycles()})
+
+
+def _streams() -> st.SearchStrategy[Json]:
+    """Faults among the events of a stream."""
+    events = st.lists(st.integers(0, 3), unique=True, min_size=1, max_size=2)
+    return st.fixed_dictionaries({}, optional={"cut_after": st.integers(0, 3), "duplicate": events, "gap": events})
 
 
 def _scripts(faults: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json | None]]:
@@ -96,7 +121,8 @@ def _with_lasting_end(script: list[Json | None], always: bool) -> list[Json | No
 def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json]:
     statuses = [status for status in operation.responses if status >= 400 and status not in IMPLAUSIBLE]
     failed = st.fixed_dictionaries(
-        {"status": st.sampled_from(statuses)}, optional={"page": st.sampled_from(["api", "html", "empty"])}
+        {"status": st.sampled_from(statuses)},
+        optional={"page": st.sampled_from(["api", "html", "text", "empty"]), "chance": st.sampled_from([0.5, 0.25])},
     )
     throttled = st.fixed_dictionaries(
         {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, 1, UNREADABLE_RETRY_AFTER])}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from mockserver.check.findings import FOLDER, Finding, Report, describe
+from mockserver.check.findings import Finding, Report, describe
 from mockserver.check.hunt import Progress
-from mockserver.check.page import notes_on, verdict_on
+from mockserver.check.summary import notes_on, verdict_on
 
 BAR_WIDTH = 24  # characters
 MIN_BAR_WIDTH = 8
@@ -61,13 +59,11 @@ def _terminal_width() -> int:
     return shutil.get_terminal_size(fallback).columns
 
 
-def show(report: Report, command: Sequence[str], saved: dict[str, Path]) -> None:
-    """Print a report. `saved` tells where each finding is, by its file's name."""
-    words = " ".join(command)
+def show(report: Report) -> None:
+    """Print a report."""
     for finding in (*report.findings, *report.advice):
-        replay = f"mockserver replay {saved.get(finding.file_name, FOLDER / finding.file_name)} -- {words}"
         click.echo()
-        click.echo(_painted(finding, describe(finding, replay)))
+        click.echo(_painted(finding, describe(finding, report.replay_of(finding))))
     click.echo()
     for finding in report.accepted:
         click.echo(f"accepted by the baseline: {finding.rule} {finding.title}")

@@ -37,6 +37,10 @@ TRANSIENT = frozenset({502, 503, 504})
         "The next request of an operation comes no sooner than its Retry-After allowed, in seconds or as a date. "
         "One that cannot be read must not make the client wait for ever; that it makes it raise is advice."
     ),
+    fix=(
+        "Wait as long as `Retry-After` says, in seconds or until its date, or raise. If it cannot be read, use a "
+        "pause of your own."
+    ),
 )
 def _ignores_retry_after(run: Run) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):
@@ -50,7 +54,8 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
                 waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
                 said = f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s."
                 form = "a date" if "retry_after_date" in (exchange.fault or {}) else "seconds"
-                yield Observation(said, (later,), cause=(operation_of_exchange(run, exchange), form))
+                cause = (operation_of_exchange(run, exchange), form)
+                yield Observation(said, (later,), cause=cause, words=("retry-after",))
             break
     unreadable = [index for index, exchange in enumerate(run.exchanges) if has_unreadable_retry_after(exchange)]
     if not unreadable or run.control_run is None or run.cut_off or run.has_variety:
@@ -59,10 +64,10 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
     if run.outcome.kind == "raised" and run.control_run.kind == "returned":
         # Raising at trouble is legal: every client on urllib3's Retry does so here, which reads seconds and dates only.
         said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
-        yield Observation(said, tuple(unreadable[:1]), "advice", cause=(about, "unreadable"))
+        yield Observation(said, tuple(unreadable[:1]), "advice", (about, "unreadable"), ("retry-after",))
     if run.outcome.kind == "hung" and run.control_run.kind != "hung":
         said = "A Retry-After that cannot be read makes it wait beyond the deadline."
-        yield Observation(said, tuple(unreadable[:1]), cause=(about, "unreadable"))
+        yield Observation(said, tuple(unreadable[:1]), None, (about, "unreadable"), ("retry-after",))
 
 
 @rule(
@@ -71,6 +76,7 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
     rests_on="time, and the gateway: clients that keep retrying make an outage last longer",
     example="`while True: try … except HTTPError: continue`.",
     demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
+    fix="Count the tries and limit the time they take together; raise when either is spent.",
 )
 def _unbounded_retries(run: Run) -> Iterator[Observation]:
     yield from exceeds_max_requests(run)
@@ -90,6 +96,7 @@ def _unbounded_retries(run: Run) -> Iterator[Observation]:
         "A create that was answered 400, 401, 402, 403 or 422 is not sent again as it was, nor a poll that was "
         "answered 401 or 403."
     ),
+    fix="Of what is answered 4xx, retry 429 alone (and a 404 of a fresh prediction for a moment); raise at the rest.",
 )
 def repeats_refused(run: Run) -> Iterator[Observation]:
     """The same request again, though the response to it was final."""
@@ -112,6 +119,7 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
     rests_on="the gateway: polls are limited to 3,000 a minute",
     example="A loop without a pause.",
     demand="A client polls at most 50 times a second.",
+    fix="Pause between polls: a fraction of a second at first, then longer.",
 )
 def polls_in_hot_loop(run: Run) -> Iterator[Observation]:
     """More polls within a second than the limit."""
@@ -129,6 +137,7 @@ def polls_in_hot_loop(run: Run) -> Iterator[Observation]:
     rests_on="money; the prediction is paid for, and a second poll would have found it",
     example="One 502 from a proxy, in three minutes of polling, ends the call.",
     demand="A single 502, 503 or 504, or one dropped connection, on a poll does not end the call.",
+    fix="Repeat a poll that failed with 502, 503, 504 or no response a few times, with a pause. It costs nothing.",
 )
 def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
     met = [index for index, exchange in enumerate(run.exchanges) if exchange.fault is not None]
@@ -149,6 +158,28 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
 
 
 @rule(
+    "MC406",
+    "waits on a connection that has gone silent",
+    severity="advice",
+    rests_on="time; a connection can die without a word, and then nothing more will ever come",
+    example="`fetch` without a signal, requests without a timeout.",
+    demand="A client gives up on a response that stops in the middle, before the deadline of the run is over.",
+    fix=(
+        "Set a timeout for reading (`AbortSignal.timeout`, `timeout=` of requests and httpx), shorter than what "
+        "the caller will wait."
+    ),
+)
+def _waits_on_silence(run: Run) -> Iterator[Observation]:
+    if run.outcome.kind != "hung" or run.cut_off or run.client_timeout is not None or not run.exchanges:
+        return  # a client that declares a timeout, and does not keep it, is MC304's
+    last = run.exchanges[-1]
+    if last.fault is not None and fault_of(last).stall is not None:
+        silent = run.timeout - (last.received_at - run.exchanges[0].received_at) / SECOND
+        said = f"A response stopped in the middle, and it still waited for the rest after {silent:.1f} s of silence."
+        yield Observation(said, (len(run.exchanges) - 1,), cause=(operation_of_exchange(run, last),))
+
+
+@rule(
     "MC501",
     "leaks the token",
     rests_on="secrets: URLs, bodies and output are logged, and other hosts belong to others",
@@ -156,6 +187,10 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
     demand=(
         "The token goes to the API's origin only: never to the file host or wherever else a URL leads; and never "
         "into a URL, a request's body or the client's output."
+    ),
+    fix=(
+        "Attach the token by origin: to the API's requests alone, in the Authorization header alone. Fetch files "
+        "with a client of their own."
     ),
 )
 def _leaks_token(run: Run) -> Iterator[Observation]:
@@ -165,14 +200,15 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
         headers = b"\n".join(value for _, value in exchange.headers)
         if exchange.origin != "api" and secret in headers:
             there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
-            yield Observation(f"The token went to {there}.", (index,), cause=(exchange.origin,))
+            yield Observation(f"The token went to {there}.", (index,), cause=(exchange.origin,), words=(run.token,))
         if secret in shown:
-            yield Observation("The token stands in a URL.", (index,), cause=("URL",))
+            yield Observation("The token stands in a URL.", (index,), cause=("URL",), words=(run.token,))
         if secret in exchange.body:
-            yield Observation("The token stands in the body of a request.", (index,), cause=("body",))
+            said = "The token stands in the body of a request."
+            yield Observation(said, (index,), cause=("body",), words=(run.token,))
         if exchange.origin == "api" and exchange.unmatched and secret in headers and not meant_for_api(run, exchange):
             said = f"The token went to {shorten(exchange.path)}, which is not the API's."
-            yield Observation(said, (index,), cause=("another path",))
+            yield Observation(said, (index,), cause=("another path",), words=(run.token,))
     outcome = run.outcome
     if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
         yield Observation("The token stands in the client's output.", cause=("output",))
@@ -188,6 +224,7 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
         "A client polls through the base URL that it was given when `urls.*` point elsewhere. With --strict-urls "
         "an error."
     ),
+    fix="Build the polling URL from the base URL and the prediction's `id`.",
 )
 def _leaves_base_url(run: Run) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):

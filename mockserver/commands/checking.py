@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mockserver.check.findings import Report
     from mockserver.check.hunt import Plan
 
+DEADLINE = 10.0  # seconds
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
 
 
@@ -29,7 +31,10 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @option("--seed", default=0, type=click.IntRange(0), help="Fixes which cases are drawn.")
 @option("--ignore", multiple=True, metavar="RULE", help="Do not look for this rule; may be given again.")
 @option(
-    "--deadline", default=10.0, type=click.FloatRange(0, min_open=True), help="Seconds within which a call is to end."
+    "--deadline",
+    default=DEADLINE,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds within which a call is to end.",
 )
 @option(
     "--client-timeout",
@@ -38,6 +43,9 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 )
 @option("--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call.")
 @option("--jobs", type=click.IntRange(1), metavar="N", help="Play so many cases at once; four per core if left out.")
+@option(
+    "--concurrent", default=1, type=click.IntRange(1, 100), metavar="K", help="Make so many calls at once in each case."
+)
 @option(
     "--files",
     default="separate",
@@ -48,8 +56,12 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @base_path_option
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
 @option(
-    "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
+    "--report",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Write a report: .json, .xml (JUnit), .html or .md.",
 )
+@option("--client-version", default="", metavar="TEXT", help="What the client is called in reports: replicate 1.0.7.")
 @option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
 @option(
     "--baseline-update", is_flag=True, help="Write what was found to the --baseline file: it is accepted from now on."
@@ -65,6 +77,7 @@ def check(
     tls: bool,
     report: tuple[Path, ...],
     baseline_update: bool,
+    client_version: str,
     contract: Path | None,
     seed: int,
     **hunting: Any,
@@ -72,18 +85,19 @@ def check(
     """Find what breaks a client, and show the smallest case of each.
 
     CMD makes one call. It reads a line of JSON from standard input, {"model", "input", "base_url", "token"}, and
-    prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands for the picture's bytes. It also
-    finds REPLICATE_BASE_URL and REPLICATE_API_TOKEN in its environment.
+    prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands for the picture's bytes. "client"
+    beside it may say what is checked, such as "replicate 1.4.0". It also finds REPLICATE_BASE_URL and
+    REPLICATE_API_TOKEN in its environment.
 
     Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, 2 if the client cannot run.
 
     Example: mockserver check -- node client.mjs
     """
     _use_hypothesis()
-    from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.harness import Harness
     from mockserver.check.hunt import Hunt
     from mockserver.check.interrupts import exit_on_second_interrupt
+    from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract import Contract
     from mockserver.server import Authority
@@ -97,13 +111,15 @@ def check(
         loaded = Contract.load(contract)
         harness = Harness(loaded, files=_FILES[files], seed=seed, base_path=base_path, authority=authority)
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
+        hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
+        hunt.report.flags = _replay_flags(worker, base_path, contract, plan.limits.deadline)
         click.echo(_heading(command, len(hunt.report.models), seed))
         try:
             found = hunt.run()
         finally:
             bar.clear()
             driver.close()
-        _publish(found, command, report, saves=saves)
+        _publish(found, report, saves=saves)
     sys.exit(_exit_code(found, hunting["baseline"] if baseline_update else None))
 
 
@@ -114,21 +130,32 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
 
     if new_baseline is not None and not found.interrupted:
         count = update_baseline(found, new_baseline)
-        click.echo(f"{new_baseline} is written: {count} findings are accepted from now on")
+        accepted = "1 finding is" if count == 1 else f"{count} findings are"
+        click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
     return 1 if not found.ok else EXIT_CODE if found.interrupted else 0
 
 
-def _publish(found: Report, command: tuple[str, ...], report: tuple[Path, ...], *, saves: bool) -> None:
+def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
     """Save what was found, write the reports that were asked for, and print it all."""
     from mockserver.check.findings import FOLDER, save_all
     from mockserver.check.reports import write
     from mockserver.check.terminal import show
 
-    saved = save_all([*found.findings, *found.advice], FOLDER) if saves else {}
-    show(found, command, saved)
+    if saves:
+        save_all([*found.findings, *found.advice], FOLDER)
+    show(found)
     for path in report:
-        write(found, path, " ".join(command))
+        write(found, path)
+
+
+def _replay_flags(worker: bool, base_path: str, contract: Path | None, deadline: float) -> str:
+    """The flags with which `replay` plays a finding as `check` has."""
+    words = ["--worker"] if worker else []
+    words += ["--base-path", base_path] if base_path else []
+    words += ["--contract", str(contract)] if contract else []
+    words += ["--deadline", f"{deadline:g}"] if deadline != DEADLINE else []
+    return shlex.join(words)
 
 
 def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
@@ -160,6 +187,7 @@ def _plan(
     client_timeout: float | None,
     strict_urls: bool,
     jobs: int | None,
+    concurrent: int,
     baseline: Path | None,
     baseline_update: bool,
 ) -> Plan:
@@ -171,13 +199,16 @@ def _plan(
 
     known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs())
+    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs(), concurrent)
 
 
 @click.command()
 @click.argument("finding", type=click.Path(path_type=Path))
 @option(
-    "--deadline", default=10.0, type=click.FloatRange(0, min_open=True), help="Seconds within which a call is to end."
+    "--deadline",
+    default=DEADLINE,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds within which a call is to end.",
 )
 @option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
 @base_path_option
@@ -198,11 +229,11 @@ def replay(
     mockserver serve --scenario FINDING.
     """
     _use_hypothesis()
-    from mockserver.check.drivers import ProcessDriver, WorkerDriver
     from mockserver.check.findings import Finding, describe
     from mockserver.check.harness import Harness, Limits
-    from mockserver.check.hunt import replay as play_again
     from mockserver.check.interrupts import exit_on_second_interrupt
+    from mockserver.check.processes import ProcessDriver, WorkerDriver
+    from mockserver.check.replaying import replay as play_again
     from mockserver.contract import Contract
     from mockserver.server import Authority
 
@@ -249,6 +280,7 @@ def explain(code: str) -> None:
         "",
         f"Rests on: {rule.rests_on}.",
         f"Example:  {rule.example}",
+        *([f"To mend:  {rule.fix}"] if rule.fix else []),
     ):
         click.echo(line)
 

@@ -273,7 +273,9 @@ function nextOf(life) {
 function eventsOf(life) {
   const created = Date.parse(life.prediction.created_at);
   const entered = Object.fromEntries(life.stages.map((stage) => [stage.status, stage.at]));
-  const place = (instant, status) => Math.max(0, (instant - created) / 1000, entered[status] ?? 0);
+  const jumps = known.clock.mode === "autojump"; // then its own time stands still until somebody looks
+  let last = 0;
+  const place = (instant, status) => (last = jumps ? entered[status] ?? last : Math.max(0, (instant - created) / 1000, entered[status] ?? 0));
   const asked = known.exchanges.filter((each) => concerns(each, life.prediction.id)).map((each) => ({
     at: place(Date.parse(each.tenant_time), each.response.prediction_status),
     kind: each.fault ? "fault" : each.violations.length ? "wrong" : "",
@@ -314,9 +316,11 @@ function renderJournal() {
   at("only").hidden = !view.prediction;
   at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
   const shown = visible();
+  const focused = document.activeElement.closest("#journal [data-number]")?.dataset.number; // lost where rows are replaced
   const built = new Map([...at("journal").querySelectorAll("li")].map((row) => [row.dataset.key, row]));
   const there = new Map([...at("journal").children].map((chunk) => [chunk.dataset.key, chunk]));
   at("journal").replaceChildren(...chunksOf(shown.toReversed()).map((chunk, place) => there.get(chunk.key) ?? chunkNode(chunk, built, place)));
+  if (focused) at("journal").querySelector(`[data-number="${focused}"] .row`)?.focus({ preventScroll: true });
   const all = known.exchanges.length;
   at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
   at("nothing").hidden = shown.length > 0;

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.check.drivers import CallableDriver, Driver, WorkerDriver
+from mockserver.check.drivers import CallableDriver, Driver
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, Progress, replay
+from mockserver.check.hunt import Hunt, Plan, Progress
+from mockserver.check.processes import WorkerDriver
+from mockserver.check.replaying import replay
 from mockserver.contract import Contract
 from tests.check import async_client, client, stream_client
 from tests.helpers.cases import size

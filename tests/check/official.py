@@ -6,7 +6,8 @@ from pathlib import Path
 
 from replicate.client import Client
 
-from mockserver.check.drivers import Call, CallableDriver, Driver, WorkerDriver
+from mockserver.check.drivers import Call, CallableDriver, Driver
+from mockserver.check.processes import WorkerDriver
 
 WORKER = Path(__file__).parent.parent / "clients" / "replicate_worker.mjs"
 

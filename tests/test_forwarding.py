@@ -13,7 +13,7 @@ import pytest
 
 from mockserver.conformance import forwarding
 from mockserver.server import Authority
-from tests.test_proxy import Raw, asking, proxying
+from tests.helpers.proxies import Raw, asking, proxying
 
 pytestmark = pytest.mark.slow
 

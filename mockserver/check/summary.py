@@ -1,0 +1,36 @@
+"""A hunt in a few sentences, for every report: the verdict, and what a reader should know besides."""
+
+from __future__ import annotations
+
+from mockserver.check.findings import Report
+
+
+def verdict_on(report: Report) -> str:
+    """How many rules were broken, in words."""
+    rules, ways = len(report.broken_rules), len(report.findings)
+    if not rules:
+        return "no rule broken"
+    more = f" in {ways} ways" if ways > rules else ""
+    return f"{rules} {'rule' if rules == 1 else 'rules'} broken{more}"
+
+
+def notes_on(report: Report) -> list[str]:
+    """What a reader should know besides the findings."""
+    notes = []
+    if report.fixed:
+        notes.append(f"Fixed, so take it out of the baseline: {', '.join(report.fixed)}.")
+    if report.flaky:
+        notes.append(f"Seen once and not again, so not held against the client: {', '.join(report.flaky)}.")
+    if report.undecided:
+        notes.append(
+            f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
+            "waiting as it is allowed to; a longer --deadline decides them."
+        )
+    if report.runs < report.max_runs and not report.interrupted:
+        faster = ", and a client that is a --worker is faster" if report.process_per_call else ""
+        notes.append(
+            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest{faster}."
+        )
+    if report.interrupted:
+        notes.append("Interrupted: what is shown is what was found until then.")
+    return notes

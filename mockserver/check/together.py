@@ -1,0 +1,107 @@
+"""Calls made at once through one client: one play of several calls, which are judged one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from mockserver.check.cases import Outcome, Run
+from mockserver.check.drivers import Pending
+from mockserver.check.evidence import body_sent
+from mockserver.clock import SECOND, wall_time
+from mockserver.journal import Exchange
+from mockserver.operation import Operation
+
+_NUMBER = re.compile(r"(\d+): ")
+
+
+def numbered(operation: Operation, given: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The input of a call, from 1, of several: told apart by the prompt."""
+    prompt = operation.picture["prompt"]
+    return {**given, prompt: f"{number}: {given[prompt]}"}
+
+
+class Together:
+    """Several calls under way, as one that ends with the last of them."""
+
+    def __init__(self, calls: Sequence[Pending]) -> None:
+        self._calls = calls
+        self._ended: list[Outcome | None] = [None] * len(calls)
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How they ended, or None if one of them has not."""
+        end = wall_time() + round(seconds * SECOND)
+        for place, call in enumerate(self._calls):
+            if self._ended[place] is None:
+                self._ended[place] = call.wait(max(0.0, (end - wall_time()) / SECOND))
+        return None if None in self._ended else self._outcome()
+
+    def kill(self) -> Outcome:
+        """End those that have not ended."""
+        for place, call in enumerate(self._calls):
+            if self._ended[place] is None:
+                self._ended[place] = call.kill()
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        parts = tuple(outcome for outcome in self._ended if outcome is not None)
+        worst = min(parts, key=lambda part: ("hung", "raised", "returned").index(part.kind))
+        return msgspec.structs.replace(worst, parts=parts)
+
+
+def calls_of(run: Run) -> tuple[Run, ...]:
+    """The runs of the calls that a run is made of, each with its own exchanges; the run itself, if it is of one call.
+
+    What cannot be ascribed to a call is the first one's.
+    """
+    if run.case.concurrent == 1:
+        return (run,)
+    owners: dict[str, int] = {}
+    places: list[list[int]] = [[] for _ in range(run.case.concurrent)]
+    for index, exchange in enumerate(run.exchanges):
+        owner = _number_in(run, exchange) or owners.get(exchange.prediction_id or "", 1)
+        owner = owner if owner <= run.case.concurrent else 1
+        if exchange.prediction_id is not None:
+            owners.setdefault(exchange.prediction_id, owner)
+        places[owner - 1].append(index)
+    return tuple(_call(run, number, owners, tuple(places[number - 1])) for number in range(1, run.case.concurrent + 1))
+
+
+def _call(run: Run, number: int, owners: Mapping[str, int], positions: tuple[int, ...]) -> Run:
+    def own(made: Mapping[str, Any]) -> list[Any]:
+        return [picture for identifier, picture in made.items() if owners.get(identifier, 1) == number]
+
+    given = numbered(run.operation, run.case.input, number)
+    outputs, bodies = frozenset(own(run.pictures)), own(run.bodies)
+    everything: set[str | bytes] = {*run.pictures.values(), *run.bodies.values()}
+    spoilt = [body for body in run.delivered if body not in run.bodies.values()]
+    return replace(
+        run,
+        case=msgspec.structs.replace(run.case, input=given, concurrent=1),
+        outcome=_part(run.outcome, number),
+        control_run=_part(run.control_run, number) if run.control_run is not None else None,
+        exchanges=tuple(run.exchanges[position] for position in positions),
+        positions=positions,
+        outputs=outputs,
+        ends={identifier: end for identifier, end in run.ends.items() if owners.get(identifier, 1) == number},
+        delivered=(*bodies, *spoilt),
+        others=frozenset(everything - outputs - {*bodies}),
+    )
+
+
+def _part(outcome: Outcome, number: int) -> Outcome:
+    return outcome.parts[number - 1] if outcome.parts else outcome
+
+
+def _number_in(run: Run, exchange: Exchange) -> int | None:
+    """The number of the call that a create was sent for."""
+    if run.role(exchange) != "create":
+        return None
+    given = body_sent(exchange).get("input")
+    prompt = given.get(run.operation.picture["prompt"]) if isinstance(given, dict) else None
+    found = _NUMBER.match(prompt) if isinstance(prompt, str) else None
+    return int(found[1]) if found else None

@@ -1,0 +1,166 @@
+"""Calls made at once through one client: each is judged by itself, and none may get the picture of another."""
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mockserver import check_client
+from mockserver.check.cases import Case, ClientError
+from mockserver.check.drivers import Call, CallableDriver
+from mockserver.check.findings import Finding, Report
+from mockserver.check.harness import Harness, Limits
+from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.replaying import replay
+from mockserver.check.shrinker import simpler
+from tests.check import client
+from tests.helpers.documents import CONTRACT
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+class Shared:
+    """A client that keeps the prediction in itself, where the next call overwrites it."""
+
+    def __init__(self) -> None:
+        self.prediction: dict[str, Any] = {}
+
+    def call(self, call: Call) -> Any:
+        one = client.Client(call)
+        try:
+            self.prediction = one.create()
+            threading.Event().wait(0.02)  # as long as it takes to hand over to another thread
+            return one.result(one.follow(self.prediction))
+        finally:
+            one.connection.close()
+
+
+class Pool:
+    """A client with a pool of two connections, that does not wait for a free one."""
+
+    def __init__(self) -> None:
+        self.free = threading.BoundedSemaphore(2)
+
+    def call(self, call: Call) -> Any:
+        if not self.free.acquire(blocking=False):
+            raise RuntimeError("the pool is exhausted")
+        try:
+            return client.call_once(call)
+        finally:
+            self.free.release()
+
+
+@pytest.mark.parametrize(("variant", "runs"), [("plain", 60), ("wait", 60), ("download", 10)])
+def test_a_right_client_breaks_no_rule(variant: str, runs: int) -> None:
+    report = check_client(partial(client.call_once, variant=variant), max_runs=runs, concurrent=4, budget=100)
+    assert (report.findings, report.flaky, report.runs) == ([], [], runs)
+
+
+def test_a_client_that_mixes_them_up_is_found_and_two_calls_are_enough_to_show_it() -> None:
+    report = check_client(Shared().call, max_runs=2, concurrent=4, ignore=["MC303"])
+    (finding,) = report.findings
+    assert (finding.rule, finding.cause, finding.concurrent) == ("MC306", ("another's picture",), 2)
+    assert finding.outcome.startswith("1: returned ")
+    assert "; 2: returned " in finding.outcome
+    with Harness(CONTRACT) as harness:
+        again = replay(harness, CallableDriver(Shared().call), finding, Limits())
+        mended = replay(harness, CallableDriver(client.call_once), finding, Limits())
+    assert (again.confirmed, mended.confirmed) == (1, 0)
+
+
+def test_a_client_that_fails_only_beside_others_is_found() -> None:
+    (finding,) = check_client(Pool().call, max_runs=2, concurrent=4).findings
+    assert (finding.rule, finding.cause) == ("MC306", ("fails beside others",))
+    assert finding.message.endswith("the pool is exhausted")
+
+
+def test_the_other_rules_hold_for_each_call() -> None:
+    def call(call: Call) -> Any:
+        bug = "creates again when the network fails" if call.input["prompt"].startswith("3: ") else ""
+        return client.call_once(call, bug)
+
+    report = check_client(call, max_runs=45, concurrent=3)
+    assert {finding.rule for finding in report.findings} <= {"MC201"}, "two creates of two calls are no double billing"
+
+
+def test_fewer_calls_are_smaller() -> None:
+    case = Case(model="m", input={"prompt": "a"}, concurrent=8)
+    assert [step.concurrent for step in simpler(case)][:2] == [1, 2]
+
+
+WORKER = """
+import json, sys, threading, urllib.request
+
+def answer(line):
+    call = json.loads(line)
+    headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
+    def api(path, body=None):
+        data = body and json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)) as response:
+            return json.load(response)
+    prediction = api("/models/" + call["model"] + "/predictions", {"input": call["input"]})
+    while prediction["status"] in ("starting", "processing"):
+        prediction = api("/predictions/" + prediction["id"])
+    sys.stdout.write(json.dumps({"output": prediction["output"], %s}) + "\\n")
+    sys.stdout.flush()
+
+for line in sys.stdin:
+    threading.Thread(target=answer, args=(line,)).start()
+"""
+
+
+def hunt(driver: Any, **plan: Any) -> Report:
+    try:
+        with Harness(CONTRACT) as harness:
+            return Hunt(harness, driver, Plan(concurrent=3, **plan)).run()
+    finally:
+        driver.close()
+
+
+@pytest.mark.parametrize("driver", [WorkerDriver, ProcessDriver])
+class TestProcesses:
+    def command(self, identifier: str) -> list[str]:
+        return [sys.executable, "-c", WORKER % identifier]
+
+    def test_results_come_in_any_order_with_the_ids_of_their_calls(self, driver: Callable[..., Any]) -> None:
+        report = hunt(driver(self.command('"id": call.get("id")')), max_runs=4, jobs=2)
+        assert (report.findings, report.flaky, report.runs) == ([], [], 4)
+
+    def test_results_of_other_calls_are_mixed_up(self, driver: Callable[..., Any]) -> None:
+        report = hunt(driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')), max_runs=1)
+        assert [finding.rule for finding in report.findings] == ["MC306"]
+
+    def test_a_result_without_an_id_cannot_be_ascribed(self, driver: Callable[..., Any]) -> None:
+        with pytest.raises(ClientError, match=r"each result is to carry the `id` of its call"):
+            hunt(driver(self.command('"more": 1')), max_runs=1)
+
+    def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(self, driver: Callable[..., Any]) -> None:
+        source = WORKER % '"id": call.get("id")'
+        dying = source.replace(
+            "call = json.loads(line)", "call = json.loads(line)\n    if call.get('id') == 2: __import__('os')._exit(3)"
+        )
+        report = hunt(driver([sys.executable, "-c", dying]), max_runs=1)
+        (finding,) = [finding for finding in report.findings if finding.rule == "MC306"]
+        assert "exit code 3" in finding.message
+
+
+@pytest.mark.parametrize("name", ["worker.py", "worker.mjs"])
+def test_the_example_workers_take_calls_at_once(name: str) -> None:
+    command = {"py": sys.executable, "mjs": shutil.which("node")}[name.rpartition(".")[2]]
+    if command is None:
+        pytest.skip("no Node on this machine")
+    report = hunt(WorkerDriver([command, str(EXAMPLES / name)]), max_runs=12)
+    assert (report.findings, report.flaky, report.runs) == ([], [], 12)
+
+
+def test_a_finding_with_several_calls_says_so(tmp_path: Path) -> None:
+    (finding,) = check_client(Pool().call, max_runs=1, concurrent=3).findings
+    assert Finding.read(finding.save(tmp_path)).case.concurrent == 3
