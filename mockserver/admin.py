@@ -20,12 +20,13 @@ from starlette.routing import Route
 from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.admin_contract import body_validator, document_with
 from mockserver.clock import MAX_SECOND, SECOND, parse_timestamp, timestamp
+from mockserver.contract_lines import line_of_violation
 from mockserver.coverage import Coverage
 from mockserver.errors import ApiError, ScenarioError
 from mockserver.gateway import Gateway
 from mockserver.har import har_of
 from mockserver.inspector import changes_of, inspector_page, life_of
-from mockserver.journal import ANONYMOUS, redacted, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
 from mockserver.metrics import CONTENT_TYPE, as_text
 from mockserver.request import bearer_token
 from mockserver.tenants import TenantState
@@ -217,11 +218,21 @@ class Admin:
             and (exchange.violations or not violating)
         ]
         return {
-            "requests": await _encoded(redacted(exchange.as_json(), tenant.secret) for exchange in wanted[:limit]),
+            "requests": await _encoded(self._shown(exchange, tenant) for exchange in wanted[:limit]),
             "more": len(wanted) > limit,
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
         }
+
+    def _shown(self, exchange: Exchange, tenant: TenantState) -> object:
+        """An exchange, with the lines of the contract that its violations are about."""
+        value = exchange.as_json()
+        contract = self._gateway.contract
+        if exchange.violations and exchange.operation_id in contract.by_id:
+            operation = contract.by_id[exchange.operation_id]
+            for each in value["violations"]:
+                each["line"] = line_of_violation(contract, operation, each["pointer"])
+        return redacted(value, tenant.secret)
 
     async def _har(self, request: Request, tenant: TenantState) -> object:
         parts = self._gateway.store.tenants() if _flag(request, "all") else [tenant]

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from hmac import compare_digest
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,11 +15,13 @@ from mockserver.clock import MAX_SECOND, MILLISECOND, MIN_SECOND, SECOND, parse_
 from mockserver.errors import ApiError, validation_error
 from mockserver.files import StoredFile, signature_of
 from mockserver.gateway import Gateway
+from mockserver.inspector import life_of
 from mockserver.journal import ANONYMOUS
 from mockserver.lifecycle import TERMINAL
 from mockserver.models import describe_model, describe_version
 from mockserver.operation import Operation
 from mockserver.pictures import Picture
+from mockserver.prediction_page import page_of
 from mockserver.predictions import Prediction
 from mockserver.request import Request
 from mockserver.roles import ROLES
@@ -329,8 +330,9 @@ async def view(context: Context) -> Response:
     if tenant is None:
         raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
     prediction = gateway.find(tenant, identifier)
-    shown = gateway.render(tenant, prediction, context.request.origin, context.urls)
-    page = _page(shown).encode()
+    life = life_of(gateway, tenant, prediction, context.request.origin, context.urls)
+    asked = (exchange for exchange in tenant.journal if exchange.operation_id != context.operation.operation_id)
+    page = page_of(life, asked, tenant.deliveries, tenant.clock.mode, tenant.secret).encode()
     pictures = gateway.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
     headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
@@ -398,17 +400,3 @@ def _part(context: Context, picture: Picture) -> tuple[int, int] | None:
     if first > last:
         raise ApiError(416, headers={"Content-Range": f"bytes */{size}"})
     return first, last
-
-
-def _page(shown: Mapping[str, Any]) -> str:
-    facts = escape(msgspec.json.format(msgspec.json.encode(shown)).decode())
-    picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
-    title = f"{escape(shown['model'])} · {escape(shown['status'])}"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "img{max-width:100%;border-radius:8px}pre{white-space:pre-wrap;overflow-wrap:anywhere}</style>"
-        f"<h1>{title}</h1>{picture}<pre>{facts}</pre></html>"
-    )

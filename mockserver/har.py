@@ -64,6 +64,7 @@ def _entry(exchange: Exchange, base_url: str) -> dict[str, Any]:
         "cache": {},
         "timings": {"send": 0, "wait": took, "receive": 0},
         "comment": ", ".join(f"{name} {value}" for name, value in told.items()),
+        "_number": shown["number"],
         "_violations": shown["violations"],
     }
 

@@ -17,6 +17,7 @@ from mockserver.clock import SECOND, timestamp
 from mockserver.errors import ApiError
 from mockserver.gateway import Gateway
 from mockserver.predictions import Prediction, effective_timeline, next_stage
+from mockserver.scenarios import Urls
 from mockserver.store import Store
 from mockserver.tenants import TenantState
 
@@ -69,12 +70,14 @@ async def _events(store: Store, name: str) -> AsyncIterator[bytes]:
             await asyncio.sleep(PAUSE)
 
 
-def life_of(gateway: Gateway, tenant: TenantState, prediction: Prediction, origin: str) -> dict[str, Any]:
+def life_of(
+    gateway: Gateway, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls | None = None
+) -> dict[str, Any]:
     """A prediction with its timeline, in seconds of its own time, and what is to come."""
     age = prediction.age(tenant.clock.elapsed())
     coming = next_stage(prediction, age)
     return {
-        "prediction": gateway.render(tenant, prediction, origin, gateway.options.urls),
+        "prediction": gateway.render(tenant, prediction, origin, urls or gateway.options.urls),
         "now": timestamp(tenant.clock.now()),
         "age": age / SECOND,
         "stages": [{"status": stage.status, "at": stage.at / SECOND} for stage in effective_timeline(prediction)],

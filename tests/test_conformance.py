@@ -8,7 +8,7 @@ import pytest
 from mockserver.clock import SECOND, wall_time
 from mockserver.conformance.judgement import origin_of
 from mockserver.conformance.observed import BodyReader
-from mockserver.conformance.schemas import line_of, shape_of
+from mockserver.conformance.schemas import shape_of
 from mockserver.conformance.terminal import visible
 from mockserver.conformance.upstream import Upstream, retry_after
 from mockserver.errors import MockServerError
@@ -102,16 +102,6 @@ def test_unknown_properties_are_found_through_references_and_combinations() -> N
         "/extra",
         "/urls/more",
     ]
-
-
-def test_lines_of_the_contract_are_those_of_its_file() -> None:
-    lines = CONTRACT.source.decode().splitlines()
-    line = line_of(CONTRACT, "/components/schemas/Prediction/properties/status")
-    assert line is not None
-    assert lines[line - 1].strip() == "status:"
-    assert line_of(CONTRACT, "/components/schemas/Status/enum/17") == line_of(
-        CONTRACT, "/components/schemas/Status/enum"
-    )
 
 
 def test_text_of_others_is_shown_without_its_controls() -> None:

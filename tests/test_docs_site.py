@@ -1,6 +1,7 @@
 """The documentation as a site: it builds without a warning, and asks no other host when it is read."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -35,6 +36,20 @@ def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
     for page in PAGES[1:]:
         assert (site / page.name).with_suffix(".html").exists()
         assert page.name == "index.md" or f'href="{page.stem}.html"' in first
+
+
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=[\"']?((?:https?:)?//[^\"'\s>]+)"
+    r"|<link\b(?![^>]*rel=[\"']?(?:canonical|next|prev))[^>]*\bhref=[\"']?((?:https?:)?//[^\"'\s>]+)"
+    r"|(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)",
+)
+
+
+def test_no_page_and_no_style_names_what_another_host_has(site: Path) -> None:
+    files = [file for file in site.rglob("*") if file.suffix in (".html", ".css") and "files" not in file.parts]
+    assert len(files) > len(PAGES)
+    for file in files:
+        assert FETCHED.findall(file.read_text()) == [], file.relative_to(site)
 
 
 class Quiet(SimpleHTTPRequestHandler):

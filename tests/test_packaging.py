@@ -1,6 +1,7 @@
 """The wheel carries all it needs, and serves from any directory."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,16 @@ def test_serving_needs_none_of_what_checking_and_testing_need() -> None:
     for name in ("trustme", "hypothesis", "schemathesis", "pytest", "httpx"):
         assert name not in needed
     assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {"hypothesis"}
+
+
+def test_whatever_the_tool_says_to_install_is_an_extra_that_there_is() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    told = {
+        name
+        for path in (ROOT / "mockserver").rglob("*.py")
+        for name in re.findall(r"pip install 'flux-mockserver\[(\w+)\]'", path.read_text())
+    }
+    assert {"check", "tls", "verify", "fuzz"} <= told <= set(extras)
 
 
 def test_every_dependency_is_locked_to_one_version_with_its_hash() -> None:

@@ -7,10 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +15,20 @@ import httpx
 import pytest
 from replicate.client import Client
 
-from mockserver import MockServer, Tenant
+from mockserver import MockServer
 from mockserver.conformance.forwarding import passed_on, without_hops
-from mockserver.conformance.proxy import ProxyServer, proxy_app
+from mockserver.conformance.proxy import proxy_app
 from mockserver.errors import MockServerError
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.node import node, with_node
+from tests.helpers.proxies import Raw, asking, proxying
 from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow
 
 RULES = ("MC701", "MC702", "MC703", "MC704", "MC706", "MC708", "MC709")
-NUMBERS = count()
 GOOD = {"input": {"prompt": "a lighthouse", "aspect_ratio": "3:2", "output_format": "png"}}
-
-
-@contextmanager
-def proxying(url: str, **options: Any) -> Iterator[Tenant]:
-    """A tenant of a proxy in front of a gateway."""
-    with ProxyServer(proxy_app(url, **options)) as proxy:
-        yield proxy.tenant(f"a-token-of-the-proxy-{next(NUMBERS)}")
-
-
-@contextmanager
-def asking(tenant: Tenant) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {tenant.token}"}
-    with httpx.Client(base_url=tenant.url, headers=headers, verify=False, timeout=20) as client:
-        yield client
 
 
 def live(client: httpx.Client, given: Any = GOOD) -> dict[str, Any]:
@@ -54,36 +37,6 @@ def live(client: httpx.Client, given: Any = GOOD) -> dict[str, Any]:
     for _ in range(4):
         told = client.get(f"/replicate/v1/predictions/{told['id']}").json()
     return dict(told)
-
-
-class Raw:
-    """A gateway of which a test writes every answer itself."""
-
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                answer(self)
-
-            do_POST = do_PUT = do_HEAD = do_GET
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> "Raw":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def test_a_life_goes_through_and_both_sides_conform(server: MockServer) -> None:

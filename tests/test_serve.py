@@ -1,6 +1,7 @@
 """`mockserver serve` and `mockserver verdict`, as a shell runs them."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -346,6 +347,9 @@ class TestVerdict:
             assert "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
             assert "the nearest is GET /replicate/v1/predictions" in ended.stdout
             assert "\nverdict: failed\n" in ended.stdout
+            (link,) = re.findall(r"look at it: (.+)", ended.stdout)
+            (tenant,) = httpx.get(url + "/__admin/tenants").json()["tenants"]
+            assert link == f"{url}/__admin/#tenant={tenant['handle']}&show=violations"
             assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
 
     def test_faults_never_met_fail_it_if_asked(self) -> None:
@@ -365,7 +369,10 @@ class TestVerdict:
             assert "tenants judged: rig…, wro…\n" in every.stdout
             assert "token" not in every.stdout
             assert run("verdict", "--url", url, "--token", "right-token").returncode == 0
-            assert run("verdict", "--url", url, "--token", "wrong-token").returncode == 1
+            one = run("verdict", "--url", url, "--token", "wrong-token")
+            assert one.returncode == 1
+            assert one.stdout.count("look at it: ") == every.stdout.count("look at it: ") == 1
+            assert "&show=unmatched" in one.stdout
 
     def test_a_suite_that_asked_nothing_is_not_green(self) -> None:
         with serving() as (_, url):

@@ -477,6 +477,8 @@ export interface components {
             allowed: string;
             /** @description Whether the request was refused for it; unknown fields are not, unless `--strict`. */
             fatal: boolean;
+            /** @description The line of the contract, as served at `/openapi.yaml`, that says what would be right. */
+            line?: number | null;
         };
         /** @description A request and its response. */
         Exchange: {

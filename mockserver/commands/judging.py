@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from mockserver.admin_client import Tenant
+from mockserver.admin_client import PREFIX, Tenant
 from mockserver.commands.options import DEFAULT_PORT, option
 from mockserver.coverage import add_up as add_up_coverage
 from mockserver.errors import MockServerError
 from mockserver.verdict import REASONS, add_up, failures
+
+MAX_LINKS = 5
 
 
 @click.command()
@@ -59,9 +62,24 @@ def verdict(
     if not failed and not found["exchanges"] and not allow_empty:
         raise MockServerError(f"no request has reached {where}, so there is nothing to judge (--allow-empty to accept)")
     click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+    for link in _links(servers, token) if failed else ():
+        click.echo(f"look at it: {link}")
     if not quiet:
         _show_coverage(add_up_coverage([_ask(server, "/coverage" + whole) for server in servers]))
     sys.exit(1 if failed else 0)
+
+
+def _links(servers: Sequence[Tenant], token: str | None) -> list[str]:
+    """Where the inspector shows what was wrong, tenant by tenant. No token stands in it."""
+    links = []
+    for server in servers:
+        told = server.call("GET", "/tenants")
+        for each in told["tenants"]:
+            wrong = each["violating_exchanges"] or each["unmatched_exchanges"]
+            if wrong if token is None else each["handle"] == told["asking"]:
+                show = "violations" if each["violating_exchanges"] else "unmatched" if wrong else ""
+                links.append(f"{server.url}{PREFIX}/#tenant={each['handle']}" + (f"&show={show}" if show else ""))
+    return links[:MAX_LINKS]
 
 
 def _ask(server: Tenant, path: str) -> dict[str, Any]:

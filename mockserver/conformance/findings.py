@@ -10,8 +10,8 @@ import msgspec
 
 from mockserver.check.rules import RULES
 from mockserver.conformance.observed import Observed
-from mockserver.conformance.schemas import line_of
 from mockserver.contract import Contract
+from mockserver.contract_lines import line_of
 from mockserver.departures import Departure
 from mockserver.journal import redacted
 

@@ -1,4 +1,4 @@
-"""What the contract's schemas say of a value beside whether it fits, and where in the file they say it."""
+"""What the contract's schemas say of a value beside whether it fits."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any
-
-import yaml
 
 from mockserver.contract import Contract
 from mockserver.violations import pointer_to
@@ -18,7 +16,6 @@ MAX_NESTING = 12  # levels of a value that are looked at
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf")
 _CONDITIONALS = ("if", "then", "else")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Shape:
@@ -86,36 +83,3 @@ def _takes_anything(part: Mapping[str, Any]) -> bool:
         return True
     declared = part.get("type") == "object" or (isinstance(part.get("type"), list) and "object" in part["type"])
     return declared and not part.keys() & {"properties", *_APPLICATORS}
-
-
-def line_of(contract: Contract, pointer: str) -> int | None:
-    """The line, counted from 1, of the contract's file that a JSON pointer leads to, as far as it is there."""
-    return _lines(contract.source).get(_nearest(_lines(contract.source), pointer))
-
-
-def _nearest(lines: Mapping[str, int], pointer: str) -> str:
-    while pointer and pointer not in lines:
-        pointer = pointer.rpartition("/")[0]
-    return pointer
-
-
-@lru_cache(4)
-def _lines(source: bytes) -> dict[str, int]:
-    """The line of each place in a file, by JSON pointer; the first one of what aliases repeat."""
-    try:
-        root = yaml.compose(source.decode(), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return {}
-    found: dict[str, int] = {}
-    open_nodes: list[tuple[str, Any]] = [("", root)] if root is not None else []
-    while open_nodes and len(found) < 100_000:
-        place, node = open_nodes.pop()
-        found.setdefault(place, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                inner = place + pointer_to((str(key.value),))
-                found.setdefault(inner, key.start_mark.line + 1)
-                open_nodes.append((inner, value))
-        elif isinstance(node, yaml.SequenceNode):
-            open_nodes += [(f"{place}/{number}", value) for number, value in enumerate(node.value)]
-    return found

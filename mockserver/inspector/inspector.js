@@ -1,12 +1,15 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 const PREFIX = "/__admin";
-const KEPT = 1000; // exchanges, as the server's journal
+const BATCH = 1000; // exchanges, as the server's journal
+const KEPT = 10000; // exchanges that the page remembers, also when the server has forgotten them
+const CHUNK = 100; // rows of the journal
+const ROW = 2.1; // rem; how high one is
 const SHOWN = 60; // predictions
 const OUTCOME = { succeeded: "good", failed: "bad", canceled: "bad", aborted: "bad" };
 
 // What the page shows is in its URL, so that a log can link to it: a tenant's handle, never its token.
-const view = { tenant: "", prediction: "", exchange: "", show: "", operation: "", q: "" };
+const view = { tenant: "", prediction: "", exchange: "", show: "", operation: "", status: "", q: "" };
 const known = { exchanges: [], predictions: [], deliveries: [], tenants: [], scenarios: [], scenario: {}, clock: {}, verdict: null, life: null };
 const pictures = new Map(); // object URLs, by prediction
 let watching = null; // ends the stream of changes
@@ -71,7 +74,7 @@ function load() {
 async function loadOnce() {
   const last = known.exchanges.at(-1)?.number ?? 0;
   const [tenants, scenario, clock, verdict, predictions, webhooks, journal] = await Promise.all(
-    ["/tenants", "/scenario", "/clock", "/verdict", `/predictions?limit=${SHOWN}`, "/webhooks", `/requests?since=${last}&limit=${KEPT}`].map((path) => ask("GET", path)));
+    ["/tenants", "/scenario", "/clock", "/verdict", `/predictions?limit=${SHOWN}`, "/webhooks", `/requests?since=${last}&limit=${BATCH}`].map((path) => ask("GET", path)));
   if (journal.recorded < last) { // it was reset
     known.exchanges = [];
     again = true;
@@ -178,9 +181,11 @@ function renderSteering() {
   at("now").textContent = (known.clock.now ?? "").replace("T", " ").replace(/\.\d+Z$/, "");
 }
 
+const EMPTY = { operation: "every operation", status: "every status", scenario: "(without a name)" };
+
 function fill(select, values) {
   const there = [...select.options].map((option) => option.value);
-  if (JSON.stringify(there) !== JSON.stringify(values)) select.replaceChildren(...values.map((value) => make("option", { value }, value || (select.id === "operation" ? "every operation" : "(without a name)"))));
+  if (JSON.stringify(there) !== JSON.stringify(values)) select.replaceChildren(...values.map((value) => make("option", { value }, value || EMPTY[select.id])));
 }
 
 function renderVerdict() {
@@ -268,7 +273,9 @@ function nextOf(life) {
 function eventsOf(life) {
   const created = Date.parse(life.prediction.created_at);
   const entered = Object.fromEntries(life.stages.map((stage) => [stage.status, stage.at]));
-  const place = (instant, status) => Math.max(0, (instant - created) / 1000, entered[status] ?? 0);
+  const jumps = known.clock.mode === "autojump"; // then its own time stands still until somebody looks
+  let last = 0;
+  const place = (instant, status) => (last = jumps ? entered[status] ?? last : Math.max(0, (instant - created) / 1000, entered[status] ?? 0));
   const asked = known.exchanges.filter((each) => concerns(each, life.prediction.id)).map((each) => ({
     at: place(Date.parse(each.tenant_time), each.response.prediction_status),
     kind: each.fault ? "fault" : each.violations.length ? "wrong" : "",
@@ -297,27 +304,67 @@ const SHOW = {
 function visible() {
   const words = view.q.toLowerCase();
   return known.exchanges.filter((each) => SHOW[view.show]?.(each) && (!view.operation || each.operation === view.operation) &&
+    (!view.status || String(each.response.status) === view.status) &&
     (!view.prediction || concerns(each, view.prediction)) && (!words || JSON.stringify(each).toLowerCase().includes(words)));
 }
 
 function renderJournal() {
-  fill(at("operation"), ["", ...new Set(known.exchanges.map((each) => each.operation).filter(Boolean))].sort());
-  at("operation").value = view.operation;
+  for (const [id, word] of [["operation", (each) => each.operation], ["status", (each) => String(each.response.status || "")]]) {
+    fill(at(id), ["", ...new Set([...known.exchanges.map(word), view[id]].filter(Boolean))].sort());
+    at(id).value = view[id];
+  }
   at("only").hidden = !view.prediction;
   at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
   const shown = visible();
-  const rows = new Map([...at("journal").children].map((row) => [row.dataset.key, row]));
   const focused = document.activeElement.closest("#journal [data-number]")?.dataset.number; // lost where rows are replaced
-  at("journal").replaceChildren(...shown.toReversed().map((each) => {
-    const key = `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
-    return rows.get(key) ?? rowOf(each, key);
-  }));
+  const built = new Map([...at("journal").querySelectorAll("li")].map((row) => [row.dataset.key, row]));
+  const there = new Map([...at("journal").children].map((chunk) => [chunk.dataset.key, chunk]));
+  at("journal").replaceChildren(...chunksOf(shown.toReversed()).map((chunk, place) => there.get(chunk.key) ?? chunkNode(chunk, built, place)));
   if (focused) at("journal").querySelector(`[data-number="${focused}"] .row`)?.focus({ preventScroll: true });
   const all = known.exchanges.length;
   at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
   at("nothing").hidden = shown.length > 0;
   at("nothing").textContent = all ? "Nothing fits the filter." : "Nothing has been asked yet. Give a client this tenant's token, and the address of this page up to the port.";
 }
+
+/** Exchanges in groups by their numbers, each with what tells whether it is as it was. */
+function chunksOf(exchanges) {
+  const chunks = new Map();
+  for (const each of exchanges) {
+    const place = Math.floor(each.number / CHUNK);
+    if (!chunks.has(place)) chunks.set(place, []);
+    chunks.get(place).push(each);
+  }
+  const { exchange, ...filter } = view;
+  return [...chunks.values()].map((list) => {
+    const open = list.some((each) => String(each.number) === exchange) ? exchange : "";
+    return { list, open, key: JSON.stringify([filter, open, list[0].number, list.length]) };
+  });
+}
+
+/** A group of rows. Thousands are not made before they are nearly in sight. */
+function chunkNode({ list, open, key }, built, place) {
+  const node = make("ol", { class: "chunk", "data-key": key });
+  const keyOf = (each) => `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
+  node.fill = (known) => {
+    node.style.minHeight = "";
+    node.replaceChildren(...list.map((each) => known.get(keyOf(each)) ?? rowOf(each, keyOf(each))));
+  };
+  if (place < 2 || open || list.some((each) => built.has(keyOf(each)))) {
+    node.fill(built);
+  } else {
+    node.style.minHeight = `${list.length * ROW}rem`;
+    nearlySeen.observe(node);
+  }
+  return node;
+}
+
+const nearlySeen = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+    nearlySeen.unobserve(target);
+    target.fill(new Map());
+  }
+}, { rootMargin: "1000px" });
 
 function rowOf(each, key) {
   const isOpen = view.exchange === String(each.number);
@@ -344,7 +391,8 @@ function detailsOf(each) {
       make("button", { type: "button", class: "quiet copy-curl", onclick: () => copy(curlOf(each)) }, "copy as curl"),
       make("span", { class: "muted" }, [each.operation ?? "no such operation", each.scenario, `tenant's time ${each.tenant_time}`].filter(Boolean).join(" · "))),
     each.violations.length > 0 && make("ul", { class: "violations" }, ...each.violations.map((wrong) =>
-      make("li", { class: "bad" }, `${wrong.pointer || "/"}: ${wrong.description}`, make("span", { class: "muted" }, ` sent ${wrong.sent}, allowed: ${wrong.allowed}`)))),
+      make("li", { class: "bad" }, `${wrong.pointer || "/"}: ${wrong.description}`, make("span", { class: "muted" }, ` sent ${wrong.sent}, allowed: ${wrong.allowed}`),
+        wrong.line && " · ", wrong.line && make("a", { href: "/openapi.yaml", target: "_blank", rel: "noreferrer" }, `contract, line ${wrong.line}`)))),
     each.fault && make("p", { class: "warn" }, `fault: ${plain(each.fault)}${each.committed ? ", after it took effect" : ""}`),
     make("div", { class: "sides" },
       make("div", {}, make("h3", {}, "request"), make("pre", {}, `${request.method} ${request.path}${query ? "?" + query : ""}\n${linesOf(request.headers)}`, bodyOf(request.body, each.violations))),
@@ -375,17 +423,19 @@ function valueNode(value, pointer, indent, marks) {
     const missing = [...marks].filter(([where, [each]]) => each.kind === "required" && where.startsWith(pointer + "/") && !where.slice(pointer.length + 1).includes("/"));
     holder.append(first);
     parts.forEach(([name, part], place) => holder.append(`\n${inner}${name}`, part, place < parts.length - 1 ? "," : ""));
-    for (const [, [each]] of missing) holder.append(`\n${inner}`, make("mark", { class: "why" }, `✗ ${each.description}`));
+    for (const [, [each]] of missing) holder.append(`\n${inner}`, make("mark", { class: "why" }, `✗ ${each.description}${placeOf(each)}`));
     holder.append(parts.length || missing.length ? `\n${indent}` : "", last);
   } else {
     holder.append(JSON.stringify(value));
   }
-  if (wrong) holder.append(make("span", { class: "why" }, `  ✗ ${wrong.map((each) => `${each.description}; allowed: ${each.allowed}`).join("; ")}`));
+  if (wrong) holder.append(make("span", { class: "why" }, `  ✗ ${wrong.map((each) => `${each.description}; sent ${each.sent}, allowed: ${each.allowed}${placeOf(each)}`).join("; ")}`));
   return holder;
 }
 
+const placeOf = (wrong) => (wrong.line ? `; contract, line ${wrong.line}` : "");
+
 function open(number, scroll = false) {
-  if (scroll && number && !visible().some((each) => String(each.number) === number)) remember({ show: "", q: "", operation: "" });
+  if (scroll && number && !visible().some((each) => String(each.number) === number)) remember({ show: "", q: "", operation: "", status: "" });
   remember({ exchange: number }, true);
   renderJournal();
   const row = number && at("journal").querySelector(`[data-number="${CSS.escape(number)}"]`);
@@ -423,6 +473,18 @@ function scenarioOf(exchanges) {
     if (!list.length) delete faults[name];
   }
   return { name: "met-before", faults };
+}
+
+/** The exchanges that are shown, as the server's own archive has them. */
+async function copyArchive() {
+  try {
+    const archive = await ask("GET", "/requests.har");
+    const wanted = new Set(visible().map((each) => each.number));
+    archive.log.entries = archive.log.entries.filter((entry) => wanted.has(entry._number));
+    await copy(JSON.stringify(archive, null, 2));
+  } catch (error) {
+    complain(error);
+  }
 }
 
 async function copy(text) {
@@ -480,8 +542,9 @@ at("draft").addEventListener("input", check);
 at("editor").addEventListener("close", () => { if (at("editor").returnValue === "apply") steer("PUT", "/scenario", JSON.parse(at("draft").value)); });
 at("help-button").addEventListener("click", () => at("help").showModal());
 at("copy-scenario").addEventListener("click", () => copy(JSON.stringify(scenarioOf(known.exchanges), null, 2)));
+at("copy-har").addEventListener("click", copyArchive);
 at("search").addEventListener("input", () => { remember({ q: at("search").value }, true); renderJournal(); });
-for (const id of ["show", "operation"]) at(id).addEventListener("change", () => { remember({ [id]: at(id).value }); renderJournal(); });
+for (const id of ["show", "operation", "status"]) at(id).addEventListener("change", () => { remember({ [id]: at(id).value }); renderJournal(); });
 at("only").addEventListener("click", () => choose(view.prediction));
 at("verdict").addEventListener("click", () => { at("show").value = "violations"; at("show").dispatchEvent(new Event("change")); });
 
