@@ -221,6 +221,8 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
             ended = run.end_indexes
             if ended:
                 said, cause = f"the prediction ended {run.last_status}", run.last_status
+            elif any(exchange.origin == "receiver" and not exchange.committed for exchange in run.exchanges):
+                said, cause = "the webhook that told it so was not genuine", "forged webhook"
             elif run.billed_indexes:
                 said, cause = "no response that arrived whole told it that the prediction had succeeded", "not told"
             else:
