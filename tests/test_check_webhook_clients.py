@@ -59,6 +59,15 @@ class TestJudging:
             assert broken(create(), refused, outcome=RAISED, scenario=scenario) == set()
             assert broken(create(), refused, webhook(at=0.2), outcome=RETURNED, scenario=scenario) == set()
 
+    def test_whoever_returns_a_forged_picture_has_believed_it_whatever_came_later(self) -> None:
+        forged = webhook(genuine=False)
+        lie = msgspec.structs.replace(
+            forged, body=forged.body.replace(b"/xezq/", b"/forged/"), body_size=len(forged.body)
+        )
+        returned = Outcome("returned", URL.replace("/xezq/", "/forged/"))
+        for more in ((), (webhook(at=0.2),), (webhook("failed", at=0.2),)):
+            assert broken(create(), lie, *more, outcome=returned, scenario=FORGED) - {"MC602"} == {"MC301"}
+
     def test_a_receiver_that_takes_what_it_does_not_believe_is_advised(self) -> None:
         for scenario, rule in ((FORGED, "MC602"), (STALE, "MC604")):
             assert broken(create(), webhook(genuine=False), outcome=RAISED, scenario=scenario) == {rule}
