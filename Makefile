@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+LIBRARIES := .venv-libraries
+FINDINGS := .venv-findings
 # What others' environments meet: serving, faults, the plugin, the kit. Schemathesis and the browser need newer versions.
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
 	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
@@ -64,9 +66,12 @@ bench-growth: $(VENV)/test.stamp ## measure what a create costs as things grow (
 bench-shards: $(VENV)/test.stamp ## measure doubles behind HAProxy (needs wrk and HAProxy)
 	$(BIN)/python bench/shards.py $(ARGS)
 
-bench-check: $(VENV)/test.stamp $(VENV)/node.stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
+bench-check: $(VENV)/test.stamp $(VENV)/node.stamp $(LIBRARIES)/stamp ## prove the kit on planted bugs and legal clients (ARGS="--seeds 20")
 	$(BIN)/python -m tests.check.bench $(ARGS)
 	$(BIN)/python -m tests.check.side_by_side
+
+findings: $(VENV)/test.stamp $(VENV)/node.stamp $(FINDINGS)/stamp ## play every case of docs/findings.md, in all its clients
+	FINDINGS=all $(BIN)/python -m pytest -n 2 tests/test_findings.py $(ARGS)
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -92,6 +97,11 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 		--output-file requirements/test.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet --upgrade tests/check/libraries/requirements.in --output-file tests/check/libraries/requirements.txt
+	for set in requirements beta; do $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --upgrade tests/check/findings/$$set.in \
+		--output-file tests/check/findings/$$set.txt; done
 	$(BIN)/uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --resolution lowest-direct pyproject.toml --extra tls --extra check --extra verify --group oldest \
 		--output-file requirements/oldest.txt
@@ -100,7 +110,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environments and everything built
-	rm -rf $(VENV) $(OLDEST) tests/clients/node_modules contracts/lint/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(LIBRARIES) $(FINDINGS) tests/clients/node_modules tests/check/*/node_modules contracts/lint/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -134,6 +144,21 @@ $(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --require-hashes -r requirements/oldest.txt
 	$(OLDEST)/bin/pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The clients of docs/findings.md. Two of them are versions of one package.
+$(FINDINGS)/stamp: tests/check/findings/requirements.txt tests/check/findings/beta.txt tests/check/findings/package-lock.json | $(VENV)/bin/python
+	$(PYTHON) -m venv $(FINDINGS) && $(PYTHON) -m venv $(FINDINGS)/beta
+	$(FINDINGS)/bin/pip install --quiet --require-hashes -r tests/check/findings/requirements.txt
+	$(FINDINGS)/beta/bin/pip install --quiet --require-hashes -r tests/check/findings/beta.txt
+	@if command -v npm >/dev/null; then cd tests/check/findings && npm ci --silent; fi
+	@touch $@
+
+# Clients on libraries that the double itself has no use for, which the kit must leave in peace.
+$(LIBRARIES)/stamp: tests/check/libraries/requirements.txt tests/check/libraries/package-lock.json | $(VENV)/bin/python
+	$(PYTHON) -m venv $(LIBRARIES)
+	$(LIBRARIES)/bin/pip install --quiet --require-hashes -r tests/check/libraries/requirements.txt
+	@if command -v npm >/dev/null; then cd tests/check/libraries && npm ci --silent; fi
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp

@@ -15,8 +15,9 @@ DELIVERY = 500  # bytes that one holds beside its texts, about
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """One attempt to tell a receiver of an event.
 
-    `timestamp` is what was signed, in seconds since the epoch. `status` is the receiver's answer, or None, and then
-    `error` says why. `final` tells that no further attempt follows.
+    `timestamp` is what was signed, in seconds since the epoch, `sent_at` when it really was sent, in nanoseconds.
+    `status` is the receiver's answer, or None, and then `error` says why. `final` tells that no further attempt
+    follows. What is not `genuine` was sent to be refused.
     """
 
     event: str
@@ -30,19 +31,23 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     delivered: bool
     final: bool
     body: bytes
+    sent_at: int = 0
+    genuine: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The delivery for people and tools."""
         shown: dict[str, Any] = msgspec.structs.asdict(self)
+        del shown["sent_at"], shown["genuine"]
         return {**shown, "body": msgspec.json.decode(self.body)}
 
 
 class Deliveries:
-    """The last deliveries of a tenant; the oldest go first."""
+    """The last deliveries of a tenant; the oldest go first. Those in `sending` wait for the receiver's answer."""
 
     def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._kept: Bounded[int, Delivery] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
         self.recorded = 0
+        self.sending: list[Delivery] = []
 
     def __iter__(self) -> Iterator[Delivery]:
         return iter(self._kept.values())

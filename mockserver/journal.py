@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case, and values, as ASGI has them
 
-Origin = Literal["api", "files", "foreign"]
+Origin = Literal["api", "files", "foreign", "receiver"]
 
 
 def pack_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -46,7 +46,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 
     `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch. `operation_id` is
     None for a path or method that the contract does not have. `origin` is where it arrived: at the API, at a file
-    host of its own, or at the foreign origin, a decoy. `fault` is the one applied, as JSON values.
+    host of its own, at the foreign origin, a decoy, or, of a webhook, at the client's own receiver. `fault` is the one
+    applied, as JSON values.
     Bodies are cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's type and
     length. `head` is what `pack_headers` made of the request's. `nearest` is what the contract has that looks most
     like an unmatched request. `took` is how long it was until the answer was ready, in nanoseconds; `departures` are
@@ -89,7 +90,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     @property
     def unmatched(self) -> bool:
         """Whether the contract has no such path and method."""
-        return self.operation_id is None and self.origin != "foreign"
+        return self.operation_id is None and self.origin not in ("foreign", "receiver")
 
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""

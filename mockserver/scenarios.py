@@ -117,6 +117,8 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
 class Webhooks(msgspec.Struct, frozen=True, omit_defaults=True):
     """Faults among the webhooks of a prediction; `late` is in seconds of real time."""
 
+    lost: bool = False
+    forged: bool = False
     duplicate: bool = False
     out_of_order: bool = False
     late: float = 0

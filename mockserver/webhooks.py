@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mockserver.activity import Follower
-from mockserver.clock import SECOND
+from mockserver.clock import SECOND, wall_time
 from mockserver.deliveries import Delivery
 from mockserver.gateway import Gateway
 from mockserver.http_post import post
@@ -27,6 +27,8 @@ from mockserver.scenarios import Urls, Webhooks
 from mockserver.tenants import TenantState
 
 RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion
+FORGED = Webhooks(signature="wrong")  # how a forged one is delivered: once
+NOT_ALLOWED = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
 TIMEOUT = 5.0  # seconds of real time that a receiver is given
 STALE = 3600  # seconds by which a stale timestamp lies in the past
 
@@ -127,6 +129,8 @@ async def deliver_webhooks(
                 fresh = held[::-1] if ended else []
             for event in fresh:
                 await asyncio.sleep(faults.late)
+                if faults.forged and event.name == "completed":
+                    await _deliver_event(gateway, tenant, prediction, url, _forged(event, origin), FORGED, follower)
                 for _ in range(2 if faults.duplicate else 1):
                     await _deliver_event(gateway, tenant, prediction, url, event, faults, follower)
             if ended:
@@ -144,46 +148,68 @@ async def _deliver_event(
     follower: Follower,
 ) -> None:
     """Deliver one event; the last one again and again, if need be."""
-    pauses = RETRIES if event.name == "completed" else ()
+    once = faults.lost or faults is FORGED
+    pauses = RETRIES if event.name == "completed" and not once else ()
     for attempt in range(len(pauses) + 1):
-        timestamp = tenant.clock.now() // SECOND - (STALE if faults.timestamp == "stale" else 0)
-        if is_allowed(url, gateway.options.webhook_allow):
-            secret = secret_of(tenant) if faults.signature == "valid" else "whsec_" + b64encode(b"wrong").decode()
-            async with gateway.posting:  # what waits for its turn has no body yet: there may be many
-                body = msgspec.json.encode(event.value())
-                headers = {
-                    "content-type": "application/json",
-                    "user-agent": "mockserver",
-                    "webhook-id": event.id,
-                    "webhook-timestamp": str(timestamp),
-                    "webhook-signature": sign(secret, event.id, timestamp, body),
-                }
-                with gateway.store.holding(len(body)):
-                    status, error = await _post_in_thread(url, headers, body)
-        else:
-            body, status = msgspec.json.encode(event.value()), None
-            error = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
-        delivered = status is not None and 200 <= status < 300
-        gateway.store.record_delivery(
-            tenant,
-            Delivery(
-                event=event.name,
-                prediction_id=prediction.id,
-                url=url,
-                webhook_id=event.id,
-                timestamp=timestamp,
-                attempt=attempt + 1,
-                status=status,
-                error=error,
-                delivered=delivered,
-                final=delivered or attempt == len(pauses),
-                body=body,
-            ),
+        attempted = Delivery(
+            event=event.name,
+            prediction_id=prediction.id,
+            url=url,
+            webhook_id=event.id,
+            timestamp=tenant.clock.now() // SECOND - (STALE if faults.timestamp == "stale" else 0),
+            attempt=attempt + 1,
+            status=None,
+            error=None,
+            delivered=False,
+            final=attempt == len(pauses) and not once,
+            body=b"",
+            genuine=faults.signature == "valid" and faults.timestamp == "now",
         )
-        if delivered:
+        if faults.lost:
+            ended = _not_sent(attempted, event, "lost, as the scenario has it")
+        elif is_allowed(url, gateway.options.webhook_allow):
+            secret = secret_of(tenant) if faults.signature == "valid" else "whsec_" + b64encode(b"wrong").decode()
+            ended = await _send(gateway, tenant, attempted, event, secret)
+        else:
+            ended = _not_sent(attempted, event, NOT_ALLOWED)
+        gateway.store.record_delivery(tenant, ended)
+        if ended.delivered:
             return
         if attempt < len(pauses):
             await _pause(tenant, follower, pauses[attempt])
+
+
+def _not_sent(attempted: Delivery, event: WebhookEvent, why: str) -> Delivery:
+    return msgspec.structs.replace(attempted, body=msgspec.json.encode(event.value()), error=why)
+
+
+async def _send(
+    gateway: Gateway, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
+) -> Delivery:
+    """Post an event, and wait for the receiver's answer: the delivery with what came of it."""
+    async with gateway.posting:  # what waits for its turn has no body yet: there may be many
+        body = msgspec.json.encode(event.value())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "mockserver",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(attempted.timestamp),
+            "webhook-signature": sign(secret, event.id, attempted.timestamp, body),
+        }
+        sent = msgspec.structs.replace(attempted, body=body, sent_at=wall_time())
+        tenant.deliveries.sending.append(sent)
+        with gateway.store.holding(len(body)):
+            status, error = await _post_in_thread(sent.url, headers, body)
+        tenant.deliveries.sending.remove(sent)
+    delivered = status is not None and 200 <= status < 300
+    return msgspec.structs.replace(sent, status=status, error=error, delivered=delivered, final=delivered or sent.final)
+
+
+def _forged(event: WebhookEvent, origin: str) -> WebhookEvent:
+    """What somebody else sends in the name of the gateway."""
+    picture = f"{origin}/forged/output.jpg"
+    lie = {"status": "succeeded", "output": picture, "error": None}
+    return WebhookEvent(event.name, f"{event.id}f", lambda: {**event.value(), **lie})
 
 
 async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:

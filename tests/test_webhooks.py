@@ -187,6 +187,11 @@ def test_faults_of_delivery(client: httpx.Client, tenant: Tenant, receiver: Rece
     assert len({headers["webhook-id"] for headers, _ in twice}) == 4
     assert told(delivered(out_of_order=True)) == SUCCESS[::-1]
     assert not any(genuine(*each) for each in delivered(signature="wrong"))
+    assert delivered(lost=True) == []
+    with_forged = delivered(forged=True)
+    assert [genuine(*each) for each in with_forged] == [True, True, True, False, True]
+    lie, truth = (json.loads(body) for _, body in with_forged[-2:])
+    assert lie == {**truth, "output": lie["output"]} != truth
     stale, fresh = delivered(timestamp="stale"), delivered(late=0.01)
     assert all(genuine(*each) for each in stale + fresh)
     assert int(stale[0][0]["webhook-timestamp"]) < int(fresh[0][0]["webhook-timestamp"]) - 300

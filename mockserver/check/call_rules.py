@@ -13,9 +13,11 @@ from itertools import pairwise
 from mockserver.check.cases import Run, served_whole, varieties, with_defaults
 from mockserver.check.evidence import (
     FINAL_FOR_CREATE,
+    believed_forgery,
     body_sent,
     comparable,
     display,
+    forged_indexes,
     gave_up_at_once,
     headers_of,
     meant_for_api,
@@ -217,15 +219,18 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         return
     told = run.success_indexes
     if run.outcome.kind == "returned":
-        if not told and not returned_anothers(run):
-            ended = run.end_indexes
-            if ended:
+        forged = forged_indexes(run)
+        if believed_forgery(run) or (not told and not returned_anothers(run)):
+            ended = forged or run.end_indexes
+            if forged:
+                said, cause = "the webhook that told it so was not genuine", "forged webhook"
+            elif ended:
                 said, cause = f"the prediction ended {run.last_status}", run.last_status
             elif run.billed_indexes:
                 said, cause = "no response that arrived whole told it that the prediction had succeeded", "not told"
             else:
                 said, cause = "no prediction was created", "not created"
-            words = (run.last_status,) if ended else ()
+            words = (run.last_status,) if ended and not forged else ()
             yield Observation(f"It reported success, though {said}.", tuple(ended[:1]), cause=(cause,), words=words)
         return
     expires = "retention" in run.case.scenario  # the output may be gone before the client could fetch it
@@ -261,7 +266,7 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
 )
 def _wrong_output(run: Run) -> Iterator[Observation]:
     told = run.success_indexes
-    if run.outcome.kind != "returned" or not told or run.cut_off:
+    if run.outcome.kind != "returned" or not told or run.cut_off or believed_forgery(run):
         return
     value = single_value(run.outcome.value)
     if (value is None and not showed_output(run, told)) or returned_anothers(run):

@@ -13,7 +13,7 @@ from mockserver.errors import MockServerError
 from mockserver.journal import Exchange
 from mockserver.lifecycle import TERMINAL
 from mockserver.operation import Operation
-from mockserver.scenarios import Fault, Scenario, Stream
+from mockserver.scenarios import Fault, Scenario, Stream, Webhooks
 
 VARIETY = (
     "body",
@@ -123,8 +123,10 @@ class Run:
 
     @property
     def has_no_fault(self) -> bool:
-        """Whether nothing is in the way: no fault in responses or among the events of a stream, and no limit."""
-        return not self.scenario.faults and not self.scenario.limits and self.scenario.stream == Stream()
+        """Whether nothing is in the way: no fault in responses, among events of a stream or webhooks, and no limit."""
+        scenario = self.scenario
+        told_of_all = scenario.stream == Stream() and scenario.webhooks == Webhooks()
+        return not scenario.faults and not scenario.limits and told_of_all
 
     @property
     def has_variety(self) -> bool:
@@ -158,7 +160,7 @@ class Run:
         return [
             index
             for index, exchange in enumerate(self.exchanges)
-            if "succeeded" in self._statuses(exchange) or (served_whole(exchange) and shows_output(exchange))
+            if "succeeded" in self._statuses(exchange) or (arrived(exchange) and shows_output(exchange))
         ]
 
     def with_control_run(self, control_run: Outcome) -> Run:
@@ -166,8 +168,8 @@ class Run:
         return replace(self, control_run=control_run)
 
     def _statuses(self, exchange: Exchange) -> set[str]:
-        """The statuses that a response told of. Whoever reads a stream is told of its last status."""
-        if not served_whole(exchange):
+        """The statuses that a response or a webhook told of. Whoever reads a stream is told of its last status."""
+        if not arrived(exchange):
             return set()
         if self.role(exchange) == "stream":
             return {self.last_status}
@@ -182,8 +184,13 @@ def served_whole(exchange: Exchange) -> bool:
     return exchange.fault is None or fault_of(exchange).kind in ARRIVES_WHOLE
 
 
+def arrived(exchange: Exchange) -> bool:
+    """Whether a client may believe what it was told: in a response that arrived whole, or by a genuine webhook."""
+    return exchange.committed if exchange.origin == "receiver" else served_whole(exchange)
+
+
 def shows_output(exchange: Exchange) -> bool:
-    """Whether a response shows a prediction's output; assumed of a success too long for the journal to hold it."""
+    """Whether a response or a webhook shows a prediction's output; assumed of a success too long for the journal."""
     if exchange.response_size > len(exchange.response_body):
         return exchange.prediction_status == "succeeded"
     return any(shown.get("output") is not None for shown in _predictions(exchange))
@@ -197,7 +204,7 @@ def fault_of(exchange: Exchange) -> Fault:
 def _json_object(exchange: Exchange) -> dict[str, Any]:
     """The JSON object in a response's body; an empty one if there is none."""
     try:
-        value = msgspec.json.decode(exchange.response_body)
+        value = msgspec.json.decode(exchange.body if exchange.origin == "receiver" else exchange.response_body)
     except msgspec.DecodeError:
         return {}
     return value if isinstance(value, dict) else {}

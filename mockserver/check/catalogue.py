@@ -64,8 +64,11 @@ def _scenarios(
     for status in (401, 402, 422, 429):
         yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
     yield {"errors": "gateway", "lifecycle": succeeding, "faults": {"getPrediction": [{"status": 401}]}}
+    for end in ("failed", "canceled"):
+        yield {"lifecycle": [*LONG_STEPS, {"status": end}], "webhooks": {"forged": True}}
     for quirk in ({"cut_after": 1}, {"cut_after": 0}, {"duplicate": [0, 1]}, {"gap": [1]}):
         yield {"stream": quirk}
+    yield from ({"webhooks": part} for part in _told_otherwise())
     yield from _endless(client_timeout)
     yield from _throttled(succeeding)
     yield from _outages(succeeding)
@@ -73,8 +76,9 @@ def _scenarios(
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
-    if client_timeout is None:
-        yield _silent_poll()  # takes as long as the deadline, so it comes last
+    if client_timeout is None:  # these take as long as the deadline, so they come last
+        yield from _told_nothing()
+        yield _silent_poll()
 
 
 def _ends() -> Iterator[Json]:
@@ -160,7 +164,19 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
     yield _silent_poll()
+    yield from _told_nothing()
     yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
+
+
+def _told_otherwise() -> Iterator[Json]:
+    """Faults among webhooks after which a client still gets to know the truth."""
+    yield from ({"forged": True}, {"duplicate": True}, {"out_of_order": True}, {"late": 0.3})
+
+
+def _told_nothing() -> Iterator[Json]:
+    """Webhooks none of which a client may believe. One that does not poll too has to wait for its timeout."""
+    for part in ({"signature": "wrong"}, {"timestamp": "stale"}, {"lost": True}):
+        yield {"webhooks": part}
 
 
 def _silent_poll() -> Json:

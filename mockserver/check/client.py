@@ -51,6 +51,7 @@ def check_client(
     tls: bool = False,
     result: Comparison | None = None,
     client_version: str = "",
+    webhook: str | None = None,
     contract: Path | None = None,
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
@@ -63,7 +64,8 @@ def check_client(
     are made at once in each case, which a client may not mix up. With `tls` the gateway speaks
     https, and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where `call_fn`
     returns an object, such as a decoded image, `result(returned, served)` says whether it is the picture with the
-    bytes `served`. `client_version` is what the client is called in reports.
+    bytes `served`. `client_version` is what the client is called in reports, `webhook` the
+    address at which it receives webhooks, `call.webhook_url`, if it names none of its own.
     Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
@@ -73,7 +75,9 @@ def check_client(
         stack.enter_context(closing(driver))
         authority = stack.enter_context(trusted_authority()) if tls else None
         harness = stack.enter_context(
-            Harness(Contract.load(contract), files=files, seed=seed, authority=authority, result=result)
+            Harness(
+                Contract.load(contract), files=files, seed=seed, authority=authority, result=result, webhook=webhook
+            )
         )
         limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
         plan = Plan(

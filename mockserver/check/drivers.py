@@ -23,7 +23,8 @@ class Call:
     """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token.
 
     `ca_file` is the certificate that it is to trust, if the base URL is https. Calls that are made at once have an
-    `id`, by which a process says whose result it prints.
+    `id`, by which a process says whose result it prints. `webhook_url` is where the client is to have webhooks sent, if
+    that was said.
     """
 
     base_url: str
@@ -32,6 +33,7 @@ class Call:
     input: Mapping[str, Any]
     ca_file: str | None = None
     id: int | None = None
+    webhook_url: str | None = None
 
     def as_line(self) -> bytes:
         """The call as a process gets it: a line of JSON."""
@@ -39,6 +41,7 @@ class Call:
         facts |= {"base_url": self.base_url, "token": self.token}
         facts |= {"ca_file": self.ca_file} if self.ca_file else {}
         facts |= {"id": self.id} if self.id is not None else {}
+        facts |= {"webhook_url": self.webhook_url} if self.webhook_url else {}
         return msgspec.json.encode(facts) + b"\n"
 
 

@@ -58,6 +58,22 @@ def returned_anothers(run: Run) -> bool:
     return run.outcome.kind == "returned" and isinstance(value, str | bytes) and value in run.others
 
 
+def forged_indexes(run: Run) -> list[int]:
+    """The indexes of the webhooks that were not genuine."""
+    return [
+        index
+        for index, exchange in enumerate(run.exchanges)
+        if exchange.origin == "receiver" and not exchange.committed
+    ]
+
+
+def believed_forgery(run: Run) -> bool:
+    """Whether a call returned the picture that a forged webhook told of; a genuine one may have come later."""
+    value = single_value(run.outcome.value)
+    told = {body_sent(run.exchanges[index]).get("output") for index in forged_indexes(run)}
+    return run.outcome.kind == "returned" and isinstance(value, str) and value in told - run.outputs
+
+
 def meant_for_api(run: Run, exchange: Exchange) -> bool:
     """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
     root = "/".join(run.operation.path.split("/")[:2]) + "/"

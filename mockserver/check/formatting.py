@@ -182,7 +182,8 @@ def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
     if exchange.fault is not None:
         notes.append("fault")
     if exchange.origin != "api":
-        notes.append({"files": "file host", "foreign": "another origin"}[exchange.origin])
+        webhook = "webhook" if exchange.committed else "webhook that is not genuine"
+        notes.append({"files": "file host", "foreign": "another origin", "receiver": webhook}[exchange.origin])
     return notes
 
 

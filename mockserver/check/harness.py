@@ -13,6 +13,7 @@ import msgspec
 
 from mockserver.check.cases import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
+from mockserver.check.notices import notices
 from mockserver.check.rules import is_runaway
 from mockserver.check.together import Together, numbered
 from mockserver.clock import SECOND, wall_time
@@ -57,7 +58,7 @@ class Harness:
     """A double and the plays on it, one at a time.
 
     With an `authority` it speaks https. `result` says of what a client returned whether it is the picture with those
-    bytes, where that is neither a URL nor bytes.
+    bytes, where that is neither a URL nor bytes. `webhook` is the address at which the client receives webhooks.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Harness:
         authority: Authority | None = None,
         result: Comparison | None = None,
         base_path: str = "",
+        webhook: str | None = None,
     ) -> None:
         self.contract = contract
         self._base_path = base_path
@@ -78,6 +80,7 @@ class Harness:
         self._seed = seed
         self._authority = authority
         self._result = result
+        self._webhook = webhook
         self._played = 0
         self._runaways: set[str] = set()
         self._cut_off_scenario = self.catalogue.parse(CUT_OFF)
@@ -100,6 +103,7 @@ class Harness:
             authority=self._authority,
             result=self._result,
             base_path=self._base_path,
+            webhook=self._webhook,
         )
 
     @property
@@ -170,7 +174,7 @@ class Harness:
 
     def _start(self, case: Case, driver: Driver, token: str) -> Pending:
         given = deepcopy(case.input)  # a client in this process may change what it is given
-        call = Call(self.base_url, token, case.model, given, self._server.ca_file)
+        call = Call(self.base_url, token, case.model, given, self._server.ca_file, webhook_url=self._webhook)
         if case.concurrent == 1:
             return driver.start(call)
         operation, numbers = operation_of(self.contract, case.model), range(1, case.concurrent + 1)
@@ -252,7 +256,7 @@ def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchan
         exchange
         for tenant in gateway.store.tenants()
         if tenant.name == token or tenant.name not in runaways
-        for exchange in tenant.journal
+        for exchange in (*tenant.journal, *notices(tenant.deliveries, tenant.name))
     ]
     return tuple(sorted(found, key=lambda exchange: exchange.received_at))
 

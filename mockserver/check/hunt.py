@@ -34,6 +34,7 @@ from mockserver.lifecycle import TERMINAL
 SHRINK_RUNS = 60  # for each rule
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
+WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
 SILENCE = "MC406"  # the rule whose cases last as long as the deadline
 TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
@@ -278,6 +279,7 @@ class Hunt:
         streams = {operation.operation_id for operation in self._harness.contract.of_role("stream")}
         parts = {**case.scenario.get("faults", {}), **case.scenario.get("limits", {})}
         about = set(parts) | (streams if "stream" in case.scenario else set())
+        about |= {WEBHOOKS} if "webhooks" in case.scenario else set()
         return not about or bool(about & self._used_operations)
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
@@ -402,6 +404,7 @@ class Hunt:
         """Note which operations this client uses."""
         self._used_operations |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
+        self._used_operations |= {WEBHOOKS for exchange in run.exchanges if exchange.origin == "receiver"}
 
     def _note_length(self, run: Run) -> None:
         """Note how long a call of this client has taken at most, and what it says that it is called."""

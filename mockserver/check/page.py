@@ -148,12 +148,13 @@ def _sequence_diagram(finding: Finding) -> str:
 
 def _arrow(line: Line, y: int) -> str:
     to = OTHER if _is_elsewhere(line) else API
+    head = f"M{CLIENT + 7} {y} l9 -4 v8 z" if "webhook" in line.note else f"M{to} {y} l-9 -4 v8 z"
     band = f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>' if line.marked else ""
     note = f" · {line.note}" if line.note else ""
     return (
         f'<g class="{_kind(line)}">{band}<text x="8" y="{y + 4}" class="at">{line.at:.3f} s</text>'
         f'<line x1="{CLIENT}" y1="{y}" x2="{to - 7}" y2="{y}" class="asked"/>'
-        f'<path d="M{to} {y} l-9 -4 v8 z"/>'
+        f'<path d="{head}"/>'
         f'<text x="{CLIENT + 12}" y="{y - 5}">{escape(f"{line.method} {line.path}")}</text>'
         f'<text x="{to + 12}" y="{y + 4}" class="answer">{escape(line.response + note)}</text></g>'
     )

@@ -1,8 +1,35 @@
-"""What is demanded of webhook receivers. `check_receiver` judges them, so these rules have no function."""
+"""What is demanded of webhook receivers: `check_receiver` judges them, and hunts those of clients."""
 
 from __future__ import annotations
 
-from mockserver.check.rule import Rule
+from collections.abc import Iterator
+
+from mockserver.check.cases import Run
+from mockserver.check.rule import Observation, Rule
+
+
+def takes(status: int | None) -> bool:
+    """Whether a receiver has taken a webhook that it answered so."""
+    return status is not None and 200 <= status < 300
+
+
+def _takes_what_is_not_genuine(run: Run, *, stale: bool) -> Iterator[Observation]:
+    """Webhooks that a client's receiver took, and was to refuse: advice, where it may not have acted on them."""
+    for index, exchange in enumerate(run.exchanges):
+        wanted = (run.scenario.webhooks.timestamp == "stale") == stale
+        if exchange.origin == "receiver" and not exchange.committed and wanted and takes(exchange.status):
+            why = "was signed an hour ago" if stale else "was not signed by the gateway"
+            said = f"Its receiver answered {exchange.status} to a webhook that {why}."
+            yield Observation(said, (index,), "advice", words=("webhook-timestamp",) if stale else ())
+
+
+def _takes_forged(run: Run) -> Iterator[Observation]:
+    return _takes_what_is_not_genuine(run, stale=False)
+
+
+def _takes_stale(run: Run) -> Iterator[Observation]:
+    return _takes_what_is_not_genuine(run, stale=True)
+
 
 _SIGNED = "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
 RECEIVER_RULES = (
@@ -23,6 +50,7 @@ RECEIVER_RULES = (
         demand="A webhook that is signed with another key, or not at all, is not answered 2xx.",
         example="`if (validateWebhook(request))`, where the function returns a promise, which is always true.",
         fix="Verify with a library for Standard Webhooks, over the raw body, await what it says, and answer 401 to no.",
+        function=_takes_forged,
     ),
     Rule(
         code="MC603",
@@ -41,6 +69,7 @@ RECEIVER_RULES = (
         demand="A webhook that was signed an hour ago, or for an hour ahead, is not answered 2xx.",
         example="The timestamp is part of what is verified, but is never compared with the clock.",
         fix="Refuse a timestamp more than five minutes from now, in either direction.",
+        function=_takes_stale,
     ),
     Rule(
         code="MC605",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mockserver.check.receiver_rules import takes
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError
@@ -39,7 +40,7 @@ class Reaction(msgspec.Struct, frozen=True):
     @property
     def ok(self) -> bool:
         """Whether the message was accepted if it must be, and refused if not. No response is neither."""
-        return self.status is not None and (200 <= self.status < 300) == self.message.must_accept
+        return self.status is not None and takes(self.status) == self.message.must_accept
 
 
 def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:

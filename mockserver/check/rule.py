@@ -44,8 +44,8 @@ RuleFunction = Callable[[Run], Iterator[Observation]]
 class Rule(NamedTuple):
     """One thing that is demanded, with its stable code, what it rests on, and an example of a client that breaks it.
 
-    `fix` is what usually mends such a client. A rule for webhook receivers has no function: `check_receiver` judges
-    each response as it comes.
+    `fix` is what usually mends such a client. A rule without a function is judged elsewhere, response by
+    response.
     """
 
     code: str

@@ -57,6 +57,9 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "faults_per": st.sampled_from(["tenant", "prediction"]),
         "limits": _rarely(st.dictionaries(st.sampled_from(["createPrediction", "getPrediction"]), limited, min_size=1)),
         "stream": _rarely(_streams()),
+        "webhooks": _rarely(
+            st.fixed_dictionaries({}, optional=dict.fromkeys(("forged", "duplicate", "out_of_order"), st.just(True)))
+        ),
         "body": _bodies(contract),
         "headers": st.dictionaries(
             st.sampled_from(["X-Served-By", "X-Cost", "x-trace", "ratelimit-remaining"]), st.sampled_from(["0", "a b"])

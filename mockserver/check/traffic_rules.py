@@ -102,6 +102,8 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
     """The same request again, though the response to it was final."""
     refused: dict[tuple[str, str, bytes], int] = {}
     for index, exchange in enumerate(run.exchanges):
+        if exchange.origin == "receiver":
+            continue  # that is the gateway's request
         asked = (exchange.method, exchange.path, exchange.body)
         if asked in refused:
             status = run.exchanges[refused[asked]].status

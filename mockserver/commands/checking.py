@@ -44,6 +44,12 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @option("--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call.")
 @option("--jobs", type=click.IntRange(1), metavar="N", help="Play so many cases at once; four per core if left out.")
 @option(
+    "--webhook",
+    metavar="PORT|URL",
+    callback=lambda context, parameter, text: _receiver(text),
+    help="Where CMD receives webhooks: its call has it as webhook_url. One case at a time, unless --jobs says more.",
+)
+@option(
     "--concurrent", default=1, type=click.IntRange(1, 100), metavar="K", help="Make so many calls at once in each case."
 )
 @option(
@@ -78,6 +84,7 @@ def check(
     report: tuple[Path, ...],
     baseline_update: bool,
     client_version: str,
+    webhook: str | None,
     contract: Path | None,
     seed: int,
     **hunting: Any,
@@ -103,16 +110,19 @@ def check(
     from mockserver.server import Authority
 
     saves = _check_files(report)
+    hunting["jobs"] = hunting["jobs"] or (1 if webhook else None)
     plan = _plan(seed=seed, baseline_update=baseline_update, **hunting)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
     with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
         loaded = Contract.load(contract)
-        harness = Harness(loaded, files=_FILES[files], seed=seed, base_path=base_path, authority=authority)
+        harness = Harness(
+            loaded, files=_FILES[files], seed=seed, base_path=base_path, authority=authority, webhook=webhook
+        )
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
         hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
-        hunt.report.flags = _replay_flags(worker, base_path, contract, plan.limits.deadline)
+        hunt.report.flags = _replay_flags(worker, base_path, webhook, contract, plan.limits.deadline)
         click.echo(_heading(command, len(hunt.report.models), seed))
         try:
             found = hunt.run()
@@ -121,6 +131,15 @@ def check(
             driver.close()
         _publish(found, report, saves=saves)
     sys.exit(_exit_code(found, hunting["baseline"] if baseline_update else None))
+
+
+def _receiver(word: str | None) -> str | None:
+    """The address of a receiver, of which only the port may have been given."""
+    if word is None or word.startswith(("http://", "https://")):
+        return word
+    if not word.isdecimal() or not 0 < int(word) < 65536:
+        raise click.BadParameter(f"{word!r} is neither a port nor an address such as http://127.0.0.1:8000/hook")
+    return f"http://127.0.0.1:{word}/"
 
 
 def _exit_code(found: Report, new_baseline: Path | None) -> int:
@@ -149,10 +168,11 @@ def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
         write(found, path)
 
 
-def _replay_flags(worker: bool, base_path: str, contract: Path | None, deadline: float) -> str:
+def _replay_flags(worker: bool, base_path: str, webhook: str | None, contract: Path | None, deadline: float) -> str:
     """The flags with which `replay` plays a finding as `check` has."""
     words = ["--worker"] if worker else []
     words += ["--base-path", base_path] if base_path else []
+    words += ["--webhook", webhook] if webhook else []
     words += ["--contract", str(contract)] if contract else []
     words += ["--deadline", f"{deadline:g}"] if deadline != DEADLINE else []
     return shlex.join(words)
@@ -212,6 +232,12 @@ def _plan(
 )
 @option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
 @base_path_option
+@option(
+    "--webhook",
+    metavar="PORT|URL",
+    callback=lambda context, parameter, text: _receiver(text),
+    help="Where CMD receives webhooks.",
+)
 @option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
 @color_option
 @command_argument
@@ -221,6 +247,7 @@ def replay(
     deadline: float,
     worker: bool,
     base_path: str,
+    webhook: str | None,
     contract: Path | None,
 ) -> None:
     """Play a saved finding to a client again.
@@ -242,7 +269,7 @@ def replay(
     with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
         loaded = Contract.load(contract)
-        harness = stack.enter_context(Harness(loaded, base_path=base_path, authority=authority))
+        harness = stack.enter_context(Harness(loaded, base_path=base_path, authority=authority, webhook=webhook))
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)

@@ -1,10 +1,11 @@
 """The kit's own proof: how many planted bugs it finds, how fast, in how small a case, and how often it cries wolf.
 
-python -m tests.check.bench [--seeds N] [--only WORD] [--legal]
+python -m tests.check.bench [--seeds N] [--only WORD]... [--legal]
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -18,17 +19,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.check.drivers import CallableDriver, Driver
+from mockserver.check.drivers import Call, CallableDriver, Driver
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress
 from mockserver.check.processes import WorkerDriver
 from mockserver.check.replaying import replay
 from mockserver.contract import Contract
-from tests.check import async_client, client, stream_client
+from tests.check import async_client, client, shared_client, stream_client, webhook_client
 from tests.helpers.cases import size
 
-NODE_CLIENT = Path(__file__).parent.parent / "clients" / "flux.mjs"
+ROOT = Path(__file__).parent.parent.parent
+NODE_CLIENT = ROOT / "tests" / "clients" / "flux.mjs"
+LIBRARIES = ROOT / "tests" / "check" / "libraries"
 
 
 class Subject(NamedTuple):
@@ -38,6 +41,8 @@ class Subject(NamedTuple):
     make: Callable[[], Driver]
     rules: set[str]
     timeout: float | None = None
+    concurrent: int = 1
+    deadline: float = 10.0
 
 
 class Killed(BaseException):
@@ -63,7 +68,34 @@ def python_subjects() -> Iterator[Subject]:
     yield Subject("python: takes a cut stream for a whole one", partial(CallableDriver, deaf), {"MC301"})
     for bug, rules in client.BUGS.items():
         call = partial(client.call_once, bug=bug)
-        yield Subject(f"python: {bug}", partial(CallableDriver, call), rules, client.TIMEOUT.get(bug))
+        deadline = 3.0 if rules == {"MC406"} else 10.0
+        yield Subject(
+            f"python: {bug}", partial(CallableDriver, call), rules, client.TIMEOUT.get(bug), deadline=deadline
+        )
+
+
+def webhook_subjects() -> Iterator[Subject]:
+    """Clients that wait for webhooks."""
+    for variant in webhook_client.VARIANTS:
+        call = partial(webhook_client.call_once, variant=variant)
+        yield Subject(f"webhooks: {variant}", partial(CallableDriver, call), set(), webhook_client.PATIENCE)
+    for bug, rules in webhook_client.BUGS.items():
+        call = partial(webhook_client.call_once, bug=bug)
+        yield Subject(f"webhooks: {bug}", partial(CallableDriver, call), rules, webhook_client.PATIENCE)
+
+
+def shared_subjects() -> Iterator[Subject]:
+    """Clients of which several calls are made at once."""
+    for variant in shared_client.VARIANTS:
+        shared = partial(shared_client.SharedClient, variant=variant)
+        yield Subject(f"at once: {variant}", partial(_driver_of, shared), set(), concurrent=3)
+    for bug, rules in shared_client.BUGS.items():
+        shared = partial(shared_client.SharedClient, bug)
+        yield Subject(f"at once: {bug}", partial(_driver_of, shared), rules, concurrent=3, deadline=3.0)
+
+
+def _driver_of(make: Callable[[], Callable[[Call], Any]]) -> Driver:
+    return CallableDriver(make())
 
 
 def node_subjects() -> Iterator[Subject]:
@@ -81,12 +113,33 @@ def node_subjects() -> Iterator[Subject]:
         yield Subject(f"node: {bug}", partial(WorkerDriver, command), set(facts["rules"]), facts.get("timeout"))
 
 
+def library_subjects() -> Iterator[Subject]:
+    """Legal clients on libraries that people use, where those are installed."""
+    python = Path(os.environ.get("LIBRARIES_PYTHON", ROOT / ".venv-libraries" / "bin" / "python"))
+    for library in ("urllib3", "requests", "aiohttp", "tenacity", "backoff") if python.exists() else ():
+        command = [str(python), str(LIBRARIES / "worker.py"), library]
+        yield Subject(f"library: {library}", partial(WorkerDriver, command), set())
+    node = shutil.which("node")
+    for library in ("undici", "axios", "got", "ky", "fetch") if node and (LIBRARIES / "node_modules").exists() else ():
+        command = [str(node), str(LIBRARIES / "worker.mjs"), library]
+        yield Subject(f"library: {library}", partial(WorkerDriver, command), set())
+
+
+def every_subject() -> Iterator[Subject]:
+    """All clients with planted bugs, and all that are legal."""
+    yield from python_subjects()
+    yield from webhook_subjects()
+    yield from shared_subjects()
+    yield from node_subjects()
+    yield from library_subjects()
+
+
 def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
     """Hunt until one of the subject's rules is found broken; a legal one to the end."""
     driver = subject.make()
     with Harness(Contract.load(), seed=seed) as harness:
-        limits = Limits(client_timeout=subject.timeout)
-        plan = Plan(seed=seed, limits=limits, **settings)
+        limits = Limits(deadline=subject.deadline, client_timeout=subject.timeout)
+        plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, **settings)
         began = time.perf_counter()
         wanted = subject.rules
         state = {"runs": 0}
@@ -120,10 +173,11 @@ def _fails_again(harness: Harness, driver: Driver, finding: Finding, limits: Lim
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="hunts of each legal client; 0 leaves them out")
-    parser.add_argument("--only", default="", help="subjects whose name holds this")
+    parser.add_argument("--only", action="append", help="subjects whose name holds this; may be given again")
     parser.add_argument("--legal", action="store_true", help="leave the planted bugs out")
     wanted = parser.parse_args()
-    subjects = [subject for subject in (*python_subjects(), *node_subjects()) if wanted.only in subject.name]
+    words = wanted.only or [""]
+    subjects = [subject for subject in every_subject() if any(word in subject.name for word in words)]
     subjects = [subject for subject in subjects if not (wanted.legal and subject.rules)]
     killed, missed, alarms, legal_runs = [], [], [], []
     print(f"| {'planted bug':<52} | rule | runs | seconds | size | replay |\n|---|---|---:|---:|---:|---|")

@@ -81,18 +81,55 @@ BUGS: dict[str, set[str]] = {
     "token in the body": {"MC501"},
     "token in the error": {"MC501"},
     "follows urls.get": {"MC502"},
+    # Limits and Retry-After, read in other wrong ways.
+    "takes Retry-After for milliseconds": {"MC401"},
+    "waits half of Retry-After": {"MC401"},
+    "waits out a limit on creates alone": {"MC401"},
+    "doubles its own pause instead": {"MC401"},
+    "creates again when polls are throttled": {"MC201"},
+    "takes a quota that is spent for an end": {"MC301", "MC302"},
+    "stops at the last of its quota": {"MC301", "MC305"},
+    # Creates that wait, as upstream answers them and as it may.
+    "takes what a wait returns for the end": {"MC301", "MC302"},
+    "creates again when the wait is over": {"MC201"},
+    "knows the end of a wait by processing alone": {"MC305"},
+    "gives up after the wait": {"MC202"},
+    # Connections that have gone silent.
+    "reads polls without a timeout": {"MC406"},
+    "reads creates without a timeout": {"MC304"},
+    "a timeout for connecting alone": {"MC406"},
+    "retries a silent poll for ever": {"MC304"},
 }
 NEEDS = {  # bugs of one variant only
     "returns a cut picture": "download",
     "token to the file host": "download",
     "takes only succeeded after a wait": "wait",
     "does not know aborted after a wait": "wait",
+    "takes what a wait returns for the end": "wait",
+    "creates again when the wait is over": "wait",
+    "knows the end of a wait by processing alone": "wait",
+    "gives up after the wait": "wait",
 }
-TIMEOUT = {"never cancels": 1.0, "waits for ever for a stalled body": 1.0}  # what a bug's client declares, in seconds
+WITHOUT_TIMEOUT = {
+    "waits for ever for a stalled body",
+    "reads polls without a timeout",
+    "reads creates without a timeout",
+    "a timeout for connecting alone",
+}
+TIMEOUT = {  # what a bug's client declares, in seconds
+    "never cancels": 1.0,
+    "waits for ever for a stalled body": 1.0,
+    "reads creates without a timeout": 1.0,
+    "retries a silent poll for ever": 1.0,
+}
 
 
 class FluxError(Exception):
     """The call failed."""
+
+
+class _Again(Exception):
+    """The create is to be sent once more."""
 
 
 class Client:
@@ -103,7 +140,7 @@ class Client:
         self.started = time.monotonic()
         address = urlsplit(call.base_url)
         self.root = "" if bug == "forgets the prefix" else address.path
-        timeout = None if bug == "waits for ever for a stalled body" else 5
+        timeout = None if bug in WITHOUT_TIMEOUT else 0.3 if bug == "retries a silent poll for ever" else 5
         self.connection = http.client.HTTPConnection(address.netloc, timeout=timeout)
 
     def run(self) -> Any:
@@ -127,7 +164,9 @@ class Client:
                 if status in (201, 202) and bug == "takes 200 only":
                     raise FluxError(f"status {status}")
                 if 200 <= status < 300:
-                    return self.read(response)
+                    return self.created(self.read(response), attempt)
+            except _Again:
+                continue
             except (OSError, http.client.HTTPException):
                 if bug == "creates again when the network fails" and attempt < 2:
                     continue
@@ -146,6 +185,20 @@ class Client:
             if not (bug == "creates again at once after a 503" and status == 503):
                 self.pause(head.get("Retry-After"), attempt, creating=True)
         raise AssertionError
+
+    def created(self, prediction: dict[str, Any], attempt: int) -> dict[str, Any]:
+        """What the create has come to; of one that was to wait, some bugs make something else."""
+        ended = prediction["status"] in ("succeeded", "failed", "canceled", "aborted")
+        waited_in_vain = self.variant == "wait" and not ended and prediction["output"] is None
+        if self.bug == "takes what a wait returns for the end" and prediction["status"] == "processing":
+            return {**prediction, "status": "succeeded"}
+        if self.bug == "creates again when the wait is over" and waited_in_vain and attempt < 2:
+            raise _Again
+        if self.bug == "knows the end of a wait by processing alone" and prediction["status"] == "succeeded":
+            raise FluxError("processing was expected")
+        if self.bug == "gives up after the wait" and waited_in_vain:
+            raise FluxError("timed out")
+        return prediction
 
     def body(self) -> bytes:
         """The request's body."""
@@ -209,6 +262,8 @@ class Client:
                 if 200 <= status < 300:
                     return self.read(response)
             except (OSError, http.client.HTTPException, ValueError):
+                if self.bug == "retries a silent poll for ever":
+                    continue
                 if self.bug == "swallows broken answers":
                     return {**prediction, "status": "succeeded"}
                 if attempt >= retries:
@@ -220,6 +275,10 @@ class Client:
             again = status in (429, 500, 502, 503, 504) or (status == 404 and self.variant == "confirm")
             if self.bug == "creates again when not found" and status == 404:
                 return self.create()
+            if self.bug == "creates again when polls are throttled" and status == 429:
+                return self.create()
+            if self.bug == "takes a quota that is spent for an end" and status == 429:
+                return {**prediction, "status": "succeeded"}
             if self.bug == "retries polls for ever" and status >= 500:
                 time.sleep(POLL)
                 continue
@@ -260,6 +319,11 @@ class Client:
             self.connection.request(method, path, body, headers)
             response = self.connection.getresponse()
             kind = response.headers["Content-Type"]
+            if self.bug == "a timeout for connecting alone":
+                self.connection.sock.settimeout(None)
+            left = response.headers.get("ratelimit-remaining")
+            if self.bug == "stops at the last of its quota" and left and int(left) < 600:
+                raise FluxError("the quota is nearly spent")
             if (
                 self.bug == "demands application/json to the letter"
                 and response.status < 300
@@ -345,6 +409,15 @@ class Client:
     def pause(self, retry_after: str | None, attempt: int, *, creating: bool) -> None:
         """Wait as long as the gateway asks, or a little."""
         bug = self.bug
+        if bug == "waits out a limit on creates alone" and not creating:
+            retry_after = None
+        if bug == "doubles its own pause instead":
+            retry_after = None
+        if retry_after and retry_after.isdecimal() and bug == "takes Retry-After for milliseconds":
+            retry_after = None
+        if retry_after and retry_after.isdecimal() and bug == "waits half of Retry-After":
+            time.sleep(float(retry_after) / 2)
+            return
         if bug == "ignores Retry-After" or (bug == "ignores Retry-After on polls" and not creating):
             return
         if bug == "trips over an unreadable Retry-After" and retry_after:

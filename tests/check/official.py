@@ -1,4 +1,4 @@
-"""The official clients, as the kit runs them."""
+"""The official clients, and others that people use, as the kit runs them."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,9 @@ from replicate.client import Client
 from mockserver.check.drivers import Call, CallableDriver, Driver
 from mockserver.check.processes import WorkerDriver
 
-WORKER = Path(__file__).parent.parent / "clients" / "replicate_worker.mjs"
+ROOT = Path(__file__).parent.parent.parent
+WORKER = ROOT / "tests" / "clients" / "replicate_worker.mjs"
+FOUND = ROOT / "tests" / "check" / "findings"
 
 
 def pypi_replicate(call: Call) -> object:
@@ -26,8 +28,26 @@ def npm_replicate(*words: str) -> Driver:
     return WorkerDriver([shutil.which("node") or "node", str(WORKER), *words])
 
 
+def found_in_python(name: str, environment: str = "") -> Driver:
+    """A client that `make findings` installs in an environment of its own."""
+    return WorkerDriver([str(ROOT / ".venv-findings" / environment / "bin" / "python"), str(FOUND / "worker.py"), name])
+
+
+def found_in_node(name: str) -> Driver:
+    return WorkerDriver([shutil.which("node") or "node", str(FOUND / "worker.mjs"), name])
+
+
 CLIENTS: dict[str, Callable[[], Driver]] = {
     "PyPI replicate": lambda: CallableDriver(pypi_replicate),
     "npm replicate": npm_replicate,
     "npm replicate, polling": lambda: npm_replicate("poll"),
 }
+MORE: dict[str, Callable[[], Driver]] = {  # those that `make findings` installs
+    "PyPI replicate 2": lambda: found_in_python("replicate-2", "beta"),
+    "PyPI huggingface_hub": lambda: found_in_python("huggingface_hub"),
+    "PyPI langchain-community": lambda: found_in_python("langchain-community"),
+    "npm replicate-stainless": lambda: found_in_node("replicate-stainless"),
+    "npm @ai-sdk/replicate": lambda: found_in_node("@ai-sdk/replicate"),
+    "npm @huggingface/inference": lambda: found_in_node("@huggingface/inference"),
+}
+SAME_ORIGIN = {"npm @ai-sdk/replicate"}  # takes pictures from this machine only if they come from its base URL's origin

@@ -1,0 +1,50 @@
+"""Webhooks that a client was sent, as exchanges: rules judge them, and reports show them, among its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mockserver.deliveries import Deliveries, Delivery
+from mockserver.journal import Exchange, pack_headers
+
+
+def notices(deliveries: Deliveries, token: str) -> Iterator[Exchange]:
+    """The webhooks that have reached a receiver; those to which it has not answered yet too.
+
+    Such an exchange is `committed` if the webhook was genuine: a client may believe it.
+    """
+    for delivery in (*deliveries, *deliveries.sending):
+        if delivery.sent_at and (delivery.status is not None or delivery in deliveries.sending):
+            yield _exchange(delivery, token)
+
+
+def _exchange(delivery: Delivery, token: str) -> Exchange:
+    parts = urlsplit(delivery.url)
+    headers = ((b"webhook-id", delivery.webhook_id.encode()), (b"webhook-timestamp", b"%d" % delivery.timestamp))
+    return Exchange(
+        number=0,
+        received_at=delivery.sent_at,
+        tenant_time=0,
+        token=token,
+        method="POST",
+        path=parts.path or "/",
+        query=parts.query.encode(),
+        head=pack_headers(((b"content-type", b"application/json"), *headers)),
+        body=delivery.body,
+        body_size=len(delivery.body),
+        operation_id=None,
+        origin="receiver",
+        prediction_id=delivery.prediction_id,
+        prediction_status=msgspec.json.decode(delivery.body)["status"],
+        scenario="",
+        violations=(),
+        fault=None,
+        committed=delivery.genuine,
+        status=delivery.status or 0,
+        response_body=b"",
+        response_size=0,
+        content_type="",
+    )
