@@ -666,6 +666,10 @@ export interface components {
             };
             /** @description Faults among the webhooks of a prediction. */
             webhooks?: {
+                /** @description None arrives. */
+                lost?: boolean;
+                /** @description Before `completed` comes a forged one, signed with another key, which says that the prediction has succeeded, with a picture of somebody else's. */
+                forged?: boolean;
                 /** @description Each is delivered twice, with the same id. */
                 duplicate?: boolean;
                 /** @description They are delivered at the end, the last one first. */
