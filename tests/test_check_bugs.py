@@ -71,7 +71,9 @@ def test_a_bug_for_each_rule_is_played_each_time() -> None:
     subjects = {subject.name: subject for subject in python_subjects()}
     assert all(f"python: {name}" in subjects for name in FOR_EACH_RULE)
     rules = {rule for name in FOR_EACH_RULE for rule in subjects[f"python: {name}"].rules}
-    assert {rule for subject in subjects.values() for rule in subject.rules} - rules == {"MC202", "MC406"}, "each takes a deadline"
+    assert {rule for subject in subjects.values() for rule in subject.rules} - rules == {"MC202", "MC406"}, (
+        "each takes a deadline"
+    )
 
 
 @pytest.mark.parametrize("subject", without(python_subjects(), SLOW))
