@@ -11,9 +11,13 @@ from mockserver.scenarios import Limit
 
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):
-    """What is left of a limit, as it stood at an instant, in nanoseconds since the epoch."""
+    """What is left of a limit, as it stood at an instant, in nanoseconds since the epoch.
 
-    tokens: float
+    `credit` is the time that it takes to come by what is left, in nanoseconds: a whole number, so that whoever waits to
+    the nanosecond is let through.
+    """
+
+    credit: int
     at: int
 
 
@@ -32,12 +36,12 @@ class Quota(msgspec.Struct, frozen=True, gc=False):
 
 def take(limit: Limit, bucket: Bucket | None, now: int) -> tuple[Bucket, Quota]:
     """Take one request out of a bucket, a new one if there is none yet."""
+    each = math.ceil(60 * SECOND / limit.per_minute)  # nanoseconds for one more
     if bucket is None:
-        bucket = Bucket(limit.burst if limit.left is None else min(limit.left, limit.burst), now)
-    each = 60 / limit.per_minute  # seconds for one more
-    tokens = min(limit.burst, bucket.tokens + max(0, now - bucket.at) / SECOND / each)
-    taken = tokens >= 1
-    tokens -= taken
-    remaining = int(tokens)
-    reset = math.ceil((remaining + 1 - tokens) * each - 1e-6)  # of what float arithmetic adds
-    return Bucket(tokens, now), Quota(taken, remaining, max(1, reset))
+        bucket = Bucket(each * (limit.burst if limit.left is None else min(limit.left, limit.burst)), now)
+    credit = min(limit.burst * each, bucket.credit + max(0, now - bucket.at))
+    taken = credit >= each
+    credit -= each * taken
+    remaining = credit // each
+    missing = (remaining + 1) * each - credit
+    return Bucket(credit, now), Quota(taken, remaining, max(1, -(-missing // SECOND)))

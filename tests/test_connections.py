@@ -240,17 +240,24 @@ def test_what_is_not_http_is_told_so(line: Line) -> None:
 
 def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mockserver.connection.KEEP_ALIVE", 0.05)
-    with MockServer() as server, contextlib.ExitStack() as stack:
-        busy, silent, used = (stack.enter_context(contextlib.closing(Line(server))) for _ in range(3))
-        tenant: Tenant = server.tenant(clock="frozen")
-        busy.send(post(Authorization=f"Bearer {tenant.token}", Prefer="wait"))
-        used.send(post())
-        assert used.response().status == 200
-        assert silent.ended()
-        assert used.ended()
-        tenant.advance(10)
-        assert json.loads(busy.response().read())["output"]
-        assert busy.ended()
+
+    async def play() -> None:
+        app = new_app()
+        (busy, waiting), (_, silent), (used, answered) = (connect(app) for _ in range(3))
+        busy.data_received(post(Prefer="wait"))
+        used.data_received(post())
+        await settled()
+        assert answered.sent.startswith(b"HTTP/1.1 200 ")
+        await silent.ended.wait()
+        await answered.ended.wait()
+        assert not waiting.closed
+        (tenant,) = app.gateway.store.tenants()
+        await app.gateway.advance(tenant, 10 * SECOND)
+        await settled()
+        assert b'"output":"http' in waiting.sent
+        await waiting.ended.wait()
+
+    asyncio.run(play())
 
 
 def connected() -> tuple[App, HttpConnection, Wire]:

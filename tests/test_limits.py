@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mockserver import AdminError, MockServer, Tenant
@@ -32,6 +32,7 @@ def test_no_more_are_taken_than_the_burst_and_what_has_come_back(limit: Limit, p
 
 
 @given(st.floats(1, 6000), st.integers(0, 10 * SECOND))
+@example(per_minute=1.0, early=4_999_999_000)
 def test_who_waits_as_long_as_he_is_told_is_let_through(per_minute: float, early: int) -> None:
     limit = Limit(per_minute=per_minute)
     bucket, _ = take(limit, None, 0)

@@ -34,7 +34,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"socket": NoSocket()})
         self.pieces: list[bytes] = []
-        self.closed = False
+        self.ended = asyncio.Event()
         self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -45,11 +45,15 @@ class Wire(asyncio.Transport):
         """All of it."""
         return b"".join(self.pieces)
 
+    @property
+    def closed(self) -> bool:
+        return self.ended.is_set()
+
     def close(self) -> None:
-        self.closed = True
+        self.ended.set()
 
     def abort(self) -> None:
-        self.closed = True
+        self.ended.set()
 
     def is_closing(self) -> bool:
         return self.closed
