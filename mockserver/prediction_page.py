@@ -42,7 +42,7 @@ def page_of(
     Of the exchanges and deliveries those that concern it are told.
     """
     shown = life["prediction"]
-    concerning = (each for each in exchanges if shown["id"] in (each.prediction_id, *each.path.split("/")[-2:]))
+    concerning = (each for each in exchanges if shown["id"] == each.prediction_id or shown["id"] in each.path)
     own = (each for each in deliveries if each.prediction_id == shown["id"])
     events = sorted(
         [*_entered(life), *_asked(life, concerning, mode, secret), *_posted(life, own)], key=lambda each: each.at

@@ -12,7 +12,7 @@ from mockserver.contract import Contract, shipped_contract
 from mockserver.errors import MockServerError
 from mockserver.scenarios import Catalogue, Scenario
 
-INTERVAL = 0.25  # seconds between two looks; files on shared folders tell of no change by themselves
+INTERVAL = 0.2  # seconds between two looks; files on shared folders tell of no change by themselves
 
 
 class Loaded(NamedTuple):
@@ -33,7 +33,7 @@ class Watch:
         self._contract = contract or shipped_contract()
         self._scenario = scenario
         self.files: Sequence[Path] = [self._contract, *([Path(scenario)] if Path(scenario).is_file() else [])]
-        self._seen = self._contents()
+        self._seen = self._before = self._contents()
         self._wrong = False
 
     async def follow(self, app: App, say: Callable[[str], None]) -> None:
@@ -43,10 +43,12 @@ class Watch:
             await self.look(app, say)
 
     async def look(self, app: App, say: Callable[[str], None]) -> None:
-        """Read what has changed since the last look, if anything has, and say what came of it."""
-        before, self._seen = self._seen, self._contents()
-        if self._seen == before:
+        """Read what has changed, once it stays so from one look to the next, and say what came of it."""
+        now = self._contents()
+        settled, self._before = now == self._before, now  # an editor may be in the midst of writing
+        if not settled or now == self._seen:
             return
+        self._seen = now
         try:
             loaded = await asyncio.to_thread(self._read)
         except MockServerError as reason:

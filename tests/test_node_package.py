@@ -20,6 +20,7 @@ from tests.helpers.pages import ROOT, blocks_of
 
 PACKAGE = ROOT / "clients" / "node"
 MODULES = PACKAGE / "node_modules"
+AI_SDK = ROOT / "tests" / "clients" / "node_modules"
 PAGE = blocks_of(ROOT / "docs" / "node.md")
 
 pytestmark = [
@@ -50,6 +51,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not module.name.startswith(("@", ".")) and not place.exists():
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(module)
+    for name in ("ai", "@ai-sdk/replicate"):
+        place = folder / "node_modules" / name
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(AI_SDK / name)
     return folder
 
 
@@ -115,6 +120,34 @@ def test_the_documented_suite_passes_and_takes_the_double_that_there_is(
         assert code == 0, said
         assert "3 passed" in said
         assert len(server.tenant("").call("GET", "/tenants")["tenants"]) == 3
+
+
+# The AI SDK has modules alone, which Jest takes with Node's own flag.
+AI_SDK_IN_JEST = """
+import { createReplicate } from "@ai-sdk/replicate";
+import { generateImage } from "ai";
+import { useMockserver } from "flux-mockserver/jest";
+const mockserver = useMockserver();
+test("a picture is made", async () => {
+  mockserver().allow("violations");
+  const replicate = createReplicate({ baseURL: mockserver().baseUrl, apiToken: mockserver().token });
+  const model = replicate.image("black-forest-labs/flux-1.1-pro-ultra");
+  const { image } = await generateImage({ model, prompt: "a lighthouse" });
+  expect(image.mediaType).toBe("image/jpeg");
+});
+"""
+
+
+def test_the_ai_sdk_is_served_under_both_runners(project: Path) -> None:
+    (suite,) = (block for block in PAGE if block.title.startswith("ai-sdk"))
+    (project / suite.title).write_text(suite.text)
+    (project / "ai-sdk-jest.test.mjs").write_text(AI_SDK_IN_JEST)
+    with MockServer() as server:
+        for runner, file in ((vitest, suite.title), (jest, "ai-sdk-jest.test.mjs")):
+            settings = {"MOCKSERVER_URL": server.url, "NODE_OPTIONS": "--experimental-vm-modules --no-warnings"}
+            code, said = runner(project, file, **settings)
+            assert code == 0, said
+            assert "1 passed" in said
 
 
 BROKEN_VITEST = """

@@ -39,10 +39,14 @@ class Watched:
         return self.ask("POST", KONTEXT, json=CREATE)
 
     def look(self) -> list[str]:
-        """Look at the files; what was said."""
+        """Look at the files until they have settled; what was said."""
         said: list[str] = []
-        self._loop.run(self._watch.look(self.app, said.append))
+        for _ in range(2):
+            self.look_once(said)
         return said
+
+    def look_once(self, said: list[str]) -> None:
+        self._loop.run(self._watch.look(self.app, said.append))
 
     def close(self) -> None:
         self._loop.run(self.client.aclose())
@@ -59,6 +63,16 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def test_nothing_is_said_while_nothing_changes(watched: Watched) -> None:
     watched.contract.touch()
     assert watched.look() == []
+
+
+def test_a_file_that_is_being_written_is_not_read_before_it_stays_as_it_is(watched: Watched) -> None:
+    said: list[str] = []
+    for text in ("", WRONG, OTHER):
+        watched.scenario.write_text(text)
+        watched.look_once(said)
+        assert said == []
+    watched.look_once(said)
+    assert said == [f"scenario {watched.scenario} read again: its faults are counted afresh"]
 
 
 def test_a_scenario_that_changes_is_in_force_and_keeps_what_is_there(watched: Watched) -> None:
@@ -133,6 +147,13 @@ def test_a_contract_that_the_scenario_no_longer_fits_leaves_the_old_ones_in_forc
     assert watched.create().status_code == 429
 
 
+def replace(file: Path, text: str) -> None:
+    """Write a file at one stroke, as editors do."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
 @pytest.mark.slow
 def test_serve_says_what_it_watches_and_what_it_reads_again(tmp_path: Path) -> None:
     scenario = tmp_path / "mine.yaml"
@@ -143,10 +164,10 @@ def test_serve_says_what_it_watches_and_what_it_reads_again(tmp_path: Path) -> N
         while not (line := process.stdout.readline()).startswith("watching"):
             pass
         assert line == f"watching {shipped_contract()} and {scenario}\n"
-        scenario.write_text(WRONG)
+        replace(scenario, WRONG)
         assert "stays in force" in process.stderr.readline()
         assert httpx.post(url + KONTEXT, json=CREATE).status_code == 201
-        scenario.write_text(OTHER)
+        replace(scenario, OTHER)
         assert process.stderr.readline() == (
             f"mockserver: scenario {scenario} read again: its faults are counted afresh\n"
         )

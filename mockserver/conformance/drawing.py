@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mockserver.conformance.inputs import JSON, Forbidden, input_schema
+from mockserver.conformance.inputs import JSON, Forbidden, body_properties, input_schema
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.operation import Operation
@@ -19,25 +19,31 @@ ROUNDS = 10  # of drawing; after these, that there are no more is believed
 
 
 def drawn_creates(contract: Contract, operation: Operation, count: int) -> list[Forbidden]:
-    """Up to so many creates that the contract forbids, the same each time. Raises MockServerError.
+    """Up to so many creates that the contract forbids, drawn from a fixed seed. Raises MockServerError.
 
     None names a webhook or a picture, which a gateway that takes it would call or fetch.
     """
     found: dict[bytes, Forbidden] = {}
     for number in range(ROUNDS if count else 0):
         for body in _bodies(contract, operation, number, 2 * count):
-            if len(found) < count and body not in found and _is_forbidden(operation, body):
+            if len(found) < count and body not in found and _is_forbidden(contract, operation, body):
                 found[body] = Forbidden(f"drawn {len(found) + 1}", JSON, body)
         if len(found) == count:
             break
     return list(found.values())
 
 
-def _is_forbidden(operation: Operation, body: bytes) -> bool:
+def _is_forbidden(contract: Contract, operation: Operation, body: bytes) -> bool:
+    """Whether the contract forbids a body, and whoever takes it all the same has nobody else to ask."""
     try:
         value = read_json(body)
     except ValueError:
         return True
+    if isinstance(value, dict):
+        others = body_properties(contract, operation).keys() - {"input"}
+        given = value.get("input")
+        if value.keys() & others or (isinstance(given, dict) and given.keys() & operation.images):
+            return False
     return any(violation.fatal for violation in operation.check_body(JSON, value))
 
 

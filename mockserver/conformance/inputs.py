@@ -118,9 +118,14 @@ def _example(contract: Contract, operation: Operation) -> Mapping[str, Any]:
 
 def input_schema(contract: Contract, operation: Operation) -> Mapping[str, Any]:
     """The schema of the `input` in a create's body."""
+    found: Mapping[str, Any] = contract.resolve(body_properties(contract, operation)["input"])
+    return found
+
+
+def body_properties(contract: Contract, operation: Operation) -> Mapping[str, Any]:
+    """The schemas of what may stand in a create's body, by their names."""
     request = contract.resolve(operation.document["requestBody"])
-    body = contract.resolve(request["content"][JSON]["schema"])
-    found: Mapping[str, Any] = contract.resolve(body["properties"]["input"])
+    found: Mapping[str, Any] = contract.resolve(request["content"][JSON]["schema"])["properties"]
     return found
 
 
