@@ -9,6 +9,8 @@ FINDINGS := .venv-findings
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
 	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each of the many processes that the tests start compiles the package anew: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # Every target with a line of help makes no file.
@@ -22,13 +24,19 @@ serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: ma
 
 # Four workers on two cores: half of the slow tests wait for a client.
 test: $(VENV)/docs.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not thorough" $(ARGS)
+
+test-thorough: $(VENV)/test.stamp $(VENV)/node.stamp ## more of the same: other scenarios, clients, gateways
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m thorough $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-wire: $(VENV)/test.stamp ## every fault on every operation, in every way in which requests come
 	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_wire.py $(ARGS)
+
+fuzz: $(VENV)/test.stamp ## whatever clients may do, for SECONDS=60; prints its seed
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions of the dependencies that are allowed
 	$(OLDEST)/bin/python -m pytest -n 4 --dist worksteal -p no:cacheprovider $(OLDEST_TESTS) $(ARGS)
@@ -39,10 +47,14 @@ coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; f
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/docs.stamp ## lint and type-check only
+lint: $(VENV)/docs.stamp $(VENV)/contracts.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+
+format: $(VENV)/test.stamp ## format the code, and mend what the linter can
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
 
 bench: $(VENV)/test.stamp bench/node_modules ## measure the double beside its peers (needs wrk, Node and Java)
 	$(BIN)/python bench/run.py $(ARGS)
@@ -70,6 +82,9 @@ bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that d
 pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
 	$(BIN)/python docs/make_pictures.py
 
+rules: $(VENV)/test.stamp ## write the sections of docs/rules.md: each rule, and what is shown of one who breaks it (ARGS=--all)
+	$(BIN)/python -m tests.check.rules_page $(ARGS)
+
 types: $(VENV)/test.stamp $(VENV)/node.stamp ## write the types of the Node package from contracts/admin.yaml
 	$(BIN)/python clients/node/generate_types.py
 
@@ -78,7 +93,7 @@ lock: $(VENV)/test.stamp ## resolve dependencies anew into requirements/
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --group test --constraint requirements/serve.txt \
+		--quiet --upgrade pyproject.toml --extra tls --extra check --extra verify --extra http2 --extra cjk --group test --constraint requirements/serve.txt \
 		--output-file requirements/test.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet --upgrade --group docs --constraint requirements/test.txt --output-file requirements/docs.txt
@@ -95,7 +110,7 @@ dist: $(VENV)/test.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove the virtual environments and everything built
-	rm -rf $(VENV) $(OLDEST) $(LIBRARIES) $(FINDINGS) tests/clients/node_modules tests/check/*/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(LIBRARIES) $(FINDINGS) tests/clients/node_modules tests/check/*/node_modules contracts/lint/node_modules clients/node/node_modules bench/node_modules dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
@@ -113,6 +128,16 @@ bench/node_modules: bench/package-lock.json
 # The npm clients are tested where Node is; elsewhere their tests say that they are skipped.
 $(VENV)/node.stamp: tests/clients/package-lock.json clients/node/package-lock.json | $(VENV)/bin/python
 	@if command -v npm >/dev/null; then (cd tests/clients && npm ci --silent) && cd clients/node && npm ci --silent --ignore-scripts; else echo "no npm here: the npm clients are not tested"; fi
+	@touch $@
+
+# Neither of the two asks a host while it lints.
+$(VENV)/contracts.stamp: export REDOCLY_TELEMETRY := off
+$(VENV)/contracts.stamp: export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
+$(VENV)/contracts.stamp: $(wildcard contracts/*.yaml contracts/lint/*.yaml contracts/lint/.*.yaml) contracts/lint/package-lock.json | $(VENV)/bin/python
+	@if command -v npm >/dev/null; then cd contracts/lint && npm ci --silent --ignore-scripts \
+		&& npx --no-install spectral lint --quiet --fail-severity hint --ruleset spectral.yaml ../openapi.yaml ../admin.yaml \
+		&& npx --no-install redocly lint --config redocly.yaml ../openapi.yaml ../admin.yaml; \
+		else echo "no npm here: Spectral and Redocly do not look at the contracts"; fi
 	@touch $@
 
 $(OLDEST)/stamp: requirements/oldest.txt pyproject.toml | $(VENV)/bin/python

@@ -22,13 +22,22 @@ class App:
     """The ASGI application: the API, and on ports of their own, once they are named, a file host and a decoy."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
-        self.gateway = Gateway(contract, catalogue, options)
-        endpoints = _endpoints(self.gateway)
+        self._extra_origins: dict[int, ASGIApp] = {}
+        self.answer_by(Gateway(contract, catalogue, options))
+
+    def answer_by(self, gateway: Gateway) -> None:
+        """Have a gateway answer from here on. What is under way is answered by the one before."""
+        self.gateway = gateway
+        options = gateway.options
+        endpoints = _endpoints(gateway)
         if options.also_at is not None:
             endpoints |= _aliases(endpoints, options.also_at)
-        self._own = _Paths(endpoints, _router(self.gateway))
+        self._own = _Paths(endpoints, _router(gateway))
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
-        self._extra_origins: dict[int, ASGIApp] = {}
+        if self._extra_origins:
+            self.listen_as_decoy(gateway.foreign_origin)
+        if gateway.files_origin is not None:
+            self.listen_as_file_host(gateway.files_origin)
 
     async def close(self) -> None:
         """Let go of what it holds open while it serves."""

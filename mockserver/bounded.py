@@ -64,6 +64,11 @@ class Outgoing:
                 self._meter.add(-len(body))
 
 
+def compact(encoded: bytes) -> bytes:
+    """A copy to keep: what msgspec encodes takes up to half as much memory again, its buffer's room to grow."""
+    return b"%b" % encoded
+
+
 def size_of(value: object, seen: set[int] | None = None) -> int:
     """Bytes that a value takes with all it holds: JSON values, and structs of them. What is shared is counted once."""
     seen = set() if seen is None else seen

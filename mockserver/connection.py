@@ -95,6 +95,7 @@ class HttpConnection(HttpToolsProtocol):
         self._connections.discard(self)
         self._meter.detach()
         self._idle_timer.cancel()
+        self._ahead = b""
         self._lost.set_result(None)
         self._state.clear()  # it refers back to this object
         super().connection_lost(exc)

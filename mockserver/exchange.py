@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from mockserver.api import HANDLERS, JSON, Context
+from mockserver.bounded import compact
 from mockserver.clock import SECOND, wall_time
 from mockserver.errors import ApiError, Dialect, ScenarioError, error_body
 from mockserver.gateway import Gateway
@@ -417,7 +418,7 @@ def _record(
             None if behavior.fault is None else msgspec.to_builtins(behavior.fault),
             response.committed,
             response.status,
-            response.body[:MAX_RECORDED_BODY] if "json" in kind or "text" in kind else b"",
+            compact(response.body[:MAX_RECORDED_BODY]) if "json" in kind or "text" in kind else b"",
             len(response.body),
             kind,
             response.headers,

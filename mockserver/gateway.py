@@ -7,7 +7,8 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mockserver.activity import Follower
+from mockserver.bounded import compact
 from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
 from mockserver.contract import Contract
 from mockserver.errors import ApiError, Dialect, MockServerError
@@ -109,6 +111,25 @@ class Gateway:
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self._template = lru_cache(1024)(self._build_template)
 
+    def with_contract(self, contract: Contract, catalogue: Catalogue, scenario: Scenario) -> Gateway:
+        """A gateway that goes by another contract in this one's place: all tenants begin anew."""
+        heir = copy(self)
+        heir.contract, heir.catalogue = contract, catalogue
+        heir.options = replace(self.options, scenario=scenario)
+        heir.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
+        heir._template = lru_cache(1024)(heir._build_template)
+        self.pictures.clear()
+        for tenant in self.store.tenants():
+            self.store.forget(tenant.name)
+        return heir
+
+    def use_scenario(self, scenario: Scenario) -> None:
+        """Behave by another scenario where no tenant has one of its own; its faults are counted afresh."""
+        self.options = replace(self.options, scenario=scenario)
+        for tenant in self.store.tenants():
+            if tenant.scenario is None:
+                self.store.set_scenario(tenant, None)
+
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario in force for a tenant: named by its token's suffix, or set for it, or the server's."""
         if tenant.scenario_suffix in self.catalogue:
@@ -170,8 +191,10 @@ class Gateway:
         prediction = Prediction(
             identifier,
             operation.operation_id,
-            input=msgspec.json.encode(
-                {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+            input=compact(
+                msgspec.json.encode(
+                    {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+                )
             ),
             given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
             created_at=clock.now(),

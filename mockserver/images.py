@@ -9,15 +9,15 @@ import io
 import math
 import random
 import re
-import textwrap
-import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from mockserver.lettering import showable, wrapped, write
+
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
 DRAWABLE: Mapping[str, str] = {
     "jpg": "image/jpeg",
@@ -28,11 +28,12 @@ DRAWABLE: Mapping[str, str] = {
 }
 
 MAX_PIXELS = 178_956_970  # as Pillow has it: what is larger is taken for a decompression bomb
+MAX_COLUMNS = 200  # characters in a line of the narrowest letters
+LEADING = 1.35  # from line to line, in heights of letters
 MAX_SEGMENTS = 1000  # of a JPEG, before its frame
 
 _JPEG_MARKER = re.compile(rb"\xff++([^\xff\x00])", re.DOTALL)
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_NEVER_A_GLYPH = "\U0010fffd"  # private use: shows what the font draws for what it does not have
 
 
 class UnsupportedImage(ValueError):
@@ -157,45 +158,16 @@ def _write(picture: Image.Image, prompt: str, caption: Sequence[str]) -> None:
 
     width, height = picture.size
     unit = max(10, min(picture.size) // 22)  # pixels; the height of the prompt's letters, and every margin
-    lines = _wrapped(prompt, unit, width - 4 * unit, most=max(1, int(height * 0.5 / (unit * 1.3))))
-    rows = [(line, unit, 255) for line in lines] + [(line, unit // 2, 180) for line in caption]
+    most = max(1, int(height * 0.5 / (unit * LEADING)))
+    shown = prompt[: MAX_COLUMNS * (most + 1)]  # a prompt can be very long; this much is all that can be seen
+    lines = wrapped(showable(shown), unit, width - 4 * unit, most)
+    rows = [(line, unit, 255) for line in lines] + [(showable(line), unit // 2, 180) for line in caption]
     left, foot = 2 * unit, height - 2 * unit
-    top = foot - sum(letters * 1.35 for _, letters, _ in rows) - (unit / 2 if lines else 0)
+    top = foot - sum(letters * LEADING for _, letters, _ in rows) - (unit / 2 if lines else 0)
     canvas = ImageDraw.Draw(picture, "RGBA")
     canvas.rounded_rectangle((unit, top - unit, width - unit, height - unit), radius=unit, fill=(0, 0, 0, 150))
     for number, (line, letters, light) in enumerate(rows):
         if lines and number == len(lines):
             top += unit / 2
-        canvas.text((left, top), line, font=_font(letters), fill=(255, 255, 255, light))
-        top += letters * 1.35
-
-
-def _wrapped(prompt: str, unit: int, width: int, most: int) -> list[str]:
-    """The prompt in lines that fit a width in pixels; what `most` lines cannot hold ends in an ellipsis."""
-    columns = max(8, int(width / (unit * 0.56)))
-    shown = prompt[: columns * (most + 1)]  # a prompt can be very long; this much is all that can be seen
-    text = "".join(_showable(character) for character in shown)
-    return textwrap.wrap(text, columns, max_lines=most, placeholder=" …")
-
-
-@cache
-def _font(letters: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(max(6, letters))
-
-
-@lru_cache(4096)
-def _showable(character: str) -> str:
-    """A character as the built-in font can show it: itself, its plain letter, or else its code point."""
-    if not character.isprintable() or character.isspace():
-        return " "
-    for candidate in (character, unicodedata.normalize("NFKD", character)[0]):
-        if _has_glyph(candidate):
-            return candidate
-    return f"\\u{ord(character):04x}"
-
-
-def _has_glyph(character: str) -> bool:
-    font = _font(16)
-    return bytes(font.getmask(character)) != bytes(font.getmask(_NEVER_A_GLYPH))
+        write(canvas, (left, top), line, letters, (255, 255, 255, light))
+        top += letters * LEADING

@@ -40,6 +40,10 @@ class Pictures:
             on_forget=lambda picture: outgoing.let_go(picture.data) if outgoing else None,
         )
 
+    def clear(self) -> None:
+        """Forget what was drawn."""
+        self._kept.clear()
+
     def size(self, prediction: Prediction) -> tuple[int, int]:
         """Width and height of a picture: of the sizes there are, the one nearest to what was asked."""
         sizes = self._contract.by_id[prediction.operation_id].picture["sizes"]

@@ -13,7 +13,7 @@ import ssl
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -157,14 +157,22 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run(
-    server: _Server, sockets: list[socket.socket], signals: Mapping[signal.Signals, Callable[[], None]] | None = None
+    server: _Server,
+    sockets: list[socket.socket],
+    signals: Mapping[signal.Signals, Callable[[], None]] | None = None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until the server is told to exit. `signals` says what is done when one arrives."""
+    """Serve until the server is told to exit. `signals` says what is done when one comes; `beside` goes on too."""
 
     async def run() -> None:
         for number, act in (signals or {}).items():
             asyncio.get_running_loop().add_signal_handler(number, act)
+        task = asyncio.create_task(beside()) if beside is not None else None
         await server.serve(sockets=sockets)
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     runner = asyncio.Runner(loop_factory=_new_loop)
     try:
@@ -184,8 +192,9 @@ def serve(
     on_ready: Callable[[], None],
     authority: Authority | None = None,
     drain: float = 0,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered.
+    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered; `beside` goes on meanwhile.
 
     For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to stop.
     """
@@ -203,7 +212,7 @@ def serve(
         else:
             _stop(server)
 
-    _run(server, [listener, *others], {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate})
+    _run(server, [listener, *others], {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate}, beside)
 
 
 def _stop(server: uvicorn.Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from email.message import Message
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,7 +27,8 @@ for _name in ("python_multipart", "multipart"):  # what it warns of is the clien
 
 
 class _InMemory(MultiPartParser):
-    spool_max_size = 1 << 30  # what a client sends never reaches the file system
+    spool_max_size = 1 << 30  # bytes: what a client sends never reaches the file system
+    max_file_size = spool_max_size  # as older Starlettes call it
 
 
 async def read_upload(content_type: str, body: bytes) -> Upload:
@@ -38,6 +40,8 @@ def _read(content_type: str, body: bytes) -> Upload:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
+    if not _is_whole(content_type, body):  # the parser would take the parts before, and not close the file of the last
+        raise _not_a_form("it ends before its closing boundary")
     try:
         headers = Headers({"content-type": content_type})
         form = _result_of(_InMemory(headers, stream(), max_files=2, max_fields=1000).parse())  # type: ignore[arg-type]
@@ -50,6 +54,13 @@ def _read(content_type: str, body: bytes) -> Upload:
         raise _not_a_form(str(reason)) from reason
     finally:
         _result_of(form.close())
+
+
+def _is_whole(content_type: str, body: bytes) -> bool:
+    message = Message()
+    message["content-type"] = content_type
+    boundary = message.get_boundary()
+    return boundary is None or b"--" + boundary.encode("latin-1", "replace") + b"--" in body
 
 
 def _result_of(work: Coroutine[Any, Any, T]) -> T:

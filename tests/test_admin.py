@@ -1,4 +1,4 @@
-"""The steering plane, over a socket: each route, what it says to a wrong request, whom it keeps out, what it records."""
+"""The admin API, over a socket: each route, what it says to a wrong request, whom it keeps out, what it records."""
 
 import json
 import re
@@ -153,7 +153,7 @@ class TestRoutes:
         assert named == [json.loads(json.dumps(scenario.as_json())) for scenario in CATALOGUE]
         assert admin(client, "GET", "/scenarios/schema").json() == CATALOGUE.schema
 
-    def test_a_scenario_is_laid_down_shown_and_taken_back(self, client: httpx.Client) -> None:
+    def test_a_scenario_is_set_shown_and_taken_back(self, client: httpx.Client) -> None:
         assert admin(client, "GET", "/scenario").json()["name"] == "succeeded"
         mine = {"name": "mine", "lifecycle": [{"status": "aborted"}], "faults": {"*": [None, {"status": 503}]}}
         assert admin(client, "PUT", "/scenario", mine).json() == mine

@@ -191,6 +191,7 @@ class TestHunting:
         with pytest.raises(FindingsError, match=r"MC201.*double billing"):
             report.raise_for_findings()
 
+    @pytest.mark.thorough
     def test_a_picture_delivered_as_http_frames_it_is_the_picture_whatever_its_bytes(self) -> None:
         cases = list(fixed_cases(CONTRACT, MODELS, None))
         report = check_client(partial(client.call_once, variant="download-unchecked"), max_runs=len(cases), budget=60)

@@ -43,8 +43,10 @@ def several(call: Call) -> Any:
 
 @pytest.mark.parametrize(
     ("call", "max_runs"),
-    [(several, 60), (partial(client.call_once, bug="creates again on any 5xx"), 40)],
-    ids=["several bugs", "one bug"],
+    [
+        pytest.param(several, 60, id="several bugs", marks=pytest.mark.thorough),
+        pytest.param(partial(client.call_once, bug="creates again on any 5xx"), 40, id="one bug"),
+    ],
 )
 def test_the_same_is_found_however_many_are_played_at_once(call: Any, max_runs: int) -> None:
     one, many = (check_client(call, max_runs=max_runs, seed=3, budget=300, jobs=jobs) for jobs in (1, 8))

@@ -1,6 +1,7 @@
 """Reading a contract: what drives the server, and what is said of one that cannot."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +21,7 @@ from mockserver.gateway import Options
 from mockserver.roles import ROLES
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
+from tests.helpers.pages import ROOT
 
 SOURCES = {"documented", "implied", "upstream"}
 Change = Callable[[dict[str, Any]], object]
@@ -32,6 +34,13 @@ def changed(change: Change, tmp_path: Path) -> Contract:
     file = tmp_path / "contract.yaml"
     file.write_text(yaml.safe_dump(document))
     return Contract.load(file)
+
+
+def test_every_operation_is_explained_in_sentences() -> None:
+    for operation in CONTRACT.operations:
+        described = operation.document.get("description", "").strip()
+        assert described.endswith("."), operation.operation_id
+        assert described != operation.document["summary"], operation.operation_id
 
 
 def test_the_shipped_contract_is_valid_openapi() -> None:
@@ -49,6 +58,12 @@ def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -
     assert len(nodes) > 50
     for node in nodes:
         assert node["x-source"] in SOURCES, node
+
+
+def test_every_role_stands_in_the_row_of_its_extension() -> None:
+    row = re.search(r"^\| `x-mock-role` \|.*$", (ROOT / "contracts" / "README.md").read_text(), re.M)
+    assert row is not None
+    assert set(re.findall(r"`([a-z-]+)`", row[0])) - {"x-mock-role"} == set(ROLES)
 
 
 def test_roles_models_and_defaults_come_from_the_file() -> None:

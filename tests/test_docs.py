@@ -26,6 +26,7 @@ from mockserver.commands.checking import check
 from mockserver.commands.serving import serve
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
+from tests.check import rules_page
 from tests.helpers.documents import CONTRACT
 from tests.helpers.page_runner import PageRunner
 from tests.helpers.pages import DOCUMENTATION, PAGES, ROOT, blocks_of, table_of
@@ -111,6 +112,14 @@ def test_every_rule_is_in_the_table_in_order() -> None:
     assert {code for code, advice in rows if advice} == {
         rule.code for rule in RULES.values() if rule.severity == "advice"
     }
+
+
+def test_every_rule_has_a_section_written_from_its_code_with_what_is_shown_of_one_who_breaks_it() -> None:
+    page = rules_page.PAGE.read_text()
+    shown = {code: rules_page.shown_in(page, rule) for code, rule in RULES.items()}
+    assert page == rules_page.written(page, shown), "docs/rules.md is not what `make rules` writes"
+    for code, told in shown.items():
+        assert told.startswith(code) or not told, code
 
 
 def test_every_request_of_the_admin_api_is_in_the_table() -> None:

@@ -99,6 +99,14 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
         ({"json": {"content": "a"}}, 415, "multipart/form-data"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "not valid multipart"),
+        (
+            {
+                "content": b'--b\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\nx\r\n--b',
+                "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+            },
+            400,
+            "it ends before its closing boundary",
+        ),
         *(
             (
                 {
@@ -132,6 +140,12 @@ def test_a_file_over_the_limit_is_refused_and_others_are_served(client: httpx.Cl
 def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
     for name in ("../../etc/passwd", "/etc/passwd", "a\x00b", '"><script>', "x" * 1000):
         assert upload(client, name=name).status_code == 201
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x" * 1025, "text/plain"), ("x", "text/" + "x" * 1020)])
+def test_a_name_has_a_length(client: httpx.Client, name: str, kind: str) -> None:
+    response = client.post(FILES, files={"content": (name, b"x", kind)})
+    assert (response.status_code, "have at most 1024 characters" in response.json()["detail"]) == (400, True)
 
 
 def test_files_are_bounded(client: httpx.Client) -> None:

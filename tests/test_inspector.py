@@ -244,6 +244,8 @@ def test_it_is_used_by_keyboard(page: Page, client: httpx.Client) -> None:
     page.locator("h1").click()
     for key in ("j", "j", "k"):
         page.keyboard.press(key)
+    create(client)
+    expect(rows(page)).to_have_count(3)  # what comes meanwhile takes nobody's place
     page.keyboard.press("Enter")
     expect(page.locator('#journal [data-number="2"] .details')).to_be_visible()
     page.keyboard.press("Escape")

@@ -85,12 +85,13 @@ def upload(double: Double, size: int, number: int = 0) -> Any:
 
 
 def test_creates(double: Double) -> None:
-    for number in range(20_000):
-        body = {"input": {"prompt": f"{number} " + "p" * 2000}}
+    for number in range(3000):
+        body = {"input": {"prompt": f"{number} " + "p" * 10_000}}
         double.client.post(ULTRA, json=body, headers=authorized(number % 20))
     double.assert_counted(60 * MEGABYTE)
 
 
+@pytest.mark.thorough
 def test_tenants_with_scenarios(double: Double) -> None:
     faults = [{"status": 429, "detail": "d" * 20, "retry_after": number} for number in range(400)]
     for number in range(200):
@@ -99,12 +100,14 @@ def test_tenants_with_scenarios(double: Double) -> None:
     double.assert_counted(30 * MEGABYTE)
 
 
+@pytest.mark.thorough
 def test_files(double: Double) -> None:
     for number in range(12):
         upload(double, 10 * MEGABYTE, number)
     double.assert_counted(120 * MEGABYTE)
 
 
+@pytest.mark.thorough
 def test_pictures_of_long_prompts(double: Double) -> None:
     for number in range(10):
         body = {"input": {"prompt": f"{number}" * 5 * MEGABYTE, "output_format": "png"}}
@@ -114,6 +117,7 @@ def test_pictures_of_long_prompts(double: Double) -> None:
     double.assert_counted(0)
 
 
+@pytest.mark.thorough
 def test_uploads_that_stop(double: Double) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(4):
@@ -126,6 +130,7 @@ def test_uploads_that_stop(double: Double) -> None:
         pass
 
 
+@pytest.mark.thorough
 def test_downloads_that_nobody_reads_even_of_what_is_deleted(double: Double) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):

@@ -128,21 +128,24 @@ def test_refused(mockserver):
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(
-    ("marker", "said"),
-    [
-        ("scenari='nsfw'", "*does not know scenari; it takes scenario, clock, violations, unused_faults by keyword*"),
-        ("'nsfw'", "*does not know 'nsfw'*"),
-        ("violations='maybe'", '*violations=*is "allow" or "refuse"*'),
-        ("scenario='nfsw'", "*did you mean nsfw*"),
-        ("clock='fast'", "*/mode*"),
-    ],
-)
-def test_a_wrong_marker_is_explained(pytester: pytest.Pytester, marker: str, said: str) -> None:
-    pytester.makepyfile(f"import pytest\n@pytest.mark.mockserver({marker})\ndef test_it(mockserver): pass\n")
+WRONG_MARKERS = {
+    "scenari='nsfw'": "*does not know scenari; it takes scenario, clock, violations, unused_faults by keyword*",
+    "'nsfw'": "*does not know 'nsfw'*",
+    "violations='maybe'": '*violations=*is "allow" or "refuse"*',
+    "scenario='nfsw'": "*did you mean nsfw*",
+    "clock='fast'": "*/mode*",
+}
+
+
+def test_a_wrong_marker_is_explained(pytester: pytest.Pytester) -> None:
+    tests = (
+        f"@pytest.mark.mockserver({marker})\ndef test_{number}(mockserver): pass\n"
+        for number, marker in enumerate(WRONG_MARKERS)
+    )
+    pytester.makepyfile("import pytest\n" + "".join(tests))
     ended = pytester.runpytest_subprocess(*STRICT)
-    ended.assert_outcomes(errors=1)
-    ended.stdout.fnmatch_lines([said])
+    ended.assert_outcomes(errors=len(WRONG_MARKERS))
+    ended.stdout.fnmatch_lines(list(WRONG_MARKERS.values()))
     assert "Traceback" not in ended.stdout.str()
     assert "pytest_plugin.py" not in ended.stdout.str(), "one sentence, no code of ours"
 
@@ -287,12 +290,11 @@ def test_one(mockserver, mockserver_server):
     print("double", mockserver_server.url)
 """
     )
-    for workers in ("0", "2"):
-        ended = pytester.runpytest_subprocess(*STRICT, "-s", "-n", workers, "--mockserver-url", server.url)
-        ended.assert_outcomes(passed=1)
-    pytester.runpytest_subprocess(*STRICT, "-s", "--mockserver-url", server.url).stdout.fnmatch_lines(
-        [f"*double {server.url}*"]
-    )
+    words = (*STRICT, "-s", "--mockserver-url", server.url)
+    pytester.runpytest_subprocess(*words, "-n", "2").assert_outcomes(passed=1)
+    alone = pytester.runpytest_subprocess(*words)
+    alone.assert_outcomes(passed=1)
+    alone.stdout.fnmatch_lines([f"*double {server.url}*"])
 
 
 def test_a_double_that_does_not_run_is_told(pytester: pytest.Pytester) -> None:

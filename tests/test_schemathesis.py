@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mockserver import MockServer
+from tests.helpers.documents import CONTRACT
 
 pytestmark = pytest.mark.slow
 
@@ -21,22 +22,29 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404",
 """
 PHASES = "examples,coverage,fuzzing,stateful"
 LIVES = "examples,stateful"  # where only what becomes of a prediction differs, and not what is refused
+MET = {
+    PHASES: {operation.operation_id for operation in CONTRACT.operations},
+    LIVES: {operation.operation_id for operation in CONTRACT.operations if operation.role in ("create", "list")},
+}
 
 
 @pytest.mark.parametrize(
-    ("scenario", "examples", "phases", "operations", "exchanges"),
+    ("scenario", "examples", "phases"),
     [
-        ("succeeded", 25, PHASES, 19, 100),
-        ("variety", 10, PHASES, 19, 100),
-        ("immediate", 10, LIVES, 12, 50),
-        ("failed", 10, LIVES, 12, 50),
-        ("aborted", 10, LIVES, 12, 50),
-        *((name, 3, LIVES, 8, 10) for name in ("failed-silently", "start-timeout", "cold-boot", "low-credit")),
+        ("succeeded", 5, PHASES),
+        ("aborted", 5, LIVES),
+        *(
+            pytest.param(*row, marks=pytest.mark.thorough)
+            for row in (
+                ("succeeded", 25, PHASES),
+                ("variety", 10, PHASES),
+                *((name, 10, LIVES) for name in ("immediate", "failed")),
+                *((name, 3, LIVES) for name in ("failed-silently", "start-timeout", "cold-boot", "low-credit")),
+            )
+        ),
     ],
 )
-def test_the_double_keeps_its_contract(
-    scenario: str, examples: int, phases: str, operations: int, exchanges: int, tmp_path: Path
-) -> None:
+def test_the_double_keeps_its_contract(scenario: str, examples: int, phases: str, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     with MockServer(strict=True, scenario=scenario) as server:
         ended = subprocess.run(
@@ -55,6 +63,5 @@ def test_the_double_keeps_its_contract(
         assert ended.returncode == 0, report
         for phase in phases.split(","):
             assert f"✅  {phase.capitalize()}" in report, report
-        coverage = server.tenant("schemathesis").coverage()
-        assert len(coverage["operations"]["met"]) >= operations
-        assert server.tenant("schemathesis").verdict()["exchanges"] > exchanges
+        met = server.tenant("schemathesis").coverage()["operations"]["met"]
+        assert MET[phases] <= set(met)

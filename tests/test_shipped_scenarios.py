@@ -592,7 +592,7 @@ class TestPredictionsKeepTheirScenario:
         assert [prediction["queue_position"] for prediction in chosen] == [3, 3]
         assert "queue_position" not in player.life(0)[0]
 
-    def test_the_faults_laid_down_for_the_tenant_do_not_reach_it(self, player: Player) -> None:
+    def test_the_faults_of_the_tenant_s_scenario_do_not_reach_it(self, player: Player) -> None:
         chosen = player.create("[mock:succeeded]").json()
         usual = player.create().json()
         player.tenant.use({"faults": {"getPrediction": [{"status": 502, "times": "always"}]}})
@@ -633,7 +633,7 @@ class TestFaultLists:
                 with playing(server.tenant()) as player:
                     assert [player.create().status_code for _ in range(4)] == [429, 200, 200, 200]
 
-    def test_laid_down_anew_they_start_again(self, player: Player) -> None:
+    def test_set_anew_they_start_again(self, player: Player) -> None:
         for _ in range(2):
             player.tenant.use("rate-limited")
             assert [player.create().status_code for _ in range(3)] == [429, 200, 200]

@@ -1,12 +1,14 @@
 """`mockserver verify`: planted departures are found, each by its rule; faithful gateways are not accused; the lid holds."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mockserver import MockServer
 from mockserver.check.gateway_rules import GATEWAY_RULES
+from mockserver.conformance import drawing
 from mockserver.conformance.findings import Report
 from mockserver.conformance.inputs import forbidden_creates, valid_input
 from mockserver.conformance.observed import Observed
@@ -50,7 +52,18 @@ def verified_departing(server: MockServer, planted: Planted, spend: int = 2, **s
         return verified(gateway.url, spend, **settings)
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted.rule} {planted.name}")
+@pytest.mark.parametrize(
+    "planted",
+    [
+        # The first of each rule each time; all of them when there is more time.
+        pytest.param(
+            planted,
+            id=f"{planted.rule} {planted.name}",
+            marks=() if planted.rule not in {before.rule for before in PLANTED[:number]} else pytest.mark.thorough,
+        )
+        for number, planted in enumerate(PLANTED)
+    ],
+)
 def test_a_departure_is_found_as_exactly_its_rule(server: MockServer, planted: Planted) -> None:
     found = verified_departing(server, planted, whole=planted.rule == "MC705")  # `make bench-verify` has them all whole
     broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.advice}
@@ -242,6 +255,43 @@ def test_each_forbidden_create_that_is_taken_is_billed_once_and_stops_at_the_lid
     found = verified_departing(server, Planted("", "", None, taking(TAKEN["creates below a range"])), 9)
     assert {each.rule for each in found.findings} == {"MC705"}
     assert found.spent == 5 + sum("below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden)
+
+
+DRAWN = 12
+plan = partial(plan_for, CONTRACT, b"seed")
+
+
+def test_creates_are_drawn_that_are_forbidden_and_ask_nobody_else() -> None:
+    drawn = [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")]
+    assert len({(probe.path, probe.body) for probe in drawn}) == DRAWN
+    assert {probe.operation.model for probe in drawn} == set(CONTRACT.models)
+    assert drawn == [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")], "each time the same"
+    for probe in drawn:
+        assert probe.creates
+        assert probe.must_refuse
+        assert b"webhook" not in (probe.body or b"")
+        assert b"http" not in (probe.body or b"")
+
+
+def test_a_faithful_gateway_refuses_what_is_drawn(server: MockServer) -> None:
+    server.tenant(TOKEN).reset()
+    found = verified(server.url, 9, fuzz=DRAWN)
+    assert (found.findings, found.spent) == ([], 5)
+    assert found.requests >= DRAWN + len(plan().forbidden)
+
+
+def test_what_is_drawn_stands_under_the_same_lid(server: MockServer) -> None:
+    everything = Planted("", "", None, taking(lambda asked: True))
+    spend = len(plan().forbidden) + 3
+    found = verified_departing(server, everything, spend, fuzz=DRAWN)
+    assert found.spent == len(server.tenant(TOKEN).predictions()) == spend
+    assert 0 < sum("drawn" in each.what for each in found.not_seen) < DRAWN
+
+
+def test_drawing_without_schemathesis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "find_spec", lambda name: None)
+    with pytest.raises(MockServerError, match=r"pip install 'flux-mockserver\[fuzz\]'"):
+        plan(1)
 
 
 def test_an_exchange_in_a_report_shows_the_token_in_part() -> None:

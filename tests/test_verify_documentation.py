@@ -90,7 +90,7 @@ def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Pa
         (tmp_path / "verify.json").rename(tmp_path / "known.json")
         assert shell(verifying["run"], tmp_path, **settings).returncode == 0, "what is known is accepted"
     called = (tmp_path / "called").read_text().splitlines()
-    assert called[0] == "pip install flux-mockserver[verify]"
+    assert called[0] == "pip install flux-mockserver[verify] @ git+https://github.com/your-organisation/mockserver"
     assert called[1].startswith("gh issue create --title The gateway departs")
 
 

@@ -256,11 +256,8 @@ def test_every_fault_reaches_the_wire_and_the_journal(place: tuple[MockServer, s
         told = client.tenant.requests()[-1]
         assert (told["operation"], told["fault"]) == (operation.operation_id, fault), fault
         assert told["response"]["status"] == seen.status, fault
-        assert told["committed"] is (operation.role in COMMITTING and ("after" in fault or not prevents(fault))), fault
+        assert told["committed"] is (operation.commits and ("after" in fault or not prevents(fault))), fault
         assert how_it_ended(fault, seen, operation), (fault, seen.ended, seen.announced, len(seen.body))
-
-
-COMMITTING = ("create", "cancel", "upload", "delete-file")
 
 
 def prevents(fault: Json) -> bool:

@@ -149,7 +149,8 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
 
     if new_baseline is not None and not found.interrupted:
         count = update_baseline(found, new_baseline)
-        click.echo(f"{new_baseline} is written: {count} findings are accepted from now on")
+        accepted = "1 finding is" if count == 1 else f"{count} findings are"
+        click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
     return 1 if not found.ok else EXIT_CODE if found.interrupted else 0
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mockserver.conformance.learning import Learner
     from mockserver.gateway import Gateway
     from mockserver.server import Authority, MockServer
+    from mockserver.watching import Watch
 
 MAX_DRAIN = 24 * 3600.0  # seconds
 
@@ -62,6 +63,7 @@ class _PortOption(click.Option):
     type=click.FloatRange(0, MAX_DRAIN),
     help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
 )
+@option("--watch", is_flag=True, help="Read the contract and the scenario's file again when they change.")
 @har_option
 def serve(
     host: str,
@@ -71,6 +73,7 @@ def serve(
     ready_file: Path | None,
     log: bool,
     drain: float,
+    watch: bool,
     har: Path | None,
     **behavior: Any,
 ) -> None:
@@ -83,6 +86,7 @@ def serve(
     from mockserver.server import Authority, build_app, listen, url_of, whereabouts, write_har
     from mockserver.server import serve as run_server
 
+    watching = _watch(behavior) if watch else None
     app = build_app(**server_settings(behavior))
     if ready_file:
         remove_stale(ready_file)
@@ -96,14 +100,27 @@ def serve(
         if ready_file:
             write(ready_file, whereabouts(listener, authority))
         _announce(app.gateway, url, host, authority)
+        if watching:
+            click.echo(f"watching {' and '.join(map(str, watching.files))}")
 
-    run_server(app, listener, on_ready=announce, authority=authority, drain=drain)
+    beside = partial(watching.follow, app, _say) if watching else None
+    run_server(app, listener, on_ready=announce, authority=authority, drain=drain, beside=beside)
     if har:
         write_har(app.gateway, har, url)
     if authority:
         authority.close()
     if ready_file:
         remove_own(ready_file)
+
+
+def _watch(behavior: dict[str, Any]) -> Watch:
+    from mockserver.watching import Watch
+
+    return Watch(behavior["contract"], behavior["scenario"])
+
+
+def _say(line: str) -> None:
+    click.echo(f"mockserver: {line}", err=True)
 
 
 def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:

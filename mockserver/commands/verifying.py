@@ -17,6 +17,9 @@ from mockserver.commands.options import color_option, learn_option, option
     "--token", envvar="REPLICATE_API_TOKEN", show_envvar=True, help="The bearer token; it goes to the gateway alone."
 )
 @option("--spend", default=0, type=click.IntRange(0, 1000), help="How many predictions may be billed, at most.")
+@option(
+    "--fuzz", default=0, type=click.IntRange(0, 1000), help="Have Schemathesis draw N creates more that are forbidden."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be sent, and what it can cost at most; send nothing.")
 @option("--poll", default=1.0, type=click.FloatRange(0, 3600), help="Seconds between two reads of a prediction.")
 @option(
@@ -35,6 +38,7 @@ def verify(
     url: str,
     token: str | None,
     spend: int,
+    fuzz: int,
     dry_run: bool,
     poll: float,
     deadline: float,
@@ -65,7 +69,7 @@ def verify(
         format_for(path)
     known = read_baseline(baseline) if baseline else ()
     upstream = Upstream(url, insecure=insecure, ca_file=upstream_ca)
-    settings = Settings(token or "", spend, poll, deadline, known)
+    settings = Settings(token or "", spend, poll, deadline, known, fuzz)
     session, progress = Session(upstream), Progress()
     loaded = Contract.load(contract)
     learner = Learner(loaded, upstream.origin)

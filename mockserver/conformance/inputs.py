@@ -45,7 +45,7 @@ def valid_input(contract: Contract, operation: Operation) -> dict[str, Any]:
 
     No pictures are sent along. Raises MockServerError if the contract's schemas do not say enough to make one.
     """
-    schema = _input_schema(contract, operation)
+    schema = input_schema(contract, operation)
     example = {name: value for name, value in _example(contract, operation).items() if name not in operation.images}
     given = {name: _sample(operation.input[name]) for name in schema.get("required", []) if name in operation.input}
     given |= example
@@ -87,7 +87,7 @@ def forbidden_by_version(contract: Contract, operation: Operation, model: Operat
 
 def _wrong_bodies(contract: Contract, operation: Operation, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "no input", {}
-    for name in _input_schema(contract, operation).get("required", []):
+    for name in input_schema(contract, operation).get("required", []):
         yield f"no {name}", {"input": {key: value for key, value in given.items() if key != name}}
     for name, node in operation.input.items():
         kind = node.get("type")
@@ -116,7 +116,8 @@ def _example(contract: Contract, operation: Operation) -> Mapping[str, Any]:
     return {}
 
 
-def _input_schema(contract: Contract, operation: Operation) -> Mapping[str, Any]:
+def input_schema(contract: Contract, operation: Operation) -> Mapping[str, Any]:
+    """The schema of the `input` in a create's body."""
     request = contract.resolve(operation.document["requestBody"])
     body = contract.resolve(request["content"][JSON]["schema"])
     found: Mapping[str, Any] = contract.resolve(body["properties"]["input"])

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mockserver.conformance.drawing import drawn_creates
 from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
 from mockserver.contract import METHODS, Contract
 from mockserver.errors import MockServerError
@@ -67,8 +68,11 @@ class Plan(NamedTuple):
         return [*lines, f"billed at most: {spend} predictions"]
 
 
-def plan_for(contract: Contract, seed: bytes) -> Plan:
-    """The plan for a gateway of a contract; `seed` makes the id that nobody has. Raises MockServerError."""
+def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> Plan:
+    """The plan for a gateway of a contract, with so many forbidden creates more that are drawn. Raises MockServerError.
+
+    `seed` makes the id that nobody has.
+    """
     creates = list(contract.models.values())
     if not creates or contract.reader is None:
         raise MockServerError(f"the contract {contract.name} has no predictions, so there is nothing to verify")
@@ -76,6 +80,9 @@ def plan_for(contract: Contract, seed: bytes) -> Plan:
     wrong = [(operation, forbidden) for operation in creates for forbidden in forbidden_creates(contract, operation)]
     for operation in _by_version(contract):
         wrong += [(operation, forbidden) for forbidden in forbidden_by_version(contract, operation, creates[0])]
+    for number, operation in enumerate(creates):
+        share = fuzz // len(creates) + (number < fuzz % len(creates))
+        wrong += [(operation, drawn) for drawn in drawn_creates(contract, operation, share)]
     forbidden = [
         Probe(
             each.wrong,

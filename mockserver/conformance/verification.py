@@ -33,13 +33,17 @@ Watch = Callable[[Observed], None]
 
 
 class Settings(NamedTuple):
-    """How a gateway is verified: `spend` predictions at most, `poll` seconds between reads, `deadline` for each."""
+    """How a gateway is verified: `spend` predictions at most, `poll` seconds between reads, `deadline` for each.
+
+    `fuzz` is the number of forbidden creates that are drawn.
+    """
 
     token: str = ""
     spend: int = 0
     poll: float = 1.0
     deadline: float = 600.0
     accepted: Sequence[Finding] = ()
+    fuzz: int = 0
 
 
 class Verification:
@@ -62,7 +66,7 @@ class Verification:
         self._watch = watch
         self._origin = session.upstream.origin
         self._wrong_token = f"wrong-{token_hex(12)}"
-        self.plan: Plan = plan_for(contract, token_bytes(16))
+        self.plan: Plan = plan_for(contract, token_bytes(16), settings.fuzz)
         self.report = Report(url=session.upstream.url, contract=contract.name, lid=settings.spend)
         self._collector = Collector(contract, self.report, settings.token, settings.accepted)
         self._running: dict[str, str] = {}  # predictions that nobody has seen end yet, and why they were made

@@ -307,10 +307,12 @@ function renderJournal() {
   at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
   const shown = visible();
   const rows = new Map([...at("journal").children].map((row) => [row.dataset.key, row]));
+  const focused = document.activeElement.closest("#journal [data-number]")?.dataset.number; // lost where rows are replaced
   at("journal").replaceChildren(...shown.toReversed().map((each) => {
     const key = `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
     return rows.get(key) ?? rowOf(each, key);
   }));
+  if (focused) at("journal").querySelector(`[data-number="${focused}"] .row`)?.focus({ preventScroll: true });
   const all = known.exchanges.length;
   at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
   at("nothing").hidden = shown.length > 0;

@@ -15,11 +15,24 @@ CATALOGUE = Catalogue(CONTRACT)
 TURNS = 20  # of the loop, more than any answer takes that waits for nothing
 
 
+class NoSocket:
+    """What a wire has in the place of a socket."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 80
+
+    def getpeername(self) -> tuple[str, int]:
+        return "127.0.0.1", 50000
+
+    def setsockopt(self, *_: object) -> None:
+        """Options make no difference."""
+
+
 class Wire(asyncio.Transport):
     """What was sent on a connection, and whether it was closed."""
 
     def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 50000)})
+        super().__init__({"socket": NoSocket()})
         self.pieces: list[bytes] = []
         self.closed = False
         self.reading = True
@@ -33,6 +46,9 @@ class Wire(asyncio.Transport):
         return b"".join(self.pieces)
 
     def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
         self.closed = True
 
     def is_closing(self) -> bool:
