@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mockserver.check.cases import Case
@@ -15,7 +16,7 @@ from mockserver.check.harness import Harness, Limits
 from mockserver.check.inputs import boundary_inputs
 from mockserver.check.replaying import with_control
 from mockserver.check.rules import find_breaches
-from tests.check.official import CLIENTS, FOUND, MORE, SAME_ORIGIN, WORKER
+from tests.check.official import CLIENTS, FOUND, MORE, WORKER
 from tests.helpers.documents import CONTRACT
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,9 @@ def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
         pytest.skip("`make findings` installs this client, and plays its cases")
     driver = {**CLIENTS, **MORE}[name]()
     try:
-        with Harness(CONTRACT, files="same" if name in SAME_ORIGIN else "separate") as harness:
+        with Harness(CONTRACT) as harness:
+            if name in MORE:  # some take long to start
+                harness.play(msgspec.structs.replace(case, scenario={}), driver, Limits(deadline=60))
             run = harness.play(case, driver, Limits(deadline=3))
             broken = find_breaches(with_control(run, lambda control: harness.play(control, driver, Limits())))
     finally:
@@ -50,7 +53,7 @@ def test_every_rule_in_the_table_has_its_case_and_the_versions_are_those_install
     assert f"## PyPI `replicate` {metadata.version('replicate')}\n" in PAGE
     assert f"## npm `replicate` {packages['replicate']}\n" in PAGE
     for name, version in json.loads((FOUND / "package.json").read_text())["dependencies"].items():
-        assert name == "ai" or f"## npm `{name}` {version}\n" in PAGE
+        assert f"## npm `{name}` {version}\n" in PAGE
     locked = (FOUND / "requirements.txt").read_text() + (FOUND / "beta.txt").read_text()
     for name in ("huggingface-hub", "langchain-community", "replicate"):
         for version in re.findall(rf"^{name}==(\S+)", locked, re.M):

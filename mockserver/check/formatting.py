@@ -177,7 +177,7 @@ def as_short_json(value: Any) -> str:
 
 def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
     notes = []
-    if index in run.billed_indexes[1:]:
+    if index in run.billed_indexes[run.case.concurrent :]:
         notes.append("billed again")
     if exchange.fault is not None:
         notes.append("fault")

@@ -66,6 +66,7 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
         said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
         yield Observation(said, tuple(unreadable[:1]), "advice", (about, "unreadable"), ("retry-after",))
     if run.outcome.kind == "hung" and run.control_run.kind != "hung":
+        # An error, also where a library is to blame: ky without `maxRetryAfter` computes no number, and waits for ever.
         said = "A Retry-After that cannot be read makes it wait beyond the deadline."
         yield Observation(said, tuple(unreadable[:1]), None, (about, "unreadable"), ("retry-after",))
 

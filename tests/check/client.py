@@ -98,7 +98,6 @@ BUGS: dict[str, set[str]] = {
     "reads polls without a timeout": {"MC406"},
     "reads creates without a timeout": {"MC304"},
     "a timeout for connecting alone": {"MC406"},
-    "retries a silent poll for ever": {"MC304"},
 }
 NEEDS = {  # bugs of one variant only
     "returns a cut picture": "download",
@@ -120,7 +119,6 @@ TIMEOUT = {  # what a bug's client declares, in seconds
     "never cancels": 1.0,
     "waits for ever for a stalled body": 1.0,
     "reads creates without a timeout": 1.0,
-    "retries a silent poll for ever": 1.0,
 }
 
 
@@ -140,7 +138,7 @@ class Client:
         self.started = time.monotonic()
         address = urlsplit(call.base_url)
         self.root = "" if bug == "forgets the prefix" else address.path
-        timeout = None if bug in WITHOUT_TIMEOUT else 0.3 if bug == "retries a silent poll for ever" else 5
+        timeout = None if bug in WITHOUT_TIMEOUT else 5
         self.connection = http.client.HTTPConnection(address.netloc, timeout=timeout)
 
     def run(self) -> Any:
@@ -262,8 +260,6 @@ class Client:
                 if 200 <= status < 300:
                     return self.read(response)
             except (OSError, http.client.HTTPException, ValueError):
-                if self.bug == "retries a silent poll for ever":
-                    continue
                 if self.bug == "swallows broken answers":
                     return {**prediction, "status": "succeeded"}
                 if attempt >= retries:

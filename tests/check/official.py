@@ -47,7 +47,5 @@ MORE: dict[str, Callable[[], Driver]] = {  # those that `make findings` installs
     "PyPI huggingface_hub": lambda: found_in_python("huggingface_hub"),
     "PyPI langchain-community": lambda: found_in_python("langchain-community"),
     "npm replicate-stainless": lambda: found_in_node("replicate-stainless"),
-    "npm @ai-sdk/replicate": lambda: found_in_node("@ai-sdk/replicate"),
     "npm @huggingface/inference": lambda: found_in_node("@huggingface/inference"),
 }
-SAME_ORIGIN = {"npm @ai-sdk/replicate"}  # takes pictures from this machine only if they come from its base URL's origin

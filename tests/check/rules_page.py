@@ -13,7 +13,7 @@ from mockserver.check.receivers import check_receiver
 from mockserver.check.rule import Rule
 from mockserver.check.rules import RULES
 from mockserver.conformance.terminal import describe as describe_departure
-from tests.check.bench import hunt, python_subjects
+from tests.check.bench import hunt, python_subjects, shared_subjects
 from tests.check.receiver import SECRET, WebhookReceiver
 from tests.helpers.pages import ROOT
 from tests.verify.bench import SPEND, TOKEN, verified
@@ -41,6 +41,7 @@ def section(rule: Rule, shown: str) -> str:
     text = (
         f"{heading(rule)}\n\n{rule.demand}\n\n{advice}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
     )
+    text += f"\n**Mends it:** {rule.fix}\n" if rule.fix else ""
     return text + (f"\n```text\n{shown}\n```\n" if shown else "")
 
 
@@ -71,7 +72,7 @@ def example(rule: Rule) -> str:
         return "\n".join(_receiver(rule.code))
     if rule.code.startswith("MC7"):
         return _departure(rule.code)
-    for subject in python_subjects():
+    for subject in (*python_subjects(), *shared_subjects()):
         if subject.rules == {rule.code}:
             finding = hunt(subject, budget=60).finding
             return describe(finding) if finding is not None and finding.rule == rule.code else ""

@@ -9,18 +9,6 @@ const CLIENTS = {
       return replicate.run(call.model, { input: call.input })
     }
   },
-  async '@ai-sdk/replicate'() {
-    const { createReplicate } = await import('@ai-sdk/replicate')
-    const { generateImage } = await import('ai')
-    return async (call) => {
-      const replicate = createReplicate({ apiToken: call.token, baseURL: `${call.base_url}/v1` })
-      const { prompt, aspect_ratio: aspectRatio, seed, ...rest } = call.input
-      const { image } = await generateImage({
-        model: replicate.image(call.model), prompt, aspectRatio, seed, providerOptions: { replicate: rest },
-      })
-      return `data:${image.mediaType};base64,${image.base64}`
-    }
-  },
   async '@huggingface/inference'() {
     const { InferenceClient } = await import('@huggingface/inference')
     return async (call) => {

@@ -24,6 +24,13 @@ def replicate_beta() -> Make:
     return make
 
 
+def as_it_came(data: bytes) -> bytes:
+    """A picture's bytes, which can be compared, where the client makes an image of them, or raises."""
+    if not data.startswith((b"\xff\xd8", b"\x89PNG")):
+        raise ValueError("cannot identify image file")
+    return data
+
+
 def huggingface_hub() -> Make:
     """`huggingface_hub`: its base URL is a constant, and so is which model is whose."""
     import huggingface_hub.inference._client as inference
@@ -32,7 +39,7 @@ def huggingface_hub() -> Make:
     from huggingface_hub.inference._providers import PROVIDERS
     from huggingface_hub.inference._providers._common import HARDCODED_MODEL_INFERENCE_MAPPING
 
-    inference._bytes_to_image = lambda data: data  # what is compared are the bytes that it has downloaded
+    inference._bytes_to_image = as_it_came
     helper = PROVIDERS["replicate"]["text-to-image"]
 
     def make(call: dict[str, Any]) -> Any:

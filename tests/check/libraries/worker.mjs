@@ -48,7 +48,8 @@ const LIBRARIES = {
   ky(call) {
     const client = ky.create({
       prefix: call.base_url + '/v1', prefixUrl: call.base_url + '/v1', headers: headers(call), timeout: 8000,
-      retry: { limit: 3, methods: ['get'], statusCodes: [429, ...TRANSIENT], backoffLimit: 100 },
+      // Without a maximum, a Retry-After that cannot be read makes ky 1.14 wait for ever, which MC401 rightly tells.
+      retry: { limit: 3, methods: ['get'], statusCodes: [429, ...TRANSIENT], backoffLimit: 100, maxRetryAfter: 2000 },
     })
     return {
       create: (body) => client.post(`models/${call.model}/predictions`, { json: body }).json(),
