@@ -17,7 +17,7 @@ import yaml
 from tests.helpers.documents import KONTEXT
 from tests.helpers.pages import ROOT, blocks_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}

@@ -254,6 +254,7 @@ def own_server() -> Iterator[MockServer]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_schemathesis_finds_nothing_that_differs(own_server: MockServer, tmp_path: Path) -> None:
     ended = subprocess.run(
         [

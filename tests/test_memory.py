@@ -84,6 +84,7 @@ def upload(double: Double, size: int, number: int = 0) -> Any:
     return sent.json()
 
 
+@pytest.mark.thorough
 def test_creates(double: Double) -> None:
     for number in range(3000):
         body = {"input": {"prompt": f"{number} " + "p" * 10_000}}

@@ -205,7 +205,7 @@ def test_with_two_tenants(mockserver, mockserver_server):
     assert "made-up-token" not in ended.stdout.str().partition("ERRORS")[2].partition("def request")[0]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.thorough)])
 def test_requests_after_the_last_tenant_fail_the_session(pytester: pytest.Pytester, workers: str) -> None:
     pytester.makepyfile(
         CLIENT
@@ -265,6 +265,7 @@ def test_it(mockserver):
     )
 
 
+@pytest.mark.thorough
 def test_it_works_under_xdist(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         CLIENT

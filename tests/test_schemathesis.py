@@ -32,13 +32,12 @@ MET = {
     ("scenario", "examples", "phases"),
     [
         ("succeeded", 5, PHASES),
-        ("aborted", 5, LIVES),
         *(
             pytest.param(*row, marks=pytest.mark.thorough)
             for row in (
                 ("succeeded", 25, PHASES),
                 ("variety", 10, PHASES),
-                *((name, 10, LIVES) for name in ("immediate", "failed")),
+                *((name, 10, LIVES) for name in ("immediate", "failed", "aborted")),
                 *((name, 3, LIVES) for name in ("failed-silently", "start-timeout", "cold-boot", "low-credit")),
             )
         ),
