@@ -16,6 +16,8 @@ from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.check.replaying import replay
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # A right client in a few lines, and the ways in which it takes its calls and tells its results.
