@@ -17,7 +17,7 @@ from mockserver.files import Upload
 from mockserver.violations import Violation, read_json, shorten
 
 MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
-MAX_NAME = 1024  # characters of a file's name, and of its content type
+MAX_NAME = 1024  # characters of a file's name, of its content type, and of the form's
 LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
 
 T = TypeVar("T")
@@ -40,6 +40,8 @@ def _read(content_type: str, body: bytes) -> Upload:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
+    if len(content_type) > MAX_NAME:  # to read its parameters takes the square of its length
+        raise _not_a_form(f"its Content-Type has more than {MAX_NAME} characters")
     if not _is_whole(content_type, body):  # the parser would take the parts before, and not close the file of the last
         raise _not_a_form("it ends before its closing boundary")
     try:

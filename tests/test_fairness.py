@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mockserver.app import App
+from mockserver.uploads import MAX_NAME
 from mockserver.violations import MAX_VALUES
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app
@@ -155,6 +156,14 @@ def form(*parts: tuple[str, bytes]) -> bytes:
 def test_uploads_that_are_hard_to_read(body: bytes, status: int) -> None:
     response = assert_fair(http("POST", FILES, body, "multipart/form-data; boundary=b"))
     assert response.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [64, 60_000])
+def test_a_content_type_that_is_hard_to_read(size: int) -> None:
+    kind = 'multipart/form-data; boundary=b; x="' + ";" * size
+    response = assert_fair(http("POST", FILES, form(('name="content"; filename="a"', b"a")), kind))
+    assert response.startswith(b"HTTP/1.1 %d " % (201 if size < MAX_NAME else 400))
 
 
 def many(number: int) -> Iterator[bytes]:
