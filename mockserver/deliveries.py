@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -51,6 +52,15 @@ class Deliveries:
 
     def __iter__(self) -> Iterator[Delivery]:
         return iter(self._kept.values())
+
+    @contextmanager
+    def awaiting(self, delivery: Delivery) -> Iterator[None]:
+        """Have a delivery among those in `sending` during the block, however it ends."""
+        self.sending.append(delivery)
+        try:
+            yield
+        finally:
+            self.sending.remove(delivery)
 
     @property
     def bytes(self) -> int:

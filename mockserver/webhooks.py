@@ -197,10 +197,8 @@ async def _send(
             "webhook-signature": sign(secret, event.id, attempted.timestamp, body),
         }
         sent = msgspec.structs.replace(attempted, body=body, sent_at=wall_time())
-        tenant.deliveries.sending.append(sent)
-        with gateway.store.holding(len(body)):
+        with gateway.store.holding(len(body)), tenant.deliveries.awaiting(sent):
             status, error = await _post_in_thread(sent.url, headers, body)
-        tenant.deliveries.sending.remove(sent)
     delivered = status is not None and 200 <= status < 300
     return msgspec.structs.replace(sent, status=status, error=error, delivered=delivered, final=delivered or sent.final)
 
