@@ -8,48 +8,19 @@ from pathlib import Path
 import pytest
 
 from mockserver.check.cases import ClientError
-from mockserver.check.drivers import Driver
-from mockserver.check.findings import Finding, Report
+from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.check.replaying import replay
 from tests.helpers.documents import CONTRACT
+from tests.helpers.small_client import CLIENT, hunt, python
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-# A right client in a few lines, and the ways in which it takes its calls and tells its results.
-CLIENT = """
-import json, sys, time, urllib.request
-
-def run(line):
-    call = json.loads(line)
-    headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
-    def api(path, body=None):
-        data = body and json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)) as response:
-            return json.load(response)
-    prediction = api("/models/" + call["model"] + "/predictions", {"input": call["input"]})
-    while prediction["status"] in ("starting", "processing"):
-        prediction = api("/predictions/" + prediction["id"])
-    return json.dumps({"output": prediction["output"]})
-
-"""
 WORKER = CLIENT + "for line in sys.stdin: print(run(line), flush=True)"
-
-
-def python(source: str) -> list[str]:
-    return [sys.executable, "-c", source]
-
-
-def hunt(driver: Driver, max_runs: int = 2) -> Report:
-    try:
-        with Harness(CONTRACT) as harness:
-            return Hunt(harness, driver, Plan(max_runs=max_runs)).run()
-    finally:
-        driver.close()
 
 
 class TestWorkers:

@@ -13,14 +13,14 @@ import pytest
 from mockserver import check_client
 from mockserver.check.cases import Case, ClientError
 from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Finding, Report
+from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan
 from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.check.replaying import replay
 from mockserver.check.shrinker import simpler
 from tests.check import client
 from tests.helpers.documents import CONTRACT
+from tests.helpers.small_client import CLIENT, hunt, python
 
 pytestmark = pytest.mark.slow
 
@@ -96,58 +96,45 @@ def test_fewer_calls_are_smaller() -> None:
     assert [step.concurrent for step in simpler(case)][:2] == [1, 2]
 
 
-WORKER = """
-import json, sys, threading, urllib.request
+WORKER = (
+    CLIENT
+    + """
+import threading
 
 def answer(line):
     call = json.loads(line)
-    headers = {"Authorization": "Bearer " + call["token"], "Content-Type": "application/json"}
-    def api(path, body=None):
-        data = body and json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(call["base_url"] + "/v1" + path, data, headers)) as response:
-            return json.load(response)
-    prediction = api("/models/" + call["model"] + "/predictions", {"input": call["input"]})
-    while prediction["status"] in ("starting", "processing"):
-        prediction = api("/predictions/" + prediction["id"])
-    sys.stdout.write(json.dumps({"output": prediction["output"], %s}) + "\\n")
+    sys.stdout.write(json.dumps({**json.loads(run(line)), %s}) + "\\n")
     sys.stdout.flush()
 
 for line in sys.stdin:
     threading.Thread(target=answer, args=(line,)).start()
 """
-
-
-def hunt(driver: Any, **plan: Any) -> Report:
-    try:
-        with Harness(CONTRACT) as harness:
-            return Hunt(harness, driver, Plan(concurrent=3, **plan)).run()
-    finally:
-        driver.close()
+)
 
 
 @pytest.mark.parametrize("driver", [WorkerDriver, ProcessDriver])
 class TestProcesses:
     def command(self, identifier: str) -> list[str]:
-        return [sys.executable, "-c", WORKER % identifier]
+        return python(WORKER % identifier)
 
     def test_results_come_in_any_order_with_the_ids_of_their_calls(self, driver: Callable[..., Any]) -> None:
-        report = hunt(driver(self.command('"id": call.get("id")')), max_runs=4, jobs=2)
+        report = hunt(driver(self.command('"id": call.get("id")')), concurrent=3, max_runs=4, jobs=2)
         assert (report.findings, report.flaky, report.runs) == ([], [], 4)
 
     def test_results_of_other_calls_are_mixed_up(self, driver: Callable[..., Any]) -> None:
-        report = hunt(driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')), max_runs=1)
+        report = hunt(driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')), concurrent=3, max_runs=1)
         assert [finding.rule for finding in report.findings] == ["MC306"]
 
     def test_a_result_without_an_id_cannot_be_ascribed(self, driver: Callable[..., Any]) -> None:
         with pytest.raises(ClientError, match=r"each result is to carry the `id` of its call"):
-            hunt(driver(self.command('"more": 1')), max_runs=1)
+            hunt(driver(self.command('"more": 1')), concurrent=3, max_runs=1)
 
     def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(self, driver: Callable[..., Any]) -> None:
         source = WORKER % '"id": call.get("id")'
         dying = source.replace(
             "call = json.loads(line)", "call = json.loads(line)\n    if call.get('id') == 2: __import__('os')._exit(3)"
         )
-        report = hunt(driver([sys.executable, "-c", dying]), max_runs=1)
+        report = hunt(driver(python(dying)), concurrent=3, max_runs=1)
         (finding,) = [finding for finding in report.findings if finding.rule == "MC306"]
         assert "exit code 3" in finding.message
 
@@ -157,7 +144,7 @@ def test_the_example_workers_take_calls_at_once(name: str) -> None:
     command = {"py": sys.executable, "mjs": shutil.which("node")}[name.rpartition(".")[2]]
     if command is None:
         pytest.skip("no Node on this machine")
-    report = hunt(WorkerDriver([command, str(EXAMPLES / name)]), max_runs=12)
+    report = hunt(WorkerDriver([command, str(EXAMPLES / name)]), concurrent=3, max_runs=12)
     assert (report.findings, report.flaky, report.runs) == ([], [], 12)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from mockserver import check_client
+from mockserver import Tenant, check_client
+from mockserver.admin_client import BASE_PATH
 from mockserver.check.cases import Case, Outcome, Run
-from mockserver.check.drivers import CallableDriver
+from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.rules import find_breaches
 from mockserver.journal import Exchange
@@ -103,9 +104,18 @@ class TestHunting:
         assert result.fails_again
 
     def test_what_came_is_among_the_exchanges_of_a_run(self) -> None:
+        def call(call: Call) -> Any:
+            picture = webhook_client.call_once(call)
+            while not any(each["delivered"] for each in webhooks_of(call)):
+                pass  # the client may go on before its answer to the last webhook has been read
+            return picture
+
+        def webhooks_of(call: Call) -> Any:
+            return Tenant(call.base_url.removesuffix(BASE_PATH), call.token).call("GET", "/webhooks")["deliveries"]
+
         case = Case(model=str(CREATE.model), input={"prompt": "a cat"}, scenario=FORGED)
         with Harness(CONTRACT) as harness:
-            run = harness.play(case, CallableDriver(webhook_client.call_once), Limits())
+            run = harness.play(case, CallableDriver(call), Limits())
         came = [(each.prediction_status, each.committed, each.status) for each in run.exchanges if each.path == "/hook"]
         assert came == [("succeeded", False, 401), ("succeeded", True, 200)]
         assert run.outcome.kind == "returned"
