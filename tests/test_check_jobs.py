@@ -119,7 +119,7 @@ def test_a_request_without_the_token_is_blamed_on_the_call_that_sent_it() -> Non
     def call(call: Call) -> Any:
         return client.call_once(call, "no token on polls" if call.input["prompt"].startswith("Zw") else "")
 
-    (finding,) = check_client(call, max_runs=20, jobs=8).findings
+    (finding,) = check_client(call, max_runs=40, jobs=8).findings
     assert (finding.rule, finding.call["input"]["prompt"][:2]) == ("MC103", "Zw")
 
 

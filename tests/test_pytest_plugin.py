@@ -34,7 +34,7 @@ def swallowing(tenant, path, value=None):
 
 
 @pytest.fixture(autouse=True)
-def without_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_other_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Schemathesis' plugin takes a second to import, and the suites here do not use it."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:schemathesis -p no:hypothesispytest")
 
