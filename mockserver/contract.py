@@ -76,12 +76,9 @@ class Contract:
         path = path or shipped_contract()
         try:
             source = path.read_bytes()
-            document = read_yaml(source)
         except OSError as reason:
             raise ContractError(f"contract {path}: {reason.strerror}") from reason
-        except yaml.YAMLError as reason:
-            raise ContractError(f"contract {path}: not YAML: {' '.join(str(reason).split())}") from reason
-        return cls(document, source, str(path))
+        return _read(source, str(path))
 
     @cached_property
     def as_json(self) -> bytes:
@@ -439,6 +436,15 @@ class Contract:
     def _error(self, pointer: str, reason: str) -> ContractError:
         where = f" at {pointer}" if pointer else ""
         return ContractError(f"contract {self.name}{where}: {reason}")
+
+
+@lru_cache(2)  # it takes 30 ms and never changes, and a suite may start a server for each test
+def _read(source: bytes, name: str) -> Contract:
+    try:
+        document = read_yaml(source)
+    except yaml.YAMLError as reason:
+        raise ContractError(f"contract {name}: not YAML: {' '.join(str(reason).split())}") from reason
+    return Contract(document, source, name)
 
 
 @cache

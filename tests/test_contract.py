@@ -60,6 +60,15 @@ def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -
         assert node["x-source"] in SOURCES, node
 
 
+def test_a_file_is_read_anew_only_when_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "contract.yaml"
+    file.write_bytes(CONTRACT.source)
+    first = Contract.load(file)
+    assert Contract.load(file) is first
+    file.write_bytes(CONTRACT.source.replace(b"flux-kontext-max", b"flux-kontext-pro"))
+    assert Contract.load(file).models.keys() != first.models.keys()
+
+
 def test_every_role_stands_in_the_row_of_its_extension() -> None:
     row = re.search(r"^\| `x-mock-role` \|.*$", (ROOT / "contracts" / "README.md").read_text(), re.M)
     assert row is not None
