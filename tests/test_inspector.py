@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from mockserver import MockServer, Tenant
 from mockserver.contract_lines import line_of_violation
@@ -22,13 +22,17 @@ OPERATION = CONTRACT.by_id["createFluxKontextMaxPrediction"]
 POSTED = KONTEXT.replace("/replicate/v1/models/black-forest-labs", "…")  # as a row has it
 
 
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Iterator[BrowserContext]:
+    permissions = ["clipboard-read", "clipboard-write"]
+    with browser.new_context(viewport={"width": 1200, "height": 900}, permissions=permissions) as context:
+        yield context
+
+
 @pytest.fixture
-def page(browser: Any, tenant: Tenant) -> Iterator[Page]:
+def page(context: BrowserContext, tenant: Tenant) -> Iterator[Page]:
     """The page, looking at the test's tenant. Whatever the browser complains of fails the test."""
-    context = browser.new_context(
-        viewport={"width": 1200, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    page: Page = context.new_page()
+    page = context.new_page()
     trouble: list[str] = []
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
@@ -38,7 +42,7 @@ def page(browser: Any, tenant: Tenant) -> Iterator[Page]:
     expect(page.locator("#live")).to_have_class("dot on")
     yield page
     assert [each for each in trouble if "422" not in each] == []
-    context.close()
+    page.close()
 
 
 def create(client: httpx.Client, prompt: str = "a lighthouse", **more: Any) -> dict[str, Any]:

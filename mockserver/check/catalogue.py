@@ -52,9 +52,7 @@ def _most_likely() -> Iterator[Json]:
     yield from _ends()
 
 
-def _others(
-    contract: Contract, create: Operation, reader: Operation, client_timeout: float | None
-) -> Iterator[Json]:
+def _others(contract: Contract, create: Operation, reader: Operation, client_timeout: float | None) -> Iterator[Json]:
     succeeding = _SUCCEEDING
     yield from ({"faults": {"createPrediction": [fault]}} for fault in _refusals(create, IMPLAUSIBLE))
     polling = [*_refusals(reader, IMPLAUSIBLE - {404}), *_broken_responses()]
