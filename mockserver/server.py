@@ -43,6 +43,7 @@ SHUTDOWN = 3  # seconds that requests under way are given
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises MockServerError."""
     try:
+        host.encode("idna")  # create_server leaves its socket open when it finds that a host cannot be encoded
         return socket.create_server((host, port), backlog=2048, family=_family(host))
     except (OSError, TypeError, UnicodeError) as reason:
         errno = reason.errno if isinstance(reason, OSError) else None

@@ -46,7 +46,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     folder = tmp_path_factory.mktemp("client")
     reports = [word for kind in ("json", "xml", "html", "md") for word in ("--report", f"out/report.{kind}")]
     bug = "canceled returns nothing"
-    return folder, mockserver("check", "--max-runs", "26", *reports, "--", *CLIENT, bug, cwd=folder)
+    return folder, mockserver("check", "--max-runs", "14", *reports, "--", *CLIENT, bug, cwd=folder)
 
 
 class TestChecking:
@@ -58,7 +58,7 @@ class TestChecking:
         assert "MC301  an outcome that is not true  [error]" in lines
         assert "     client  returned null" in lines
         assert any(line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines)
-        assert lines[-1].startswith("26 runs · ")
+        assert lines[-1].startswith("14 runs · ")
         assert lines[-1].endswith(" · 1 rule broken")
         (saved,) = (folder / ".mockserver").glob("*.json")
         assert f"  Replay:   mockserver replay .mockserver/{saved.name} -- {' '.join(CLIENT)}" in result.stdout
@@ -67,7 +67,7 @@ class TestChecking:
         folder, _ = checked
         report = json.loads((folder / "out/report.json").read_text())
         assert [finding["rule"] for finding in report["findings"]] == ["MC301"]
-        assert (report["runs"], report["seed"], len(report["models"])) == (26, 0, 2)
+        assert (report["runs"], report["seed"], len(report["models"])) == (14, 0, 2)
 
     def test_the_junit_report_has_a_case_for_each_rule(self, checked: Any) -> None:
         folder, _ = checked

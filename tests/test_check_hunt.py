@@ -91,6 +91,7 @@ class TestCases:
         for status in (429, 503):
             assert {"faults": {"createPrediction": [{"status": status, "retry_after": 1}]}} in fixed
 
+    @pytest.mark.thorough
     def test_all_that_a_scenario_may_hold_is_played(self) -> None:
         drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
         played = [*drawn, *(case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0))]
@@ -104,6 +105,7 @@ class TestCases:
         assert limited == {"createPrediction", "getPrediction"}
         assert any(fault and "chance" in fault for script in scripts(drawn) for fault in script)
 
+    @pytest.mark.thorough
     def test_what_takes_seconds_is_drawn_rarely(self) -> None:
         drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
         assert sum("limits" in scenario for scenario in drawn) < 60
@@ -369,6 +371,7 @@ class TestHunting:
         assert len(looking) > 5
         assert looking[-1] - looking[0] > 0.4
 
+    @pytest.mark.thorough
     def test_a_thread_that_never_ends_is_left_behind(self) -> None:
         release = threading.Event()
 

@@ -117,7 +117,7 @@ while prediction.get("status") != "succeeded":
     time.sleep(0.02)
     prediction = api(call, "/predictions/undefined")
 """
-        report = hunt(ProcessDriver(python(source)), max_runs=1)
+        report = hunt(ProcessDriver(python(source)), max_runs=1, limits=Limits(deadline=1))
         assert report.broken_rules == ["MC101", "MC403"]
 
 

@@ -20,6 +20,7 @@ from mockserver.check.replaying import replay
 from mockserver.check.shrinker import simpler
 from tests.check import client
 from tests.helpers.documents import CONTRACT
+from tests.helpers.share import first
 from tests.helpers.small_client import CLIENT, hunt, python
 
 pytestmark = pytest.mark.slow
@@ -58,10 +59,10 @@ class Pool:
             self.free.release()
 
 
-@pytest.mark.parametrize(("variant", "runs"), [("plain", 60), ("wait", 60), ("download", 10)])
-def test_a_right_client_breaks_no_rule(variant: str, runs: int) -> None:
-    report = check_client(partial(client.call_once, variant=variant), max_runs=runs, concurrent=4, budget=100)
-    assert (report.findings, report.flaky, report.runs) == ([], [], runs)
+@pytest.mark.parametrize("variant", first(1, ["plain", "wait", "download"]))
+def test_a_right_client_breaks_no_rule(variant: str) -> None:
+    report = check_client(partial(client.call_once, variant=variant), max_runs=40, concurrent=4, budget=100)
+    assert (report.findings, report.flaky, report.runs) == ([], [], 40)
 
 
 def test_a_client_that_mixes_them_up_is_found_and_two_calls_are_enough_to_show_it() -> None:

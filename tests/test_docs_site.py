@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 from mockserver.contract import METHODS
 from tests.helpers.pages import PAGES, ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

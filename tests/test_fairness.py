@@ -182,6 +182,7 @@ CREATE = http("POST", ULTRA, b'{"input": {"prompt": "a"}}')
 LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYTE))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "asked"),

@@ -128,6 +128,7 @@ def test_what_is_no_upload_is_refused(client: httpx.Client, request_: dict[str, 
     assert CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json()) == []
 
 
+@pytest.mark.thorough
 def test_a_file_over_the_limit_is_refused_and_others_are_served(client: httpx.Client) -> None:
     limit = CONTRACT.by_id["uploadFile"].max_body
     assert limit is not None

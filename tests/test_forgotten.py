@@ -96,6 +96,7 @@ def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(server
         assert unread.recv(100)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_thousand_others_end_what_is_under_way_and_the_server_ends_when_told(receiver: Receiver) -> None:
     with serving("--clock", "frozen") as (process, url):

@@ -138,6 +138,7 @@ def test_it_is_the_tenant_s_own_or_of_all(tenant: Tenant, client: httpx.Client) 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_serve_and_run_write_it_in_the_end(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "serve.har"
     with serving("--har", str(file)) as (process, url):

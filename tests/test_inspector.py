@@ -343,6 +343,7 @@ def _lightness(color: str) -> int:
     return sum(map(int, re.findall(r"\d+", color)[:3]))
 
 
+@pytest.mark.thorough
 def test_ten_thousand_exchanges_are_scrolled_smoothly(
     page: Page, client: httpx.Client, tenant: Tenant, server: MockServer
 ) -> None:

@@ -30,7 +30,7 @@ from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
 
-pytestmark = [pytest.mark.slow, with_haproxy]
+pytestmark = [pytest.mark.thorough, pytest.mark.slow, with_haproxy]
 
 BODY = {"input": {"prompt": "p"}}
 UPLOAD = b'--b\r\nContent-Disposition: form-data; name="content"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\nhi\r\n--b--\r\n'

@@ -20,6 +20,7 @@ TENTH = 0.1
 SLACK = 12 * MEGABYTE  # what a process takes by the way, for a request under way and for its own tables
 
 pytestmark = [
+    pytest.mark.thorough,
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes"),
 ]

@@ -138,6 +138,7 @@ test("a picture is made", async () => {
 """
 
 
+@pytest.mark.thorough
 def test_the_ai_sdk_is_served_under_both_runners(project: Path) -> None:
     (suite,) = (block for block in PAGE if block.title.startswith("ai-sdk"))
     (project / suite.title).write_text(suite.text)
@@ -174,6 +175,7 @@ test("fails by itself", async () => { await create({ prompt: "p" }); expect(1).t
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("runner", ["vitest", "jest"])
 def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, project: Path) -> None:
     if runner == "vitest":
@@ -193,6 +195,7 @@ def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, pro
         assert "   1  POST /replicate/v1/models/black-forest-labs/flux-kontext-max/predictions → 200 starting" in said
 
 
+@pytest.mark.thorough
 def test_its_types_are_those_of_the_admin_api(tmp_path: Path) -> None:
     target = tmp_path / "admin.d.ts"
     subprocess.run([sys.executable, str(PACKAGE / "generate_types.py"), str(target)], check=True, timeout=60)
@@ -220,6 +223,7 @@ console.log(happened, allowed, current);
 """
 
 
+@pytest.mark.thorough
 def test_its_types_say_what_it_takes_and_gives(project: Path) -> None:
     (project / "typed.mts").write_text(TYPED)
     options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "esnext,dom"]

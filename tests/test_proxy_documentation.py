@@ -29,6 +29,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
 
 
+@pytest.mark.thorough
 def test_the_commands_run(server: MockServer, tmp_path: Path) -> None:
     standing, once, replaying = BLOCKS
     learnt, ready = tmp_path / "gateway.yaml", tmp_path / "ready.json"

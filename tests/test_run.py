@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import COMMAND, run
+from tests.helpers.share import first
 
 pytestmark = pytest.mark.slow
 
 CLIENT = """
 import json, os, sys, urllib.error, urllib.request
+from tests.helpers.share import first
 
 def ask(path, value=None, token=os.environ["REPLICATE_API_TOKEN"], kind="application/json"):
     body = None if value is None else value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -43,22 +45,25 @@ def test_a_client_that_keeps_to_the_contract_passes_with_its_output() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        'ask(CREATE, {"input": {}})',
-        'ask(CREATE, {"input": {"prompt": "p", "sede": 1}})',
-        'ask(CREATE, {"input": {}}, token="of-its-own")',
-        'ask(CREATE, {"input": {}}, token=None)',
-        'ask(CREATE, b"{")',
-        'ask(CREATE, b"")',
-        'ask(CREATE, b"x", kind="text/plain")',
-        'ask("/v1/prediction")',
-        "ask(CREATE)",
-        """
+    first(
+        2,
+        [
+            'ask(CREATE, {"input": {}})',
+            'ask(CREATE, {"input": {"prompt": "p", "sede": 1}})',
+            'ask(CREATE, {"input": {}}, token="of-its-own")',
+            'ask(CREATE, {"input": {}}, token=None)',
+            'ask(CREATE, b"{")',
+            'ask(CREATE, b"")',
+            'ask(CREATE, b"x", kind="text/plain")',
+            'ask("/v1/prediction")',
+            "ask(CREATE)",
+            """
         from urllib.request import Request, urlopen
         try: urlopen(Request(os.environ["REPLICATE_BASE_URL"] + "/v1/predictions", headers={"Authorization": "Basic x"}))
         except urllib.error.HTTPError as error: error.close()
         """,
-    ],
+        ],
+    ),
 )
 def test_whatever_the_contract_does_not_allow_fails_it_though_the_client_swallowed_it(wrong: str) -> None:
     ended = client(f"ask(CREATE, GOOD)\n{textwrap.dedent(wrong)}")

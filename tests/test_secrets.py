@@ -16,7 +16,7 @@ from mockserver.check.findings import describe
 from mockserver.check.reports import write
 from mockserver.journal import redacted
 from mockserver.verdict import REASONS, failures
-from tests.helpers.command import run
+from tests.helpers.command import invoke
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
 
@@ -124,11 +124,12 @@ def test_no_token_is_shown_whole(planted: httpx.Client, server: MockServer, capf
     assert_secret("".join(capfd.readouterr()), "what was printed")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--token", TOKEN]], ids=["all", "one"])
 def test_no_token_is_printed(planted: httpx.Client, server: MockServer, arguments: list[str]) -> None:
     fail_on = ",".join(REASONS)
-    printed = run("verdict", "--url", server.url, "--fail-on", fail_on, *arguments)
+    printed = invoke("verdict", "--url", server.url, "--fail-on", fail_on, *arguments)
     assert printed.returncode == 1
     assert len(printed.stdout.splitlines()) > 100
     assert_secret(printed.stdout + printed.stderr, "what `verdict` prints")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mockserver.contract import Contract
-from tests.helpers.command import run, serving
+from tests.helpers.command import invoke, run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def test_a_port_in_use_is_one_clear_line_and_exit_2() -> None:
 def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "contract.yaml"
     file.write_text(text)
-    ended = run("serve", "--contract", str(file))
+    ended = invoke("serve", "--contract", str(file))
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(f"mockserver: contract {file}")
@@ -121,7 +121,7 @@ def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: 
     ],
 )
 def test_a_wrong_flag_is_explained_and_exits_with_2(arguments: list[str], said: str) -> None:
-    ended = run("serve", *arguments)
+    ended = invoke("serve", *arguments)
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -193,7 +193,7 @@ def test_a_port_that_docker_or_kubernetes_has_set_for_a_service_is_none() -> Non
 
 @pytest.mark.parametrize("name", ["/nope.yaml", "nope.json", "scenarios/nope"])
 def test_a_scenario_file_that_is_not_there_is_told_as_such(name: str) -> None:
-    ended = run("serve", "--scenario", name)
+    ended = invoke("serve", "--scenario", name)
     assert (ended.returncode, ended.stderr) == (2, f"mockserver: scenario file {name}: no such file\n")
 
 
@@ -342,7 +342,7 @@ class TestVerdict:
             path = "/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
             httpx.post(url + path, json={"input": {"prompt": 1}})
             httpx.get(url + "/replicate/v1/prediction")
-            ended = run("verdict", MOCKSERVER_URL=url)
+            ended = invoke("verdict", MOCKSERVER_URL=url)
             assert ended.returncode == 1
             assert "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
             assert "the nearest is GET /replicate/v1/predictions" in ended.stdout
@@ -350,26 +350,26 @@ class TestVerdict:
             (link,) = re.findall(r"look at it: (.+)", ended.stdout)
             (tenant,) = httpx.get(url + "/__admin/tenants").json()["tenants"]
             assert link == f"{url}/__admin/#tenant={tenant['handle']}&show=violations"
-            assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
+            assert invoke("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
 
     def test_faults_never_met_fail_it_if_asked(self) -> None:
         with serving("--scenario", "rate-limited") as (_, url):
-            ended = run("verdict", "--url", url, "--fail-on", "unused-faults", "--token", "ci-1")
+            ended = invoke("verdict", "--url", url, "--fail-on", "unused-faults", "--token", "ci-1")
             assert ended.returncode == 1
             assert "createPrediction: fault 0" in ended.stdout
             assert a_prediction(url).status_code == 429
-            assert run("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
+            assert invoke("verdict", "--url", url, "--fail-on", "unused-faults").returncode == 0
 
     def test_every_tenant_is_judged_and_told_in_part_unless_one_is_named(self) -> None:
         with serving() as (_, url):
             a_prediction(url, headers={"Authorization": "Bearer right-token"})
             httpx.get(url + "/nowhere", headers={"Authorization": "Bearer wrong-token"})
-            every = run("verdict", "--url", url.removeprefix("http://"), "--quiet")
+            every = invoke("verdict", "--url", url.removeprefix("http://"), "--quiet")
             assert every.returncode == 1
             assert "tenants judged: rig…, wro…\n" in every.stdout
             assert "token" not in every.stdout
-            assert run("verdict", "--url", url, "--token", "right-token").returncode == 0
-            one = run("verdict", "--url", url, "--token", "wrong-token")
+            assert invoke("verdict", "--url", url, "--token", "right-token").returncode == 0
+            one = invoke("verdict", "--url", url, "--token", "wrong-token")
             assert one.returncode == 1
             assert one.stdout.count("look at it: ") == every.stdout.count("look at it: ") == 1
             assert "&show=unmatched" in one.stdout
@@ -377,21 +377,21 @@ class TestVerdict:
     def test_a_suite_that_asked_nothing_is_not_green(self) -> None:
         with serving() as (_, url):
             for arguments in ((), ("--token", "ci-1")):
-                ended = run("verdict", "--url", url, *arguments)
+                ended = invoke("verdict", "--url", url, *arguments)
                 assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
                 assert "no request has reached" in ended.stderr
-                assert run("verdict", "--url", url, *arguments, "--allow-empty").returncode == 0
+                assert invoke("verdict", "--url", url, *arguments, "--allow-empty").returncode == 0
 
     def test_no_server_and_a_wrong_word_are_one_line_and_exit_2(self) -> None:
         for arguments in (["--url", "http://127.0.0.1:1"], ["--fail-on", "everything"]):
-            ended = run("verdict", *arguments)
+            ended = invoke("verdict", *arguments)
             assert ended.returncode == 2
             assert ended.stderr.count("\n") == 1
 
     def test_an_admin_token_keeps_others_from_steering(self) -> None:
         with serving("--admin-token", "s3cret-value") as (_, url):
-            assert run("verdict", "--url", url).returncode == 2
-            assert run("verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty").returncode == 0
+            assert invoke("verdict", "--url", url).returncode == 2
+            assert invoke("verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty").returncode == 0
             assert a_prediction(url).status_code == 200
 
 

@@ -195,6 +195,7 @@ def suite(url: str, token: str, scenario: str) -> None:
     connection.close()
 
 
+@pytest.mark.thorough
 def test_fifty_tests_in_parallel_five_times_over_do_not_disturb_each_other(server: MockServer) -> None:
     names = list(ENDINGS)
     with ThreadPoolExecutor(50) as pool:

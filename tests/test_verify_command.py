@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mockserver import MockServer
-from tests.helpers.command import run
+from tests.helpers.command import invoke, run
 from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow
@@ -30,19 +30,19 @@ def test_a_gateway_that_conforms_is_0(server: MockServer) -> None:
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
-    ended = run("verify", "http://127.0.0.1:9", "--spend", "2", "--dry-run")
+    ended = invoke("verify", "http://127.0.0.1:9", "--spend", "2", "--dry-run")
     assert ended.returncode == 0
     assert ended.stdout.endswith("billed at most: 2 predictions\n")
     for line in ("(an id that nobody has)", "(no prompt)", "followed to its end)", "cancelled)", "with Prefer: wait)"):
         assert line in ended.stdout
-    assert "left out: --spend" in run("verify", "http://127.0.0.1:9", "--dry-run").stdout
+    assert "left out: --spend" in invoke("verify", "http://127.0.0.1:9", "--dry-run").stdout
 
 
 def test_a_departure_is_1_and_stands_in_every_report(server: MockServer, tmp_path: Path) -> None:
     files = {kind: tmp_path / "reports" / f"report.{kind}" for kind in ("json", "xml", "html")}
     reports = [word for file in files.values() for word in ("--report", str(file))]
     with standing(departing(server, "another prompt")) as gateway:
-        ended = run(
+        ended = invoke(
             "verify", gateway.url, "--token", TOKEN, "--spend", "2", "--poll", "0", *reports, GITHUB_ACTIONS="true"
         )
     assert ended.returncode == 1
@@ -84,7 +84,7 @@ def test_what_a_gateway_sends_is_escaped_everywhere(server: MockServer, tmp_path
     files = {kind: tmp_path / f"report.{kind}" for kind in ("json", "xml", "html")}
     reports = [word for file in files.values() for word in ("--report", str(file))]
     with standing(Departing(server.url, shout)) as gateway:
-        ended = run("verify", gateway.url, *reports, GITHUB_ACTIONS="true")
+        ended = invoke("verify", gateway.url, *reports, GITHUB_ACTIONS="true")
     assert ended.returncode == 1
     assert not re.search("[\x1b\u202e\r]", ended.stdout)
     assert not re.search(r"^::warning::x", ended.stdout, re.M)
@@ -95,11 +95,11 @@ def test_what_a_gateway_sends_is_escaped_everywhere(server: MockServer, tmp_path
 def test_the_baseline_accepts_what_a_report_knows(server: MockServer, tmp_path: Path) -> None:
     known = str(tmp_path / "known.json")
     with standing(departing(server, "lists as octets")) as gateway:
-        assert run("verify", gateway.url, "--report", known).returncode == 1
-        again = run("verify", gateway.url, "--baseline", known)
+        assert invoke("verify", gateway.url, "--report", known).returncode == 1
+        again = invoke("verify", gateway.url, "--baseline", known)
     assert again.returncode == 0
     assert "accepted by the baseline: MC703 listPredictions Content-Type:" in again.stdout
-    gone = run("verify", server.url, "--baseline", known)
+    gone = invoke("verify", server.url, "--baseline", known)
     assert gone.returncode == 0
     assert "fixed, so take it out of the baseline: MC703 listPredictions" in gone.stdout
 
@@ -119,20 +119,20 @@ def test_the_baseline_accepts_what_a_report_knows(server: MockServer, tmp_path: 
     ],
 )
 def test_what_cannot_be_done_is_2_and_one_line(arguments: list[str], said: str) -> None:
-    ended = run("verify", *arguments)
+    ended = invoke("verify", *arguments)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert said in ended.stderr
 
 
 def test_a_token_that_is_refused_is_2() -> None:
     with MockServer(scenario="unauthorized") as server:
-        ended = run("verify", server.url, "--token", TOKEN)
+        ended = invoke("verify", server.url, "--token", TOKEN)
     assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url} answers 401: the token is refused\n")
 
 
 def test_a_certificate_is_verified() -> None:
     with MockServer(tls=True) as server:
-        refused = run("verify", server.url)
+        refused = invoke("verify", server.url)
         assert refused.returncode == 2
         assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
-        assert run("verify", server.url, "--upstream-ca", str(server.ca_file)).returncode == 0
+        assert invoke("verify", server.url, "--upstream-ca", str(server.ca_file)).returncode == 0

@@ -60,6 +60,7 @@ def test_every_rule_is_in_the_table_in_order() -> None:
     assert rows == [(rule.code, "(advice)" if rule.severity == "advice" else "") for rule in GATEWAY_RULES]
 
 
+@pytest.mark.thorough
 def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Path) -> None:
     (block,) = blocks("yaml")
     workflow = yaml.safe_load(block)

@@ -1,14 +1,18 @@
 """The `mockserver` command, as a shell runs it."""
 
+import io
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from mockserver.cli import main
 
 COMMAND = [sys.executable, "-m", "mockserver"]
 
@@ -17,6 +21,18 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
     )
+
+
+def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which takes a tenth of the time. What is no exit of the command is raised."""
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(arguments, prog_name="mockserver")
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @contextmanager

@@ -504,6 +504,8 @@ def _(asked: Asked, answer: Answer, memory: dict[str, Any]) -> None:
 # Doubles that keep to the contract, each in another way: what they are started with.
 FAITHFUL: dict[str, dict[str, Any]] = {
     "as usual": {},
+    "varied": {"scenario": "variety"},
+    "trouble of the network": {"scenario": "flaky"},
     "at once": {"scenario": "immediate"},
     "slow": {"scenario": "slow"},
     "every picture fails": {"scenario": "failed"},
@@ -512,7 +514,6 @@ FAITHFUL: dict[str, dict[str, Any]] = {
     "never started": {"scenario": "aborted"},
     "gone at once": {"scenario": "expired"},
     "a wait that is not answered": {"scenario": "silent-processing"},
-    "varied": {"scenario": "variety"},
     "created with 201": {"scenario": {"create_status": 201}},
     "created with 202": {"scenario": {"create_status": 202}},
     "fine timestamps": {"scenario": {"body": {"fraction": 9}}},
@@ -524,7 +525,6 @@ FAITHFUL: dict[str, dict[str, Any]] = {
     "a file host of its own": {"files_origin": "separate"},
     "real time": {"clock": "real", "speed": 1000.0},
     "throttled at first": {"scenario": "rate-limited"},
-    "trouble of the network": {"scenario": "flaky"},
     "without credit": {"scenario": "out-of-credit"},
     "nothing works": {"scenario": "outage"},
 }
