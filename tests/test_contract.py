@@ -1,6 +1,7 @@
 """Reading a contract: what drives the server, and what is said of one that cannot."""
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -29,10 +30,10 @@ Change = Callable[[dict[str, Any]], object]
 
 def changed(change: Change, tmp_path: Path) -> Contract:
     """The shipped contract with a change, loaded from a file."""
-    document = yaml.safe_load(CONTRACT.source)
+    document = deepcopy(CONTRACT.document)
     change(document)
-    file = tmp_path / "contract.yaml"
-    file.write_text(yaml.safe_dump(document))
+    file = tmp_path / "contract.json"
+    file.write_text(json.dumps(document))
     return Contract.load(file)
 
 
@@ -61,7 +62,7 @@ def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -
 
 
 def test_a_file_is_read_anew_only_when_it_has_changed(tmp_path: Path) -> None:
-    file = tmp_path / "contract.yaml"
+    file = tmp_path / "contract.json"
     file.write_bytes(CONTRACT.source)
     first = Contract.load(file)
     assert Contract.load(file) is first
@@ -297,12 +298,12 @@ def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(change: Chang
     with pytest.raises(ContractError) as refusal:
         changed(change, tmp_path)
     assert said in str(refusal.value)
-    assert str(tmp_path / "contract.yaml") in str(refusal.value)
+    assert str(tmp_path / "contract.json") in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_statuses_may_be_written_as_numbers_and_examples_hold_dates(tmp_path: Path) -> None:
-    file = tmp_path / "contract.yaml"
+    file = tmp_path / "contract.json"
     file.write_text(
         "openapi: 3.1.0\ninfo: {title: t, version: 2025-01-01}\npaths: {/a: {get: {operationId: a, responses: {200: "
         "{description: d, content: {application/json: {example: {day: 2025-01-01}}}}}}}}"
@@ -359,11 +360,11 @@ def test_whatever_is_wrong_with_a_contract_is_told_in_one_line(changes: list[tup
                 del node[place[-1]]
             else:
                 node[place[-1]] = value
-    said = "contract contract.yaml: "
+    said = "contract contract.json: "
     try:
-        contract = Contract(document, b"", "contract.yaml")
+        contract = Contract(document, b"", "contract.json")
         App(contract, Catalogue(contract), Options())
     except ContractError as reason:
         said = str(reason)
     assert "\n" not in said
-    assert said.startswith("contract contract.yaml")
+    assert said.startswith("contract contract.json")
