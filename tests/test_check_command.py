@@ -303,7 +303,10 @@ class TestTalking:
             (Report(runs=300, max_runs=300), []),
             (
                 Report(runs=120, max_runs=300),
-                ["120 of 300 cases fitted into the time; a longer --budget plays the rest."],
+                [
+                    "120 of 300 cases fitted into the time; a longer --budget plays the rest, and a waiting client is faster"
+                    " with more --jobs."
+                ],
             ),
             (
                 Report(runs=120, max_runs=300, process_per_call=True),

@@ -1,5 +1,6 @@
 """How the kit hunts: what it draws, how it shrinks, what it keeps to."""
 
+import itertools
 import os
 import ssl
 import threading
@@ -26,6 +27,7 @@ from mockserver.check.inputs import boundary_inputs
 from mockserver.check.replaying import replay
 from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
+from mockserver.clock import wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.scenarios import Catalogue
@@ -352,6 +354,27 @@ class TestHunting:
         report = check_client(partial(client.call_once, variant="slow"), budget=1.5)
         assert report.seconds < 3
         assert 2 <= report.runs < 30
+
+    def test_when_the_time_is_over_each_rule_is_still_confirmed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls, returned, release = itertools.count(), itertools.count(1), threading.Event()
+        over = threading.Event()
+
+        def call(call: Call) -> Any:
+            if next(calls) == 1:  # the first case of the hunt, so that those after it are played and not judged
+                release.wait(60)
+            output = client.call_once(call, "drops falsy inputs")
+            if next(returned) == 16:
+                over.set()
+            return output
+
+        hours = 10**13
+        monkeypatch.setattr("mockserver.check.hunt.wall_time", lambda: wall_time() + hours * over.is_set())
+        try:
+            report = check_client(call, jobs=4, budget=600)
+        finally:
+            release.set()
+        assert report.runs > 10
+        assert [finding.rule for finding in report.findings] == ["MC102"]
 
     def test_a_runaway_is_cut_off_and_ends_long_before_the_deadline(self) -> None:
         report = check_client(planted("does not know aborted"), max_runs=26, deadline=60, budget=40)

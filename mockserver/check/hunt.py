@@ -234,13 +234,19 @@ class Hunt:
         self._playing.clear()
 
     def _judge_what_was_played(self) -> None:
-        """Judge the runs that are there when the time is over. What they show is confirmed, whatever that takes."""
+        """Judge the runs that are there when the time is over.
+
+        A rule that nothing was found of before is still confirmed, once, which may take as long as a deadline.
+        """
         self._end_what_still_runs()
         plays = [look.play for look in self._looks if look.play is not None]
+        settled = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
         for play in plays[: self._plan.max_runs - self.report.runs]:
             run = play.result()
             for found in self._judge(run):
-                self._confirm_and_shrink(found, run)
+                if found.rule not in settled:
+                    settled.add(found.rule)
+                    self._confirm_and_shrink(found, run)
 
     def _judge(self, run: Run) -> list[Breach]:
         """Count a run; its breaches of rules that are still looked for."""

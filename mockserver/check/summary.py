@@ -27,9 +27,14 @@ def notes_on(report: Report) -> list[str]:
             "waiting as it is allowed to; a longer --deadline decides them."
         )
     if report.runs < report.max_runs and not report.interrupted:
-        faster = ", and a client that is a --worker is faster" if report.process_per_call else ""
+        faster = (
+            "client that is a --worker is faster"
+            if report.process_per_call
+            else "waiting client is faster with more --jobs"
+        )
         notes.append(
-            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest{faster}."
+            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest, and a "
+            f"{faster}."
         )
     if report.interrupted:
         notes.append("Interrupted: what is shown is what was found until then.")
