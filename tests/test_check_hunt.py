@@ -222,6 +222,17 @@ class TestHunting:
         assert len({finding.file_name for finding in found.findings}) == len(found.findings)
         assert found.broken_rules == ["MC102", "MC501"]
 
+    def test_a_client_that_takes_only_https_has_its_other_lies_found_over_http_too(self) -> None:
+        def call(call: Call) -> Any:
+            if client.call_once(call, "canceled returns nothing") is not None:
+                raise ValueError("https is needed")
+
+        found = check_client(call, max_runs=26).findings
+        assert {(finding.rule, finding.cause) for finding in found} == {
+            ("MC301", ("raised after success",)),
+            ("MC301", ("canceled",)),
+        }
+
     def test_an_object_that_is_returned_is_compared_as_its_author_says(self) -> None:
         class Picture:
             def __init__(self, data: bytes) -> None:
