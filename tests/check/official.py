@@ -49,6 +49,8 @@ MORE: dict[str, Callable[[], Driver]] = {  # those that `make findings` installs
     "PyPI litellm": lambda: found_in_python("litellm"),
     "PyPI pipecat-replicate": lambda: found_in_python("pipecat-replicate"),
     "PyPI pipecat-replicate, with settings": lambda: found_in_python("pipecat-replicate-settings"),
+    "npm @ai-sdk/replicate": lambda: found_in_node("@ai-sdk/replicate"),
     "npm replicate-stainless": lambda: found_in_node("replicate-stainless"),
+    "npm replicate-mcp": lambda: found_in_node("replicate-mcp"),
     "npm @huggingface/inference": lambda: found_in_node("@huggingface/inference"),
 }
