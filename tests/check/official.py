@@ -46,6 +46,11 @@ MORE: dict[str, Callable[[], Driver]] = {  # those that `make findings` installs
     "PyPI replicate 2": lambda: found_in_python("replicate-2", "beta"),
     "PyPI huggingface_hub": lambda: found_in_python("huggingface_hub"),
     "PyPI langchain-community": lambda: found_in_python("langchain-community"),
+    "PyPI litellm": lambda: found_in_python("litellm"),
+    "PyPI pipecat-replicate": lambda: found_in_python("pipecat-replicate"),
+    "PyPI pipecat-replicate, with settings": lambda: found_in_python("pipecat-replicate-settings"),
+    "npm @ai-sdk/replicate": lambda: found_in_node("@ai-sdk/replicate"),
     "npm replicate-stainless": lambda: found_in_node("replicate-stainless"),
+    "npm replicate-mcp": lambda: found_in_node("replicate-mcp"),
     "npm @huggingface/inference": lambda: found_in_node("@huggingface/inference"),
 }

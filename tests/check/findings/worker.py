@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Make = Callable[[dict[str, Any]], Any]
@@ -74,10 +74,69 @@ def langchain_community() -> Make:
     return make
 
 
+def litellm() -> Make:
+    """`litellm`, which has a model of Replicate complete a message. Its base URL is a constant, and led to the double."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks GitHub for prices when it is imported
+    import httpx
+    from litellm import completion
+    from litellm.llms.replicate.chat.handler import get_httpx_client
+
+    def make(call: dict[str, Any]) -> Any:
+        def lead(request: httpx.Request) -> None:
+            request.url = httpx.URL(str(request.url).replace("https://api.replicate.com", call["base_url"]))
+            request.headers["Host"] = request.url.netloc.decode()
+
+        get_httpx_client({"timeout": 600.0}).client.event_hooks = {"request": [lead]}
+        rest = {name: value for name, value in call["input"].items() if name != "prompt"}
+        message = {"role": "user", "content": call["input"]["prompt"]}
+        answer = completion(f"replicate/{call['model']}", [message], api_key=call["token"], **rest)
+        return answer.choices[0].message.content
+
+    return make
+
+
+# What `pipecat-replicate` would have otherwise: it sends defaults of its own where its settings say nothing.
+DEFAULTS = {
+    "black-forest-labs/flux-1.1-pro-ultra": {"aspect_ratio": "1:1", "output_format": "jpg"},
+    "black-forest-labs/flux-kontext-max": {"aspect_ratio": "match_input_image", "output_format": "png"},
+}
+
+
+def pipecat_replicate(defaults: Mapping[str, dict[str, str]]) -> Make:
+    """`pipecat-replicate`, with settings for each model."""
+    import asyncio
+
+    import aiohttp
+    from pipecat.frames.frames import ErrorFrame
+    from pipecat_replicate import ReplicateImageGenService as Service
+
+    async def make_frames(call: dict[str, Any]) -> list[Any]:
+        settings = Service.Settings.from_mapping(
+            {"model": call["model"], **defaults.get(call["model"], {}), **call["input"]}
+        )
+        prompt = settings.extra.pop("prompt")
+        async with aiohttp.ClientSession() as session:
+            service = Service(
+                aiohttp_session=session, api_token=call["token"], base_url=f"{call['base_url']}/v1", settings=settings
+            )
+            return [frame async for frame in service.run_image_gen(prompt)]
+
+    def make(call: dict[str, Any]) -> Any:
+        frame = asyncio.run(make_frames(call))[0]
+        if isinstance(frame, ErrorFrame):
+            raise RuntimeError(frame.error)
+        return frame
+
+    return make
+
+
 CLIENTS = {
     "replicate-2": replicate_beta,
     "huggingface_hub": huggingface_hub,
     "langchain-community": langchain_community,
+    "litellm": litellm,
+    "pipecat-replicate": lambda: pipecat_replicate({}),
+    "pipecat-replicate-settings": lambda: pipecat_replicate(DEFAULTS),
 }
 
 
