@@ -27,6 +27,7 @@ from mockserver.check.inputs import boundary_inputs
 from mockserver.check.replaying import replay
 from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
+from mockserver.check.summary import notes_on
 from mockserver.clock import wall_time
 from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
@@ -269,7 +270,7 @@ class TestHunting:
         assert (report.findings, report.runs) == ([], 4)
         assert os.environ.get("SSL_CERT_FILE") == before
 
-    def test_no_rule_has_more_than_five(self) -> None:
+    def test_no_rule_has_more_than_five_beside_those_of_the_baseline(self) -> None:
         def call(call: Call) -> Any:
             for name in "abcdefgh":
                 httpx.post(
@@ -279,8 +280,16 @@ class TestHunting:
                 )
             return client.call_once(call)
 
-        report = check_client(call, max_runs=2, ignore=["MC201", "MC102"])
+        ignore = ("MC201", "MC102")
+        report = check_client(call, max_runs=2, ignore=ignore)
         assert [finding.rule for finding in report.advice] == ["MC101"] * 5
+        assert notes_on(report) == ["After 5 ways in which a rule is broken, no more are looked for: MC101."]
+        with Harness(CONTRACT) as harness:
+            plan = Plan(max_runs=2, ignore=frozenset(ignore), known=tuple(report.advice))
+            further = Hunt(harness, CallableDriver(call), plan).run()
+        assert [finding.rule for finding in further.accepted] == ["MC101"] * 5
+        assert {finding.cause for finding in further.advice}.isdisjoint(finding.cause for finding in report.advice)
+        assert len(further.advice) == 3
 
     def test_the_same_seed_plays_the_same_cases(self) -> None:
         def played(seed: int) -> list[tuple[str, str]]:

@@ -96,7 +96,10 @@ class TestClients:
         driver = ProcessDriver(python("import time; time.sleep(60)"))
         with Harness(CONTRACT) as harness, pytest.raises(ClientError) as raised:
             Hunt(harness, driver, Plan(limits=Limits(deadline=0.5))).run()
-        assert str(raised.value) == "the client made no request (had not ended after 0.5 s). It printed nothing."
+        assert str(raised.value) == (
+            "the client made no request (had not ended after 0.5 s; if it is slow to start, give it a longer --deadline). "
+            "It printed nothing."
+        )
 
     def test_one_that_breaks_rules_before_it_hangs_gets_findings(self) -> None:
         source = """

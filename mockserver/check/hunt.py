@@ -269,7 +269,7 @@ class Hunt:
             if breach is None:
                 self.report.fixed.append(finding.rule)
             elif self._wanted.holds(breach):
-                self._wanted.found(breach)
+                self._wanted.accept(breach)
                 self.report.accepted.append(Finding.of(breach, run, 1))
 
     def _is_scenario(self, case: Case) -> bool:

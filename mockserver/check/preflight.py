@@ -35,7 +35,8 @@ def check_client(plain: Case, driver: Driver, play: Play) -> None:
     """Play the plain case. Raises ClientError, with the next step, if nothing can be learnt from such a client."""
     run = check_worker(plain, driver, play) if isinstance(driver, WorkerDriver) else play(plain, driver)
     if not run.exchanges:
-        raise ClientError(f"the client made no request ({_ending(run)}). {_quoted(run.outcome)}")
+        slow = "; if it is slow to start, give it a longer --deadline" if run.outcome.kind == "hung" else ""
+        raise ClientError(f"the client made no request ({_ending(run)}{slow}). {_quoted(run.outcome)}")
     if run.cut_off or any(breach.severity == "error" for breach in find_breaches(run)):
         return  # it runs, and what it breaks is for the hunt to tell
     if not list(run.of_role("create")):

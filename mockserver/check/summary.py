@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mockserver.check.findings import Report
+from mockserver.check.wanted import MAX_CAUSES
 
 
 def verdict_on(report: Report) -> str:
@@ -26,6 +29,9 @@ def notes_on(report: Report) -> list[str]:
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
             "waiting as it is allowed to; a longer --deadline decides them."
         )
+    ways = Counter(finding.rule for finding in (*report.findings, *report.advice))
+    if many := sorted(rule for rule, count in ways.items() if count >= MAX_CAUSES):
+        notes.append(f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}.")
     if report.runs < report.max_runs and not report.interrupted:
         faster = (
             "client that is a --worker is faster"

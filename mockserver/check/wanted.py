@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from mockserver.check.rule import Breach
@@ -16,6 +17,7 @@ class Wanted:
     def __init__(self, ignore: Iterable[str]) -> None:
         self._muted = set(ignore)
         self._causes: dict[str, list[frozenset[str]]] = {}
+        self._found: Counter[str] = Counter()
         self._flakes: dict[str, int] = {}
 
     def rule(self, code: str) -> bool:
@@ -31,11 +33,15 @@ class Wanted:
         """Those that are looked for."""
         return [breach for breach in breaches if self.holds(breach)]
 
+    def accept(self, breach: Breach) -> None:
+        """Do not look for this cause any more: the baseline has it."""
+        self._causes.setdefault(breach.rule, []).append(frozenset(breach.cause))
+
     def found(self, breach: Breach) -> None:
-        """Do not look for this cause any more."""
-        known = self._causes.setdefault(breach.rule, [])
-        known.append(frozenset(breach.cause))
-        if len(known) >= MAX_CAUSES:
+        """Do not look for this cause any more: it is in the report, which has so many of a rule."""
+        self.accept(breach)
+        self._found[breach.rule] += 1
+        if self._found[breach.rule] >= MAX_CAUSES:
             self._muted.add(breach.rule)
 
     def seen_once(self, code: str) -> None:
