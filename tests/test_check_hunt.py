@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from mockserver import check_client
 from mockserver.check.cases import VARIETY, Case, ClientError, is_valid, operation_of
-from mockserver.check.catalogue import fixed_cases
+from mockserver.check.catalogue import LONG_RETRY_AFTER, fixed_cases
 from mockserver.check.drawing import draw_all
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError
@@ -429,6 +429,28 @@ class TestHunting:
         finally:
             release.set()
         assert {finding.rule for finding in report.findings} == {"MC304"}
+
+    def test_a_long_retry_after_is_waited_out_by_the_client_and_not_by_the_hunt(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fixed = list(fixed_cases(CONTRACT, MODELS, None))
+        (long,) = [case for case in fixed if str(LONG_RETRY_AFTER) in str(case.scenario)]
+        monkeypatch.setattr("mockserver.check.hunt.fixed_cases", lambda *_: iter([fixed[0], long]))
+        release = threading.Event()
+
+        def waiting(call: Call) -> Any:
+            try:
+                return client.call_once(call)
+            except client.FluxError:
+                release.wait(60)
+
+        try:
+            waits = check_client(waiting, max_runs=2, deadline=30)
+        finally:
+            release.set()
+        assert (waits.runs, waits.findings, waits.undecided) == (2, [], 0)
+        (early,) = check_client(planted("takes a long Retry-After for none"), max_runs=2).findings
+        assert (early.rule, early.scenario) == ("MC401", long.scenario)
 
     def test_ctrl_c_keeps_what_was_found(self) -> None:
         def listen(progress: Progress) -> None:

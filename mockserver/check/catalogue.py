@@ -24,6 +24,7 @@ _SUCCEEDING: list[Json] = [*LONG_STEPS, {"status": "succeeded"}]
 IMPLAUSIBLE = frozenset({404, 405, 413, 415})  # statuses that no gateway has a reason to send to a valid create
 AMBIGUOUS = (500, 502, 504)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
 UNREADABLE_RETRY_AFTER = "soon"
+LONG_RETRY_AFTER = 90  # seconds; generated clients take what is over a minute for none, and come back at once
 A_SECOND = 60  # requests a minute; a limit that gives back sooner would depend on how fast the machine is
 SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})  # under a Content-Length that agrees
 
@@ -82,6 +83,7 @@ def _others(contract: Contract, create: Operation, reader: Operation, client_tim
     if client_timeout is None:  # these take as long as the deadline, so they come last
         yield from _told_nothing()
         yield _silent_poll()
+        yield {"faults": {"createPrediction": [{"status": 429, "retry_after": LONG_RETRY_AFTER}]}}
 
 
 def _ends() -> Iterator[Json]:

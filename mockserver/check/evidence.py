@@ -34,6 +34,12 @@ def earliest_retry(exchange: Exchange) -> int | None:
     return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
 
 
+def told_to_outwait(run: Run) -> bool:
+    """Whether the last answer asks for a pause that is longer than the run may be."""
+    due = earliest_retry(run.exchanges[-1]) if run.exchanges else None
+    return due is not None and due > run.exchanges[0].received_at + run.timeout * SECOND
+
+
 def has_unreadable_retry_after(exchange: Exchange) -> bool:
     """Whether the exchange's Retry-After was neither seconds nor a date."""
     return isinstance((exchange.fault or {}).get("retry_after"), str)

@@ -13,6 +13,7 @@ import msgspec
 
 from mockserver.check.cases import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
+from mockserver.check.evidence import told_to_outwait
 from mockserver.check.notices import notices
 from mockserver.check.rules import is_runaway
 from mockserver.check.together import Together, numbered
@@ -28,6 +29,7 @@ Comparison = Callable[[Any, bytes], bool]
 
 TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
+PAUSE = 3.0  # seconds without a request after which a client that was told to wait for longer is taken to do so
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 
 # What is left to chance comes out the same in every play of a case, or it could be neither confirmed nor shrunk.
@@ -213,11 +215,12 @@ class Harness:
                 continue
             run = replace(run, exchanges=self._exchanges(run.token))
             last_seen = run.exchanges[-1].received_at if run.exchanges else started
+            patience = PAUSE if draft.client_timeout is None and told_to_outwait(run) else idle
             if is_runaway(run):
                 run = replace(run, cut_off=True)
                 self._cut_off(run.token)
                 end = min(end, wall_time() + CUT_OFF_GRACE)
-            elif idle is not None and wall_time() - last_seen > idle * SECOND:
+            elif patience is not None and wall_time() - last_seen > patience * SECOND:
                 break
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))

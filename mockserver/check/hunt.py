@@ -15,6 +15,7 @@ from mockserver.check.cases import Case, Run
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drawing import Drawing, draw_all
 from mockserver.check.drivers import CallableDriver, Driver
+from mockserver.check.evidence import told_to_outwait
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.players import Players
@@ -253,7 +254,7 @@ class Hunt:
         self.report.runs += 1
         self._note_operations(run)
         breaches = find_breaches(run)
-        if run.outcome.kind == "hung" and not breaches:
+        if run.outcome.kind == "hung" and not breaches and not told_to_outwait(run):
             self.report.undecided += 1
         self._report_progress("looking")
         return self._wanted.among(breaches)

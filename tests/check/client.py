@@ -84,6 +84,7 @@ BUGS: dict[str, set[str]] = {
     # Limits and Retry-After, read in other wrong ways.
     "takes Retry-After for milliseconds": {"MC401"},
     "waits half of Retry-After": {"MC401"},
+    "takes a long Retry-After for none": {"MC401"},
     "waits out a limit on creates alone": {"MC401"},
     "doubles its own pause instead": {"MC401"},
     "creates again when polls are throttled": {"MC201"},
@@ -408,6 +409,13 @@ class Client:
         if bug == "waits out a limit on creates alone" and not creating:
             retry_after = None
         if bug == "doubles its own pause instead":
+            retry_after = None
+        if (
+            retry_after
+            and retry_after.isdecimal()
+            and int(retry_after) > 60
+            and bug == "takes a long Retry-After for none"
+        ):
             retry_after = None
         if retry_after and retry_after.isdecimal() and bug == "takes Retry-After for milliseconds":
             retry_after = None
