@@ -66,9 +66,10 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
-    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright  # imported here: few tests need it
+    playwright_api = pytest.importorskip("playwright.sync_api")  # imported here: few tests need it
+    playwright_api.expect.set_options(timeout=30_000)  # milliseconds, for busy machines
 
-    with sync_playwright() as playwright:
+    with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-component-update"])
         yield browser
         browser.close()
