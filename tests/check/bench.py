@@ -23,6 +23,7 @@ from mockserver.check.drivers import Call, CallableDriver, Driver
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress
+from mockserver.check.players import default_jobs
 from mockserver.check.processes import WorkerDriver
 from mockserver.check.replaying import replay
 from mockserver.contract import Contract
@@ -139,7 +140,9 @@ def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
     driver = subject.make()
     with Harness(Contract.load(), seed=seed) as harness:
         limits = Limits(deadline=subject.deadline, client_timeout=subject.timeout)
-        plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, **settings)
+        # A legal client is to be played as often as the budget allows; planted bugs are timed, one case after the other.
+        jobs = 1 if subject.rules or isinstance(driver, CallableDriver) else default_jobs()
+        plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, jobs=jobs, **settings)
         began = time.perf_counter()
         wanted = subject.rules
         state = {"runs": 0}
