@@ -44,7 +44,7 @@ test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions o
 # Tests that measure the processor's time are left out: counting takes as much again.
 coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 5 --dist worksteal -m "not thorough" --ignore tests/test_fairness.py --ignore tests/test_patterns.py $(ARGS)
+	$(BIN)/coverage run -m pytest -n 5 --dist worksteal --ignore tests/test_fairness.py --ignore tests/test_patterns.py $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

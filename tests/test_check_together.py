@@ -152,3 +152,19 @@ def test_the_example_workers_take_calls_at_once(name: str) -> None:
 def test_a_finding_with_several_calls_says_so(tmp_path: Path) -> None:
     (finding,) = check_client(Pool().call, max_runs=1, concurrent=3).findings
     assert Finding.read(finding.save(tmp_path)).case.concurrent == 3
+
+
+def test_a_race_that_is_lost_now_and_then_is_found_again_by_a_replay() -> None:
+    pool = Pool()
+    (finding,) = check_client(pool.call, max_runs=1, concurrent=3).findings
+    tokens: list[str] = []  # one for each play
+
+    def now_and_then(call: Call) -> Any:
+        if call.token not in tokens:
+            tokens.append(call.token)
+        return pool.call(call) if len(tokens) == 3 else client.call_once(call)
+
+    with Harness(CONTRACT) as harness:
+        assert replay(harness, CallableDriver(now_and_then), finding, Limits()).confirmed == 1
+        assert replay(harness, CallableDriver(client.call_once), finding, Limits()).confirmed == 0
+    assert len(tokens) >= 3

@@ -21,7 +21,7 @@ from mockserver.check.harness import Harness, Limits
 from mockserver.check.players import Players
 from mockserver.check.preflight import check_client
 from mockserver.check.processes import ProcessDriver
-from mockserver.check.replaying import breach_of, with_control
+from mockserver.check.replaying import breach_of, most_plays, with_control
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.check.shrinker import shrink
@@ -264,9 +264,12 @@ class Hunt:
         for finding in self._plan.known:
             if not self._wanted.rule(finding.rule):
                 continue
-            self._check_budget()
-            run = self._play_alone(finding.case, f"looking for {finding.rule} again")
-            breach = breach_of(finding.rule, finding.cause, find_breaches(run))
+            for _ in range(most_plays(finding.case)):
+                self._check_budget()
+                run = self._play_alone(finding.case, f"looking for {finding.rule} again")
+                breach = breach_of(finding.rule, finding.cause, find_breaches(run))
+                if breach is not None:
+                    break
             if breach is None:
                 self.report.fixed.append(finding.rule)
             elif self._wanted.holds(breach):
