@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -104,6 +105,8 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         (saved,) = (folder / ".mockserver").glob("*.json")
         again = mockserver("replay", str(saved), "--", *CLIENT, "canceled returns nothing", cwd=folder)
         assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "MC301 is still broken")
+        gone = mockserver("replay", str(saved), "--", sys.executable, "no_such_client.py", cwd=folder)
+        assert (gone.returncode, "the client made no request" in gone.stderr) == (2, True)
         mended = mockserver("replay", str(saved), "--", *CLIENT, cwd=folder)
         assert (mended.returncode, mended.stdout.splitlines()[-1]) == (0, "MC301 is not broken any more")
 
@@ -121,6 +124,12 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         assert "accepted by the baseline: MC301 an outcome that is not true" in result.stdout
         mended = mockserver(*words, cwd=folder)
         assert "Fixed, so take it out of the baseline: MC301." in mended.stdout
+
+    def test_a_replay_has_the_pictures_where_the_hunt_had_them(self, tmp_path: Path) -> None:
+        words = ("--files", "same-origin", "--max-runs", "1")
+        result = mockserver("check", *words, "--", *CLIENT, "returns urls.get", cwd=tmp_path)
+        (shown,) = re.findall(r"Replay: +mockserver (replay --files same-origin \S+) -- ", result.stdout)
+        assert mockserver(*shown.split(), "--", *CLIENT, "returns urls.get", cwd=tmp_path).returncode == 1
 
     def test_a_baseline_is_written_and_holds_what_the_client_breaks_now(self, checked: Any, tmp_path: Path) -> None:
         words = ("check", "--max-runs", "1", "--baseline", "known.json", "--baseline-update", "--", *CLIENT)

@@ -484,6 +484,41 @@ class TestHunting:
             kept = replay(harness, CallableDriver(client.call_once), saved, Limits())
         assert (again.confirmed, kept.confirmed) == (1, 0)
 
+    def test_a_replay_takes_a_rule_for_broken_whatever_breaks_it_and_a_client_that_sends_nothing_for_none(self) -> None:
+        def nothing(call: Call) -> str:
+            raise OSError("no network")
+
+        (finding,) = check_client(planted("returns urls.get"), max_runs=3).findings
+        with Harness(CONTRACT) as harness:
+            other = CallableDriver(lambda call: client.call_once(call) and "http://wrong.example/x.jpg")
+            assert replay(harness, other, finding, Limits()).confirmed == 1
+            with pytest.raises(ClientError, match=r"made no request \(it raised\). It said:\nOSError: no network"):
+                replay(harness, CallableDriver(nothing), finding, Limits())
+
+    def test_what_a_baseline_accepts_takes_nothing_from_the_budget(self) -> None:
+        release = threading.Event()
+
+        def call(call: Call) -> Any:
+            try:
+                return client.call_once(call)
+            except client.FluxError:
+                release.wait(60)
+
+        try:
+            with Harness(CONTRACT) as harness:
+                limits = Limits(deadline=0.7)
+                known = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=26, limits=limits)).run().findings)
+                plan = Plan(max_runs=3, budget=0.5, limits=limits, known=known)
+                report = Hunt(harness, CallableDriver(call), plan).run()
+        finally:
+            release.set()
+        assert {finding.rule for finding in report.accepted} == {"MC304"}
+        assert report.runs > 0
+
+    def test_a_hunt_that_looked_at_nothing_says_so(self) -> None:
+        with pytest.raises(MockServerError, match="not one case fitted into the budget"):
+            check_client(partial(client.call_once, variant="slow"), budget=0.001)
+
     def test_a_third_model_needs_no_line_of_python(self, tmp_path: Path) -> None:
         path = tmp_path / "contract.yaml"
         path.write_bytes(CONTRACT.source.replace(b"flux-kontext-max", b"flux-kontext-pro"))

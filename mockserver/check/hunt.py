@@ -122,10 +122,11 @@ class Hunt:
         self._numbers = itertools.count(1)
         self._longest = 0.0
         self._hangs = False
+        self._budget = plan.budget
         self._began = wall_time()
 
     def run(self) -> Report:
-        """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises ClientError, DoubleError."""
+        """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises MockServerError."""
         try:
             first = next(fixed_cases(self._harness.contract, self._models, None))
             check_client(first, self._driver, self._play_at_start)
@@ -133,6 +134,10 @@ class Hunt:
                 self._look(self._cases(stack))
         except KeyboardInterrupt:
             self.report.interrupted = True
+        if not self.report.runs and not self.report.interrupted:
+            raise MockServerError(
+                f"not one case fitted into the budget of {self._plan.budget:g} s; a longer one is needed"
+            )
         broken = {finding.rule for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)}
         self.report.fixed = sorted(set(self.report.fixed) - broken)
         self.report.seconds = self._elapsed()
@@ -223,7 +228,7 @@ class Hunt:
             wait(playing, TICK, FIRST_COMPLETED)
             self._playing = {look for look in self._playing if look.play is not None and not look.play.done()}
             self._report_progress("looking")
-            if self._elapsed() > self._plan.budget:
+            if self._elapsed() > self._budget:
                 self._end_what_still_runs()
 
     def _end_what_still_runs(self) -> None:
@@ -241,12 +246,12 @@ class Hunt:
         """
         self._end_what_still_runs()
         plays = [look.play for look in self._looks if look.play is not None]
-        settled = {finding.rule for finding in (*self.report.findings, *self.report.advice)}
+        settled = {(finding.rule, finding.severity) for finding in (*self.report.findings, *self.report.advice)}
         for play in plays[: self._plan.max_runs - self.report.runs]:
             run = play.result()
             for found in self._judge(run):
-                if found.rule not in settled:
-                    settled.add(found.rule)
+                if (found.rule, found.severity) not in settled:
+                    settled.add((found.rule, found.severity))
                     self._confirm_and_shrink(found, run)
 
     def _judge(self, run: Run) -> list[Breach]:
@@ -260,21 +265,26 @@ class Hunt:
         return self._wanted.among(breaches)
 
     def _replay_baseline(self) -> None:
-        """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not."""
+        """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not.
+
+        What that takes is not taken from the budget: an accepted hang must not keep others from being found.
+        """
+        began = self._elapsed()
         for finding in self._plan.known:
             if not self._wanted.rule(finding.rule):
                 continue
             for _ in range(most_plays(finding.case)):
-                self._check_budget()
                 run = self._play_alone(finding.case, f"looking for {finding.rule} again")
                 breach = breach_of(finding.rule, finding.cause, find_breaches(run))
                 if breach is not None:
                     break
+            self._hangs = self._hangs or run.outcome.kind == "hung"
             if breach is None:
                 self.report.fixed.append(finding.rule)
-            elif self._wanted.holds(breach):
+            elif self._wanted.holds(breach) and (breach.severity == "advice" or finding.severity == "error"):
                 self._wanted.accept(breach)
                 self.report.accepted.append(Finding.of(breach, run, 1))
+        self._budget += self._elapsed() - began
 
     def _is_scenario(self, case: Case) -> bool:
         """Whether a fixed case is valid in this contract."""
@@ -309,7 +319,7 @@ class Hunt:
             for other in self._wanted.among(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
         else:
-            self._note_flake(found.rule)
+            self._note_flake(found)
 
     def _smallest(self, found: Breach, run: Run, confirmed: Breach, again: Run) -> Finding:
         """The finding of a breach that was confirmed, with the smallest case."""
@@ -329,14 +339,14 @@ class Hunt:
         (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
         self._report_progress("looking")
 
-    def _note_flake(self, rule: str) -> None:
-        self._wanted.seen_once(rule)
-        if rule not in self.report.flaky:
-            self.report.flaky.append(rule)
+    def _note_flake(self, found: Breach) -> None:
+        self._wanted.seen_once(found)
+        if found.rule not in self.report.flaky:
+            self.report.flaky.append(found.rule)
 
     def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
         """The finding after one more run of its case, with the full timeout if it was shrunk with less; or None."""
-        if self._elapsed() + (timeout or 0) > self._plan.budget:
+        if self._elapsed() + (timeout or 0) > self._budget:
             return None
         run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
         breach = breach_of(finding.rule, finding.cause, find_breaches(run))
@@ -351,7 +361,7 @@ class Hunt:
         def first_failing(steps: Sequence[Case]) -> Case | None:
             nonlocal best, runs
             allowed = [step for step in steps if self._is_allowed(step)][: SHRINK_RUNS - runs]
-            if not allowed or self._elapsed() > self._plan.budget:
+            if not allowed or self._elapsed() > self._budget:
                 return None
             plays = [self._start_play(step, f"{doing}: {step.key!r}") for step in allowed]
             for step, play in zip(allowed, plays, strict=True):
@@ -434,7 +444,7 @@ class Hunt:
         return (wall_time() - self._began) / SECOND
 
     def _check_budget(self) -> None:
-        if self._elapsed() > self._plan.budget:
+        if self._elapsed() > self._budget:
             raise _BudgetSpent
 
     def _report_progress(self, doing: str) -> None:
@@ -445,7 +455,7 @@ class Hunt:
                 max_runs=self._plan.max_runs,
                 broken_rules=broken_rules,
                 elapsed=self._elapsed(),
-                budget=self._plan.budget,
+                budget=self._budget,
                 doing=doing,
             )
         )

@@ -34,9 +34,7 @@ class Play(Protocol):
 def check_client(plain: Case, driver: Driver, play: Play) -> None:
     """Play the plain case. Raises ClientError, with the next step, if nothing can be learnt from such a client."""
     run = check_worker(plain, driver, play) if isinstance(driver, WorkerDriver) else play(plain, driver)
-    if not run.exchanges:
-        slow = "; if it is slow to start, give it a longer --deadline" if run.outcome.kind == "hung" else ""
-        raise ClientError(f"the client made no request ({_ending(run)}{slow}). {_quoted(run.outcome)}")
+    check_reached(run)
     if run.cut_off or any(breach.severity == "error" for breach in find_breaches(run)):
         return  # it runs, and what it breaks is for the hunt to tell
     if not list(run.of_role("create")):
@@ -46,6 +44,13 @@ def check_client(plain: Case, driver: Driver, play: Play) -> None:
             f"the client {_ending(run)}, though the gateway behaved as usual; if it is just slow, give it a longer "
             f"--deadline. {_quoted(run.outcome)}"
         )
+
+
+def check_reached(run: Run) -> None:
+    """Make sure that a client has sent anything. Raises ClientError, with the next step."""
+    if not run.exchanges:
+        slow = "; if it is slow to start, give it a longer --deadline" if run.outcome.kind == "hung" else ""
+        raise ClientError(f"the client made no request ({_ending(run)}{slow}). {_quoted(run.outcome)}")
 
 
 def check_worker(plain: Case, driver: WorkerDriver, play: Play) -> Run:

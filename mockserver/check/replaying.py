@@ -13,7 +13,7 @@ from mockserver.check.drivers import Driver
 from mockserver.check.evidence import needs_comparison_alone, needs_control
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.preflight import check_worker
+from mockserver.check.preflight import check_reached, check_worker
 from mockserver.check.processes import WorkerDriver
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches
@@ -42,9 +42,11 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
         run = with_control(
             harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
         )
-        found = breach_of(finding.rule, finding.cause, find_breaches(run))
+        breaches = find_breaches(run)
+        found = breach_of(finding.rule, finding.cause, breaches) or breach_of(finding.rule, (), breaches)
         if found is not None:
             return Finding.of(found, run, 1)
+        check_reached(run)
     rule = RULES[finding.rule]
     return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
 

@@ -29,8 +29,8 @@ def notes_on(report: Report) -> list[str]:
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
             "waiting as it is allowed to; a longer --deadline decides them."
         )
-    ways = Counter(finding.rule for finding in (*report.findings, *report.advice))
-    if many := sorted(rule for rule, count in ways.items() if count >= MAX_CAUSES):
+    ways = Counter((finding.rule, finding.severity) for finding in (*report.findings, *report.advice))
+    if many := sorted({rule for (rule, _), count in ways.items() if count >= MAX_CAUSES}):
         notes.append(f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}.")
     if report.runs < report.max_runs and not report.interrupted:
         faster = (

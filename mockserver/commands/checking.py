@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 DEADLINE = 10.0  # seconds
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
+files_option = option(
+    "--files",
+    default="separate",
+    type=click.Choice(tuple(_FILES)),
+    help="Whether pictures come from a host of their own, which shows leaks of the token.",
+)
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -52,12 +58,7 @@ _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-
 @option(
     "--concurrent", default=1, type=click.IntRange(1, 100), metavar="K", help="Make so many calls at once in each case."
 )
-@option(
-    "--files",
-    default="separate",
-    type=click.Choice(tuple(_FILES)),
-    help="Whether pictures come from a host of their own, which shows leaks of the token.",
-)
+@files_option
 @option("--tls", is_flag=True, help="Speak https, with a certificate that the client's environment names.")
 @base_path_option
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
@@ -122,7 +123,7 @@ def check(
         )
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
         hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
-        hunt.report.flags = _replay_flags(worker, base_path, webhook, contract, plan.limits.deadline)
+        hunt.report.flags = _replay_flags(worker, files, base_path, webhook, contract, plan.limits.deadline)
         click.echo(_heading(command, len(hunt.report.models), seed))
         try:
             found = hunt.run()
@@ -168,9 +169,12 @@ def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
         write(found, path)
 
 
-def _replay_flags(worker: bool, base_path: str, webhook: str | None, contract: Path | None, deadline: float) -> str:
+def _replay_flags(
+    worker: bool, files: str, base_path: str, webhook: str | None, contract: Path | None, deadline: float
+) -> str:
     """The flags with which `replay` plays a finding as `check` has."""
     words = ["--worker"] if worker else []
+    words += ["--files", files] if files != "separate" else []
     words += ["--base-path", base_path] if base_path else []
     words += ["--webhook", webhook] if webhook else []
     words += ["--contract", str(contract)] if contract else []
@@ -231,6 +235,7 @@ def _plan(
     help="Seconds within which a call is to end.",
 )
 @option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
+@files_option
 @base_path_option
 @option(
     "--webhook",
@@ -246,14 +251,15 @@ def replay(
     command: tuple[str, ...],
     deadline: float,
     worker: bool,
+    files: str,
     base_path: str,
     webhook: str | None,
     contract: Path | None,
 ) -> None:
     """Play a saved finding to a client again.
 
-    Exits with 1 if the rule is still broken, 0 if not. To debug the client against the same behaviour at leisure:
-    mockserver serve --scenario FINDING.
+    Exits with 1 if the rule is still broken, 0 if not, 2 if the client cannot run. To debug the client against the
+    same behaviour at leisure: mockserver serve --scenario FINDING.
     """
     _use_hypothesis()
     from mockserver.check.findings import Finding, describe
@@ -269,7 +275,9 @@ def replay(
     with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
         loaded = Contract.load(contract)
-        harness = stack.enter_context(Harness(loaded, base_path=base_path, authority=authority, webhook=webhook))
+        harness = stack.enter_context(
+            Harness(loaded, files=_FILES[files], base_path=base_path, authority=authority, webhook=webhook)
+        )
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
             again = play_again(harness, driver, saved, limits)

@@ -141,8 +141,8 @@ def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
     with Harness(Contract.load(), seed=seed) as harness:
         limits = Limits(deadline=subject.deadline, client_timeout=subject.timeout)
         # A legal client is to be played as often as the budget allows; planted bugs are timed, one case after the other.
-        jobs = 1 if subject.rules or isinstance(driver, CallableDriver) else default_jobs()
-        plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, jobs=jobs, **settings)
+        settings.setdefault("jobs", 1 if subject.rules or isinstance(driver, CallableDriver) else default_jobs())
+        plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, **settings)
         began = time.perf_counter()
         wanted = subject.rules
         state = {"runs": 0}
