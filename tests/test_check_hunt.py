@@ -297,7 +297,7 @@ class TestHunting:
 
             def call(call: Call) -> Any:
                 seen.append((call.token, call.input["prompt"]))
-                if len(seen) > 1:
+                if len(seen) > len(MODELS):
                     raise RuntimeError("not today")  # without a request, so that each run is over at once
                 return client.call_once(call)
 
@@ -346,6 +346,28 @@ class TestHunting:
         with pytest.raises(ClientError, match=r"no request.*\n.*No module named 'flux'"):
             check_client(call)
 
+    def test_one_that_fails_for_a_model_without_a_reason_is_told_so(self) -> None:
+        def call(call: Call) -> Any:
+            if call.model == MODELS[1]:
+                raise KeyError(call.model)
+            return client.call_once(call)
+
+        with pytest.raises(
+            ClientError, match=rf"with {MODELS[1]}, the client made no request .*\n.*\n.*--model {MODELS[0]}"
+        ):
+            check_client(call, max_runs=2)
+        assert check_client(call, max_runs=2, models=MODELS[:1]).ok
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_a_broken_rule_that_is_not_told_is_no_excuse_for_one_that_creates_nothing(self, known: bool) -> None:
+        call = planted("typo in the path")
+        with Harness(CONTRACT) as harness:
+            found = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=2)).run().findings)
+            assert {finding.rule for finding in found} == {"MC101"}
+            plan = Plan(max_runs=2, known=found) if known else Plan(max_runs=2, ignore=frozenset(["MC101"]))
+            with pytest.raises(ClientError, match="created no prediction"):
+                Hunt(harness, CallableDriver(call), plan).run()
+
     def test_nor_is_one_that_creates_nothing(self) -> None:
         def call(call: Call) -> str:
             httpx.get(f"{call.base_url}/v1/predictions", headers={"Authorization": f"Bearer {call.token}"})
@@ -380,7 +402,9 @@ class TestHunting:
         over = threading.Event()
 
         def call(call: Call) -> Any:
-            if next(calls) == 1:  # the first case of the hunt, so that those after it are played and not judged
+            if next(calls) == len(
+                MODELS
+            ):  # the first case of the hunt, so that those after it are played and not judged
                 release.wait(60)
             output = client.call_once(call, "drops falsy inputs")
             if next(returned) == 16:

@@ -128,8 +128,8 @@ class Hunt:
     def run(self) -> Report:
         """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises MockServerError."""
         try:
-            first = next(fixed_cases(self._harness.contract, self._models, None))
-            check_client(first, self._driver, self._play_at_start)
+            plain = [next(fixed_cases(self._harness.contract, [model], None)) for model in self._models]
+            check_client(plain, self._driver, self._play_at_start, self._is_to_be_told)
             with self._players, ExitStack() as stack:
                 self._look(self._cases(stack))
         except KeyboardInterrupt:
@@ -384,6 +384,12 @@ class Hunt:
         except MockServerError:
             return False
         return scenario.lifecycle[-1].status in TERMINAL or self._limits.client_timeout is not None
+
+    def _is_to_be_told(self, run: Run) -> bool:
+        """Whether a run breaks a rule that is neither ignored nor accepted."""
+        known = {(finding.rule, finding.cause) for finding in self._plan.known}
+        wanted = self._wanted.among(find_breaches(run))
+        return any(breach.severity == "error" and (breach.rule, breach.cause) not in known for breach in wanted)
 
     def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
         def report() -> None:

@@ -7,12 +7,12 @@ the hunt would blame the client for that. Each takes a run or two to find out, i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mockserver.check.cases import Case, ClientError, Outcome, Run
 from mockserver.check.drivers import Driver
 from mockserver.check.processes import WorkerDriver
-from mockserver.check.rules import find_breaches
 
 IDLE = 1.5  # seconds in which a client that has its call is expected to send a request
 PATIENT = 4  # times what one call took, process and all: a worker that is idle for longer is not just slow
@@ -31,11 +31,25 @@ class Play(Protocol):
         """The run."""
 
 
-def check_client(plain: Case, driver: Driver, play: Play) -> None:
-    """Play the plain case. Raises ClientError, with the next step, if nothing can be learnt from such a client."""
-    run = check_worker(plain, driver, play) if isinstance(driver, WorkerDriver) else play(plain, driver)
+def check_client(plain: Sequence[Case], driver: Driver, play: Play, tells: Callable[[Run], bool]) -> None:
+    """Play the plain case of each model. Raises ClientError, with the next step, if nothing can be learnt.
+
+    `tells` says whether a run breaks a rule that the hunt is to tell of.
+    """
+    first = plain[0]
+    run = check_worker(first, driver, play) if isinstance(driver, WorkerDriver) else play(first, driver)
+    _check_run(run, tells)
+    for other in plain[1:]:
+        try:
+            _check_run(play(other, driver), tells)
+        except ClientError as reason:
+            said = f"with {other.model}, {reason}\nIf it is for some models only, name them: --model {first.model}"
+            raise ClientError(said) from reason
+
+
+def _check_run(run: Run, tells: Callable[[Run], bool]) -> None:
     check_reached(run)
-    if run.cut_off or any(breach.severity == "error" for breach in find_breaches(run)):
+    if run.cut_off or tells(run):
         return  # it runs, and what it breaks is for the hunt to tell
     if not list(run.of_role("create")):
         raise ClientError(f"the client created no prediction ({_ending(run)}). {_quoted(run.outcome)}")
