@@ -197,6 +197,23 @@ def test_what_the_baseline_knows_is_accepted_and_what_is_gone_is_told() -> None:
         assert (other.ok, other.accepted, other.fixed) == (False, [], ["MC702 getPrediction /version"])
 
 
+@pytest.mark.parametrize(
+    ("known", "now"),
+    [
+        ("creates below a range", "creates without a prompt"),
+        ("a picture of another format", "no picture"),
+        ("runs on after its end", "an unknown status"),
+    ],
+)
+def test_a_baseline_accepts_no_other_departure_at_the_same_place(known: str, now: str) -> None:
+    first, second = (next(each for each in PLANTED if each.name == name) for name in (known, now))
+    with MockServer() as server:
+        accepted = verified_departing(server, first, 2).findings
+        assert verified_departing(server, first, 2, accepted=accepted).ok
+        other = verified_departing(server, second, 2, accepted=accepted)
+    assert {finding.rule for finding in other.findings} == {first.rule}
+
+
 def test_a_token_that_is_refused_is_no_departure() -> None:
     with MockServer(scenario="unauthorized") as server, pytest.raises(MockServerError, match="the token is refused"):
         verified(server.url)

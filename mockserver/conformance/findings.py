@@ -17,6 +17,11 @@ from mockserver.journal import redacted
 
 MAX_FINDINGS = 200
 
+_OF_SEVERAL_KINDS = frozenset({"MC701", "MC704", "MC707"})  # whose pointer says little
+_VALUE = re.compile(
+    r"""https?://\S+|"[^"]*"|'[^']*'|\b\d+ bytes|\b\d+ x \d+ pixels|\b\d+:\d+\b|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z?"""
+)
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A departure of the gateway, with the first exchange that shows it; `times` is how many did.
@@ -37,9 +42,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     times: int = 1
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str, str]:
         """What makes it the same finding in another report."""
-        return self.rule, self.operation, re.sub(r"/\d+(?=/|$)", "/#", self.pointer)
+        return self.rule, self.operation, re.sub(r"/\d+(?=/|$)", "/#", self.pointer), self._kind
+
+    @property
+    def _kind(self) -> str:
+        """What tells departures at one place apart: what was forbidden, or the message without its values."""
+        if self.rule == "MC705" and not self.pointer:
+            return self.probe
+        return _VALUE.sub("#", self.message) if self.rule in _OF_SEVERAL_KINDS else ""
 
 
 class NotSeen(msgspec.Struct, frozen=True):
@@ -82,7 +94,7 @@ class Collector:
         self._report = report
         self._token = token
         self._baseline = {finding.key: finding for finding in accepted}
-        self._found: dict[tuple[str, str, str], Finding] = {}
+        self._found: dict[tuple[str, str, str, str], Finding] = {}
         self._judged: set[str] = set()
 
     def take(self, probe: str, seen: Observed, departures: Sequence[Departure]) -> None:
