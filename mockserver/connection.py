@@ -100,6 +100,11 @@ class HttpConnection(HttpToolsProtocol):
         self._state.clear()  # it refers back to this object
         super().connection_lost(exc)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request whose head has come is not answered yet."""
+        return self._unanswered > 0
+
     async def wait_until_lost(self, seconds: float | None) -> bool:
         """Wait some seconds of real time (None: for ever), or until the connection is gone; tell whether it is."""
         # uvicorn tells only the newest request of a connection, and not the one under way before it.

@@ -32,6 +32,7 @@ def run_command(
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
+        server.settle()
         verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
         if har is not None:
             server.write_har(har)

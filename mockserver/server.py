@@ -38,6 +38,8 @@ from mockserver.store import MAX_MEMORY
 T = TypeVar("T")
 
 SHUTDOWN = 3  # seconds that requests under way are given
+SETTLE = 2.0  # seconds
+QUIET_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -137,6 +139,15 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         for connection in list(self._connections):
             connection.close()
+
+    async def settle(self) -> None:
+        """Read and answer what clients have sent before they left; wait a moment at most for what takes long."""
+        end, quiet = self.loop.time() + SETTLE, 0
+        while quiet < QUIET_TURNS and self.loop.time() < end:
+            before = len(self._connections)
+            await asyncio.sleep(0)
+            busy = any(connection.is_answering for connection in self._connections)
+            quiet = 0 if busy or len(self._connections) != before else quiet + 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -385,6 +396,11 @@ class MockServer:
 
         self._server.loop.call_soon_threadsafe(call)
         return result.result()
+
+    def settle(self) -> None:
+        """Wait until all that clients which have left had sent is read and answered, for two seconds at most."""
+        assert self._server is not None
+        asyncio.run_coroutine_threadsafe(self._server.settle(), self._server.loop).result()
 
     def __enter__(self) -> Self:
         if self._thread is not None:

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 
 CLIENT = """
 import json, os, sys, urllib.error, urllib.request
-from tests.helpers.share import first
 
 def ask(path, value=None, token=os.environ["REPLICATE_API_TOKEN"], kind="application/json"):
     body = None if value is None else value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -70,6 +69,25 @@ def test_whatever_the_contract_does_not_allow_fails_it_though_the_client_swallow
     assert ended.returncode == 1
     assert ended.stderr.startswith("mockserver: the client sent what the contract does not allow (1):\n  - ")
     assert "of-its-own" not in ended.stderr, "a tenant is shown in part"
+
+
+def test_what_was_sent_is_judged_though_the_command_is_gone_before_it_is_read() -> None:
+    ended = client(
+        """
+        import socket
+        from urllib.parse import urlsplit
+        def send(value):
+            body = json.dumps(value).encode()
+            head = f"POST /replicate{CREATE} HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\n"
+            connection = socket.create_connection(urlsplit(os.environ["REPLICATE_BASE_URL"]).netloc.split(":"))
+            connection.sendall(head.encode() + b"Content-Length: %d\\r\\n\\r\\n" % len(body) + body)
+            return connection
+        sent = [send(GOOD) for _ in range(40)] + [send({"input": {}})]
+        os._exit(0)
+        """
+    )
+    assert ended.returncode == 1
+    assert "at /input" in ended.stderr
 
 
 def test_the_command_s_own_exit_code_stands() -> None:
