@@ -130,10 +130,11 @@ def mockserver_check() -> Callable[..., Report]:
         from mockserver.check.client import check_client
 
         report = check_client(call_fn, **settings)
-        if not report.ok:
+        if report.findings:
             from mockserver.check.findings import describe
 
             pytest.fail("\n\n".join(map(describe, report.findings)), pytrace=False)
+        report.raise_for_findings()  # Ctrl-C, which is to end the suite too
         return report
 
     return play

@@ -20,7 +20,7 @@ from mockserver.check.cases import VARIETY, Case, ClientError, is_valid, operati
 from mockserver.check.catalogue import LONG_RETRY_AFTER, fixed_cases
 from mockserver.check.drawing import draw_all
 from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Finding, FindingsError
+from mockserver.check.findings import Finding, FindingsError, Report
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.hunt import Hunt, Plan, Progress
 from mockserver.check.inputs import boundary_inputs
@@ -485,6 +485,11 @@ class TestHunting:
             plan = Plan()
             report = Hunt(harness, CallableDriver(planted("first character of the output")), plan, listen).run()
         assert report.interrupted
+        with pytest.raises(FindingsError):
+            report.raise_for_findings()
+        with pytest.raises(KeyboardInterrupt):
+            Report(runs=3, interrupted=True).raise_for_findings()
+        assert not Report(runs=3, interrupted=True).ok
         assert [finding.rule for finding in report.findings] == ["MC302"]
 
     def test_a_baseline_accepts_what_is_known_and_tells_what_is_fixed(self) -> None:

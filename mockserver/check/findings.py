@@ -192,13 +192,15 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether no rule was broken, advice aside."""
-        return not self.findings
+        """Whether no rule was broken, advice aside, in a hunt that nobody interrupted."""
+        return not self.findings and not self.interrupted
 
     def raise_for_findings(self) -> None:
-        """Raise FindingsError, with everything that was found, if anything was."""
-        if not self.ok:
+        """Raise FindingsError, with everything that was found, if anything was; KeyboardInterrupt, if that ended it."""
+        if self.findings:
             raise FindingsError("\n\n" + "\n\n".join(map(describe, self.findings)))
+        if self.interrupted:
+            raise KeyboardInterrupt
 
 
 def describe(finding: Finding, replay: str = "") -> str:

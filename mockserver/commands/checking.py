@@ -153,7 +153,7 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
         accepted = "1 finding is" if count == 1 else f"{count} findings are"
         click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
-    return 1 if not found.ok else EXIT_CODE if found.interrupted else 0
+    return 1 if found.findings else EXIT_CODE if found.interrupted else 0
 
 
 def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
