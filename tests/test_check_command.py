@@ -116,6 +116,7 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         served = Catalogue(Contract.load()).read(str(saved))
         assert [step.status for step in served.lifecycle] == ["canceled"]
 
+    @pytest.mark.thorough
     def test_a_baseline_accepts_what_is_known(self, checked: Any) -> None:
         folder, _ = checked
         words = ("check", "--max-runs", "3", "--baseline", "out/report.json", "--", *CLIENT)
@@ -125,6 +126,7 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         mended = mockserver(*words, cwd=folder)
         assert "Fixed, so take it out of the baseline: MC301." in mended.stdout
 
+    @pytest.mark.thorough
     def test_a_replay_has_the_pictures_where_the_hunt_had_them(self, tmp_path: Path) -> None:
         words = ("--files", "same-origin", "--max-runs", "1")
         result = mockserver("check", *words, "--", *CLIENT, "returns urls.get", cwd=tmp_path)

@@ -524,6 +524,7 @@ class TestHunting:
             with pytest.raises(ClientError, match=r"made no request \(it raised\). It said:\nOSError: no network"):
                 replay(harness, CallableDriver(nothing), finding, Limits())
 
+    @pytest.mark.thorough
     def test_what_a_baseline_accepts_takes_nothing_from_the_budget(self) -> None:
         release = threading.Event()
 

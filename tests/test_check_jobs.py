@@ -88,6 +88,7 @@ def test_calls_of_a_coroutine_function_share_one_loop() -> None:
     assert 1 < most <= default_jobs()
 
 
+@pytest.mark.thorough
 def test_a_coroutine_that_does_not_end_is_canceled() -> None:
     ended = []
 

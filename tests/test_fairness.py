@@ -103,6 +103,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR" + struct.pack(">IIBBBBB", 10, 10, 8, 
 LISTS = b"[" + b"[]," * (5 * MEGABYTE) + b"[]]"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

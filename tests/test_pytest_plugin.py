@@ -279,6 +279,7 @@ def test_one(mockserver, number):
     pytester.runpytest_subprocess(*STRICT, "-n", "2").assert_outcomes(passed=20)
 
 
+@pytest.mark.thorough
 def test_a_running_double_can_be_used_by_several_suites_at_once(pytester: pytest.Pytester, server: MockServer) -> None:
     pytester.makepyfile(
         CLIENT

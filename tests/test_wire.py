@@ -80,7 +80,7 @@ ALL = [(origin, way) for origin in ORIGINS for way in WAYS]
 PROBE = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture(scope="module", params=ALL if os.environ.get("WIRE") == "all" else first(2, SHARE), ids=": ".join)
+@pytest.fixture(scope="module", params=ALL if os.environ.get("WIRE") == "all" else first(1, SHARE), ids=": ".join)
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[MockServer, str]]:
     """A double, and the way in which requests come to it."""
     origin, way = request.param
