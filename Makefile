@@ -22,12 +22,12 @@ help: ## list the targets
 serve: $(VENV)/serve.stamp ## run the double on http://127.0.0.1:3589 (flags: make serve ARGS="--port 0 --strict")
 	@exec $(BIN)/mockserver serve $(ARGS)
 
-# Four workers on two cores: half of the slow tests wait for a client.
+# Six workers on two cores: many of the slow tests wait for a client.
 test: $(VENV)/docs.stamp $(VENV)/node.stamp lint ## lint, type-check and test
-	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not thorough" $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not thorough" $(ARGS)
 
 test-thorough: $(VENV)/test.stamp $(VENV)/node.stamp ## more of the same: other scenarios, clients, gateways
-	$(BIN)/python -m pytest -n 5 --dist worksteal -m thorough $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m thorough $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
