@@ -38,7 +38,7 @@ from mockserver.store import MAX_MEMORY
 T = TypeVar("T")
 
 SHUTDOWN = 3  # seconds that requests under way are given
-SETTLE = 2.0  # seconds
+SETTLE = 2.0  # seconds that answers under way are waited for before a verdict
 QUIET_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
 
 

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,23 @@ def scripts(scenarios: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, 
 
 def planted(bug: str) -> Callable[[Call], Any]:
     return partial(client.call_once, bug=bug)
+
+
+@contextmanager
+def waiting_after_trouble() -> Iterator[Callable[[Call], Any]]:
+    """A right client, but for one thing: where it should raise it waits, for as long as the `with` block lasts."""
+    release = threading.Event()
+
+    def call(call: Call) -> Any:
+        try:
+            return client.call_once(call)
+        except client.FluxError:
+            release.wait(60)
+
+    try:
+        yield call
+    finally:
+        release.set()
 
 
 class TestCases:
@@ -440,18 +458,8 @@ class TestHunting:
 
     @pytest.mark.thorough
     def test_a_thread_that_never_ends_is_left_behind(self) -> None:
-        release = threading.Event()
-
-        def call(call: Call) -> Any:
-            try:
-                return client.call_once(call)
-            except client.FluxError:
-                release.wait(60)
-
-        try:
+        with waiting_after_trouble() as call:
             report = check_client(call, max_runs=26, deadline=0.7, budget=20)
-        finally:
-            release.set()
         assert {finding.rule for finding in report.findings} == {"MC304"}
 
     def test_a_long_retry_after_is_waited_out_by_the_client_and_not_by_the_hunt(
@@ -460,18 +468,8 @@ class TestHunting:
         fixed = list(fixed_cases(CONTRACT, MODELS, None))
         (long,) = [case for case in fixed if str(LONG_RETRY_AFTER) in str(case.scenario)]
         monkeypatch.setattr("mockserver.check.hunt.fixed_cases", lambda *_: iter([fixed[0], long]))
-        release = threading.Event()
-
-        def waiting(call: Call) -> Any:
-            try:
-                return client.call_once(call)
-            except client.FluxError:
-                release.wait(60)
-
-        try:
-            waits = check_client(waiting, max_runs=2, deadline=30)
-        finally:
-            release.set()
+        with waiting_after_trouble() as call:
+            waits = check_client(call, max_runs=2, deadline=30)
         assert (waits.runs, waits.findings, waits.undecided) == (2, [], 0)
         (early,) = check_client(planted("takes a long Retry-After for none"), max_runs=2).findings
         assert (early.rule, early.scenario) == ("MC401", long.scenario)
@@ -526,22 +524,11 @@ class TestHunting:
 
     @pytest.mark.thorough
     def test_what_a_baseline_accepts_takes_nothing_from_the_budget(self) -> None:
-        release = threading.Event()
-
-        def call(call: Call) -> Any:
-            try:
-                return client.call_once(call)
-            except client.FluxError:
-                release.wait(60)
-
-        try:
-            with Harness(CONTRACT) as harness:
-                limits = Limits(deadline=0.7)
-                known = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=26, limits=limits)).run().findings)
-                plan = Plan(max_runs=3, budget=0.5, limits=limits, known=known)
-                report = Hunt(harness, CallableDriver(call), plan).run()
-        finally:
-            release.set()
+        limits = Limits(deadline=0.7)
+        with waiting_after_trouble() as call, Harness(CONTRACT) as harness:
+            known = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=26, limits=limits)).run().findings)
+            plan = Plan(max_runs=3, budget=0.5, limits=limits, known=known)
+            report = Hunt(harness, CallableDriver(call), plan).run()
         assert {finding.rule for finding in report.accepted} == {"MC304"}
         assert report.runs > 0
 

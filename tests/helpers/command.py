@@ -24,7 +24,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which takes a tenth of the time. What is no exit of the command is raised."""
+    """Run a command in this process, in a tenth of the time. An exception that it does not handle is raised."""
     out, err = io.StringIO(), io.StringIO()
     with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
         try:
