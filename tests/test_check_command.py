@@ -47,7 +47,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     folder = tmp_path_factory.mktemp("client")
     reports = [word for kind in ("json", "xml", "html", "md") for word in ("--report", f"out/report.{kind}")]
     bug = "canceled returns nothing"
-    return folder, mockserver("check", "--max-runs", "14", *reports, "--", *CLIENT, bug, cwd=folder)
+    return folder, mockserver("check", "--max-runs", "14", "--jobs", "2", *reports, "--", *CLIENT, bug, cwd=folder)
 
 
 class TestChecking:
@@ -134,7 +134,18 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         assert mockserver(*shown.split(), "--", *CLIENT, "returns urls.get", cwd=tmp_path).returncode == 1
 
     def test_a_baseline_is_written_and_holds_what_the_client_breaks_now(self, checked: Any, tmp_path: Path) -> None:
-        words = ("check", "--max-runs", "1", "--baseline", "known.json", "--baseline-update", "--", *CLIENT)
+        words = (
+            "check",
+            "--max-runs",
+            "1",
+            "--jobs",
+            "1",
+            "--baseline",
+            "known.json",
+            "--baseline-update",
+            "--",
+            *CLIENT,
+        )
         result = mockserver(*words, "no token on polls", cwd=tmp_path)
         assert result.returncode == 0
         assert "known.json is written: 1 finding is accepted from now on\n" in result.stdout
