@@ -30,7 +30,7 @@ test-thorough: $(VENV)/test.stamp $(VENV)/node.stamp ## more of the same: other 
 	$(BIN)/python -m pytest -n 6 --dist worksteal -m thorough $(ARGS)
 
 test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not thorough" $(ARGS)
 
 test-wire: $(VENV)/test.stamp ## every fault on every operation, in every way in which requests come
 	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_wire.py $(ARGS)

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,15 @@ ROWS[0].insert(0, "violations")
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Everything in a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The package's modules that a file imports, also within functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: a relative import"
             names = [node.module or ""]
@@ -80,7 +87,7 @@ def test_the_domain_is_there_without_the_server(name: str) -> None:
 
 def test_nothing_private_of_the_server_s_libraries_is_used() -> None:
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("uvicorn", "starlette"):
                 parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
                 assert not [part for part in parts if part.startswith("_")], f"{path.stem} imports {parts}"
@@ -98,9 +105,9 @@ def test_the_domain_does_not_look_at_the_wall_clock() -> None:
     for path in modules():
         if path.stem in ("clock", "exchange"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute | ast.Name):
-                said = ast.unparse(node)
+        for node in nodes_of(path):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                said = f"{node.value.id}.{node.attr}"
                 assert said not in ("time.time", "time.time_ns", "time.monotonic", "datetime.now"), (
                     f"{path.stem}: {said}"
                 )
@@ -115,8 +122,7 @@ def test_what_the_contract_says_is_not_said_again_in_python() -> None:
 
 def test_modules_and_functions_stay_small() -> None:
     for path in modules():
-        text = path.read_text()
-        assert text.count("\n") < 500, path.stem
-        for node in ast.walk(ast.parse(text)):
+        assert path.read_text().count("\n") < 500, path.stem
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path.stem}.{node.name}"

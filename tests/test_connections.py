@@ -95,6 +95,7 @@ def test_requests_sent_together_are_answered_in_their_order(line: Line) -> None:
     assert line.response().status == 200
 
 
+@pytest.mark.slow
 def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(line: Line, client: httpx.Client) -> None:
     line.send(post())
     known = json.loads(line.response().read())["id"]
@@ -382,6 +383,7 @@ def test_what_looks_like_a_request_within_another_is_none(begun: bytes) -> None:
     assert all(exchange["response"]["status"] >= 400 for exchange in told)
 
 
+@pytest.mark.slow
 @given(places=st.lists(st.integers(min_value=1, max_value=1500), max_size=6))
 @settings(deadline=None)
 def test_however_requests_arrive_together_their_answers_are_the_same(places: list[int]) -> None:

@@ -347,6 +347,7 @@ PLACES = list(places(CONTRACT.document))
 ODD = [None, True, 0, -1, "", "x", [], {}, [None], {"$ref": "#"}, {"$ref": "#/info"}, {"$ref": "other.yaml"}, {"x": 1}]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from([*ODD, ...])), min_size=1, max_size=2))
 def test_whatever_is_wrong_with_a_contract_is_told_in_one_line(changes: list[tuple[tuple[Any, ...], Any]]) -> None:

@@ -17,6 +17,8 @@ from mockserver.violations import MAX_VALUES
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app
 
+pytestmark = pytest.mark.slow  # it measures the processor's time
+
 LIMIT = 0.1  # seconds of the processor's time that others may be kept waiting
 PIECE = 64 * 1024  # bytes that arrive at a time
 MEGABYTE = 1024 * 1024
@@ -167,7 +169,6 @@ def test_uploads_that_are_hard_to_read(body: Callable[[], bytes], status: int) -
     assert response.startswith(b"HTTP/1.1 %d " % status)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 60_000])
 def test_a_content_type_that_is_hard_to_read(size: int) -> None:
     kind = 'multipart/form-data; boundary=b; x="' + ";" * size
@@ -192,7 +193,6 @@ LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYT
 
 
 @pytest.mark.thorough
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "asked"),
     [

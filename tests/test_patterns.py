@@ -15,6 +15,8 @@ from mockserver.connection import MAX_HEAD
 from mockserver.journal import redacted
 from tests.helpers.documents import CONTRACT
 
+pytestmark = pytest.mark.slow  # it measures the processor's time
+
 LIMIT = (
     0.025  # seconds of the processor's time: 5 ms, on a machine that is five times as slow; quadratic ones take seconds
 )
