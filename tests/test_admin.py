@@ -408,6 +408,7 @@ class TestAdminToken:
         with pytest.raises(AdminError, match="--admin-token"):
             Tenant(guarded, "t").scenario()
 
+    @pytest.mark.slow
     def test_the_verdict_command_can_be_given_it(self, guarded: str) -> None:
         command = [
             sys.executable,
@@ -615,6 +616,7 @@ class TestJournal:
         create(client)
         assert [each["number"] for each in tenant.requests()] == [2]
 
+    @pytest.mark.slow
     def test_it_is_bounded_and_still_fails_for_what_is_gone(self, client: httpx.Client, tenant: Tenant) -> None:
         client.get("/nowhere")
         for _ in range(1000):

@@ -97,6 +97,7 @@ def test_the_certificate_is_for_the_names_given_and_no_others() -> None:
                         client.send(request)
 
 
+@pytest.mark.slow
 def test_what_is_no_prefix_or_name_is_refused_in_one_line() -> None:
     for arguments in (["--also-at", "v1"], ["--also-at", "/a b"], ["--tls", "--tls-name", "no name"]):
         ended = run("serve", "--port", "0", *arguments)

@@ -71,6 +71,7 @@ class TestTls:
         client._client.close()
         output._client._client.close()
 
+    @pytest.mark.slow
     @with_node
     def test_so_does_the_npm_client(self, secure: MockServer) -> None:
         tenant = secure.tenant()
@@ -78,6 +79,7 @@ class TestTls:
         assert told["size"] > 10_000
         assert told["url"] == tenant.predictions()[0]["output"]
 
+    @pytest.mark.slow
     def test_serve_says_where_the_certificate_is_and_removes_it_at_the_end(self, tmp_path: Path) -> None:
         ready = tmp_path / "ready.json"
         process = subprocess.Popen(
@@ -139,6 +141,7 @@ class TestSeparateFileHost:
             origin = told["output"].rpartition("/xezq")[0]
             assert f"img-src {origin};" in page.headers["content-security-policy"]
 
+    @pytest.mark.slow
     def test_serve_has_a_flag_for_it(self) -> None:
         with serving("--files-origin", "separate") as (_, url), httpx.Client(base_url=url) as client:
             assert not finished(client)["output"].startswith(url)

@@ -469,6 +469,7 @@ class TestFiveWaysToChoose:
             with playing(tenant) as player:
                 assert statuses(player.life(2))[-1] == "aborted"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("given", ["name", "file"])
     def test_the_command_takes_a_name_or_a_file(self, given: str, tmp_path: Path) -> None:
         file = tmp_path / "mine.yaml"
@@ -561,6 +562,7 @@ class TestWrongNames:
             MockServer(scenario="nfsw")
         assert names_all(str(refusal.value))
 
+    @pytest.mark.slow
     def test_the_command_ends_with_2_and_one_line(self) -> None:
         command = [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--scenario", "nfsw"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
