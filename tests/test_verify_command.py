@@ -130,6 +130,16 @@ def test_a_token_that_is_refused_is_2() -> None:
     assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url} answers 401: the token is refused\n")
 
 
+@pytest.mark.parametrize("status", [502, 429])
+def test_a_gateway_that_is_out_of_order_is_2(status: int, tmp_path: Path) -> None:
+    down = {"faults": {"*": [{"status": status, "retry_after": 0, "times": "always"}]}}
+    with MockServer(scenario=down) as server:
+        ended = invoke("verify", server.url, "--token", TOKEN, "--spend", "2", "--report", str(tmp_path / "report.xml"))
+    said = f"mockserver: {server.url} is out of order, so nothing was verified: all it answered was 405, {status}\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
+    assert not (tmp_path / "report.xml").exists()
+
+
 def test_a_certificate_is_verified() -> None:
     with MockServer(tls=True) as server:
         refused = invoke("verify", server.url)

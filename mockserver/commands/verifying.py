@@ -52,8 +52,8 @@ def verify(
     """Hold the real gateway against the contract.
 
     URL is the gateway's address, to which the contract's paths are appended. Without --spend nothing is sent that could
-    be billed. Exits with 0 if the gateway conforms as far as it was seen, 1 if it departs, 2 if it cannot be reached or
-    refuses the token.
+    be billed. Exits with 0 if the gateway conforms as far as it was seen, 1 if it departs, 2 if it cannot be reached,
+    refuses the token, or is out of order.
 
     Example: mockserver verify https://gateway.example --spend 2
     """

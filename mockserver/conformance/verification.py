@@ -72,7 +72,10 @@ class Verification:
         self._running: dict[str, str] = {}  # predictions that nobody has seen end yet, and why they were made
 
     def run(self) -> Report:
-        """Carry the plan out. Raises MockServerError if the gateway cannot be reached, or refuses the token."""
+        """Carry the plan out.
+
+        Raises MockServerError if the gateway cannot be reached, refuses the token, or is out of order all the time.
+        """
         began = time.perf_counter()
         try:
             self._check_reach()
@@ -89,7 +92,18 @@ class Verification:
                 self._cancel(identifier, "left running")
             self.report.seconds = time.perf_counter() - began
         self._collector.finish()
+        if not (self.report.findings or self.report.interrupted):
+            self._check_success()
         return self.report
+
+    def _check_success(self) -> None:
+        """Whether anything was answered as a gateway does that is in order."""
+        told = self.report.operations.values()
+        answers = sorted({status for each in told for status, said in each.items() if said != "not seen"})
+        if not any(status.startswith("2") for status in answers):
+            raise MockServerError(
+                f"{self.report.url} is out of order, so nothing was verified: all it answered was {', '.join(answers)}"
+            )
 
     def _check_reach(self) -> None:
         """Whether the gateway is there, and takes the token."""
