@@ -103,6 +103,20 @@ def test_a_command_that_asks_nothing_is_not_green() -> None:
     assert client("", "--allow-empty").returncode == 0
 
 
+def test_requests_of_tenants_that_were_reset_have_been_made(tmp_path: Path) -> None:
+    (tmp_path / "test_client.py").write_text(
+        """
+import httpx
+def test_it(mockserver):
+    token = {"Authorization": f"Bearer {mockserver.token}"}
+    assert httpx.get(f"{mockserver.base_url}/v1/predictions", headers=token).status_code == 200
+"""
+    )
+    suite = f'"{sys.executable}" -m pytest --mockserver-url "$MOCKSERVER_URL" -p no:cacheprovider "{tmp_path}"'
+    ended = run("run", "--", "sh", "-c", suite)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+
+
 def test_a_command_that_is_missing_or_cannot_be_run() -> None:
     missing = run("run", "--", "/nowhere/npm", "test")
     assert (missing.returncode, missing.stderr) == (127, "mockserver: there is no command /nowhere/npm\n")

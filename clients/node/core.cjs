@@ -13,6 +13,7 @@ const START_LIMIT = 30_000; // milliseconds
 const REQUEST_LIMIT = 30_000; // milliseconds
 const SHOWN = 10; // exchanges
 const REASONS = ["violations", "unused-faults"];
+const STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?";
 const FLAGS = {
   clock: "--clock",
   contract: "--contract",
@@ -43,17 +44,21 @@ class Server {
   #child;
   #adminToken;
   #settings;
+  #seen;
+  #given = new Map(); // tokens, by the handles of their tenants
 
-  constructor(url, { child, adminToken, settings = {} } = {}) {
+  constructor(url, { child, adminToken, settings = {}, seen = 0 } = {}) {
     this.url = url.replace(/\/+$/, "");
     this.#child = child;
     this.#adminToken = adminToken;
     this.#settings = settings;
+    this.#seen = seen;
   }
 
   /** A tenant of its own, with a fresh token unless one is given. */
   async tenant(token = `test-${randomBytes(6).toString("hex")}`) {
     const tenant = new Tenant(this.url, token, { adminToken: this.#adminToken });
+    this.#given.set((await tenant.call("GET", "/tenants")).asking, token);
     if (this.#settings.scenario !== undefined) await tenant.use(this.#settings.scenario);
     if (this.#settings.clock !== undefined) await tenant.setClock({ mode: this.#settings.clock });
     return tenant;
@@ -61,7 +66,46 @@ class Server {
 
   /** The verdict over all tenants. */
   verdict() {
-    return new Tenant(this.url, "", { adminToken: this.#adminToken }).call("GET", "/verdict?all=true");
+    return this.#anonymous().call("GET", "/verdict?all=true");
+  }
+
+  #anonymous() {
+    return new Tenant(this.url, "", { adminToken: this.#adminToken });
+  }
+
+  /** Whether others may use the double too: it was not started here. */
+  get shared() {
+    return this.#child === undefined;
+  }
+
+  /**
+   * The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then. Of a
+   * double that was not started here, those without a token: the others may belong to somebody else.
+   */
+  async strays() {
+    const anonymous = this.#anonymous();
+    if (this.shared) {
+      if ([...this.#given.values()].includes("")) return [];
+      const came = await anonymous.requests({ since: this.#seen });
+      this.#seen = came.at(-1)?.number ?? this.#seen;
+      return came.map((each) => strayOf("anonymous", each));
+    }
+    const lines = [];
+    for (const { tenant: name, handle } of (await anonymous.call("GET", "/tenants")).tenants) {
+      if (this.#isOfTest(name, handle)) continue;
+      const about = { "x-mock-tenant": handle };
+      const { requests } = await anonymous.call("GET", "/requests?limit=1000", undefined, about);
+      await anonymous.call("POST", "/reset", undefined, about);
+      lines.push(...requests.map((each) => strayOf(name, each)));
+    }
+    return lines;
+  }
+
+  #isOfTest(name, handle) {
+    if (this.#given.has(handle)) return true;
+    // A token that was given out may have a plus and the name of a scenario after it. Names are shown in part.
+    const begun = name.replace(/…$/, "");
+    return [...this.#given.values()].some((token) => begun.length > token.length / 3 && token.startsWith(begun));
   }
 
   /** End the double, if it was started here. */
@@ -152,8 +196,22 @@ class Tenant {
 
   /** Throw a VerdictError if the clients sent what the contract does not allow, or never met a fault of the scenario. */
   async judge() {
+    await this.#judge([]);
+  }
+
+  /**
+   * What fixtures do when a test ends: `judge`, with the requests that belong to no test. What the test allowed is
+   * forgotten then, so that who judges the whole double, as `mockserver run` does, does not find it.
+   */
+  async conclude(server) {
+    await this.#judge(server.shared ? [] : await server.strays());
+    if (this.#allowed.has("violations")) await this.reset();
+  }
+
+  async #judge(strays) {
     const verdict = await this.verdict();
     const lines = [
+      ...section(STRAYED, strays, false),
       ...section("the contract does not allow what was sent:", violationsIn(verdict), this.#allowed.has("violations")),
       ...section("faults of the scenario were never met:", unusedIn(verdict), this.#allowed.has("unused-faults")),
     ];
@@ -166,8 +224,8 @@ class Tenant {
   }
 
   /** One request of the admin API, by its path under `/__admin`. */
-  async call(method, where, value) {
-    const headers = this.token ? { authorization: `Bearer ${this.token}` } : {};
+  async call(method, where, value, more = {}) {
+    const headers = { ...(this.token ? { authorization: `Bearer ${this.token}` } : {}), ...more };
     if (this.#adminToken !== undefined) headers["x-mock-admin-token"] = this.#adminToken;
     const { status, text } = await send(method, `${this.url}/__admin${where}`, headers, value);
     let told;
@@ -230,6 +288,18 @@ function unusedIn(verdict) {
   });
 }
 
+function strayOf(name, { request }) {
+  return `${name}: ${request.method} ${request.path}`;
+}
+
+/** End a double, as fixtures do after the last test; throw a VerdictError if requests came that belong to no test. */
+async function stop(server) {
+  const strays = await server.strays();
+  const verdict = strays.length > 0 ? await server.verdict() : undefined;
+  await server.stop();
+  if (verdict) throw new VerdictError(section(STRAYED, strays, false).join("\n"), verdict);
+}
+
 function lineOf({ number, request, response, fault, violations }) {
   const told = [response.status || "no response", response.prediction_status].filter(Boolean).join(" ");
   const met = fault ? `  fault ${JSON.stringify(fault)}` : "";
@@ -261,9 +331,8 @@ async function connect(url, adminToken, settings) {
   if (fixed.length > 0) {
     throw new MockserverError(`start: ${fixed[0]} is decided where the double at ${url} was started`);
   }
-  const server = new Server(url, { adminToken, settings });
-  await new Tenant(url, "", { adminToken }).call("GET", "/health");
-  return server;
+  const seen = (await new Tenant(url, "", { adminToken }).verdict()).exchanges;
+  return new Server(url, { adminToken, settings, seen });
 }
 
 function findCommand(command) {
@@ -318,4 +387,4 @@ function launch([program, ...before], flags, { adminToken, cwd, settings }) {
   });
 }
 
-module.exports = { start, Server, Tenant, MockserverError, VerdictError };
+module.exports = { start, stop, Server, Tenant, MockserverError, VerdictError };

@@ -46,6 +46,13 @@ export class Server implements AsyncDisposable {
   tenant(token?: string): Promise<Tenant>;
   /** The verdict over all tenants. */
   verdict(): Promise<Verdict>;
+  /** Whether it was not started here, so that others may use it too. */
+  readonly shared: boolean;
+  /**
+   * The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then. Of a
+   * double that was not started here, those without a token: the others may belong to somebody else.
+   */
+  strays(): Promise<string[]>;
   /** End the double, if it was started here. */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -85,6 +92,11 @@ export class Tenant {
   allow(...reasons: ("violations" | "unused-faults")[]): this;
   /** Throw a VerdictError if clients sent what the contract does not allow, or never met a fault of the scenario. */
   judge(): Promise<void>;
+  /**
+   * What the fixtures do when a test ends: `judge`, with the requests that belong to no test. What the test allowed is
+   * forgotten then, so that who judges the whole double, as `mockserver run` does, does not find it.
+   */
+  conclude(server: Server): Promise<void>;
   /** The last exchanges, a line each, for a report. */
   story(): Promise<string>;
   /** One request of the admin API, by its path under `/__admin`. */

@@ -1,7 +1,7 @@
 "use strict";
 
 const { afterAll, afterEach, beforeAll, beforeEach } = require("@jest/globals");
-const { start } = require("./core.cjs");
+const { start, stop } = require("./core.cjs");
 
 /** Register the hooks that start a double, give each test a tenant, and judge it; call the result for the tenant. */
 function useMockserver(options) {
@@ -14,10 +14,10 @@ function useMockserver(options) {
     tenant = await server.tenant();
   });
   afterEach(async () => {
-    await tenant.judge();
+    await tenant.conclude(server);
   });
   afterAll(async () => {
-    await server?.stop();
+    if (server) await stop(server);
   });
   return () => tenant;
 }

@@ -1,24 +1,23 @@
 import { test as base } from "vitest";
-import { start } from "./index.js";
+import core from "./core.cjs";
 
 /** `test` with a fixture `mockserver`: a tenant for each test, judged when the test ends. */
 export const test = base.extend({
   mockserverServer: [
     async ({}, use) => {
-      const server = await start();
+      const server = await core.start();
       await use(server);
-      await server.stop();
+      await core.stop(server);
     },
     { scope: "file" },
   ],
   mockserver: async ({ mockserverServer, onTestFailed }, use) => {
     const tenant = await mockserverServer.tenant();
-    onTestFailed(async () => {
-      const story = await tenant.story();
-      console.error(`mockserver: the last exchanges\n${story || "none"}`);
-    });
+    let story = "";
+    onTestFailed(() => console.error(`mockserver: the last exchanges\n${story || "none"}`));
     await use(tenant);
-    await tenant.judge();
+    story = await tenant.story();
+    await tenant.conclude(mockserverServer);
   },
 });
 
