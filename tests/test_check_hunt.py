@@ -1,12 +1,13 @@
 """How the kit hunts: what it draws, how it shrinks, what it keeps to."""
 
+import dataclasses
 import itertools
 import os
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -437,6 +438,32 @@ class TestHunting:
             release.set()
         assert report.runs > 10
         assert [finding.rule for finding in report.findings] == ["MC102"]
+
+    def test_a_read_that_comes_late_is_not_held_against_the_next_run(self) -> None:
+        earlier: list[tuple[str, str]] = []
+
+        def call(call: Call) -> Any:
+            while earlier:
+                address, token = earlier.pop()
+                httpx.get(address, headers={"Authorization": f"Bearer {token}"})
+            asking = client.Client(call)
+            with closing(asking.connection):
+                prediction = asking.create()
+                earlier.append((f"{call.base_url}/v1/predictions/{prediction['id']}", call.token))
+                return asking.result(asking.follow(prediction))
+
+        report = check_client(call, max_runs=12, budget=60)
+        assert (report.findings, report.runs) == ([], 12)
+
+    def test_a_client_that_keeps_its_first_token_is_found(self) -> None:
+        first: list[Call] = []
+
+        def call(call: Call) -> Any:
+            first.append(call)
+            return client.call_once(dataclasses.replace(call, token=first[0].token))
+
+        report = check_client(call, max_runs=3, budget=60)
+        assert "MC103" in {found.rule for found in report.findings}
 
     def test_a_runaway_is_cut_off_and_ends_long_before_the_deadline(self) -> None:
         report = check_client(planted("does not know aborted"), max_runs=26, deadline=60, budget=40)

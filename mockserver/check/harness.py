@@ -24,6 +24,7 @@ from mockserver.gateway import Gateway
 from mockserver.journal import Exchange
 from mockserver.scenarios import Catalogue, Scenario
 from mockserver.server import Authority, MockServer
+from mockserver.tenants import TenantState
 
 Comparison = Callable[[Any, bytes], bool]
 
@@ -85,6 +86,7 @@ class Harness:
         self._webhook = webhook
         self._played = 0
         self._runaways: set[str] = set()
+        self._earlier: set[str] = set()  # the predictions of plays that have ended
         self._cut_off_scenario = self.catalogue.parse(CUT_OFF)
 
     def __enter__(self) -> Self:
@@ -168,6 +170,7 @@ class Harness:
         drawn = compared or any(map(_is_bytes, values))
         bodies = self._server.call_in_loop(lambda gateway: _bodies(gateway, run)) if drawn else {}
         self._clean_up(run)
+        self._earlier |= pictures.keys()
         _check_double(run)
         outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
         run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
@@ -230,7 +233,7 @@ class Harness:
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of this run has sent, in order, also under a wrong token; but nothing of runaways."""
-        return self._server.call_in_loop(lambda gateway: _exchanges(gateway, token, self._runaways))
+        return self._server.call_in_loop(lambda gateway: _exchanges(gateway, token, self._runaways, self._earlier))
 
     def _cut_off(self, token: str) -> None:
         """Refuse everything from here on."""
@@ -253,15 +256,21 @@ def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> No
     tenant.set_clock(case.clock)
 
 
-def _exchanges(gateway: Gateway, token: str, runaways: set[str]) -> tuple[Exchange, ...]:
+def _exchanges(gateway: Gateway, token: str, runaways: set[str], earlier: set[str]) -> tuple[Exchange, ...]:
     # All tenants are read, not only the run's: a client that sends a wrong token lands in another one.
     found = [
         exchange
         for tenant in gateway.store.tenants()
         if tenant.name == token or tenant.name not in runaways
         for exchange in (*tenant.journal, *notices(tenant.deliveries, tenant.name))
+        if tenant.name == token or not _is_late(exchange, tenant, earlier)
     ]
     return tuple(sorted(found, key=lambda exchange: exchange.received_at))
+
+
+def _is_late(exchange: Exchange, tenant: TenantState, earlier: set[str]) -> bool:
+    """Whether a request is about a prediction of an earlier play, which its tenant has not made once more."""
+    return exchange.prediction_id in earlier and exchange.prediction_id not in tenant.predictions
 
 
 def _output_urls(gateway: Gateway, run: Run, origin: str) -> dict[str, str]:
