@@ -40,6 +40,7 @@ T = TypeVar("T")
 SHUTDOWN = 3  # seconds that requests under way are given
 SETTLE = 2.0  # seconds that answers under way are waited for before a verdict
 QUIET_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
+TURN = 0.005  # seconds between looks at what is under way
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -142,10 +143,10 @@ class _Server(uvicorn.Server):
 
     async def settle(self) -> None:
         """Read and answer what clients have sent before they left; wait a moment at most for what takes long."""
-        end, quiet = self.loop.time() + SETTLE, 0
+        end, quiet, busy = self.loop.time() + SETTLE, 0, False
         while quiet < QUIET_TURNS and self.loop.time() < end:
             before = len(self._connections)
-            await asyncio.sleep(0)
+            await asyncio.sleep(TURN if busy else 0)
             busy = any(connection.is_answering for connection in self._connections)
             quiet = 0 if busy or len(self._connections) != before else quiet + 1
 

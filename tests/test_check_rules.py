@@ -104,6 +104,7 @@ class TestLegalOddities:
         shown = create(told="processing", output=URL)
         assert breaches(shown, outcome=RAISED) == {"MC301": "error"}
         assert breaches(shown, outcome=RAISED, seconds=5.0) == {}, "it may have a timeout"
+        assert breaches(shown, outcome=RAISED, seconds=5.0, started_after=4.0).keys() == {"MC301"}, "slow to start"
 
     def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(self) -> None:
         scenario = {"faults": {"getPrediction": [{"status": 404, "times": 2}]}}

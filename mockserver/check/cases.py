@@ -82,6 +82,7 @@ class Run:
         control_run: The outcome of the same case without legal variety, where that was played.
         alone: The outcome of a call of the same case that was made alone, where that was played.
         seconds: How long the call took.
+        started_after: How much of that passed until its first request.
         timeout: After how many seconds the call was ended if it had not ended by itself.
         crowded: The machine was so busy that a deadline which was missed says little of the client.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
@@ -104,6 +105,7 @@ class Run:
     control_run: Outcome | None = None
     alone: Outcome | None = None
     seconds: float = 0
+    started_after: float = 0
     timeout: float = 10
     crowded: bool = False
     client_timeout: float | None = None

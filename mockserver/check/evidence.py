@@ -148,12 +148,13 @@ def showed_output(run: Run, indexes: Iterable[int]) -> bool:
 
 def gave_up_at_once(run: Run) -> bool:
     """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
-    within_timeout = run.client_timeout is None or run.seconds < run.client_timeout * 0.8
+    took = run.seconds - run.started_after  # a client that is slow to start has not been patient
+    within_timeout = run.client_timeout is None or took < run.client_timeout * 0.8
     if waited_in_vain(run):
         return False  # its patience was spent while it waited, in the tenant's time
     nothing_unusual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
     all_served = all(served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
-    return nothing_unusual and all_served and within_timeout and run.seconds < TOO_SOON
+    return nothing_unusual and all_served and within_timeout and took < TOO_SOON
 
 
 def status_told(run: Run, index: int) -> str:

@@ -162,6 +162,7 @@ class Harness:
             pending.kill()
             raise
         seconds = (wall_time() - started) / SECOND
+        started_after = (run.exchanges[0].received_at - started) / SECOND if run.exchanges else 0.0
         pictures = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
         ends = self._server.call_in_loop(lambda gateway: _ends(gateway, run))
         values = [part.value for part in run.outcome.parts or (run.outcome,)]
@@ -174,7 +175,7 @@ class Harness:
         _check_double(run)
         outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
         run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
-        run = replace(run, ends=ends, seconds=seconds)
+        run = replace(run, ends=ends, seconds=seconds, started_after=started_after)
         return self._with_compared_result(run) if compared else run
 
     def _start(self, case: Case, driver: Driver, token: str) -> Pending:
