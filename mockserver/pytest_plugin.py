@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from mockserver.admin_client import RunningServer, Tenant
     from mockserver.check.drivers import Call
     from mockserver.check.findings import Report
+    from mockserver.gateway import Gateway
     from mockserver.server import MockServer
 
 T = TypeVar("T")
 
 SHOWN = 10  # exchanges in the report of a test that failed
 FAILED = "the client sent what the contract does not allow:"
+LATE = "after the tests that sent it had ended, requests came that the contract does not allow:"
 STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?"
 
 _MARKER = (
@@ -28,6 +30,9 @@ _MARKER = (
 )
 _DEFAULTS = {"scenario": None, "clock": None, "violations": "refuse", "unused_faults": "refuse"}
 _TENANT = pytest.StashKey[Any]()
+_JUDGED = pytest.StashKey[
+    dict[str, str]
+]()  # the tests that have ended, by their tokens, but for those that may do wrong
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,15 +61,17 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
         running = RunningServer(url, admin_token=request.config.getoption("--mockserver-admin-token"))
         before = _in_one_sentence(lambda: running.tenant("").verdict()["exchanges"])
         yield running
-        strays = [_line(exchange) for exchange in running.tenant("").requests(since=before)]
+        strays, late = [_line(exchange) for exchange in running.tenant("").requests(since=before)], []
     else:
         from mockserver.server import MockServer
 
+        judged = request.config.stash.setdefault(_JUDGED, {})
         with MockServer() as server:
             yield server
-            strays = server.strays()
-    if strays:  # which test they belong to cannot be said any more
-        pytest.fail("\n  ".join([STRAYED, *strays[:SHOWN]]), pytrace=False)
+            strays, late = server.strays(), _late(server, judged)
+    # Which test strays belong to cannot be said any more.
+    if wrong := _told([(STRAYED, strays[:SHOWN]), (LATE, late[:SHOWN])]):
+        pytest.fail("\n".join(wrong), pytrace=False)
 
 
 @pytest.fixture
@@ -85,21 +92,59 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
         _in_one_sentence(lambda: tenant.set_clock(settings["clock"]))
     request.node.stash[_TENANT] = tenant
     yield tenant
-    verdict = tenant.verdict()
+    verdicts, strays = [tenant.verdict()], []
     tenant.reset()
-    strays = mockserver_server.strays() if isinstance(mockserver_server, MockServer) else []
-    if wrong := _wrong(verdict, strays, settings):
+    if isinstance(mockserver_server, MockServer):
+        verdicts += _take_verdicts_of_suffixed(mockserver_server, tenant.token)
+        strays = mockserver_server.strays()
+    if settings["violations"] != "allow":
+        request.config.stash.setdefault(_JUDGED, {})[tenant.token] = request.node.nodeid
+    if wrong := _wrong(verdicts, strays, settings):
         pytest.fail("\n".join(wrong), pytrace=False)
 
 
-def _wrong(verdict: Mapping[str, Any], strays: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    """Lines that say what fails a test; none if nothing does."""
+def _take_verdicts_of_suffixed(server: MockServer, token: str) -> list[dict[str, Any]]:
+    """The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then."""
+
+    def collect(gateway: Gateway) -> list[dict[str, Any]]:
+        suffixed = [tenant for tenant in gateway.store.tenants() if tenant.name.rpartition("+")[0] == token]
+        verdicts = [gateway.verdict(tenant) for tenant in suffixed]
+        for tenant in suffixed:
+            gateway.store.forget(tenant.name)
+        return verdicts
+
+    return server.call_in_loop(collect)
+
+
+def _late(server: MockServer, judged: Mapping[str, str]) -> list[str]:
+    """What came under the tokens of tests that had ended and that the contract does not allow, a line each."""
+    verdicts = dict(server.call_in_loop(lambda gateway: list(gateway.verdicts())))
+    tests = {name: judged.get(name) or judged.get(name.rpartition("+")[0]) for name in verdicts}
+    return [f"{tests[name]}: {line}" for name in verdicts if tests[name] for line in _violations(verdicts[name])]
+
+
+def _violations(verdict: Mapping[str, Any]) -> list[str]:
     from mockserver.verdict import failures
 
-    allowed = settings["violations"] == "allow"
-    found = [(FAILED, [] if allowed else failures(verdict, ("violations", "unmatched"))), (STRAYED, list(strays))]
-    if settings["unused_faults"] != "allow":
-        found.append(("faults of the scenario were never met:", failures(verdict, ("unused-faults",))))
+    return failures(verdict, ("violations", "unmatched"))
+
+
+def _wrong(verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Lines that say what fails a test; none if nothing does. The first verdict is that of its own tenant."""
+    from mockserver.verdict import failures
+
+    allowed, may_spare = settings["violations"] == "allow", settings["unused_faults"] == "allow"
+    return _told(
+        [
+            (FAILED, [] if allowed else [line for verdict in verdicts for line in _violations(verdict)]),
+            (STRAYED, strays),
+            ("faults of the scenario were never met:", [] if may_spare else failures(verdicts[0], ("unused-faults",))),
+        ]
+    )
+
+
+def _told(found: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """What was found, each kind under its title; nothing of what was not."""
     return [line for title, lines in found if lines for line in (title, *(f"  {each}" for each in lines))]
 
 

@@ -205,6 +205,60 @@ def test_with_two_tenants(mockserver, mockserver_server):
     assert "made-up-token" not in ended.stdout.str().partition("ERRORS")[2].partition("def request")[0]
 
 
+def test_what_is_sent_with_a_scenario_behind_the_token_is_judged_too(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+def swallow(mockserver, path):
+    headers = {"Authorization": f"Bearer {mockserver.token}+nsfw"}
+    try:
+        urllib.request.urlopen(urllib.request.Request(mockserver.base_url + path, headers=headers)).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+
+def test_wrong(mockserver):
+    swallow(mockserver, "/v1/prediction")
+
+def test_right(mockserver):
+    swallow(mockserver, "/v1/predictions")
+
+@pytest.mark.mockserver(violations="allow")
+def test_meant(mockserver):
+    swallow(mockserver, "/v1/prediction")
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=3, errors=1)
+    ended.stdout.fnmatch_lines(["*/v1/prediction * was answered 404*"])
+
+
+def test_what_comes_after_its_test_has_ended_fails_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+TENANTS = []
+
+def test_first(mockserver):
+    TENANTS.append(mockserver)
+
+@pytest.mark.mockserver(violations="allow")
+def test_second(mockserver):
+    TENANTS.append(mockserver)
+
+def test_third(mockserver):
+    for tenant in TENANTS:
+        swallowing(tenant, "/v1/prediction")
+        ask(tenant, "/v1/predictions")
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=3, errors=1)
+    ended.stdout.fnmatch_lines(
+        ["after the tests that sent it had ended*", "*::test_first: GET /replicate/v1/prediction * was answered 404*"]
+    )
+    assert "::test_second: GET" not in ended.stdout.str()
+
+
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.thorough)])
 def test_requests_after_the_last_tenant_fail_the_session(pytester: pytest.Pytester, workers: str) -> None:
     pytester.makepyfile(

@@ -13,6 +13,7 @@ const START_LIMIT = 30_000; // milliseconds
 const REQUEST_LIMIT = 30_000; // milliseconds
 const SHOWN = 10; // exchanges
 const REASONS = ["violations", "unused-faults"];
+const TENANT_HEADER = "x-mock-tenant";
 const STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?";
 const FLAGS = {
   clock: "--clock",
@@ -91,19 +92,34 @@ class Server {
       return came.map((each) => strayOf("anonymous", each));
     }
     const lines = [];
-    for (const { tenant: name, handle } of (await anonymous.call("GET", "/tenants")).tenants) {
-      if (this.#isOfTest(name, handle)) continue;
-      const about = { "x-mock-tenant": handle };
-      const { requests } = await anonymous.call("GET", "/requests?limit=1000", undefined, about);
-      await anonymous.call("POST", "/reset", undefined, about);
+    for (const { tenant: name, handle } of await this.#others()) {
+      if (this.#isSuffixed(name)) continue;
+      const { requests } = await anonymous.call("GET", "/requests?limit=1000", undefined, { [TENANT_HEADER]: handle });
+      await anonymous.call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
       lines.push(...requests.map((each) => strayOf(name, each)));
     }
     return lines;
   }
 
-  #isOfTest(name, handle) {
-    if (this.#given.has(handle)) return true;
-    // A token that was given out may have a plus and the name of a scenario after it. Names are shown in part.
+  /** The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then. */
+  async takeVerdictsOfSuffixed() {
+    const verdicts = [];
+    for (const { tenant: name, handle } of this.shared ? [] : await this.#others()) {
+      if (!this.#isSuffixed(name)) continue;
+      verdicts.push(await this.#anonymous().call("GET", "/verdict", undefined, { [TENANT_HEADER]: handle }));
+      await this.#anonymous().call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
+    }
+    return verdicts;
+  }
+
+  /** The tenants whose tokens were not given out. */
+  async #others() {
+    const { tenants } = await this.#anonymous().call("GET", "/tenants");
+    return tenants.filter(({ handle }) => !this.#given.has(handle));
+  }
+
+  /** Whether a tenant's token was given out, and has a plus and the name of a scenario after it, as far as it is shown. */
+  #isSuffixed(name) {
     const begun = name.replace(/…$/, "");
     return [...this.#given.values()].some((token) => begun.length > token.length / 3 && token.startsWith(begun));
   }
@@ -196,7 +212,7 @@ class Tenant {
 
   /** Throw a VerdictError if the clients sent what the contract does not allow, or never met a fault of the scenario. */
   async judge() {
-    await this.#judge([]);
+    await this.#judge([], []);
   }
 
   /**
@@ -204,15 +220,17 @@ class Tenant {
    * forgotten then, so that who judges the whole double, as `mockserver run` does, does not find it.
    */
   async conclude(server) {
-    await this.#judge(server.shared ? [] : await server.strays());
+    const suffixed = await server.takeVerdictsOfSuffixed();
+    await this.#judge(suffixed, server.shared ? [] : await server.strays());
     if (this.#allowed.has("violations")) await this.reset();
   }
 
-  async #judge(strays) {
+  async #judge(suffixed, strays) {
     const verdict = await this.verdict();
+    const wrong = [verdict, ...suffixed].flatMap(violationsIn);
     const lines = [
       ...section(STRAYED, strays, false),
-      ...section("the contract does not allow what was sent:", violationsIn(verdict), this.#allowed.has("violations")),
+      ...section("the contract does not allow what was sent:", wrong, this.#allowed.has("violations")),
       ...section("faults of the scenario were never met:", unusedIn(verdict), this.#allowed.has("unused-faults")),
     ];
     if (lines.length > 0) throw new VerdictError(lines.join("\n"), verdict);
