@@ -526,5 +526,4 @@ FAITHFUL: dict[str, dict[str, Any]] = {
     "real time": {"clock": "real", "speed": 1000.0},
     "throttled at first": {"scenario": "rate-limited"},
     "without credit": {"scenario": "out-of-credit"},
-    "nothing works": {"scenario": "outage"},
 }
