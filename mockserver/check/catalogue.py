@@ -14,7 +14,7 @@ from mockserver.operation import Operation
 Json = dict[str, Any]
 
 # Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump that takes no real time.
-LONG_STEPS: list[Json] = [{"status": "starting", "seconds": 30}, {"status": "processing", "seconds": 120}]
+LONG_STEPS: list[Json] = [{"status": "starting", "seconds": 1}, {"status": "processing", "seconds": 120}]
 REAL_TIME_LIFECYCLE: list[Json] = [
     {"status": "starting", "seconds": 0.2},
     {"status": "processing", "seconds": 1.2},

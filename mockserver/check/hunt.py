@@ -326,8 +326,12 @@ class Hunt:
         if found.rule == SILENCE:  # its case is small as it is, and each play of it would last as long as the deadline
             return Finding.of(found, run, 2)
         smallest = self._shrink(Finding.of(confirmed, again, 2))
-        finding = self._reconfirm(smallest, timeout=self._limits.longest if run.outcome.kind == "hung" else None)
-        if finding is None:  # the smallest case was not confirmed; the case itself has been, twice
+        hung = run.outcome.kind == "hung"
+        finding: Finding | None = None
+        waited_out = not hung or self._limits.longest in (run.timeout, again.timeout)
+        if not waited_out or smallest.case.key != again.case.key:
+            finding = self._reconfirm(smallest, timeout=self._limits.longest if hung else None)
+        if finding is None:  # the case itself has been confirmed, twice
             longer = again.timeout > run.timeout
             finding = Finding.of(confirmed, again, 2) if longer else Finding.of(found, run, 2)
         return finding

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mockserver.check.cases import is_valid
+from mockserver.check.shrinker import PLAIN_TEXT
 from mockserver.operation import Operation
 
 MAX_PROMPT = 2_000  # characters
@@ -26,7 +27,7 @@ Input = dict[str, Any]
 def boundary_inputs(operation: Operation) -> Iterator[Input]:
     """The minimal input; then all values lowest or falsy, all highest, all defaults, odd and long prompts, pictures."""
     prompt = operation.picture["prompt"]
-    minimal = {prompt: "a cat"}
+    minimal = {prompt: _plain_prompt(operation)}
     candidates = [
         minimal,
         {**minimal, **_each(operation, _lowest)},
@@ -53,6 +54,12 @@ def inputs(operation: Operation) -> st.SearchStrategy[Input]:
     return given.filter(lambda value: is_valid(operation, value))
 
 
+def _plain_prompt(operation: Operation) -> str:
+    """The prompt that shrinking would come to, so that cases with it are as small as they can be."""
+    least: int = operation.input[operation.picture["prompt"]].get("minLength", 1)
+    return PLAIN_TEXT * max(1, least)
+
+
 def _prompts(operation: Operation) -> st.SearchStrategy[str]:
     schema = operation.input[operation.picture["prompt"]]
     text = st.text(
@@ -61,7 +68,7 @@ def _prompts(operation: Operation) -> st.SearchStrategy[str]:
         max_size=min(MAX_PROMPT, schema.get("maxLength", MAX_PROMPT)),
     )
     # The double would take the scenario that a prompt names, instead of the case's.
-    return (st.just("a cat") | text).filter(lambda prompt: "[mock:" not in prompt)
+    return (st.just(_plain_prompt(operation)) | text).filter(lambda prompt: "[mock:" not in prompt)
 
 
 def _values(operation: Operation, name: str) -> st.SearchStrategy[Any]:
