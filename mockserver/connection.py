@@ -10,6 +10,7 @@ import asyncio
 import re
 import socket
 import struct
+from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -59,13 +60,21 @@ class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol, reachable from the application as `scope["state"][CONNECTION]`.
 
     It reads only so far ahead of the answers, bounds the head of a request, and closes a connection that is idle. The
-    application has to be `tracked`. A connection that is open is one of `connections`.
+    application has to be `tracked`. A connection that is open is one of `connections`. What comes and cannot be read as
+    a request is counted in `unreadable`, by the status that it is answered with.
     """
 
     def __init__(
-        self, connections: set[HttpConnection], meter: Meter, *, app_state: dict[str, Any], **settings: Any
+        self,
+        connections: set[HttpConnection],
+        meter: Meter,
+        unreadable: Counter[int],
+        *,
+        app_state: dict[str, Any],
+        **settings: Any,
     ) -> None:
         self._connections = connections
+        self._unreadable = unreadable
         self._meter = Meter(meter)
         self._state = {**app_state, CONNECTION: self}  # uvicorn puts a copy into every request's scope
         super().__init__(app_state=self._state, **settings)
@@ -194,7 +203,7 @@ class HttpConnection(HttpToolsProtocol):
         elif self._meter.bytes != CONNECTION_SIZE and not self._unanswered:
             self._hold(0)
         if self._unparsed_bytes + len(self._held) > MAX_HEAD:
-            self._refuse(_HEAD_TOO_LARGE)
+            self._refuse(431, _HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """A request has begun (called by httptools)."""
@@ -207,7 +216,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._fields += 1
         if self._fields > MAX_FIELDS:
-            self._refuse(_HEAD_TOO_LARGE)
+            self._refuse(431, _HEAD_TOO_LARGE)
             raise ValueError("too many headers")  # the parser stops then
         super().on_header(name, value)
 
@@ -229,11 +238,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP (called by uvicorn)."""
-        self._refuse(_NOT_HTTP)
+        self._refuse(400, _NOT_HTTP)
 
-    def _refuse(self, response: bytes) -> None:
+    def _refuse(self, status: int, response: bytes) -> None:
         """Take nothing more, and say why, once all that was whole has its answer."""
         if not self._ended:
+            self._unreadable[status] += 1
             self._ended = response
             self._end_if_answered()
 

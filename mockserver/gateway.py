@@ -153,7 +153,13 @@ class Gateway:
 
     def combined(self, verdicts: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         """Verdicts, each with its tenant's name, as one."""
-        return combine(dict(verdicts), self.store.evicted_violating)
+        metrics = self.metrics
+        return combine(
+            dict(verdicts),
+            self.store.evicted_violating,
+            answered=metrics.answered(),
+            unreadable=metrics.unreadable.total(),
+        )
 
     def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with the pictures that an input carries as data URIs."""

@@ -26,6 +26,9 @@ class Metrics:
         self._times: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0] * (len(BUCKETS) + 2))
         self.violations: Counter[str] = Counter()  # by operation
         self.faults: Counter[str] = Counter()  # by kind
+        self.unreadable: Counter[int] = (
+            Counter()
+        )  # what came and was no request that can be read, by the answer's status
 
     def record(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered, after some seconds. This is in the way of every request."""
@@ -36,6 +39,10 @@ class Metrics:
     def requests(self) -> dict[tuple[str, int], float]:
         """How many there were, by operation and status."""
         return {key: sum(times[:-1]) for key, times in self._times.items()}
+
+    def answered(self) -> int:
+        """How many there were."""
+        return int(sum(self.requests().values()))
 
     def histogram(self) -> dict[str, list[float]]:
         """Of each operation: how many requests took as long as each bucket or less, and in all; the sum of seconds."""
@@ -69,6 +76,8 @@ def as_text(metrics: Metrics, held: Mapping[str, int], *, version: str, draining
         ("faults_total", "kind", "Faults of scenarios that were met.", metrics.faults),
     ):
         family(name, "counter", said, [("", ((label, key),), count) for key, count in counts.items()])
+    refused = [("", (("status", str(status)),), count) for status, count in metrics.unreadable.items()]
+    family("unreadable_total", "counter", "What came and was no HTTP (400), or had too large a head (431).", refused)
     plain("tenants", "gauge", "Tenants that are remembered.", held["tenants"])
     plain("predictions", "gauge", "Predictions that are remembered.", held["predictions"])
     plain("held_bytes", "gauge", "What tenants hold in memory, about.", held["bytes"])

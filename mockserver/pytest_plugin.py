@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 SHOWN = 10  # exchanges in the report of a test that failed
 FAILED = "the client sent what the contract does not allow:"
-LATE = "after the tests that sent it had ended, requests came that the contract does not allow:"
+LATE = "what came that the contract does not allow, and fails no test:"
 STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?"
 
 _MARKER = (
@@ -69,6 +69,7 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
         with MockServer() as server:
             yield server
             strays, late = server.strays(), _late(server, judged)
+            late += _unreadable(server)
     # Which test strays belong to cannot be said any more.
     if wrong := _told([(STRAYED, strays[:SHOWN]), (LATE, late[:SHOWN])]):
         pytest.fail("\n".join(wrong), pytrace=False)
@@ -120,7 +121,19 @@ def _late(server: MockServer, judged: Mapping[str, str]) -> list[str]:
     """What came under the tokens of tests that had ended and that the contract does not allow, a line each."""
     verdicts = dict(server.call_in_loop(lambda gateway: list(gateway.verdicts())))
     tests = {name: judged.get(name) or judged.get(name.rpartition("+")[0]) for name in verdicts}
-    return [f"{tests[name]}: {line}" for name in verdicts if tests[name] for line in _violations(verdicts[name])]
+    return [
+        f"{tests[name]}, after it had ended: {line}"
+        for name in verdicts
+        if tests[name]
+        for line in _violations(verdicts[name])
+    ]
+
+
+def _unreadable(server: MockServer) -> list[str]:
+    """What came and was no request, and so of no test, a line each."""
+    refused = server.call_in_loop(lambda gateway: dict(gateway.metrics.unreadable))
+    reasons = {400: "as no HTTP", 431: "for a head that is too large"}
+    return [f"refused {reasons[status]}: {count}" for status, count in refused.items()]
 
 
 def _violations(verdict: Mapping[str, Any]) -> list[str]:

@@ -111,11 +111,13 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
         self._connections: set[HttpConnection] = set()
+        gateway = app.gateway
+        connection = partial(HttpConnection, self._connections, gateway.store.underway, gateway.metrics.unreadable)
         super().__init__(
             uvicorn.Config(
                 tracked(app),
                 interface="asgi3",
-                http=partial(HttpConnection, self._connections, app.gateway.store.underway),  # type: ignore[arg-type]  # called as a class is
+                http=connection,  # type: ignore[arg-type]  # called as a class is
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -16,6 +16,7 @@ MAX_TOLD = 1000  # violations that are told of one tenant
 REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")
 
 _COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges", "departing_exchanges")
+_OF_ALL = ("forgotten_tenants", "answered", "unreadable")
 _LISTS = ("violations", "unmatched", "departures", "unused_faults", "undelivered_webhooks")
 
 
@@ -42,14 +43,17 @@ def verdict_of(
     }
 
 
-def combine(verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0) -> dict[str, Any]:
+def combine(
+    verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0, *, answered: int = 0, unreadable: int = 0
+) -> dict[str, Any]:
     """The verdicts of tenants, by name, as one; each thing found names its tenant, in part.
 
-    `forgotten` counts tenants that were evicted with something wrong in their journals, which must not be lost.
+    `forgotten` counts tenants that were evicted with something wrong in their journals, which must not be lost,
+    `answered` all requests, those of tenants too that were reset, and `unreadable` what came and was none.
     """
     shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
     return {
-        "ok": not forgotten and all(verdict["ok"] for verdict in verdicts.values()),
+        "ok": not (forgotten or unreadable) and all(verdict["ok"] for verdict in verdicts.values()),
         **{count: sum(verdict[count] for verdict in verdicts.values()) for count in _COUNTS},
         **{
             key: [{**item, "tenant": shown[name]} for name, verdict in verdicts.items() for item in verdict[key]]
@@ -60,6 +64,8 @@ def combine(verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0) -> di
             for name, verdict in verdicts.items()
         ],
         "forgotten_tenants": forgotten,
+        "answered": answered,
+        "unreadable": unreadable,
     }
 
 
@@ -70,7 +76,7 @@ def add_up(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ok": all(verdict["ok"] for verdict in verdicts),
         **{count: sum(verdict[count] for verdict in verdicts) for count in _COUNTS},
         **{key: [item for verdict in verdicts for item in verdict[key]] for key in lists},
-        "forgotten_tenants": sum(verdict.get("forgotten_tenants", 0) for verdict in verdicts),
+        **{count: sum(verdict.get(count, 0) for verdict in verdicts) for count in _OF_ALL},
     }
 
 
@@ -95,6 +101,8 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
         lines.append(
             f"{verdict['forgotten_tenants']} tenants with something wrong had to be forgotten, to bound memory"
         )
+    if "violations" in reasons and verdict.get("unreadable"):
+        lines.append(f"refused as no HTTP, or for a head that is too large: {verdict['unreadable']}")
     return lines
 
 

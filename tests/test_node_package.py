@@ -236,6 +236,7 @@ def test_what_a_test_allows_is_not_held_against_the_whole_run(
 
 
 STRAY_VITEST = """
+import { connect } from "node:net";
 import { expect } from "vitest";
 import { test } from "flux-mockserver/vitest";
 const ask = ({ baseUrl }, headers) => fetch(`${baseUrl}/predictions`, { headers });
@@ -243,6 +244,11 @@ const from = (token) => ({ authorization: `Bearer ${token}` });
 test("sends no token", async ({ mockserver }) => { await ask(mockserver, {}); });
 test("sends one of its own", async ({ mockserver }) => { await ask(mockserver, from("test-token-of-its-own")); });
 test("is right", async ({ mockserver }) => { await ask(mockserver, from(mockserver.token + "+nsfw")); });
+test("is no HTTP", async ({ mockserver }) => {
+  const connection = connect(new URL(mockserver.url).port, "127.0.0.1");
+  connection.end("nonsense");
+  for await (const _ of connection);
+});
 test("is wrong", async ({ mockserver }) => {
   await fetch(`${mockserver.baseUrl}/prediction`, { headers: from(mockserver.token + "+nsfw") });
 });
@@ -274,6 +280,7 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(run
     assert (failed in said, "requests came that belong to no test" in said) == (True, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert re.search(r"^\s*(test-t|of-)…: GET /replicate/v1/predictions$", said, re.M)
+    assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (runner == "vitest")
     assert ("GET /replicate/v1/prediction (exchange 1) was answered 404" in said) is (runner == "vitest")
 
 

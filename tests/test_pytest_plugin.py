@@ -254,9 +254,26 @@ def test_third(mockserver):
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(passed=3, errors=1)
     ended.stdout.fnmatch_lines(
-        ["after the tests that sent it had ended*", "*::test_first: GET /replicate/v1/prediction * was answered 404*"]
+        ["what came that*", "*::test_first, after it had ended: GET /replicate/v1/prediction * was answered 404*"]
     )
-    assert "::test_second: GET" not in ended.stdout.str()
+    assert "::test_second, after" not in ended.stdout.str()
+
+
+def test_what_is_no_http_fails_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+import socket
+
+def test_it(mockserver):
+    with socket.create_connection(mockserver.url.removeprefix("http://").split(":")) as connection:
+        connection.sendall(b"nonsense")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=1, errors=1)
+    ended.stdout.fnmatch_lines(["*refused as no HTTP: 1*"])
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.thorough)])

@@ -103,6 +103,22 @@ def test_a_command_that_asks_nothing_is_not_green() -> None:
     assert client("", "--allow-empty").returncode == 0
 
 
+@pytest.mark.parametrize("sent", ["b'nonsense'", "b'GET / HTTP/1.1\\r\\nx: ' + 70_000 * b'x'"])
+def test_what_is_no_request_is_not_green(sent: str) -> None:
+    ended = client(
+        f"""
+        import socket
+        from urllib.parse import urlsplit
+        ask(CREATE, GOOD)
+        with socket.create_connection(urlsplit(os.environ["REPLICATE_BASE_URL"]).netloc.split(":")) as connection:
+            connection.sendall({sent})
+            connection.recv(100)
+        """
+    )
+    assert ended.returncode == 1
+    assert "refused as no HTTP, or for a head that is too large: 1" in ended.stderr
+
+
 def test_requests_of_tenants_that_were_reset_have_been_made(tmp_path: Path) -> None:
     (tmp_path / "test_client.py").write_text(
         """

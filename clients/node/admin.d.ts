@@ -827,6 +827,10 @@ export interface components {
             }[];
             /** @description Only with `all`. How many tenants with something wrong were forgotten because of the bounds. */
             forgotten_tenants?: number;
+            /** @description Only with `all`. How many requests have been answered, those of tenants too that were reset. */
+            answered?: number;
+            /** @description Only with `all`. How often what came was no HTTP, or had too large a head, and was refused. */
+            unreadable?: number;
         };
         /** @description A tenant's token, in part. */
         TenantName: string;

@@ -310,12 +310,13 @@ function strayOf(name, { request }) {
   return `${name}: ${request.method} ${request.path}`;
 }
 
-/** End a double, as fixtures do after the last test; throw a VerdictError if requests came that belong to no test. */
+/** End a double, as fixtures do after the last test; throw a VerdictError if something came that belongs to no test. */
 async function stop(server) {
-  const strays = await server.strays();
-  const verdict = strays.length > 0 ? await server.verdict() : undefined;
+  const lines = section(STRAYED, await server.strays(), false);
+  const verdict = await server.verdict();
+  if (!server.shared && verdict.unreadable > 0) lines.push(`refused as no HTTP, or for a head that is too large: ${verdict.unreadable}`);
   await server.stop();
-  if (verdict) throw new VerdictError(section(STRAYED, strays, false).join("\n"), verdict);
+  if (lines.length > 0) throw new VerdictError(lines.join("\n"), verdict);
 }
 
 function lineOf({ number, request, response, fault, violations }) {

@@ -80,7 +80,14 @@ def connect(app: App) -> tuple[HttpConnection, Wire]:
         tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
     )
     connection, wire = (
-        HttpConnection(set(), app.gateway.store.underway, config=config, server_state=ServerState(), app_state={}),
+        HttpConnection(
+            set(),
+            app.gateway.store.underway,
+            app.gateway.metrics.unreadable,
+            config=config,
+            server_state=ServerState(),
+            app_state={},
+        ),
         Wire(),
     )
     connection.connection_made(wire)
