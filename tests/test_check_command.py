@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from mockserver.check.findings import Report
-from mockserver.check.hunt import Progress
+from mockserver.check.plan import Progress
 from mockserver.check.rules import RULES
 from mockserver.check.summary import notes_on
 from mockserver.check.terminal import progress_line

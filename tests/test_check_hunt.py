@@ -24,8 +24,9 @@ from mockserver.check.drawing import draw_all
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Finding, FindingsError, Report
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, Progress
+from mockserver.check.hunt import Hunt
 from mockserver.check.inputs import boundary_inputs
+from mockserver.check.plan import Plan, Progress
 from mockserver.check.replaying import replay
 from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases

@@ -10,7 +10,8 @@ import pytest
 from mockserver.check.cases import ClientError
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.hunt import Hunt
+from mockserver.check.plan import Plan
 from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.check.replaying import replay
 from tests.helpers.documents import CONTRACT

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.findings import Report
 from mockserver.check.harness import Comparison, Harness, Limits
-from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.hunt import Hunt
+from mockserver.check.plan import Plan
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import trust
 from mockserver.contract import Contract

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -17,23 +17,22 @@ from mockserver.check.drawing import Drawing, draw_all
 from mockserver.check.drivers import CallableDriver, Driver
 from mockserver.check.evidence import told_to_outwait
 from mockserver.check.findings import Finding, Report
-from mockserver.check.harness import Harness, Limits
+from mockserver.check.harness import Harness
+from mockserver.check.plan import Listener, Plan, Progress, check_plan, model_names
 from mockserver.check.players import Players
 from mockserver.check.preflight import check_client
 from mockserver.check.processes import ProcessDriver
 from mockserver.check.replaying import breach_of, most_plays, with_control
 from mockserver.check.rule import Breach
-from mockserver.check.rules import RULES, find_breaches
+from mockserver.check.rules import find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
 from mockserver.check.wanted import Wanted
 from mockserver.clock import SECOND, timestamp, wall_time
-from mockserver.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.lifecycle import TERMINAL
 
 SHRINK_RUNS = 60  # for each rule
-ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
 SILENCE = "MC406"  # the rule whose cases last as long as the deadline
@@ -41,41 +40,6 @@ TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
 STRAGGLER = 1.0  # seconds after which a play is not waited for in idleness
 EARLY = 40  # cases before the first drawn one is needed, at which drawing begins
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long a hunt goes on, and what it looks for.
-
-    `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once,
-    `concurrent` how many calls are made at once in each.
-    """
-
-    models: tuple[str, ...] = ()
-    max_runs: int = 300
-    budget: float = 30.0
-    seed: int = 0
-    ignore: frozenset[str] = frozenset()
-    limits: Limits = field(default_factory=Limits)
-    known: tuple[Finding, ...] = ()
-    jobs: int = 1
-    concurrent: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a hunt stands: `elapsed` of its `budget`, in seconds, and what it is `doing`."""
-
-    runs: int
-    max_runs: int
-    broken_rules: tuple[str, ...]
-    elapsed: float
-    budget: float
-    doing: str
-
-
-Listener = Callable[[Progress], None]
 
 
 class _BudgetSpent(Exception):
@@ -101,9 +65,9 @@ class Hunt:
     """
 
     def __init__(self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
-        _check_plan(plan, harness.contract)
+        check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
-        self._models = plan.models or _model_names(harness.contract)
+        self._models = plan.models or model_names(harness.contract)
         self._limits = plan.limits
         self._players = Players(harness, driver, plan.jobs)
         self.report = Report(
@@ -468,29 +432,6 @@ class Hunt:
                 budget=self._budget,
                 doing=doing,
             )
-        )
-
-
-def _model_names(contract: Contract) -> tuple[str, ...]:
-    return tuple(contract.models)
-
-
-def _check_plan(plan: Plan, contract: Contract) -> None:
-    """Make sure that a plan names only what there is. Raises MockServerError."""
-    known = _model_names(contract)
-    if not known:
-        raise MockServerError(
-            f"contract {contract.name}: nothing in it creates predictions, so there is nothing to check"
-        )
-    if unknown := [model for model in plan.models if model not in known]:
-        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
-    if unknown := [code for code in plan.ignore if code not in RULES]:
-        raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
-    limits = plan.limits
-    if limits.client_timeout is not None and plan.budget < ENDLESS_RUNS * limits.longest:
-        raise MockServerError(
-            f"a client timeout of {limits.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
-            f"least {ENDLESS_RUNS * limits.longest:g} s is needed, not {plan.budget:g}"
         )
 
 

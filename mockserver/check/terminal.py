@@ -9,7 +9,7 @@ import sys
 import click
 
 from mockserver.check.findings import Finding, Report, describe
-from mockserver.check.hunt import Progress
+from mockserver.check.plan import Progress
 from mockserver.check.summary import notes_on, verdict_on
 
 BAR_WIDTH = 24  # characters

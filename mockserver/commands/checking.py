@@ -16,7 +16,7 @@ from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
     from mockserver.check.findings import Report
-    from mockserver.check.hunt import Plan
+    from mockserver.check.plan import Plan
 
 DEADLINE = 10.0  # seconds
 _FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
@@ -217,7 +217,7 @@ def _plan(
 ) -> Plan:
     """The flags of `check` as a plan."""
     from mockserver.check.harness import Limits
-    from mockserver.check.hunt import Plan
+    from mockserver.check.plan import Plan
     from mockserver.check.players import default_jobs
     from mockserver.check.reports import read_baseline
 

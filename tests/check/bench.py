@@ -22,7 +22,8 @@ import msgspec
 from mockserver.check.drivers import Call, CallableDriver, Driver
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt, Plan, Progress
+from mockserver.check.hunt import Hunt
+from mockserver.check.plan import Plan, Progress
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import WorkerDriver
 from mockserver.check.replaying import replay

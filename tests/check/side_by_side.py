@@ -17,7 +17,8 @@ from typing import NamedTuple
 from mockserver.check.drivers import CallableDriver, Driver
 from mockserver.check.findings import Report
 from mockserver.check.harness import Harness
-from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.hunt import Hunt
+from mockserver.check.plan import Plan
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import ProcessDriver, WorkerDriver
 from mockserver.contract import Contract

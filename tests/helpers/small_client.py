@@ -6,7 +6,8 @@ from typing import Any
 from mockserver.check.drivers import Driver
 from mockserver.check.findings import Report
 from mockserver.check.harness import Harness
-from mockserver.check.hunt import Hunt, Plan
+from mockserver.check.hunt import Hunt
+from mockserver.check.plan import Plan
 from tests.helpers.documents import CONTRACT
 
 # `run` takes a line with a call, and returns the line with its result.
