@@ -144,6 +144,9 @@ class TestLegalOddities:
 
 
 class TestMC102:
+    def test_to_refuse_an_allowed_input_and_send_nothing_is_advice(self) -> None:
+        assert breaches(outcome=RAISED, given={"prompt": "a", "seed": 0}) == {"MC102": "advice"}
+
     @pytest.mark.parametrize(
         ("asked", "sent"),
         [
@@ -390,6 +393,19 @@ class TestMC402:
 
     def test_it_ends(self) -> None:
         assert breaches(create(), faulty(self.FAULT, poll), outcome=HUNG, scenario=self.SCENARIO) == {"MC402": "error"}
+
+    def test_who_promises_to_give_up_in_time_may_poll_until_then(self) -> None:
+        polls = [faulty(self.FAULT, poll, at) for at in range(30)]
+        said: dict[str, Any] = {"outcome": RAISED, "scenario": self.SCENARIO, "client_timeout": 60.0, "seconds": 40.0}
+        assert "MC402" not in breaches(create(), *polls, **said)
+        creates = [faulty(self.FAULT, create, at) for at in range(30)]
+        assert "MC402" in breaches(*creates, outcome=RAISED, scenario=self.SCENARIO, client_timeout=60.0)
+
+    @pytest.mark.parametrize("fault", [{"status": 404}, {"cut": 0.5}, {"body": "malformed"}])
+    def test_what_is_never_found_or_never_whole_lasts_too(self, fault: dict[str, Any]) -> None:
+        always = {**fault, "times": "always"}
+        scenario = {"faults": {"getPrediction": [always]}}
+        assert breaches(create(), faulty(always, poll), outcome=HUNG, scenario=scenario) == {"MC402": "error"}
 
 
 class TestMC403:

@@ -85,7 +85,8 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     example="`{k: v for k, v in input.items() if v}` drops a 0, and the default applies.",
     demand=(
         "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
-        "filled in, on both sides; leaving out what equals its default is fine."
+        "filled in, on both sides; leaving out what equals its default is fine. To refuse an input that the contract "
+        "allows, and send nothing, is advice."
     ),
     fix=(
         "Pass the input on as it was given: leave out only what is absent, not what is falsy; trim, cut and "
@@ -93,6 +94,9 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     ),
 )
 def _changed_input(run: Run) -> Iterator[Observation]:
+    if run.outcome.kind == "raised" and not run.exchanges and not run.others:
+        said = f"It raised, and sent nothing, for an input that the contract allows: {reason_given(run)}"
+        yield Observation(said, (), "advice", ("not sent",))
     asked = with_defaults(run.operation, run.case.input)
     for index, exchange in run.of_role("create"):
         body = body_sent(exchange)

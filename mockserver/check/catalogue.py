@@ -83,6 +83,7 @@ def _others(contract: Contract, create: Operation, reader: Operation, client_tim
     if client_timeout is None:  # these take as long as the deadline, so they come last
         yield from _told_nothing()
         yield _silent_poll()
+        yield _silent_create()
         yield {"faults": {"createPrediction": [{"status": 429, "retry_after": LONG_RETRY_AFTER}]}}
 
 
@@ -156,6 +157,10 @@ def _outages(succeeding: list[Json]) -> Iterator[Json]:
         endless = [{**fault, "times": "always"}]
         yield {"lifecycle": succeeding, "faults": {"getPrediction": endless}}
         yield {"faults": {"createPrediction": endless}}
+    spoilt: tuple[Json, ...] = ({"status": 404}, {"cut": 0.5}, SPOILT_BODIES[0])
+    yield from (
+        {"lifecycle": succeeding, "faults": {"getPrediction": [{**fault, "times": "always"}]}} for fault in spoilt
+    )
     for status in (401, 402, 422):
         yield {"faults": {"createPrediction": [{"status": status, "times": "always"}]}}
     for status in (401, 403):
@@ -170,7 +175,7 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
     yield {"lifecycle": [{"status": "starting"}]}
     yield _silent_poll()
     yield from _told_nothing()
-    yield {"faults": {"createPrediction": [{"stall": 0.5}]}}
+    yield _silent_create()
 
 
 def _told_otherwise() -> Iterator[Json]:
@@ -187,6 +192,11 @@ def _told_nothing() -> Iterator[Json]:
 def _silent_poll() -> Json:
     """A response that stops in the middle."""
     return {"lifecycle": _SUCCEEDING, "faults": {"getPrediction": [{"stall": 0.5}]}}
+
+
+def _silent_create() -> Json:
+    """The same of a create, which has taken effect: who gives up on it must not create again."""
+    return {"faults": {"createPrediction": [{"stall": 0.5}]}}
 
 
 def _delivering(contract: Contract) -> list[str]:

@@ -18,10 +18,11 @@ TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 
 def in_lasting_outage(exchange: Exchange) -> bool:
-    """Whether a fault that never ends failed the exchange: a 429, a 5xx, or no response at all."""
-    if exchange.fault is None or exchange.fault.get("times") != "always" or "chance" in exchange.fault:
+    """Whether a fault that never ends failed the exchange: a 404, a 429, a 5xx, a spoilt body, no response."""
+    fault = exchange.fault or {}
+    if fault.get("times") != "always" or "chance" in fault:
         return False
-    return exchange.status == 0 or exchange.status >= 429
+    return exchange.status in (0, 404) or exchange.status >= 429 or "body" in fault or "cut" in fault
 
 
 def earliest_retry(exchange: Exchange) -> int | None:

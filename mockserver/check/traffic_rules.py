@@ -76,7 +76,10 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
     "keeps retrying while the gateway is down",
     rests_on="time, and the gateway: clients that keep retrying make an outage last longer",
     example="`while True: try … except HTTPError: continue`.",
-    demand="Under an outage that lasts, a client sends at most 20 requests of one operation, and ends.",
+    demand=(
+        "Under an outage that lasts, a client sends at most 20 requests of one operation, and ends. With "
+        "--client-timeout it may poll until then."
+    ),
     fix="Count the tries and limit the time they take together; raise when either is spent.",
 )
 def _unbounded_retries(run: Run) -> Iterator[Observation]:
@@ -237,10 +240,13 @@ def _leaves_base_url(run: Run) -> Iterator[Observation]:
 
 
 def exceeds_max_requests(run: Run) -> Iterator[Observation]:
-    """More than MAX_REQUESTS requests of one operation while an outage lasts."""
+    """More than MAX_REQUESTS requests of one operation while an outage lasts.
+
+    A client that promises to give up after some time may poll as long as that.
+    """
     counts: dict[str | None, int] = {}
     for index, exchange in enumerate(run.exchanges):
-        if not in_lasting_outage(exchange):
+        if not in_lasting_outage(exchange) or (run.client_timeout is not None and run.role(exchange) == "get"):
             continue
         count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
         if count > MAX_REQUESTS:

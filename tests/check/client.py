@@ -81,6 +81,10 @@ BUGS: dict[str, set[str]] = {
     "token in the body": {"MC501"},
     "token in the error": {"MC501"},
     "follows urls.get": {"MC502"},
+    "polls for ever on 404": {"MC402"},
+    "polls for ever on broken answers": {"MC402"},
+    "creates again when it has waited long enough": {"MC201"},
+    "refuses a seed of 0": {"MC102"},
     # Limits and Retry-After, read in other wrong ways.
     "takes Retry-After for milliseconds": {"MC401"},
     "waits half of Retry-After": {"MC401"},
@@ -139,7 +143,7 @@ class Client:
         self.started = time.monotonic()
         address = urlsplit(call.base_url)
         self.root = "" if bug == "forgets the prefix" else address.path
-        timeout = None if bug in WITHOUT_TIMEOUT else 5
+        timeout = None if bug in WITHOUT_TIMEOUT else 3 if bug == "creates again when it has waited long enough" else 5
         self.connection = http.client.HTTPConnection(address.netloc, timeout=timeout)
 
     def run(self) -> Any:
@@ -166,7 +170,9 @@ class Client:
                     return self.created(self.read(response), attempt)
             except _Again:
                 continue
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as reason:
+                if bug == "creates again when it has waited long enough" and isinstance(reason, TimeoutError):
+                    continue
                 if bug == "creates again when the network fails" and attempt < 2:
                     continue
                 raise
@@ -202,6 +208,8 @@ class Client:
     def body(self) -> bytes:
         """The request's body."""
         given, bug = dict(self.call.input), self.bug
+        if bug == "refuses a seed of 0" and given.get("seed") == 0:
+            raise FluxError("a seed is needed")
         if bug == "drops falsy inputs":
             given = {name: value for name, value in given.items() if value}
         if bug == "drops booleans that are false and zeros":
@@ -261,6 +269,9 @@ class Client:
                 if 200 <= status < 300:
                     return self.read(response)
             except (OSError, http.client.HTTPException, ValueError):
+                if self.bug == "polls for ever on broken answers":
+                    time.sleep(POLL)
+                    continue
                 if self.bug == "swallows broken answers":
                     return {**prediction, "status": "succeeded"}
                 if attempt >= retries:
@@ -276,6 +287,9 @@ class Client:
                 return self.create()
             if self.bug == "takes a quota that is spent for an end" and status == 429:
                 return {**prediction, "status": "succeeded"}
+            if self.bug == "polls for ever on 404" and status == 404:
+                time.sleep(POLL)
+                continue
             if self.bug == "retries polls for ever" and status >= 500:
                 time.sleep(POLL)
                 continue
