@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http.client import responses
@@ -121,10 +122,12 @@ class Endpoint:
         fault = behavior.fault
         assert operation is not None
         assert fault is not None
-        if fault.delay is not None and fault.after is None and await request.channel.wait_for_disconnect(fault.delay):
-            return Response(NO_RESPONSE)
-        if fault.prevents:
-            return self._fail(tenant, operation, fault, behavior)
+        waits = fault.delay is not None and fault.after is None
+        left = waits and await request.channel.wait_for_disconnect(fault.delay)
+        if left or fault.prevents:
+            with suppress(ApiError):  # what is wrong with the request is noted all the same
+                await self._validate(operation, request)
+            return Response(NO_RESPONSE) if left else self._fail(tenant, operation, fault, behavior)
         response = await self._handle(tenant, operation, request, behavior)
         if fault.status is not None or fault.disconnect is not None:
             failure = self._fail(tenant, operation, fault, behavior)
@@ -140,16 +143,10 @@ class Endpoint:
         """The answer that the contract and the tenant's state ask for, checked against the contract."""
         gateway = self._gateway
         try:
-            if request.refusal is not None:
-                raise request.refusal
-            if not request.has_one_host:
-                raise no_single_host(request)
             if operation is None:
+                _check_arrival(request)
                 raise self._unmatched(request)
-            if request.body_size > LARGE_BODY:
-                await asyncio.to_thread(validate, gateway, operation, request)
-            else:
-                validate(gateway, operation, request)
+            await self._validate(operation, request)
             delivered = behavior.fault is None or behavior.fault.kind in ("delay", "drip")
             context = Context(gateway, tenant, operation, behavior.scenario, behavior.chosen, request, delivered)
             response = await HANDLERS[operation.role](context)
@@ -162,6 +159,14 @@ class Endpoint:
         # Better no answer than one that the contract does not allow.
         wrong = operation.check_response(response.status, response.content_type, response.value)
         return self._withhold(operation, request, response, wrong[0]) if wrong else response
+
+    async def _validate(self, operation: Operation, request: Request) -> None:
+        """Hold the request against the contract. Raises ApiError."""
+        _check_arrival(request)
+        if request.body_size > LARGE_BODY:
+            await asyncio.to_thread(validate, self._gateway, operation, request)
+        else:
+            validate(self._gateway, operation, request)
 
     def _withhold(self, operation: Operation, request: Request, response: Response, wrong: Violation) -> Response:
         """What stands in for a response that would break the contract."""
@@ -244,6 +249,14 @@ class Decoy:
         number = tenant.journal.next_number()
         _record(self._gateway, tenant, number, None, request, Behavior(scenario, None, dialect), response, "foreign")
         await request.channel.send_response(response, b"" if request.method == "HEAD" else response.body)
+
+
+def _check_arrival(request: Request) -> None:
+    """Make sure that the request has been read, and says which server it is for. Raises ApiError."""
+    if request.refusal is not None:
+        raise request.refusal
+    if not request.has_one_host:
+        raise no_single_host(request)
 
 
 def _tenant(gateway: Gateway, operation: Operation | None, request: Request) -> TenantState:

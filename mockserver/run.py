@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from mockserver.errors import MockServerError
 from mockserver.server import MockServer
 from mockserver.verdict import failures
 
@@ -24,18 +25,24 @@ Say = Callable[[str], None]
 
 
 def run_command(
-    server: MockServer, command: Sequence[str], *, allow_empty: bool, say: Say, har: Path | None = None
+    server: MockServer,
+    command: Sequence[str],
+    *,
+    allow_empty: bool,
+    say: Say,
+    har: Path | None = None,
+    gateway: str | None = None,
 ) -> int:
     """Run a command against a server that is not started yet; the exit code for the shell.
 
-    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came.
+    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came, or the
+    `gateway` behind the server, if there is one, answered none.
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
         server.settle()
         verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
-        if har is not None:
-            server.write_har(har)
+        unwritten = _write(server, har)
     lines = failures(verdict, REASONS)
     if lines:
         say(f"mockserver: the client sent what the contract does not allow ({len(lines)}):")
@@ -50,7 +57,22 @@ def run_command(
         say("mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?")
         say("            (--allow-empty for those who mean it)")
         return 2
-    return code or int(not verdict["ok"])
+    if code == 0 and gateway is not None and not verdict["answered"] and not allow_empty:
+        say(f"mockserver: {gateway} answered nothing, so nothing was tested")
+        return 2
+    if unwritten:
+        say(f"mockserver: {unwritten}")
+    return code or int(not verdict["ok"]) or (2 if unwritten else 0)
+
+
+def _write(server: MockServer, har: Path | None) -> str:
+    """Write the archive, if one is wanted; what kept it from that."""
+    try:
+        if har is not None:
+            server.write_har(har)
+    except MockServerError as reason:
+        return str(reason)
+    return ""
 
 
 def _environment(server: MockServer) -> dict[str, str]:

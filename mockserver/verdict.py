@@ -37,7 +37,7 @@ def verdict_of(
         "departing_exchanges": journal.departing,
         "violations": list(islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)),
         "unmatched": list(_unmatched(journal)),
-        "departures": list(islice((found for exchange in journal for found in _departures(exchange)), MAX_TOLD)),
+        "departures": _told_departures([found for exchange in journal for found in _departures(exchange)]),
         "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
@@ -95,7 +95,7 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     }
     for reason in reasons:
         count = verdict.get(unseen.get(reason, ""), 0)
-        if count and not verdict[reason]:
+        if count and all(item.get("severity") == "advice" for item in verdict[reason]):
             lines.append(f"{count} exchanges with {reason} are no longer in the journal")
     if "violations" in reasons and verdict.get("forgotten_tenants"):
         lines.append(
@@ -143,6 +143,13 @@ def _departures(exchange: Exchange) -> Iterator[dict[str, Any]]:
             **msgspec.to_builtins(departure),
         }
         yield redacted(shown, exchange.token)
+
+
+def _told_departures(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many as are told: errors rather than advice, in the order in which they came."""
+    errors = [each for each in found if each["severity"] == "error"][:MAX_TOLD]
+    advice = [each for each in found if each["severity"] != "error"][: MAX_TOLD - len(errors)]
+    return sorted(errors + advice, key=lambda each: each["exchange"])
 
 
 def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:

@@ -123,6 +123,19 @@ def test_the_documented_suite_passes_and_takes_the_double_that_there_is(
         assert len(server.tenant("").call("GET", "/tenants")["tenants"]) >= 2  # one more was reset
 
 
+def test_a_program_without_a_runner_ends_as_it_should(project: Path) -> None:
+    (program,) = (block for block in PAGE if block.title.startswith("without"))
+    (project / program.title).write_text(program.text)
+    ended = runs(project, "node", program.title)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    wrong = program.text.replace("await tenant.freeze();", "await fetch(`${tenant.baseUrl}/nowhere`);")
+    wrong = wrong.replace(
+        'await tenant.allow("unused-faults").judge();', "if (!(await server.verdict()).ok) process.exitCode = 1;"
+    )
+    (project / program.title).write_text(wrong)
+    assert runs(project, "node", program.title).returncode == 1
+
+
 # The AI SDK has modules alone, which Jest takes with Node's own flag.
 AI_SDK_IN_JEST = """
 import { createReplicate } from "@ai-sdk/replicate";

@@ -382,6 +382,14 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(server: MockServ
     assert (lonely.returncode, lonely.stderr) == (2, "mockserver: --max-creates is for a gateway behind --proxy URL\n")
 
 
+def test_a_gateway_that_answers_nothing_is_2() -> None:
+    swallowing = "import os, urllib.request as r\ntry: r.urlopen(os.environ['REPLICATE_BASE_URL'] + '/v1/predictions')\nexcept OSError: pass"
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    ended = run("run", "--proxy", nobody, "--", sys.executable, "-c", swallowing)
+    assert (ended.returncode, ended.stderr) == (2, f"mockserver: {nobody} answered nothing, so nothing was tested\n")
+
+
 def test_the_command_serves_until_it_is_stopped(server: MockServer, tmp_path: Path) -> None:
     ready, har = tmp_path / "ready.json", tmp_path / "proxy.har"
     command = [sys.executable, "-m", "mockserver", "proxy", server.url, "--port", "0"]

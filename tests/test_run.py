@@ -90,6 +90,22 @@ def test_what_was_sent_is_judged_though_the_command_is_gone_before_it_is_read() 
     assert "at /input" in ended.stderr
 
 
+@pytest.mark.parametrize("scenario", first(1, ["outage", "unauthorized", "out-of-credit"]))
+def test_what_is_wrong_with_a_request_that_a_fault_answers_is_seen_too(scenario: str) -> None:
+    ended = client('ask(CREATE, {"input": {"prompt": "p", "sede": 1}})', "--scenario", scenario)
+    assert (ended.returncode, "at /input/sede: " in ended.stderr) == (1, True)
+    assert client("ask(CREATE, GOOD)", "--scenario", scenario).returncode == 0
+
+
+def test_an_archive_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    har = str(tmp_path / "file" / "run.har")
+    wrong = client("ask(CREATE, {})", "--har", har)
+    assert (wrong.returncode, "at /input" in wrong.stderr, har in wrong.stderr) == (1, True, True)
+    assert client("ask(CREATE, GOOD); sys.exit(5)", "--har", har).returncode == 5
+    assert client("ask(CREATE, GOOD)", "--har", har).returncode == 2
+
+
 def test_the_command_s_own_exit_code_stands() -> None:
     assert client("ask(CREATE, GOOD); sys.exit(7)").returncode == 7
     assert client('ask("/nowhere"); sys.exit(7)').returncode == 7

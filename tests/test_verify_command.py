@@ -130,14 +130,34 @@ def test_a_token_that_is_refused_is_2() -> None:
     assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url} answers 401: the token is refused\n")
 
 
+@pytest.mark.parametrize(
+    ("operation", "status", "why"),
+    [
+        ("createPrediction", 500, "no create was answered"),
+        ("createPrediction", 402, "no prediction could be made"),
+        ("getPrediction", 500, "none could be read"),
+    ],
+)
+def test_one_that_makes_or_shows_no_prediction_is_2_where_some_were_to_be_made(
+    operation: str, status: int, why: str
+) -> None:
+    down = {"faults": {operation: [{"status": status, "times": "always"}]}}
+    with MockServer(scenario=down) as server:
+        ended = invoke("verify", server.url, "--token", TOKEN, "--spend", "2", "--poll", "0")
+        assert invoke("verify", server.url, "--token", TOKEN).returncode == 0
+    said = f"mockserver: {server.url}: nothing was verified, since {why}\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
+
+
 @pytest.mark.parametrize("status", [502, 429])
 def test_a_gateway_that_is_out_of_order_is_2(status: int, tmp_path: Path) -> None:
     down = {"faults": {"*": [{"status": status, "retry_after": 0, "times": "always"}]}}
+    report = tmp_path / "report.xml"
     with MockServer(scenario=down) as server:
-        ended = invoke("verify", server.url, "--token", TOKEN, "--spend", "2", "--report", str(tmp_path / "report.xml"))
-    said = f"mockserver: {server.url} is out of order, so nothing was verified: all it answered was 405, {status}\n"
-    assert (ended.returncode, ended.stderr) == (2, said)
-    assert not (tmp_path / "report.xml").exists()
+        ended = invoke("verify", server.url, "--token", TOKEN, "--spend", "2", "--report", str(report))
+    said = f"nothing was verified, since it is out of order: all it answered was 405, {status}\n"
+    assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url}: {said}")
+    assert ElementTree.fromstring(report.read_text()).get("errors") == "1"
 
 
 def test_a_certificate_is_verified() -> None:

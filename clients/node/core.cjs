@@ -129,6 +129,7 @@ class Server {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.ref(); // a program that waits for nothing else must not end before
     child.kill("SIGTERM");
     await ended;
   }

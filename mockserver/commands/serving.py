@@ -184,7 +184,7 @@ def run(
     else:
         server, learner = _proxy_server(proxy, talking, behavior)
     say = partial(click.echo, err=True)
-    code = run_command(server, command, allow_empty=allow_empty, say=say, har=har)
+    code = run_command(server, command, allow_empty=allow_empty, say=say, har=har, gateway=proxy)
     if learn and learner:
         learner.write(learn)
     sys.exit(code)

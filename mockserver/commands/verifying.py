@@ -53,7 +53,7 @@ def verify(
 
     URL is the gateway's address, to which the contract's paths are appended. Without --spend nothing is sent that could
     be billed. Exits with 0 if the gateway conforms as far as it was seen, 1 if it departs, 2 if it cannot be reached,
-    refuses the token, or is out of order.
+    refuses the token, is out of order, or makes no prediction where --spend allows for some.
 
     Example: mockserver verify https://gateway.example --spend 2
     """
@@ -64,6 +64,7 @@ def verify(
     from mockserver.conformance.upstream import Session, Upstream
     from mockserver.conformance.verification import Settings, Verification
     from mockserver.contract import Contract
+    from mockserver.errors import MockServerError
 
     for path in report:
         format_for(path)
@@ -91,4 +92,6 @@ def verify(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(found):
             click.echo(line)
+    if found.unverified:
+        raise MockServerError(f"{upstream.url}: nothing was verified, since {found.unverified}")
     sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)

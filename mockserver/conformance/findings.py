@@ -47,11 +47,20 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.rule, self.operation, re.sub(r"/\d+(?=/|$)", "/#", self.pointer), self._kind
 
     @property
+    def _answered(self) -> str:
+        """The class of the status: what is wrong with a refusal says nothing of what succeeds."""
+        return f"{self.exchange['response']['status'] // 100}xx"
+
+    @property
     def _kind(self) -> str:
         """What tells departures at one place apart: what was forbidden, or the message without its values."""
         if self.rule == "MC705" and not self.pointer:
             return self.probe
-        return _VALUE.sub("#", self.message) if self.rule in _OF_SEVERAL_KINDS else ""
+        if self.rule in _OF_SEVERAL_KINDS:
+            return _VALUE.sub("#", self.message)
+        if self.rule in ("MC702", "MC703"):
+            return self._answered if self.pointer else f"{self._answered} {_VALUE.sub('#', self.message)}"
+        return ""
 
 
 class NotSeen(msgspec.Struct, frozen=True):
@@ -66,11 +75,12 @@ class Report(msgspec.Struct, kw_only=True):
 
     `findings` are errors, `advice` is not; `accepted` are those that the baseline has, `fixed` those of it that are
     gone. `spent` is how many predictions were billed, or may have been, and `lid` how many were allowed.
-    `operations` tells of each operation by status whether it `conforms`, `departs`, or was `not seen`. `seconds` is
-    wall time.
+    `unverified` is why it is not `ok` though nothing departs: nothing could be seen. `operations` tells of each
+    operation by status whether it `conforms`, `departs`, or was `not seen`. `seconds` is wall time.
     """
 
     ok: bool = True
+    unverified: str = ""
     url: str
     contract: str
     spent: int = 0
@@ -109,7 +119,7 @@ class Collector:
             known = self._found.get(finding.key)
             if known is not None:
                 self._found[finding.key] = msgspec.structs.replace(known, times=known.times + 1)
-            elif len(self._found) < MAX_FINDINGS:
+            elif sum(other.severity == each.severity for other in self._found.values()) < MAX_FINDINGS:
                 self._found[finding.key] = finding
 
     def _finding(self, probe: str, seen: Observed, found: Departure) -> Finding:

@@ -94,6 +94,9 @@ class _Judge:
         place = f"{self._place}/{seen.status}"
         listed = ", ".join(content)
         shape = "MC705" if seen.must_refuse else "MC702"
+        if seen.unreadable and seen.size:
+            yield departure(seen, shape, "", f"the body is {seen.unreadable}", place)
+            return
         if not seen.size and seen.whole:
             yield departure(seen, shape, "", f"the body is empty; the contract has {listed}", place)
             return
@@ -122,7 +125,11 @@ class _Judge:
         ):
             return value
         models = self._contract.models
-        known = [each for each in value["results"] if not isinstance(each, dict) or each.get("model") in models]
+        known = [
+            each
+            for each in value["results"]
+            if not isinstance(each, dict) or not isinstance(each.get("model"), str) or each["model"] in models
+        ]
         return {**value, "results": known}
 
     def _value(

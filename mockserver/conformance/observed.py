@@ -10,7 +10,7 @@ import msgspec
 
 from mockserver.journal import redacted
 from mockserver.operation import Operation
-from mockserver.violations import read_json
+from mockserver.violations import read_json, shorten
 
 MAX_JUDGED = 4 * 1024 * 1024  # bytes of a body that are looked at
 MAX_SHOWN_BODY = 2000  # characters of a body in a report
@@ -24,8 +24,9 @@ class Observed(msgspec.Struct, kw_only=True):
     """An exchange with a gateway.
 
     `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in lower case. `body`
-    is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it; `whole` tells whether that is all. With
-    `must_refuse` the contract forbids the request. `at` is nanoseconds since the epoch, `seconds` how long it took.
+    is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it; `whole` tells whether that is all,
+    `unreadable` why it cannot be decoded, if so. With `must_refuse` the contract forbids the request. `at` is
+    nanoseconds since the epoch, `seconds` how long it took.
     """
 
     operation: Operation
@@ -41,6 +42,7 @@ class Observed(msgspec.Struct, kw_only=True):
     body: bytes = b""
     size: int = 0
     whole: bool = True
+    unreadable: str = ""
     at: int = 0
     seconds: float = 0.0
 
@@ -102,7 +104,7 @@ class BodyReader:
     """The first bytes of a body that comes in pieces, decoded from its Content-Encoding.
 
     However little it takes to stand for much, no more than `limit` bytes are made of it. `size` counts the bytes that
-    came, `whole` tells whether all of them are in `body`.
+    came, `whole` tells whether all of them are in `body`, `unreadable` why they cannot be decoded, if so.
     """
 
     def __init__(self, encoding: str, limit: int = MAX_JUDGED) -> None:
@@ -111,6 +113,7 @@ class BodyReader:
         self._kept = bytearray()
         self.size = 0
         self.whole = encoding in ("", *READABLE_ENCODINGS)
+        self.unreadable = "" if self.whole else f"encoded as {shorten(encoding)}, which nobody asked for"
         if encoding in ("gzip", "deflate"):
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which finds out which of the two it is
 
@@ -133,6 +136,7 @@ class BodyReader:
             self._kept += self._decoder.decompress(chunk, room + 1)
         except zlib.error:
             self.whole = False
+            self.unreadable = "not encoded as its Content-Encoding says"
         if len(self._kept) > self._limit:
             del self._kept[self._limit :]
             self.whole = False

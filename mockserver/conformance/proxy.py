@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from mockserver.admin_client import PREFIX
 from mockserver.app import App
 from mockserver.bounded import Bounded
-from mockserver.clock import wall_time
+from mockserver.clock import SECOND, wall_time
 from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
 from mockserver.conformance.judgement import judge
 from mockserver.conformance.lives import Life
@@ -29,6 +29,7 @@ from mockserver.departures import Departure
 from mockserver.errors import ApiError, error_body
 from mockserver.gateway import Options
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, pack_headers
+from mockserver.metrics import UNMATCHED
 from mockserver.operation import Operation
 from mockserver.request import Request, read_head
 from mockserver.scenarios import Catalogue
@@ -340,6 +341,10 @@ class ProxyApp(App):
         identifier = prediction.get("id") or request.path_params.get("prediction_id")
         if operation is not None:
             tenant.coverage.record_exchange(operation.operation_id, exchanged.status)
+        took = wall_time() - request.received_at
+        if not exchanged.ours:
+            name = UNMATCHED if operation is None else operation.operation_id
+            self.gateway.metrics.record(name, exchanged.status, took / SECOND)
         media_type = next((v.decode("latin-1") for n, v in exchanged.headers if n == b"content-type"), "")
         self.gateway.store.record(
             tenant,
@@ -370,7 +375,7 @@ class ProxyApp(App):
                     each for each in exchanged.headers if each[0] not in (b"content-type", b"content-length")
                 ),
                 nearest=self._nearest(exchanged),
-                took=wall_time() - request.received_at,
+                took=took,
                 departures=departures,
             ),
         )
@@ -399,6 +404,7 @@ class ProxyApp(App):
             body=reader.body,
             size=reader.size,
             whole=reader.whole,
+            unreadable=reader.unreadable,
             at=wall_time(),
         )
         for watcher in self.watch:

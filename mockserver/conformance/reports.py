@@ -68,13 +68,14 @@ def _as_json(report: Report) -> bytes:
 
 def _as_junit(report: Report) -> bytes:
     """A test case for each rule, and a skipped one for each thing not seen; advice is output, not a failure."""
-    cases = len(GATEWAY_RULES) + len(report.not_seen)
+    cases = len(GATEWAY_RULES) + len(report.not_seen) + bool(report.unverified)
     broken = {finding.rule for finding in report.findings}
     suite = ElementTree.Element(
         "testsuite",
         name=printable(f"mockserver verify {report.url}"),
         tests=str(cases),
         failures=str(len(broken)),
+        errors=str(int(bool(report.unverified))),
         skipped=str(len(report.not_seen)),
         time=f"{report.seconds:.3f}",
     )
@@ -89,6 +90,11 @@ def _as_junit(report: Report) -> bytes:
         advised = [finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code]
         if advised:
             ElementTree.SubElement(case, "system-out").text = printable("\n\n".join(map(describe, advised)))
+    if report.unverified:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="mockserver.verify", name="the gateway can be verified"
+        )
+        ElementTree.SubElement(case, "error", message=printable(report.unverified))
     for missing in report.not_seen:
         case = ElementTree.SubElement(suite, "testcase", classname="mockserver.verify", name=printable(missing.what))
         ElementTree.SubElement(case, "skipped", message=printable(missing.reason))

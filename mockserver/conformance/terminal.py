@@ -46,9 +46,8 @@ class Progress:
 def summary(report: Report) -> str:
     """A report in one line."""
     count = len(report.findings)
-    found = (
-        f"{count} {'departure' if count == 1 else 'departures'}" if count else "the gateway conforms, as far as seen"
-    )
+    conforms = "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
+    found = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
     advice = f" · {len(report.advice)} advice" if report.advice else ""
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
     spent = f"{report.spent} of {report.lid} spent"

@@ -114,6 +114,7 @@ class Reply:
         self.body = body.body
         self.size = body.size
         self.whole = body.whole
+        self.unreadable = body.unreadable
         self.at = at
         self.seconds = seconds
 

@@ -252,6 +252,14 @@ def _(asked: Asked, answer: Answer, memory: dict[str, Any]) -> None:
 # MC703: another media type.
 plant("MC703", "creates as text/plain", of_answer("create", header("content-type", "text/plain")))
 plant("MC703", "reads as text/html", of_answer("get", header("content-type", "text/html; charset=utf-8")))
+plant("MC702", "reads in an encoding that nobody asked for", of_answer("get", header("content-encoding", "br")))
+plant("MC702", "reads that are no gzip, as is said", of_answer("get", header("content-encoding", "gzip")))
+plant(
+    "MC702",
+    "lists with a model that is no name",
+    of_answer("list", lambda answer: answer.value["results"].append({"model": []})),
+)
+plant("MC703", "refuses reads as text/html", of_answer("get", header("content-type", "text/html"), good=False))
 plant("MC703", "reads without a type", of_answer("get", lambda answer: answer.headers.pop("content-type")))
 plant("MC703", "lists as octets", of_answer("list", header("content-type", "application/octet-stream")))
 plant("MC703", "refuses as text/plain", of_answer("create", header("content-type", "text/plain"), good=False))
