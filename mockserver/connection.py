@@ -44,13 +44,21 @@ _HEAD_TOO_LARGE = _refusal(
 )
 
 
-def tracked(app: ASGIApp) -> ASGIApp:
-    """An application that tells each connection when one of its requests is done."""
+class Handled:
+    """How many requests are being handled, whether their clients are still there or not."""
+
+    count = 0
+
+
+def tracked(app: ASGIApp, handled: Handled) -> ASGIApp:
+    """An application that counts what it is handling, and tells each connection when one of its requests is done."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        handled.count += 1
         try:
             await app(scope, receive, send)
         finally:
+            handled.count -= 1
             scope["state"][CONNECTION].request_done()
 
     return application

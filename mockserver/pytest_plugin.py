@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHOWN = 10  # exchanges in the report of a test that failed
+DEPARTED = "the gateway behind the proxy answered what the contract does not allow:"
 FAILED = "the client sent what the contract does not allow:"
 LATE = "what came that the contract does not allow, and fails no test:"
 STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?"
@@ -30,15 +32,27 @@ _MARKER = (
 )
 _DEFAULTS = {"scenario": None, "clock": None, "violations": "refuse", "unused_faults": "refuse"}
 _TENANT = pytest.StashKey[Any]()
-_JUDGED = pytest.StashKey[
-    dict[str, str]
-]()  # the tests that have ended, by their tokens, but for those that may do wrong
+
+
+class _Ended(NamedTuple):
+    """A test that has ended."""
+
+    nodeid: str
+    may_do_wrong: bool
+
+
+_ENDED = pytest.StashKey[dict[str, _Ended]]()  # by their tokens
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the plugin's flags, and its settings in an ini file."""
     group = parser.getgroup("mockserver")
-    group.addoption("--mockserver-url", metavar="URL", help="use the double that runs at URL instead of starting one")
+    group.addoption(
+        "--mockserver-url",
+        metavar="URL",
+        default=os.environ.get("MOCKSERVER_URL"),
+        help="use the double that runs at URL instead of starting one; MOCKSERVER_URL, if left out",
+    )
     group.addoption("--mockserver-admin-token", metavar="SECRET", help="what that double was started with, if it was")
     parser.addini("mockserver_scenario", "how the gateway behaves where no marker says otherwise")
     parser.addini("mockserver_clock", "how time passes where no marker says otherwise: autojump, real or frozen")
@@ -65,10 +79,10 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
     else:
         from mockserver.server import MockServer
 
-        judged = request.config.stash.setdefault(_JUDGED, {})
+        ended = request.config.stash.setdefault(_ENDED, {})
         with MockServer() as server:
             yield server
-            strays, late = server.strays(), _late(server, judged)
+            strays, late = server.strays(), _late(server, ended)
             late += _unreadable(server)
     # Which test strays belong to cannot be said any more.
     if wrong := _told([(STRAYED, strays[:SHOWN]), (LATE, late[:SHOWN])]):
@@ -93,13 +107,15 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
         _in_one_sentence(lambda: tenant.set_clock(settings["clock"]))
     request.node.stash[_TENANT] = tenant
     yield tenant
+    if isinstance(mockserver_server, MockServer):
+        mockserver_server.settle()
     verdicts, strays = [tenant.verdict()], []
     tenant.reset()
     if isinstance(mockserver_server, MockServer):
         verdicts += _take_verdicts_of_suffixed(mockserver_server, tenant.token)
         strays = mockserver_server.strays()
-    if settings["violations"] != "allow":
-        request.config.stash.setdefault(_JUDGED, {})[tenant.token] = request.node.nodeid
+    may_do_wrong = settings["violations"] == "allow"
+    request.config.stash.setdefault(_ENDED, {})[tenant.token] = _Ended(request.node.nodeid, may_do_wrong)
     if wrong := _wrong(verdicts, strays, settings):
         pytest.fail("\n".join(wrong), pytrace=False)
 
@@ -117,16 +133,28 @@ def _take_verdicts_of_suffixed(server: MockServer, token: str) -> list[dict[str,
     return server.call_in_loop(collect)
 
 
-def _late(server: MockServer, judged: Mapping[str, str]) -> list[str]:
-    """What came under the tokens of tests that had ended and that the contract does not allow, a line each."""
-    verdicts = dict(server.call_in_loop(lambda gateway: list(gateway.verdicts())))
-    tests = {name: judged.get(name) or judged.get(name.rpartition("+")[0]) for name in verdicts}
-    return [
-        f"{tests[name]}, after it had ended: {line}"
-        for name in verdicts
-        if tests[name]
-        for line in _violations(verdicts[name])
-    ]
+def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
+    """What is wrong with what came under the tokens of tests that had ended, a line each: it fails none of them.
+
+    A client that keeps its first token creates under it.
+    """
+
+    def collect(gateway: Gateway) -> list[str]:
+        lines = []
+        for tenant in gateway.store.tenants():
+            test = ended.get(tenant.name) or ended.get(tenant.name.rpartition("+")[0])
+            if test is None:
+                continue
+            wrong = [] if test.may_do_wrong else _violations(gateway.verdict(tenant))
+            wrong += [
+                f"{exchange.method} {exchange.path} (exchange {exchange.number}): does a client keep its first token?"
+                for exchange in tenant.journal
+                if exchange.committed
+            ]
+            lines += [f"{test.nodeid}, after it had ended: {line}" for line in wrong]
+        return lines
+
+    return server.call_in_loop(collect)
 
 
 def _unreadable(server: MockServer) -> list[str]:
@@ -150,6 +178,7 @@ def _wrong(verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], setting
     return _told(
         [
             (FAILED, [] if allowed else [line for verdict in verdicts for line in _violations(verdict)]),
+            (DEPARTED, failures(verdicts[0], ("departures",))),
             (STRAYED, strays),
             ("faults of the scenario were never met:", [] if may_spare else failures(verdicts[0], ("unused-faults",))),
         ]

@@ -25,7 +25,7 @@ import uvicorn
 from mockserver.admin_client import BASE_PATH, Tenant
 from mockserver.app import App
 from mockserver.clock import Mode
-from mockserver.connection import KEEP_ALIVE, HttpConnection, tracked
+from mockserver.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
 from mockserver.contract import Contract
 from mockserver.errors import Dialect, MockServerError
 from mockserver.gateway import Gateway, Options
@@ -111,11 +111,12 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
         self._connections: set[HttpConnection] = set()
+        self._handled = Handled()
         gateway = app.gateway
         connection = partial(HttpConnection, self._connections, gateway.store.underway, gateway.metrics.unreadable)
         super().__init__(
             uvicorn.Config(
-                tracked(app),
+                tracked(app, self._handled),
                 interface="asgi3",
                 http=connection,  # type: ignore[arg-type]  # called as a class is
                 ws="none",
@@ -149,7 +150,7 @@ class _Server(uvicorn.Server):
         while quiet < QUIET_TURNS and self.loop.time() < end:
             before = len(self._connections)
             await asyncio.sleep(TURN if busy else 0)
-            busy = any(connection.is_answering for connection in self._connections)
+            busy = self._handled.count > 0 or any(each.is_answering for each in self._connections)
             quiet = 0 if busy or len(self._connections) != before else quiet + 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -371,14 +372,17 @@ class MockServer:
     def strays(self) -> list[str]:
         """The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then.
 
-        A token that was given out may have a plus and the name of a scenario after it.
+        A token that was given out may have a plus and the name of a scenario after it. What needs no token, as a
+        picture, is none of them.
         """
 
         def collect(gateway: Gateway) -> list[str]:
             strangers = [tenant for tenant in gateway.store.tenants() if not self._given & _owners(tenant.name)]
             for tenant in strangers:
                 gateway.store.forget(tenant.name)
-            return [_stray(exchange) for tenant in strangers for exchange in tenant.journal]
+            public = {operation.operation_id for operation in gateway.contract.operations if operation.public}
+            found = [exchange for tenant in strangers for exchange in tenant.journal]
+            return [_stray(exchange) for exchange in found if exchange.operation_id not in public]
 
         return self.call_in_loop(collect)
 

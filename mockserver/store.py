@@ -194,6 +194,7 @@ class Store:
 
     def _evict_tenant(self) -> None:
         name, tenant = next(iter(self._tenants.items()))
-        self.evicted_violating += bool(tenant.journal.violating or tenant.journal.unmatched)
+        journal = tenant.journal
+        self.evicted_violating += bool(journal.violating or journal.unmatched or journal.departing)
         self.evicted_tenants += 1
         self.forget(name)

@@ -97,7 +97,7 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
         count = verdict.get(unseen.get(reason, ""), 0)
         if count and all(item.get("severity") == "advice" for item in verdict[reason]):
             lines.append(f"{count} exchanges with {reason} are no longer in the journal")
-    if "violations" in reasons and verdict.get("forgotten_tenants"):
+    if unseen.keys() & set(reasons) and verdict.get("forgotten_tenants"):
         lines.append(
             f"{verdict['forgotten_tenants']} tenants with something wrong had to be forgotten, to bound memory"
         )

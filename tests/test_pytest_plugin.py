@@ -259,6 +259,45 @@ def test_third(mockserver):
     assert "::test_second, after" not in ended.stdout.str()
 
 
+def test_a_client_that_keeps_its_first_token_fails_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+FIRST = []
+
+@pytest.mark.parametrize("number", range(2))
+def test_it(mockserver, number):
+    FIRST.append(mockserver)
+    ask(FIRST[0], MODEL, {"input": {"prompt": "p"}})
+"""
+    )
+    ended = pytester.runpytest_subprocess(*STRICT)
+    ended.assert_outcomes(passed=2, errors=1)
+    ended.stdout.fnmatch_lines(["*::test_it[[]0], after it had ended: POST * does a client keep its first token?*"])
+
+
+def test_a_picture_that_is_fetched_late_is_nobody_s_fault(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        CLIENT
+        + """
+PICTURES = []
+
+def test_first(mockserver):
+    prediction = ask(mockserver, MODEL, {"input": {"prompt": "p"}})
+    while prediction["output"] is None:
+        prediction = ask(mockserver, "/v1/predictions/" + prediction["id"])
+    PICTURES.append(prediction["output"])
+
+def test_second(mockserver):
+    try:
+        urllib.request.urlopen(PICTURES[0]).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+"""
+    )
+    pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=2)
+
+
 def test_what_is_no_http_fails_the_session(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         CLIENT

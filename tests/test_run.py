@@ -144,8 +144,8 @@ def test_it(mockserver):
     assert httpx.get(f"{mockserver.base_url}/v1/predictions", headers=token).status_code == 200
 """
     )
-    suite = f'"{sys.executable}" -m pytest --mockserver-url "$MOCKSERVER_URL" -p no:cacheprovider "{tmp_path}"'
-    ended = run("run", "--", "sh", "-c", suite)
+    suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    ended = run("run", "--", *suite, str(tmp_path))
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
 
 

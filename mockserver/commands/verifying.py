@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mockserver.commands.options import color_option, learn_option, option
+
+if TYPE_CHECKING:
+    from mockserver.conformance.findings import Report
 
 
 @click.command()
@@ -57,14 +61,12 @@ def verify(
 
     Example: mockserver verify https://gateway.example --spend 2
     """
-    from mockserver.check.interrupts import EXIT_CODE
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.reports import format_for, github_annotations, read_baseline, write
     from mockserver.conformance.terminal import Progress, show
     from mockserver.conformance.upstream import Session, Upstream
     from mockserver.conformance.verification import Settings, Verification
     from mockserver.contract import Contract
-    from mockserver.errors import MockServerError
 
     for path in report:
         format_for(path)
@@ -92,6 +94,14 @@ def verify(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(found):
             click.echo(line)
-    if found.unverified:
-        raise MockServerError(f"{upstream.url}: nothing was verified, since {found.unverified}")
-    sys.exit(1 if not found.ok else EXIT_CODE if found.interrupted else 0)
+    sys.exit(_exit_code(found))
+
+
+def _exit_code(report: Report) -> int:
+    """What the command exits with. Raises MockServerError if nothing was verified."""
+    from mockserver.check.interrupts import EXIT_CODE
+    from mockserver.errors import MockServerError
+
+    if report.unverified:
+        raise MockServerError(f"{report.url}: nothing was verified, since {report.unverified}")
+    return 1 if not report.ok else EXIT_CODE if report.interrupted else 0

@@ -53,6 +53,11 @@ class Life(msgspec.Struct):
     def take(self, seen: Observed, value: Mapping[str, Any]) -> list[Departure]:
         """Go on with what an exchange told, and say what of it does not follow from what was told before."""
         status = str(value.get("status"))[:40]
+        asked_at = seen.at - round(seen.seconds * SECOND)
+        if self.statuses and status != self.status and asked_at < self.statuses[-1][1]:
+            return list(
+                _of_times(seen, value)
+            )  # asked before the last answer was there, it may tell of an earlier time
         found = [*self._against_before(seen, status, value), *_of_times(seen, value)]
         if self.model is None:
             self.model, self.input_size = value.get("model"), len(msgspec.json.encode(value.get("input")))

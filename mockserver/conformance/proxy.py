@@ -406,6 +406,7 @@ class ProxyApp(App):
             whole=reader.whole,
             unreadable=reader.unreadable,
             at=wall_time(),
+            seconds=(wall_time() - request.received_at) / SECOND,
         )
         for watcher in self.watch:
             watcher(seen)

@@ -6,7 +6,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from mockserver.app import App
-from mockserver.connection import HttpConnection, tracked
+from mockserver.connection import Handled, HttpConnection, tracked
 from mockserver.gateway import Options
 from mockserver.scenarios import Catalogue
 from tests.helpers.documents import CONTRACT
@@ -77,7 +77,7 @@ def new_app(**options: object) -> App:
 def connect(app: App) -> tuple[HttpConnection, Wire]:
     """A new connection to a double."""
     config = uvicorn.Config(
-        tracked(app), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
+        tracked(app, Handled()), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
     )
     connection, wire = (
         HttpConnection(
