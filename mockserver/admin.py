@@ -364,6 +364,7 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
         "handle": tenant.handle,
+        "suffix_of": tenant.suffix_of,
         "predictions": len(tenant.predictions),
         "files": len(tenant.files),
         "bytes": tenant.meter.bytes,

@@ -34,7 +34,8 @@ class TenantState:
         self.name = name
         self.clock = clock
         self.activity = Activity(clock)
-        self.key = blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+        self._seed = seed
+        self.key = _key_of(seed, name)
         self.chances = self.key
         self.shard = shard_of(name)
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
@@ -57,7 +58,12 @@ class TenantState:
     @property
     def handle(self) -> str:
         """What stands for the tenant where its token must not be read."""
-        return blake2b(self.key, digest_size=6, person=b"handle").hexdigest()
+        return _handle_of(self.key)
+
+    @property
+    def suffix_of(self) -> str | None:
+        """The handle of the tenant that is named by this one's token without the suffix; None if it has none."""
+        return _handle_of(_key_of(self._seed, self.name.rpartition("+")[0])) if "+" in self.name else None
 
     @property
     def secret(self) -> str:
@@ -170,6 +176,14 @@ class TenantState:
         self.predictions.clear()
         self.files.clear()
         self.activity.cancel_all()
+
+
+def _key_of(seed: int, name: str) -> bytes:
+    return blake2b(f"{seed}/{name}".encode(), digest_size=32).digest()
+
+
+def _handle_of(key: bytes) -> str:
+    return blake2b(key, digest_size=6, person=b"handle").hexdigest()
 
 
 def _prediction_footprint(prediction: Prediction) -> int:

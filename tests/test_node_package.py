@@ -255,8 +255,15 @@ import { test } from "flux-mockserver/vitest";
 const ask = ({ baseUrl }, headers) => fetch(`${baseUrl}/predictions`, { headers });
 const from = (token) => ({ authorization: `Bearer ${token}` });
 test("sends no token", async ({ mockserver }) => { await ask(mockserver, {}); });
-test("sends one of its own", async ({ mockserver }) => { await ask(mockserver, from("test-token-of-its-own")); });
+test("sends one of its own", async ({ mockserver }) => { await ask(mockserver, from("test-f-token-of-its-own")); });
 test("is right", async ({ mockserver }) => { await ask(mockserver, from(mockserver.token + "+nsfw")); });
+let first;
+test("begins", async ({ mockserver }) => { first = mockserver; });
+test("keeps its first token", async () => {
+  await fetch(`${first.baseUrl}/models/black-forest-labs/flux-kontext-max/predictions`, {
+    method: "POST", body: JSON.stringify({ input: { prompt: "p", sede: 1 } }), headers: { ...from(first.token), "content-type": "application/json" },
+  });
+});
 test("is no HTTP", async ({ mockserver }) => {
   const connection = connect(new URL(mockserver.url).port, "127.0.0.1");
   connection.end("nonsense");
@@ -292,7 +299,10 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(run
     failed = "3 failed" if runner == "vitest" else "2 failed"
     assert (failed in said, "requests came that belong to no test" in said) == (True, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
-    assert re.search(r"^\s*(test-t|of-)…: GET /replicate/v1/predictions$", said, re.M)
+    assert re.search(r"^\s*(test-f|of-)…: GET /replicate/v1/predictions$", said, re.M)
+    assert ("after the tests that sent it had ended" in said) is (runner == "vitest")
+    assert ("at /input/sede: " in said) is (runner == "vitest")
+    assert ("does a client keep its first token?" in said) is (runner == "vitest")
     assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (runner == "vitest")
     assert ("GET /replicate/v1/prediction (exchange 1) was answered 404" in said) is (runner == "vitest")
 

@@ -840,6 +840,8 @@ export interface components {
             tenants: {
                 tenant: components["schemas"]["TenantName"];
                 handle: components["schemas"]["TenantHandle"];
+                /** @description The handle of the tenant that is named by this one's token without the suffix, if it has one. */
+                suffix_of: string | null;
                 predictions: number;
                 files: number;
                 bytes: number;

@@ -14,6 +14,7 @@ const REQUEST_LIMIT = 30_000; // milliseconds
 const SHOWN = 10; // exchanges
 const REASONS = ["violations", "unused-faults"];
 const TENANT_HEADER = "x-mock-tenant";
+const LATE = "after the tests that sent it had ended, there came what the contract does not allow:";
 const STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?";
 const FLAGS = {
   clock: "--clock",
@@ -46,6 +47,7 @@ class Server {
   #adminToken;
   #settings;
   #seen;
+  #ended = new Map(); // of tenants whose tests have ended, whether they might do wrong, by handle
   #given = new Map(); // tokens, by the handles of their tenants
 
   constructor(url, { child, adminToken, settings = {}, seen = 0 } = {}) {
@@ -92,8 +94,8 @@ class Server {
       return came.map((each) => strayOf("anonymous", each));
     }
     const lines = [];
-    for (const { tenant: name, handle } of await this.#others()) {
-      if (this.#isSuffixed(name)) continue;
+    for (const { tenant: name, handle, suffix_of } of await this.#others()) {
+      if (this.#given.has(suffix_of)) continue; // a token that was given out, with the name of a scenario behind it
       const { requests } = await anonymous.call("GET", "/requests?limit=1000", undefined, { [TENANT_HEADER]: handle });
       await anonymous.call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
       lines.push(...requests.map((each) => strayOf(name, each)));
@@ -104,24 +106,39 @@ class Server {
   /** The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then. */
   async takeVerdictsOfSuffixed() {
     const verdicts = [];
-    for (const { tenant: name, handle } of this.shared ? [] : await this.#others()) {
-      if (!this.#isSuffixed(name)) continue;
+    for (const { handle, suffix_of } of this.shared ? [] : await this.#others()) {
+      if (!this.#given.has(suffix_of)) continue;
       verdicts.push(await this.#anonymous().call("GET", "/verdict", undefined, { [TENANT_HEADER]: handle }));
       await this.#anonymous().call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
     }
     return verdicts;
   }
 
+  /** What is wrong with what came for tenants whose tests had ended, a line each. */
+  async late() {
+    const { tenants } = await this.#anonymous().call("GET", "/tenants");
+    const lines = [];
+    for (const { handle, predictions } of tenants.filter((each) => this.#ended.has(each.handle))) {
+      if (!this.#ended.get(handle)) {
+        const verdict = await this.#anonymous().call("GET", "/verdict", undefined, { [TENANT_HEADER]: handle });
+        lines.push(...violationsIn(verdict));
+      }
+      if (predictions > 0) lines.push(`predictions were created: ${predictions}; does a client keep its first token?`);
+    }
+    return lines;
+  }
+
+  /** Note that the test of a tenant has ended, and forget what it did. */
+  async end(tenant, mayDoWrong) {
+    const [handle] = [...this.#given].find(([, token]) => token === tenant.token);
+    this.#ended.set(handle, mayDoWrong);
+    await tenant.reset();
+  }
+
   /** The tenants whose tokens were not given out. */
   async #others() {
     const { tenants } = await this.#anonymous().call("GET", "/tenants");
     return tenants.filter(({ handle }) => !this.#given.has(handle));
-  }
-
-  /** Whether a tenant's token was given out, and has a plus and the name of a scenario after it, as far as it is shown. */
-  #isSuffixed(name) {
-    const begun = name.replace(/…$/, "");
-    return [...this.#given.values()].some((token) => begun.length > token.length / 3 && token.startsWith(begun));
   }
 
   /** End the double, if it was started here. */
@@ -222,8 +239,13 @@ class Tenant {
    */
   async conclude(server) {
     const suffixed = await server.takeVerdictsOfSuffixed();
-    await this.#judge(suffixed, server.shared ? [] : await server.strays());
-    if (this.#allowed.has("violations")) await this.reset();
+    const strays = server.shared ? [] : await server.strays();
+    try {
+      await this.#judge(suffixed, strays);
+    } finally {
+      if (!server.shared) await server.end(this, this.#allowed.has("violations"));
+    }
+    if (server.shared && this.#allowed.has("violations")) await this.reset();
   }
 
   async #judge(suffixed, strays) {
@@ -314,6 +336,7 @@ function strayOf(name, { request }) {
 /** End a double, as fixtures do after the last test; throw a VerdictError if something came that belongs to no test. */
 async function stop(server) {
   const lines = section(STRAYED, await server.strays(), false);
+  if (!server.shared) lines.push(...section(LATE, await server.late(), false));
   const verdict = await server.verdict();
   if (!server.shared && verdict.unreadable > 0) lines.push(`refused as no HTTP, or for a head that is too large: ${verdict.unreadable}`);
   await server.stop();
