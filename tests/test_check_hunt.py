@@ -321,7 +321,8 @@ class TestHunting:
                     raise RuntimeError("not today")  # without a request, so that each run is over at once
                 return client.call_once(call)
 
-            check_client(call, max_runs=170, seed=seed)
+            with pytest.raises(ClientError, match="broke down"):
+                check_client(call, max_runs=170, seed=seed)
             return seen
 
         first = played(7)
@@ -439,6 +440,21 @@ class TestHunting:
             release.set()
         assert report.runs > 10
         assert [finding.rule for finding in report.findings] == ["MC102"]
+
+    def test_a_client_that_breaks_down_for_good_is_not_cleared(self) -> None:
+        broken: list[bool] = []
+
+        def call(call: Call) -> Any:
+            if broken:
+                raise client.FluxError("the session is closed")
+            try:
+                return client.call_once(call)
+            except OSError:
+                broken.append(True)
+                raise
+
+        with pytest.raises(ClientError, match=r"In \d+ of 60 runs the client sent nothing.*the session is closed"):
+            check_client(call, max_runs=60)
 
     def test_a_read_that_comes_late_is_not_held_against_the_next_run(self) -> None:
         earlier: list[tuple[str, str]] = []

@@ -144,6 +144,10 @@ class TestLegalOddities:
 
 
 class TestMC102:
+    def test_a_number_that_the_gateway_would_draw_may_be_drawn(self) -> None:
+        own = create(given={"prompt": "a", "seed": 7})
+        assert breaches(own, poll("succeeded"), given={"prompt": "a"}) == {"MC102": "advice"}
+
     def test_to_refuse_an_allowed_input_and_send_nothing_is_advice(self) -> None:
         assert breaches(outcome=RAISED, given={"prompt": "a", "seed": 0}) == {"MC102": "advice"}
 
@@ -165,7 +169,6 @@ class TestMC102:
             ({"safety_tolerance": 1}, {}),
             ({"raw": True}, {"raw": 1}),
             ({"seed": 0}, {}),
-            ({}, {"seed": 4}),
             ({"prompt": " a cat "}, {"prompt": "a cat"}),
         ],
     )
@@ -406,6 +409,19 @@ class TestMC402:
         always = {**fault, "times": "always"}
         scenario = {"faults": {"getPrediction": [always]}}
         assert breaches(create(), faulty(always, poll), outcome=HUNG, scenario=scenario) == {"MC402": "error"}
+
+
+class TestHedgedReads:
+    """Two reads at once: neither can heed what the other is answered."""
+
+    def test_they_are_not_what_came_after_an_answer(self) -> None:
+        slow = 10**9  # nanoseconds
+        for fault in ({"status": 401}, {"status": 429, "retry_after": 1}):
+            scenario = {"faults": {"getPrediction": [fault]}}
+            both = faulty(fault, poll, 0, took=slow), faulty(fault, poll, 0.1, took=slow)
+            assert breaches(create(), *both, outcome=RAISED, scenario=scenario) == {}
+        reads = [poll("succeeded", at=0.1 * number, took=slow) for number in range(3)]
+        assert breaches(create(), *reads) == {}
 
 
 class TestMC403:

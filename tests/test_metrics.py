@@ -115,7 +115,7 @@ def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(clie
     assert shown["mockserver_requests_total", (kontext, 'status="200"')] == 2
     assert shown["mockserver_requests_total", (kontext, 'status="429"')] == 2
     assert shown["mockserver_requests_total", ('operation="none"', 'status="404"')] == 2
-    assert shown["mockserver_violations_total", (kontext,)] == 2
+    assert shown["mockserver_violations_total", (kontext,)] == 4, "of those too that a fault answered"
     assert shown["mockserver_faults_total", ('kind="status"',)] == 2
     assert shown["mockserver_tenants", ()] == 3
     del shown["mockserver_cpu_seconds_total", ()]

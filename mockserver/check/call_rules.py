@@ -13,6 +13,7 @@ from itertools import pairwise
 from mockserver.check.cases import Run, served_whole, varieties, with_defaults
 from mockserver.check.evidence import (
     FINAL_FOR_CREATE,
+    answered_at,
     believed_forgery,
     body_sent,
     comparable,
@@ -25,6 +26,7 @@ from mockserver.check.evidence import (
     reason_given,
     refusal_detail,
     returned_anothers,
+    sent_nothing,
     showed_output,
     single_value,
     status_told,
@@ -85,8 +87,8 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     example="`{k: v for k, v in input.items() if v}` drops a 0, and the default applies.",
     demand=(
         "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
-        "filled in, on both sides; leaving out what equals its default is fine. To refuse an input that the contract "
-        "allows, and send nothing, is advice."
+        "filled in, on both sides; leaving out what equals its default is fine. To add a number that has no default, "
+        "as a seed, is advice, and so is to refuse an input that the contract allows, and send nothing."
     ),
     fix=(
         "Pass the input on as it was given: leave out only what is absent, not what is falsy; trim, cut and "
@@ -94,7 +96,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     ),
 )
 def _changed_input(run: Run) -> Iterator[Observation]:
-    if run.outcome.kind == "raised" and not run.exchanges and not run.others:
+    if sent_nothing(run) and (run.control_run is None or run.control_run.kind == "returned"):
         said = f"It raised, and sent nothing, for an input that the contract allows: {reason_given(run)}"
         yield Observation(said, (), "advice", ("not sent",))
     asked = with_defaults(run.operation, run.case.input)
@@ -118,7 +120,9 @@ def _changed_input(run: Run) -> Iterator[Observation]:
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
                 said = f"`{name}` was to be {given}; what arrived is {came}."
-                yield Observation(said, (index,), cause=(name,), words=(name,))
+                # A number that the gateway would have drawn, as a seed, may be drawn by the client, to be known.
+                drawn = name not in asked and operation.input[name].get("type") == "integer"
+                yield Observation(said, (index,), "advice" if drawn else None, (name,), (name,))
 
 
 @rule(
@@ -195,7 +199,7 @@ def _no_cancel(run: Run) -> Iterator[Observation]:
     if run.client_timeout is None and not still_runs:
         return  # without a timeout of its own, a client that raised may not know that the prediction still runs
     known = [(index, exchange) for index, exchange in run.of_role("create") if served_whole(exchange)]
-    if not known or any(exchange.committed for _, exchange in run.of_role("cancel")):
+    if not known or any(run.of_role("cancel")):
         return
     index, create = known[-1]
     bounded = any(name == "cancel-after" for name, _ in headers_of(create))
@@ -304,7 +308,8 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
             continue  # the journal does not say when the client read the stream's end
         identifier = run.exchanges[end].prediction_id
         polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served_whole(poll)]
-        after = [index for index, poll in polls if poll.prediction_id == identifier]
+        known_at = answered_at(run.exchanges[end])
+        after = [index for index, poll in polls if poll.prediction_id == identifier and poll.received_at >= known_at]
         if identifier and len(after) > 1:
             told = status_told(run, end)
             said = f"It was told {told} and polled at least {len(after)} more times."

@@ -142,6 +142,7 @@ def _throttled(succeeding: list[Json]) -> Iterator[Json]:
     """Retry-After in every form. Each takes a second, so these come late."""
     create, poll = "createPrediction", "getPrediction"
     yield from ({"faults": {create: [{"status": status, "retry_after": 1}]}} for status in (429, 503))
+    yield {"faults": {create: [{"status": 429, "retry_after": 1, "times": 2}]}}
     yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
@@ -173,6 +174,7 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
+    yield {"lifecycle": [{"status": "starting"}], "faults": {"cancelPrediction": [{"status": 503, "times": "always"}]}}
     yield _silent_poll()
     yield from _told_nothing()
     yield _silent_create()

@@ -35,6 +35,11 @@ def earliest_retry(exchange: Exchange) -> int | None:
     return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
 
 
+def answered_at(exchange: Exchange) -> int:
+    """When the answer left, in nanoseconds since the epoch: what was sent before cannot heed it."""
+    return exchange.received_at + exchange.took
+
+
 def told_to_outwait(run: Run) -> bool:
     """Whether the last answer asks for a pause that is longer than the run may be."""
     due = earliest_retry(run.exchanges[-1]) if run.exchanges else None
@@ -51,6 +56,11 @@ def needs_control(run: Run) -> bool:
     if run.outcome.kind == "returned" or run.cut_off:
         return False
     return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+
+
+def sent_nothing(run: Run) -> bool:
+    """Whether a call of its own raised before it sent anything."""
+    return run.outcome.kind == "raised" and not run.exchanges and run.case.concurrent == 1 and not run.others
 
 
 def needs_comparison_alone(run: Run) -> bool:

@@ -148,9 +148,11 @@ class Report(msgspec.Struct, kw_only=True):
 
     `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
     the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
-    again. `undecided` counts the runs that were ended at the deadline without having broken a rule. `seconds` is wall
-    time. `process_per_call` tells that the client was started anew for each. `command` is the client's, as a shell
-    takes it, and `flags` are those that a replay needs; `client_version` is what the client is called, if it is known.
+    again. `untested` counts the runs in which the client sent nothing, and could not even make the plain call any
+    more, of which `broke_down` is what it said. `undecided` counts the runs that were ended at the deadline without
+    having broken a rule. `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
+    `command` is the client's, as a shell takes it, and `flags` are those that a replay needs; `client_version` is what
+    the client is called, if it is known.
     """
 
     findings: list[Finding] = []
@@ -159,6 +161,8 @@ class Report(msgspec.Struct, kw_only=True):
     fixed: list[str] = []
     flaky: list[str] = []
     undecided: int = 0
+    untested: int = 0
+    broke_down: str = ""
     runs: int = 0
     max_runs: int = 0
     seconds: float = 0

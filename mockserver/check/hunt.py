@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mockserver.check.cases import Case, Run
+from mockserver.check.cases import Case, ClientError, Run
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drawing import Drawing, draw_all
 from mockserver.check.drivers import CallableDriver, Driver
-from mockserver.check.evidence import told_to_outwait
+from mockserver.check.evidence import reason_given, sent_nothing, told_to_outwait
 from mockserver.check.findings import Finding, Report
 from mockserver.check.harness import Harness
 from mockserver.check.plan import Listener, Plan, Progress, check_plan, model_names
@@ -27,6 +27,7 @@ from mockserver.check.rule import Breach
 from mockserver.check.rules import find_breaches
 from mockserver.check.shrinker import shrink
 from mockserver.check.strategies import cases
+from mockserver.check.summary import untested_runs
 from mockserver.check.wanted import Wanted
 from mockserver.clock import SECOND, timestamp, wall_time
 from mockserver.errors import MockServerError, ScenarioError
@@ -102,6 +103,8 @@ class Hunt:
             raise MockServerError(
                 f"not one case fitted into the budget of {self._plan.budget:g} s; a longer one is needed"
             )
+        if 2 * self.report.untested > self.report.runs and not self.report.findings:
+            raise ClientError(f"the client broke down in the hunt. {untested_runs(self.report)}")
         broken = {finding.rule for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)}
         self.report.fixed = sorted(set(self.report.fixed) - broken)
         self.report.seconds = self._elapsed()
@@ -225,6 +228,9 @@ class Hunt:
         breaches = find_breaches(run)
         if run.outcome.kind == "hung" and not breaches and not told_to_outwait(run):
             self.report.undecided += 1
+        if sent_nothing(run) and run.control_run is not None and run.control_run.kind != "returned":
+            self.report.untested += 1
+            self.report.broke_down = reason_given(run)
         self._report_progress("looking")
         return self._wanted.among(breaches)
 

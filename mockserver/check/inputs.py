@@ -12,7 +12,10 @@ from mockserver.check.shrinker import PLAIN_TEXT
 from mockserver.operation import Operation
 
 MAX_PROMPT = 2_000  # characters
-UNICODE = 'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\nsecond line\u2028third'
+UNICODE = (
+    'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\nsecond line\u2028third\r\n'
+    "e\u0301 \u200b\ufeff {x} %s"
+)
 
 # The smallest pictures of each kind that the contract takes, one pixel each.
 PICTURES = (

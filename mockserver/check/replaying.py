@@ -10,7 +10,7 @@ import msgspec
 from mockserver.check.cases import Case, Run, control_case
 from mockserver.check.catalogue import fixed_cases
 from mockserver.check.drivers import Driver
-from mockserver.check.evidence import needs_comparison_alone, needs_control
+from mockserver.check.evidence import needs_comparison_alone, needs_control, sent_nothing
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.preflight import check_reached, check_worker
@@ -23,7 +23,10 @@ PLAYS_AT_ONCE = 10  # of a case whose calls are made at once: it is left to chan
 
 def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
     """A run; where a rule compares it with its control case, or with a call made alone, with that outcome too."""
-    if needs_control(run):
+    if sent_nothing(run):
+        plain = next(fixed_cases(run.contract, [run.case.model], None))
+        run = run.with_control_run(play(plain).outcome)
+    elif needs_control(run):
         run = run.with_control_run(play(control_case(run.case)).outcome)
     if needs_comparison_alone(run):
         run = replace(run, alone=play(msgspec.structs.replace(run.case, concurrent=1)).outcome)

@@ -17,6 +17,14 @@ def verdict_on(report: Report) -> str:
     return f"{rules} {'rule' if rules == 1 else 'rules'} broken{more}"
 
 
+def untested_runs(report: Report) -> str:
+    """Of a client that breaks down: how much of the hunt says nothing."""
+    return (
+        f"In {report.untested} of {report.runs} runs the client sent nothing, and could not make the plain call "
+        f"either, after what it had met before; it said: {report.broke_down}"
+    )
+
+
 def notes_on(report: Report) -> list[str]:
     """What a reader should know besides the findings."""
     notes = []
@@ -29,6 +37,8 @@ def notes_on(report: Report) -> list[str]:
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
             "waiting as it is allowed to; a longer --deadline decides them."
         )
+    if report.untested:
+        notes.append(untested_runs(report))
     ways = Counter((finding.rule, finding.severity) for finding in (*report.findings, *report.advice))
     if many := sorted({rule for (rule, _), count in ways.items() if count >= MAX_CAUSES}):
         notes.append(f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}.")

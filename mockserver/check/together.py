@@ -63,6 +63,10 @@ def calls_of(run: Run) -> tuple[Run, ...]:
     owners: dict[str, int] = {}
     places: list[list[int]] = [[] for _ in range(run.case.concurrent)]
     for index, exchange in enumerate(run.exchanges):
+        if run.role(exchange) == "list":  # which tells every call of its prediction
+            for place in places:
+                place.append(index)
+            continue
         owner = _number_in(run, exchange) or owners.get(exchange.prediction_id or "", 1)
         owner = owner if owner <= run.case.concurrent else 1
         if exchange.prediction_id is not None:

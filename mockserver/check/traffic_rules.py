@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from mockserver.check.cases import Run, fault_of
 from mockserver.check.evidence import (
     FINAL_FOR_CREATE,
+    answered_at,
     earliest_retry,
     has_unreadable_retry_after,
     in_lasting_outage,
@@ -50,6 +51,8 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
         for later, again in list(enumerate(run.exchanges))[index + 1 :]:
             if (again.method, again.path) != (exchange.method, exchange.path):
                 continue
+            if again.received_at < answered_at(exchange):
+                continue  # it was on its way already
             if again.received_at < due - TIMER_SLACK:
                 waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
                 said = f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s."
@@ -109,7 +112,7 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
         if exchange.origin == "receiver":
             continue  # that is the gateway's request
         asked = (exchange.method, exchange.path, exchange.body)
-        if asked in refused:
+        if asked in refused and exchange.received_at >= answered_at(run.exchanges[refused[asked]]):
             status = run.exchanges[refused[asked]].status
             said = f"It was refused with {status}, and sent the same again."
             yield Observation(said, (index,), cause=(operation_of_exchange(run, exchange),))
