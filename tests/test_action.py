@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -86,6 +87,18 @@ def test_it_starts_a_double_and_judges_what_the_steps_between_have_sent(installe
     assert "at /input/prompt" in judged.stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+def test_it_judges_one_that_speaks_tls_and_has_an_admin_token(installed: Runner) -> None:
+    installed.environment["MOCKSERVER_ADMIN_TOKEN"] = "s3cret"
+    started = installed.run(STEPS["Start"], arguments="--tls")
+    assert started.returncode == 0, started.stdout
+    url, trusted = installed.environment["MOCKSERVER_URL"], installed.environment["SSL_CERT_FILE"]
+    assert (url.startswith("https://"), trusted) == (True, installed.environment["NODE_EXTRA_CA_CERTS"])
+    sent = httpx.post(url + KONTEXT, json={"input": {"prompt": "p"}}, verify=ssl.create_default_context(cafile=trusted))
+    assert sent.status_code == 200
+    judged = installed.run(STEPS["Judge"])
+    assert (judged.returncode, "verdict: ok" in judged.stdout) == (0, True), judged.stdout
 
 
 def test_a_double_that_cannot_start_fails_the_step_and_says_why(installed: Runner) -> None:
