@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+UNDER_WAY = 0.5  # seconds that answers under way are waited for before a verdict
 SHOWN = 10  # exchanges in the report of a test that failed
 DEPARTED = "the gateway behind the proxy answered what the contract does not allow:"
 FAILED = "the client sent what the contract does not allow:"
@@ -108,7 +109,7 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
     request.node.stash[_TENANT] = tenant
     yield tenant
     if isinstance(mockserver_server, MockServer):
-        mockserver_server.settle()
+        mockserver_server.settle(UNDER_WAY)
     verdicts, strays = [tenant.verdict()], []
     tenant.reset()
     if isinstance(mockserver_server, MockServer):

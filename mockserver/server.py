@@ -144,9 +144,9 @@ class _Server(uvicorn.Server):
         for connection in list(self._connections):
             connection.close()
 
-    async def settle(self) -> None:
-        """Read and answer what clients have sent before they left; wait a moment at most for what takes long."""
-        end, quiet, busy = self.loop.time() + SETTLE, 0, False
+    async def settle(self, seconds: float) -> None:
+        """Read and answer what clients have sent before they left; wait some seconds at most for what takes long."""
+        end, quiet, busy = self.loop.time() + seconds, 0, False
         while quiet < QUIET_TURNS and self.loop.time() < end:
             before = len(self._connections)
             await asyncio.sleep(TURN if busy else 0)
@@ -404,10 +404,10 @@ class MockServer:
         self._server.loop.call_soon_threadsafe(call)
         return result.result()
 
-    def settle(self) -> None:
-        """Wait until all that clients which have left had sent is read and answered, for two seconds at most."""
+    def settle(self, seconds: float = SETTLE) -> None:
+        """Wait until all that clients which have left had sent is read and answered, for some seconds at most."""
         assert self._server is not None
-        asyncio.run_coroutine_threadsafe(self._server.settle(), self._server.loop).result()
+        asyncio.run_coroutine_threadsafe(self._server.settle(seconds), self._server.loop).result()
 
     def __enter__(self) -> Self:
         if self._thread is not None:
