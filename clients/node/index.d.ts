@@ -93,8 +93,9 @@ export class Tenant {
   /** Throw a VerdictError if clients sent what the contract does not allow, or never met a fault of the scenario. */
   judge(): Promise<void>;
   /**
-   * What the fixtures do when a test ends: `judge`, with the requests that belong to no test. What the test allowed is
-   * forgotten then, so that who judges the whole double, as `mockserver run` does, does not find it.
+   * What the fixtures do when a test ends: `judge`, with the requests that belong to no test. The tenant is forgotten
+   * then, so that what comes later can be told; of a double that was not started here only what the test allowed, so
+   * that who judges the whole double, as `mockserver run` does, does not find it.
    */
   conclude(server: Server): Promise<void>;
   /** The last exchanges, a line each, for a report. */
