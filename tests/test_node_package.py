@@ -307,7 +307,8 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(run
     assert ("GET /replicate/v1/prediction (exchange 1) was answered 404" in said) is (runner == "vitest")
 
 
-@pytest.mark.parametrize("runner", first(1, ["vitest", "jest"]))
+@pytest.mark.thorough
+@pytest.mark.parametrize("runner", ["vitest", "jest"])
 def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(runner: str, project: Path) -> None:
     with MockServer() as server:
         if runner == "vitest":

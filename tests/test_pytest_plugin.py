@@ -276,6 +276,7 @@ def test_it(mockserver, number):
     ended.stdout.fnmatch_lines(["*::test_it[[]0], after it had ended: POST * does a client keep its first token?*"])
 
 
+@pytest.mark.thorough
 def test_a_picture_that_is_fetched_late_is_nobody_s_fault(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         CLIENT
@@ -298,6 +299,7 @@ def test_second(mockserver):
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=2)
 
 
+@pytest.mark.thorough
 def test_what_is_no_http_fails_the_session(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         CLIENT
