@@ -7,7 +7,8 @@ import pytest
 
 from mockserver.clock import SECOND, wall_time
 from mockserver.conformance.judgement import origin_of
-from mockserver.conformance.observed import BodyReader
+from mockserver.conformance.lives import Life
+from mockserver.conformance.observed import BodyReader, Observed
 from mockserver.conformance.schemas import shape_of
 from mockserver.conformance.terminal import visible
 from mockserver.conformance.upstream import Upstream, retry_after
@@ -106,3 +107,19 @@ def test_unknown_properties_are_found_through_references_and_combinations() -> N
 
 def test_text_of_others_is_shown_without_its_controls() -> None:
     assert visible("a\x1b[2Jb\n\u202e") == "a\\u001b[2Jb\\n\\u202e"
+
+
+def test_an_answer_asked_for_before_the_last_one_was_there_may_tell_of_an_earlier_time() -> None:
+    reader = CONTRACT.reader
+    assert reader is not None
+
+    def told(life: Life, status: str, asked: int, seconds: float) -> list[str]:
+        seen = Observed(operation=reader, method="GET", path="/", token="", at=asked * SECOND, seconds=seconds)
+        return [found.rule for found in life.take(seen, {"id": life.id, "status": status})]
+
+    life = Life("x")
+    assert told(life, "processing", 1, 1) == []
+    assert told(life, "succeeded", 4, 1) == []
+    assert told(life, "processing", 3, 5) == [], "it was on its way from the third second to the eighth"
+    assert life.ended
+    assert told(life, "processing", 6, 1) == ["MC704"]

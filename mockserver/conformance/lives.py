@@ -28,7 +28,7 @@ class Life(msgspec.Struct):
 
     `statuses` are those told, in order, each with nanoseconds since the epoch. `cancel_asked` tells whether a cancel
     was answered with success while it ran. `asked` is what was asked of its picture, if that was
-    seen; `input_size` is in bytes of JSON.
+    seen; `input_size` is in bytes of JSON. `told_at` is when the answer that told the last status was there.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Life(msgspec.Struct):
     cancel_asked: bool = False
     asked: dict[str, Any] | None = None
     input_size: int = 0
+    told_at: int = 0
 
     @property
     def status(self) -> str:
@@ -53,8 +54,7 @@ class Life(msgspec.Struct):
     def take(self, seen: Observed, value: Mapping[str, Any]) -> list[Departure]:
         """Go on with what an exchange told, and say what of it does not follow from what was told before."""
         status = str(value.get("status"))[:40]
-        asked_at = seen.at - round(seen.seconds * SECOND)
-        if self.statuses and status != self.status and asked_at < self.statuses[-1][1]:
+        if status != self.status and seen.at < self.told_at:
             return list(
                 _of_times(seen, value)
             )  # asked before the last answer was there, it may tell of an earlier time
@@ -66,6 +66,7 @@ class Life(msgspec.Struct):
             self.cancel_asked = True
         if status != self.status:
             self.statuses = (*self.statuses, (status, seen.at))[-20:]
+            self.told_at = seen.at + round(seen.seconds * SECOND)
         self.last = {
             name: value[name] for name in ("output", *_TIMES, "data_removed", "metrics", "error") if name in value
         }

@@ -26,7 +26,7 @@ class Observed(msgspec.Struct, kw_only=True):
     `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in lower case. `body`
     is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it; `whole` tells whether that is all,
     `unreadable` why it cannot be decoded, if so. With `must_refuse` the contract forbids the request. `at` is
-    nanoseconds since the epoch, `seconds` how long it took.
+    when it was asked, in nanoseconds since the epoch, `seconds` how long it took.
     """
 
     operation: Operation

@@ -405,7 +405,7 @@ class ProxyApp(App):
             size=reader.size,
             whole=reader.whole,
             unreadable=reader.unreadable,
-            at=wall_time(),
+            at=request.received_at,
             seconds=(wall_time() - request.received_at) / SECOND,
         )
         for watcher in self.watch:
