@@ -26,9 +26,7 @@ class Metrics:
         self._times: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0] * (len(BUCKETS) + 2))
         self.violations: Counter[str] = Counter()  # by operation
         self.faults: Counter[str] = Counter()  # by kind
-        self.unreadable: Counter[int] = (
-            Counter()
-        )  # what came and was no request that can be read, by the answer's status
+        self.unreadable: Counter[int] = Counter()  # what was no request that can be read, by the answer's status
 
     def record(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered, after some seconds. This is in the way of every request."""

@@ -95,6 +95,13 @@ def jest(project: Path, *files: str, **environment: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
+def run_suite(runner: str, project: Path, name: str, suites: dict[str, str], **environment: str) -> tuple[int, str]:
+    """Run a suite that is written for both runners with one of them."""
+    file = f"{name}.test.js" if runner == "vitest" else f"{name}.test.cjs"
+    (project / file).write_text(suites[runner])
+    return (vitest if runner == "vitest" else jest)(project, file, **environment)
+
+
 def test_it_has_no_dependencies_and_holds_what_it_exports(project: Path) -> None:
     installed = project / "node_modules" / "flux-mockserver"
     held = {path.name for path in installed.iterdir()}
@@ -192,12 +199,7 @@ test("fails by itself", async () => { await create({ prompt: "p" }); expect(1).t
 @pytest.mark.thorough
 @pytest.mark.parametrize("runner", ["vitest", "jest"])
 def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, project: Path) -> None:
-    if runner == "vitest":
-        (project / "broken.test.js").write_text(BROKEN_VITEST)
-        code, said = vitest(project, "broken.test.js")
-    else:
-        (project / "broken.test.cjs").write_text(BROKEN_JEST)
-        code, said = jest(project, "broken.test.cjs")
+    code, said = run_suite(runner, project, "broken", {"vitest": BROKEN_VITEST, "jest": BROKEN_JEST})
     assert code == 1
     assert "the contract does not allow what was sent:" in said
     assert re.search(r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"", said)
@@ -289,12 +291,7 @@ test("is right", async () => { await ask({ authorization: `Bearer ${mockserver()
 
 @pytest.mark.parametrize("runner", first(1, ["vitest", "jest"]))
 def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(runner: str, project: Path) -> None:
-    if runner == "vitest":
-        (project / "stray.test.js").write_text(STRAY_VITEST)
-        code, said = vitest(project, "stray.test.js")
-    else:
-        (project / "stray.test.cjs").write_text(STRAY_JEST)
-        code, said = jest(project, "stray.test.cjs")
+    code, said = run_suite(runner, project, "stray", {"vitest": STRAY_VITEST, "jest": STRAY_JEST})
     assert code == 1
     failed = "3 failed" if runner == "vitest" else "2 failed"
     assert (failed in said, "requests came that belong to no test" in said) == (True, True), said
@@ -310,13 +307,9 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(run
 @pytest.mark.thorough
 @pytest.mark.parametrize("runner", ["vitest", "jest"])
 def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(runner: str, project: Path) -> None:
+    suites = {"vitest": STRAY_VITEST.partition('test("has a tenant')[0], "jest": STRAY_JEST}
     with MockServer() as server:
-        if runner == "vitest":
-            (project / "stray.test.js").write_text(STRAY_VITEST.partition('test("has a tenant')[0])
-            code, said = vitest(project, "stray.test.js", MOCKSERVER_URL=server.url)
-        else:
-            (project / "stray.test.cjs").write_text(STRAY_JEST)
-            code, said = jest(project, "stray.test.cjs", MOCKSERVER_URL=server.url)
+        code, said = run_suite(runner, project, "stray", suites, MOCKSERVER_URL=server.url)
     assert (code, "requests came that belong to no test" in said) == (1, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert "…: GET" not in said, "others' tokens are their business"

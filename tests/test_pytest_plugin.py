@@ -209,22 +209,20 @@ def test_what_is_sent_with_a_scenario_behind_the_token_is_judged_too(pytester: p
     pytester.makepyfile(
         CLIENT
         + """
-def swallow(mockserver, path):
-    headers = {"Authorization": f"Bearer {mockserver.token}+nsfw"}
-    try:
-        urllib.request.urlopen(urllib.request.Request(mockserver.base_url + path, headers=headers)).close()
-    except urllib.error.HTTPError as error:
-        error.close()
+from types import SimpleNamespace
+
+def suffixed(mockserver):
+    return SimpleNamespace(base_url=mockserver.base_url, token=mockserver.token + "+nsfw")
 
 def test_wrong(mockserver):
-    swallow(mockserver, "/v1/prediction")
+    swallowing(suffixed(mockserver), "/v1/prediction")
 
 def test_right(mockserver):
-    swallow(mockserver, "/v1/predictions")
+    swallowing(suffixed(mockserver), "/v1/predictions")
 
 @pytest.mark.mockserver(violations="allow")
 def test_meant(mockserver):
-    swallow(mockserver, "/v1/prediction")
+    swallowing(suffixed(mockserver), "/v1/prediction")
 """
     )
     ended = pytester.runpytest_subprocess(*STRICT)

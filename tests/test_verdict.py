@@ -9,11 +9,12 @@ from mockserver import MockServer, Tenant
 from mockserver.coverage import add_up as add_up_coverage
 from mockserver.deliveries import Deliveries
 from mockserver.departures import Departure
-from mockserver.journal import Exchange, Journal
+from mockserver.journal import Journal
 from mockserver.scenarios import Scenario
 from mockserver.verdict import add_up, failures, verdict_of
 from tests.helpers.cluster import Client
 from tests.helpers.documents import KONTEXT, ULTRA
+from tests.helpers.exchanges import GET, exchange
 
 
 def test_the_parts_of_several_servers_make_the_whole_of_one() -> None:
@@ -46,7 +47,7 @@ def test_an_error_is_told_however_much_advice_there_is(before: bool) -> None:
     departures = [*([error] if before else []), *([advice] * 1500), *([] if before else [error])]
     journal = Journal(max_items=3000)
     for number, departure in enumerate(departures):
-        journal.record(exchange(number, departure))
+        journal.record(exchange("GET", GET, number=number, departures=[departure]))
     verdict = verdict_of(journal, Deliveries(), Scenario(), {})
     assert (verdict["ok"], len(verdict["departures"]), len(failures(verdict, ["departures"]))) == (False, 1000, 1)
 
@@ -54,34 +55,6 @@ def test_an_error_is_told_however_much_advice_there_is(before: bool) -> None:
 def test_an_error_that_is_no_longer_there_is_told_though_advice_is() -> None:
     verdict = {"departures": [{"severity": "advice"}], "departing_exchanges": 2}
     assert failures(verdict, ["departures"]) == ["2 exchanges with departures are no longer in the journal"]
-
-
-def exchange(number: int, departure: Departure) -> Exchange:
-    return Exchange(
-        number,
-        0,
-        0,
-        "t",
-        "GET",
-        "/",
-        b"",
-        b"",
-        b"",
-        0,
-        "getPrediction",
-        "api",
-        None,
-        None,
-        "",
-        (),
-        None,
-        False,
-        200,
-        b"",
-        0,
-        "",
-        departures=[departure],
-    )
 
 
 def work(url: str, token: str) -> None:

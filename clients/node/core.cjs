@@ -76,6 +76,11 @@ class Server {
     return new Tenant(this.url, "", { adminToken: this.#adminToken });
   }
 
+  /** A request of the admin API about the tenant with a handle, whose token is not known here. */
+  #about(handle, method, where) {
+    return this.#anonymous().call(method, where, undefined, { [TENANT_HEADER]: handle });
+  }
+
   /** Whether others may use the double too: it was not started here. */
   get shared() {
     return this.#child === undefined;
@@ -86,18 +91,17 @@ class Server {
    * double that was not started here, those without a token: the others may belong to somebody else.
    */
   async strays() {
-    const anonymous = this.#anonymous();
     if (this.shared) {
       if ([...this.#given.values()].includes("")) return [];
-      const came = await anonymous.requests({ since: this.#seen });
+      const came = await this.#anonymous().requests({ since: this.#seen });
       this.#seen = came.at(-1)?.number ?? this.#seen;
       return came.map((each) => strayOf("anonymous", each));
     }
     const lines = [];
     for (const { tenant: name, handle, suffix_of } of await this.#others()) {
       if (this.#given.has(suffix_of)) continue; // a token that was given out, with the name of a scenario behind it
-      const { requests } = await anonymous.call("GET", "/requests?limit=1000", undefined, { [TENANT_HEADER]: handle });
-      await anonymous.call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
+      const { requests } = await this.#about(handle, "GET", "/requests?limit=1000");
+      await this.#about(handle, "POST", "/reset");
       lines.push(...requests.map((each) => strayOf(name, each)));
     }
     return lines;
@@ -108,8 +112,8 @@ class Server {
     const verdicts = [];
     for (const { handle, suffix_of } of this.shared ? [] : await this.#others()) {
       if (!this.#given.has(suffix_of)) continue;
-      verdicts.push(await this.#anonymous().call("GET", "/verdict", undefined, { [TENANT_HEADER]: handle }));
-      await this.#anonymous().call("POST", "/reset", undefined, { [TENANT_HEADER]: handle });
+      verdicts.push(await this.#about(handle, "GET", "/verdict"));
+      await this.#about(handle, "POST", "/reset");
     }
     return verdicts;
   }
@@ -120,7 +124,7 @@ class Server {
     const lines = [];
     for (const { handle, predictions } of tenants.filter((each) => this.#ended.has(each.handle))) {
       if (!this.#ended.get(handle)) {
-        const verdict = await this.#anonymous().call("GET", "/verdict", undefined, { [TENANT_HEADER]: handle });
+        const verdict = await this.#about(handle, "GET", "/verdict");
         lines.push(...violationsIn(verdict));
       }
       if (predictions > 0) lines.push(`predictions were created: ${predictions}; does a client keep its first token?`);
