@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from mockserver.clock import Mode
 from mockserver.errors import MockServerError
-from mockserver.journal import shortened_secret
+from mockserver.redaction import shortened_secret
 from mockserver.scenarios import Scenario
 
 PREFIX = "/__admin"

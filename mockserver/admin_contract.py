@@ -7,8 +7,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from mockserver.contract import shipped_contract
-from mockserver.yaml_source import read_yaml
+from mockserver.contract.loader import shipped_contract
+from mockserver.contract.yaml import read_yaml
 
 
 @cache

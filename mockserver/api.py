@@ -12,24 +12,24 @@ from urllib.parse import urlencode
 import msgspec
 
 from mockserver.clock import MAX_SECOND, MILLISECOND, MIN_SECOND, SECOND, parse_timestamp
-from mockserver.errors import ApiError, validation_error
+from mockserver.contract.api_error import ApiError, validation_error
+from mockserver.contract.model_info import describe_model, describe_version
+from mockserver.contract.operation import ROLES, Operation
+from mockserver.contract.violations import Violation
 from mockserver.files import StoredFile, signature_of
 from mockserver.gateway import Gateway
 from mockserver.inspector import life_of
 from mockserver.journal import ANONYMOUS
+from mockserver.json_text import shorten
 from mockserver.lifecycle import TERMINAL
-from mockserver.models import describe_model, describe_version
-from mockserver.operation import Operation
 from mockserver.pictures import Picture
 from mockserver.prediction_page import page_of
 from mockserver.predictions import Prediction
 from mockserver.request import Request
-from mockserver.roles import ROLES
 from mockserver.scenarios import USUAL_BODY, Scenario, Urls
 from mockserver.stream import follow
 from mockserver.tenants import TenantState
 from mockserver.uploads import read_upload
-from mockserver.violations import Violation, shorten
 from mockserver.webhooks import deliver_webhooks, secret_of
 from mockserver.wire import NO_RESPONSE, Response
 

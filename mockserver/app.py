@@ -11,7 +11,7 @@ from starlette.routing import Route, Router, compile_path
 
 from mockserver.admin import Admin
 from mockserver.admin_client import BASE_PATH, PREFIX
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mockserver.bounded import Meter
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.lifecycle import TERMINAL
 
 MAX_COMBINATIONS = 200  # names of one input, which are counted together

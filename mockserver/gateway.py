@@ -18,14 +18,16 @@ import msgspec
 from mockserver.activity import Follower
 from mockserver.bounded import compact
 from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
-from mockserver.contract import Contract
-from mockserver.errors import ApiError, Dialect, MockServerError
+from mockserver.contract.api_error import ApiError, Dialect
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
+from mockserver.contract.violations import Violation
+from mockserver.errors import MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
-from mockserver.journal import redacted
+from mockserver.json_text import pointer_to, shorten
 from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.metrics import Metrics
-from mockserver.operation import Operation
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
     Prediction,
@@ -39,11 +41,11 @@ from mockserver.predictions import (
     stage_at,
     worked,
 )
+from mockserver.redaction import redacted
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import MAX_MEMORY, Bounds, Store
 from mockserver.tenants import TenantState
 from mockserver.verdict import combine, verdict_of
-from mockserver.violations import Violation, pointer_to, shorten
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
 MIN_MEMORY = 16 * 1024 * 1024  # bytes

@@ -14,7 +14,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from mockserver.clock import SECOND, timestamp
-from mockserver.errors import ApiError
+from mockserver.contract.api_error import ApiError
 from mockserver.gateway import Gateway
 from mockserver.predictions import Prediction, effective_timeline, next_stage
 from mockserver.scenarios import Urls

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mockserver.bounded import Bounded, Meter, Outgoing
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 

@@ -10,7 +10,8 @@ import msgspec
 
 from mockserver.clock import MILLISECOND, SECOND, Mode, parse_timestamp
 from mockserver.deliveries import Delivery
-from mockserver.journal import Exchange, redacted
+from mockserver.journal import Exchange
+from mockserver.redaction import redacted
 
 MAX_EVENTS = 200  # that are listed, the newest
 

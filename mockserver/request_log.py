@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
-from mockserver.violations import shorten
+from mockserver.journal import ANONYMOUS, Exchange
+from mockserver.json_text import shorten
+from mockserver.redaction import redacted, shortened_secret
 
 
 def log_line(tenant: str, exchange: Exchange) -> str:

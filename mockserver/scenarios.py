@@ -16,12 +16,13 @@ import msgspec
 import yaml
 
 from mockserver.clock import SECOND, parse_timestamp
-from mockserver.contract import Contract
-from mockserver.errors import Dialect, ScenarioError
+from mockserver.contract.api_error import Dialect
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
+from mockserver.contract.yaml import read_yaml
+from mockserver.errors import ScenarioError
+from mockserver.json_text import cut, pointer_to, shorten
 from mockserver.lifecycle import TERMINAL, Timeline, build_timeline
-from mockserver.operation import Operation
-from mockserver.violations import cut, pointer_to, shorten
-from mockserver.yaml_source import read_yaml
 
 T = TypeVar("T")
 Urls = Literal["local", "documented", "foreign"]

@@ -26,11 +26,13 @@ from mockserver.admin_client import BASE_PATH, Tenant
 from mockserver.app import App
 from mockserver.clock import Mode
 from mockserver.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
-from mockserver.contract import Contract
-from mockserver.errors import Dialect, MockServerError
+from mockserver.contract.api_error import Dialect
+from mockserver.contract.contract import Contract
+from mockserver.errors import MockServerError
 from mockserver.gateway import Gateway, Options
 from mockserver.har import har_of
-from mockserver.journal import ANONYMOUS, Exchange, redacted, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange
+from mockserver.redaction import redacted, shortened_secret
 from mockserver.report_files import write_file
 from mockserver.scenarios import Catalogue, Scenario, Urls
 from mockserver.store import MAX_MEMORY

@@ -15,7 +15,7 @@ from importlib import resources
 from textwrap import indent
 from typing import Literal, NamedTuple
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 
 Format = Literal["haproxy", "kubernetes", "compose"]

@@ -12,9 +12,10 @@ import msgspec
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from mockserver.errors import ApiError, validation_error
+from mockserver.contract.api_error import ApiError, validation_error
+from mockserver.contract.violations import Violation
 from mockserver.files import Upload
-from mockserver.violations import Violation, read_json, shorten
+from mockserver.json_text import read_json, shorten
 
 MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
 MAX_NAME = 1024  # characters of a file's name, of its content type, and of the form's

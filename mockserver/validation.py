@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mockserver.errors import ApiError, validation_error
+from mockserver.contract.api_error import ApiError, validation_error
+from mockserver.contract.operation import Operation
+from mockserver.contract.violations import MAX_VIOLATIONS, Violation
 from mockserver.gateway import Gateway
-from mockserver.operation import Operation
+from mockserver.json_text import MAX_SHOWN, cut, read_json, shorten
 from mockserver.request import Request
-from mockserver.violations import MAX_SHOWN, MAX_VIOLATIONS, Violation, cut, read_json, shorten
 
 MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 

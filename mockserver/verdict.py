@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from mockserver.deliveries import Deliveries, Delivery
-from mockserver.journal import ANONYMOUS, Exchange, Journal, redacted, shortened_secret
+from mockserver.journal import ANONYMOUS, Exchange, Journal
+from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios import Fault, Scenario
 
 MAX_TOLD = 1000  # violations that are told of one tenant

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mockserver.app import App
-from mockserver.contract import Contract, shipped_contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.loader import shipped_contract
 from mockserver.errors import MockServerError
 from mockserver.scenarios import Catalogue, Scenario
 

@@ -16,7 +16,7 @@ import pytest
 
 from mockserver import AdminError, MockServer, Tenant
 from mockserver.admin import Admin
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.gateway import Gateway, Options
 from mockserver.scenarios import Catalogue
 from mockserver.verdict import failures

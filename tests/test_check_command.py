@@ -25,7 +25,7 @@ from mockserver.check.rules import RULES
 from mockserver.check.summary import notes_on
 from mockserver.check.terminal import progress_line
 from mockserver.cli import main
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.scenarios import Catalogue
 from tests.check.receiver import SECRET, WebhookReceiver
 

@@ -32,7 +32,7 @@ from mockserver.check.shrinker import shrink, simpler
 from mockserver.check.strategies import cases
 from mockserver.check.summary import notes_on
 from mockserver.clock import wall_time
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
 from mockserver.scenarios import Catalogue
 from tests.check import client

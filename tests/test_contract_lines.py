@@ -2,7 +2,7 @@
 
 import pytest
 
-from mockserver.contract_lines import line_of, line_of_violation
+from mockserver.contract.lines import line_of, line_of_violation
 from tests.helpers.documents import CONTRACT
 
 LINES = CONTRACT.source.decode().splitlines()

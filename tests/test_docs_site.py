@@ -15,7 +15,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
-from mockserver.contract import METHODS
+from mockserver.contract.contract import METHODS
 from tests.helpers.pages import PAGES, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mockserver import AdminError, Body, Fault, MockServer, Scenario, Step, Tenant
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.scenarios import Catalogue
 
 CONTRACT = Contract.load()

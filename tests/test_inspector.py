@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from mockserver import MockServer, Tenant
-from mockserver.contract_lines import line_of_violation
+from mockserver.contract.lines import line_of_violation
 from mockserver.gateway import Gateway
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_installed_it_serves_its_own_contract_from_any_directory(wheel: Path, tm
         text=True,
         check=True,
     )
-    assert ended.stdout.strip() == str(site / "mockserver" / "openapi.yaml")
+    assert ended.stdout.strip() == str(site / "mockserver" / "contract" / "openapi.yaml")
 
 
 def test_in_the_source_tree_the_contract_is_the_tree_s_own() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import mockserver
 from mockserver.connection import MAX_HEAD
-from mockserver.journal import redacted
+from mockserver.redaction import redacted
 from tests.helpers.documents import CONTRACT
 
 pytestmark = pytest.mark.slow  # it measures the processor's time

@@ -14,7 +14,7 @@ from mockserver import MockServer, Tenant, check_client
 from mockserver.check.drivers import Call
 from mockserver.check.findings import describe
 from mockserver.check.reports import write
-from mockserver.journal import redacted
+from mockserver.redaction import redacted
 from mockserver.verdict import REASONS, failures
 from tests.helpers.command import invoke
 from tests.helpers.documents import KONTEXT, ULTRA

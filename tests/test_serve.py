@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from tests.helpers.command import invoke, run, serving
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mockserver import AdminError, MockServer, Scenario, Tenant
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
 from mockserver.scenarios import Catalogue
 

@@ -8,8 +8,7 @@ import pytest
 from mockserver import MockServer, Tenant
 from mockserver.coverage import add_up as add_up_coverage
 from mockserver.deliveries import Deliveries
-from mockserver.departures import Departure
-from mockserver.journal import Journal
+from mockserver.journal import Departure, Journal
 from mockserver.scenarios import Scenario
 from mockserver.verdict import add_up, failures, verdict_of
 from tests.helpers.cluster import Client

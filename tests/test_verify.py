@@ -17,7 +17,7 @@ from mockserver.conformance.plan import plan_for
 from mockserver.conformance.upstream import Session, Upstream
 from mockserver.conformance.verification import Settings, Verification
 from mockserver.errors import MockServerError
-from mockserver.violations import read_json
+from mockserver.json_text import read_json
 from tests.helpers.share import first
 from tests.verify.gateways import CONTRACT, FAITHFUL, PLANTED, TAKEN, Departing, Planted, standing, taking
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from mockserver.app import App
-from mockserver.contract import shipped_contract
+from mockserver.contract.loader import shipped_contract
 from mockserver.server import build_app
 from mockserver.watching import Watch
 from tests.helpers.command import serving

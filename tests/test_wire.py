@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from mockserver import MockServer, Tenant
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import ScenarioError
-from mockserver.operation import Operation
 from mockserver.scenarios import Catalogue
 from tests.helpers.share import first
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mockserver.yaml_source import MAX_ALIASED, read_yaml
+from mockserver.contract.yaml import MAX_ALIASED, read_yaml
 
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mockserver.admin_contract import document_with
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.scenarios import Catalogue
 
 HERE = Path(__file__).parent

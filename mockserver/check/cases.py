@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
 from mockserver.journal import Exchange
 from mockserver.lifecycle import TERMINAL
-from mockserver.operation import Operation
 from mockserver.scenarios import Fault, Scenario, Stream, Webhooks
 
 VARIETY = (

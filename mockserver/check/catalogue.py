@@ -7,9 +7,9 @@ from typing import Any
 
 from mockserver.check.cases import Case, operation_of
 from mockserver.check.inputs import boundary_inputs
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.lifecycle import TERMINAL
-from mockserver.operation import Operation
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ from mockserver.check.hunt import Hunt
 from mockserver.check.plan import Plan
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import trust
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.server import Authority
 
 

@@ -17,7 +17,7 @@ from mockserver.check.formatting import Line, describe_case, describe_ending, ex
 from mockserver.check.rule import Breach, Severity
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
-from mockserver.journal import redacted
+from mockserver.redaction import redacted
 
 FOLDER = Path(".mockserver")
 

@@ -12,7 +12,8 @@ import msgspec
 from mockserver.check.cases import Case, Run, fault_of
 from mockserver.check.messages import Message, messages_of
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange, redacted
+from mockserver.journal import Exchange
+from mockserver.redaction import redacted
 from mockserver.scenarios import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run

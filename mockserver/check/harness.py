@@ -18,7 +18,7 @@ from mockserver.check.notices import notices
 from mockserver.check.rules import is_runaway
 from mockserver.check.together import Together, numbered
 from mockserver.clock import SECOND, wall_time
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.gateway import Gateway
 from mockserver.journal import Exchange

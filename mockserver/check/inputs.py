@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mockserver.check.cases import is_valid
 from mockserver.check.shrinker import PLAIN_TEXT
-from mockserver.operation import Operation
+from mockserver.contract.operation import Operation
 
 MAX_PROMPT = 2_000  # characters
 UNICODE = (

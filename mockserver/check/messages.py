@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from mockserver.journal import Exchange, redacted
+from mockserver.journal import Exchange
+from mockserver.redaction import redacted
 
 MAX_BODY = 2_000  # characters of a body that are shown
 EXAMPLE_ORIGIN = "http://127.0.0.1:3589"  # where `mockserver serve` listens

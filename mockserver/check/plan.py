@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mockserver.check.findings import Finding
 from mockserver.check.harness import Limits
 from mockserver.check.rules import RULES
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 
 ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends

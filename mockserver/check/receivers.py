@@ -10,7 +10,7 @@ import msgspec
 
 from mockserver.check.receiver_rules import takes
 from mockserver.clock import SECOND, wall_time
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.http_post import post
 from mockserver.webhooks import sign

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from mockserver.check.cases import Case, operation_of
 from mockserver.check.catalogue import A_SECOND, AMBIGUOUS, IMPLAUSIBLE, LONG_STEPS, UNREADABLE_RETRY_AFTER
 from mockserver.check.inputs import inputs
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import ScenarioError
 from mockserver.lifecycle import TERMINAL
-from mockserver.operation import Operation
 from mockserver.scenarios import Catalogue
 
 Json = dict[str, Any]

@@ -13,8 +13,8 @@ from mockserver.check.cases import Outcome, Run
 from mockserver.check.drivers import Pending
 from mockserver.check.evidence import body_sent
 from mockserver.clock import SECOND, wall_time
+from mockserver.contract.operation import Operation
 from mockserver.journal import Exchange
-from mockserver.operation import Operation
 
 _NUMBER = re.compile(r"(\d+): ")
 

@@ -20,7 +20,7 @@ from mockserver.check.evidence import (
 )
 from mockserver.check.rule import Observation, rule
 from mockserver.clock import SECOND
-from mockserver.violations import shorten
+from mockserver.json_text import shorten
 
 TIMER_SLACK = SECOND // 20  # nanoseconds; a client's timer may fire early by that much
 MAX_REQUESTS = 20  # of one operation, while an outage lasts

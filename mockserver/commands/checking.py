@@ -107,7 +107,7 @@ def check(
     from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.terminal import ProgressBar
-    from mockserver.contract import Contract
+    from mockserver.contract.contract import Contract
     from mockserver.server import Authority
 
     saves = _check_files(report)
@@ -267,7 +267,7 @@ def replay(
     from mockserver.check.interrupts import exit_on_second_interrupt
     from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.replaying import replay as play_again
-    from mockserver.contract import Contract
+    from mockserver.contract.contract import Contract
     from mockserver.server import Authority
 
     saved = Finding.read(finding)
@@ -333,7 +333,7 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     """
     from mockserver.check.receivers import check_receiver
     from mockserver.check.rules import RULES
-    from mockserver.contract import Contract
+    from mockserver.contract.contract import Contract
 
     failed = []
     for reaction in check_receiver(url, secret, Contract.load(contract)):

@@ -12,7 +12,8 @@ from typing import Any, get_args
 import click
 
 from mockserver.clock import MODES
-from mockserver.errors import Dialect, MockServerError
+from mockserver.contract.api_error import Dialect
+from mockserver.errors import MockServerError
 from mockserver.scenarios import Urls
 
 DEFAULT_PORT = 3589

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from mockserver.commands.options import checked_url
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.shards import NAME, PORT, Deployment, Format, configuration
 
 

@@ -66,7 +66,7 @@ def verify(
     from mockserver.conformance.terminal import Progress, show
     from mockserver.conformance.upstream import Session, Upstream
     from mockserver.conformance.verification import Settings, Verification
-    from mockserver.contract import Contract
+    from mockserver.contract.contract import Contract
 
     for path in report:
         format_for(path)

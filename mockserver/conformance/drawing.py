@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from mockserver.conformance.inputs import JSON, Forbidden, body_properties, input_schema
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
-from mockserver.operation import Operation
-from mockserver.violations import read_json
+from mockserver.json_text import read_json
 
 MAX_BODY = 16 * 1024  # bytes
 ROUNDS = 10  # of drawing; after these, that there are no more is believed

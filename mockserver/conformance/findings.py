@@ -10,10 +10,10 @@ import msgspec
 
 from mockserver.check.rules import RULES
 from mockserver.conformance.observed import Observed
-from mockserver.contract import Contract
-from mockserver.contract_lines import line_of
-from mockserver.departures import Departure
-from mockserver.journal import redacted
+from mockserver.contract.contract import Contract
+from mockserver.contract.lines import line_of
+from mockserver.journal import Departure
+from mockserver.redaction import redacted
 
 MAX_FINDINGS = 200
 

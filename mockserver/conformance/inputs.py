@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
 from mockserver.images import parse_ratio
-from mockserver.operation import Operation
 
 JSON = "application/json"
 

@@ -12,10 +12,11 @@ import jsonschema_rs
 from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance.observed import Observed
 from mockserver.conformance.schemas import shape_of
-from mockserver.contract import Contract
-from mockserver.departures import Departure
-from mockserver.journal import MIN_SECRET
-from mockserver.violations import pointer_to, shorten, violation_of
+from mockserver.contract.contract import Contract
+from mockserver.contract.violations import violation_of
+from mockserver.journal import Departure
+from mockserver.json_text import pointer_to, shorten
+from mockserver.redaction import MIN_SECRET
 
 MAX_DEPARTURES = 20  # that are told of one answer
 

@@ -15,10 +15,10 @@ from mockserver.clock import SECOND, timestamp, wall_time
 from mockserver.conformance.judgement import nothing_seen, origin_of
 from mockserver.conformance.lives import instant
 from mockserver.conformance.observed import Observed
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
-from mockserver.journal import MIN_SECRET
 from mockserver.lifecycle import TERMINAL
+from mockserver.redaction import MIN_SECRET
 from mockserver.report_files import write_file
 from mockserver.scenarios import Body, Catalogue, Scenario
 

@@ -12,9 +12,9 @@ import msgspec
 from mockserver.clock import MILLISECOND, SECOND, parse_timestamp
 from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
-from mockserver.departures import Departure
+from mockserver.journal import Departure
+from mockserver.json_text import pointer_to, shorten
 from mockserver.lifecycle import TERMINAL
-from mockserver.violations import pointer_to, shorten
 
 _ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 _TIMES = ("created_at", "started_at", "completed_at")

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from mockserver.journal import redacted
-from mockserver.operation import Operation
-from mockserver.violations import read_json, shorten
+from mockserver.contract.operation import Operation
+from mockserver.json_text import read_json, shorten
+from mockserver.redaction import redacted
 
 MAX_JUDGED = 4 * 1024 * 1024  # bytes of a body that are looked at
 MAX_SHOWN_BODY = 2000  # characters of a body in a report

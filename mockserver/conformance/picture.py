@@ -9,10 +9,10 @@ from typing import Any
 
 from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
-from mockserver.departures import Departure
+from mockserver.contract.operation import Operation
 from mockserver.images import DRAWABLE, nearest_size, parse_ratio
-from mockserver.operation import Operation
-from mockserver.violations import shorten
+from mockserver.journal import Departure
+from mockserver.json_text import shorten
 
 RATIO_TOLERANCE = 0.02
 MAX_PIXELS = 50_000_000  # of a picture that is decoded

@@ -9,9 +9,9 @@ import msgspec
 
 from mockserver.conformance.drawing import drawn_creates
 from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
-from mockserver.contract import METHODS, Contract
+from mockserver.contract.contract import METHODS, Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
-from mockserver.operation import Operation
 from mockserver.predictions import prediction_id
 
 Auth = Literal["given", "none", "wrong"]

@@ -24,13 +24,12 @@ from mockserver.conformance.lives import Life
 from mockserver.conformance.observed import BodyReader, Observed
 from mockserver.conformance.picture import judge_picture
 from mockserver.conformance.upstream import Upstream
-from mockserver.contract import Contract
-from mockserver.departures import Departure
-from mockserver.errors import ApiError, error_body
+from mockserver.contract.api_error import ApiError, error_body
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.gateway import Options
-from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, pack_headers
+from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
 from mockserver.metrics import UNMATCHED
-from mockserver.operation import Operation
 from mockserver.request import Request, read_head
 from mockserver.scenarios import Catalogue
 from mockserver.server import MockServer

@@ -7,8 +7,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from mockserver.contract import Contract
-from mockserver.violations import pointer_to
+from mockserver.contract.contract import Contract
+from mockserver.json_text import pointer_to
 
 MAX_ITEMS = 200  # of a list that are looked at
 MAX_UNKNOWN = 20  # properties that are told of one value

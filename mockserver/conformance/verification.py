@@ -17,11 +17,11 @@ from mockserver.conformance.observed import Observed
 from mockserver.conformance.picture import judge_picture
 from mockserver.conformance.plan import LifeProbe, Plan, Probe, plan_for, request_headers
 from mockserver.conformance.upstream import Reply, Session, UpstreamUnreachable, retry_after
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
+from mockserver.json_text import read_json
 from mockserver.lifecycle import TERMINAL
-from mockserver.operation import Operation
-from mockserver.violations import read_json
 
 ATTEMPTS = 3  # of a request that is answered: come back later
 MAX_PATIENCE = 60.0  # seconds of a Retry-After that are waited

@@ -27,7 +27,7 @@ from mockserver.check.plan import Plan, Progress
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import WorkerDriver
 from mockserver.check.replaying import replay
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from tests.check import async_client, client, shared_client, stream_client, webhook_client
 from tests.helpers.cases import size
 

@@ -21,7 +21,7 @@ from mockserver.check.hunt import Hunt
 from mockserver.check.plan import Plan
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import ProcessDriver, WorkerDriver
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 from tests.check import client
 from tests.check.official import npm_replicate, pypi_replicate
 from tests.helpers.authority import one_authority

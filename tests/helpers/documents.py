@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text())

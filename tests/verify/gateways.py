@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from mockserver.contract import Contract
+from mockserver.contract.contract import Contract
 
 CONTRACT = Contract.load()
 PATHS = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from mockserver.contract import Contract
-from mockserver.operation import Operation
-from mockserver.violations import pointer_to
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
+from mockserver.json_text import pointer_to
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

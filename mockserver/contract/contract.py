@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
-from importlib import resources
+from functools import cached_property, lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -16,25 +17,17 @@ import jsonschema_rs
 import msgspec
 import yaml
 
-from mockserver.errors import ContractError, Dialect
-from mockserver.near_misses import is_left_out, nearest
-from mockserver.operation import Operation, Parameter
-from mockserver.roles import ROLES
-from mockserver.violations import pointer_to, shorten
-from mockserver.yaml_source import read_yaml
+from mockserver.contract.api_error import Dialect
+from mockserver.contract.loader import openapi_schema, own_schema, shipped_contract
+from mockserver.contract.operation import ROLES, Operation, Parameter
+from mockserver.contract.yaml import read_yaml
+from mockserver.errors import ContractError
+from mockserver.json_text import pointer_to, shorten
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 PICTURE_KEYS = frozenset({"prompt", "ratio", "format", "seed", "images", "default_format", "sizes"})
-
 _URN = "urn:contract"
 _MODEL_PATH = re.compile(r"/models/([^/{}]+/[^/{}]+)/predictions$")
-
-
-def shipped_contract(name: str = "openapi.yaml") -> Path:
-    """A contract that ships: inside an installed package, or beside it in a source tree."""
-    here = Path(__file__).parent
-    packaged = here / name
-    return packaged if packaged.exists() else here.parent / "contracts" / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +189,7 @@ class Contract:
         """The operation whose method and path look most like those given; None for what is left out on purpose."""
         if is_left_out(self.document.get("x-mock-left-out", ()), self.operations, path):
             return None
-        return nearest(self.operations, method, path)
+        return nearest_operation(self.operations, method, path)
 
     def resolve(self, node: Any) -> Any:
         """Follow `$ref` within the file. Keywords beside a reference are laid over what it refers to."""
@@ -241,7 +234,7 @@ class Contract:
             passed.add(pointer)
             pointer = unquote(str(node["$ref"]).removeprefix("#"))
         if passed:  # else it has been looked at with the file as a whole
-            for error in _openapi_schema(kind).iter_errors(node):
+            for error in openapi_schema(kind).iter_errors(node):
                 raise self._error(pointer + pointer_to(error.instance_path), error.message[:300])
         return node, pointer
 
@@ -391,7 +384,7 @@ class Contract:
         """Hold the file against what the double needs, and against OpenAPI's own schema."""
         if not isinstance(self.document, dict) or not str(self.document.get("openapi", "")).startswith("3.1"):
             raise self._error("/openapi", "an OpenAPI 3.1 document is needed")
-        for schema in (_own_schema(), _openapi_schema()):
+        for schema in (own_schema(), openapi_schema()):
             for error in schema.iter_errors(self.document):
                 raise self._error(pointer_to(error.instance_path) or "/", error.message[:300])
 
@@ -447,26 +440,6 @@ def _read(source: bytes, name: str) -> Contract:
     return Contract(document, source, name)
 
 
-@cache
-def _own_schema() -> jsonschema_rs.Validator:
-    """What the double asks of a contract beside OpenAPI itself."""
-    return jsonschema_rs.validator_for(_packaged("contract.schema.yaml"))
-
-
-@cache
-def _openapi_schema(kind: str | None = None) -> jsonschema_rs.Validator:
-    """OpenAPI's own schema of a document, or of one kind of object in it."""
-    schema = _packaged("openapi-3.1.schema.json")
-    registry = jsonschema_rs.Registry([(schema["$id"], schema)], draft=jsonschema_rs.Draft202012)
-    fragment = f"#/$defs/{kind}" if kind else ""
-    return jsonschema_rs.validator_for({"$ref": schema["$id"] + fragment}, registry=registry)
-
-
-@cache
-def _packaged(name: str) -> Any:
-    return read_yaml(resources.files("mockserver").joinpath(name).read_bytes())
-
-
 def _first_line(reason: Exception) -> str:
     return (str(reason).splitlines() or [type(reason).__name__])[0][:300]
 
@@ -495,3 +468,32 @@ _CONVERT: dict[str, Callable[[str], Any]] = {
     "number": _number(float),
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
 }
+MAX_COMPARED = 150  # characters of a path
+
+
+def nearest_operation(operations: Sequence[Operation], method: str, path: str) -> Operation:
+    """The operation whose method and path look most like those given."""
+    asked = path[:MAX_COMPARED].split("/")
+
+    def likeness(operation: Operation) -> float:
+        parts = operation.path.split("/")
+        filled = [
+            there if "{" in part and there else part
+            for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
+        ]
+        same = difflib.SequenceMatcher(None, path[:MAX_COMPARED], "/".join(filled)).ratio()
+        return same + operation.ends_like(path[:MAX_COMPARED]) + (0.05 if operation.method == method else 0)
+
+    return max(operations, key=likeness)
+
+
+def is_left_out(roots: Iterable[str], operations: Sequence[Operation], path: str) -> bool:
+    """Whether a path, with or without its prefix, is one of these roots, or under one that no operation is under."""
+    for root in roots:
+        alone = not any(operation.path.startswith(root + "/") for operation in operations)
+        pieces = root.split("/")[1:]
+        for skipped in range(len(pieces)):
+            place = "/" + "/".join(pieces[skipped:])
+            if path == place or (alone and path.startswith(place + "/")):
+                return True
+    return False

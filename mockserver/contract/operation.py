@@ -1,4 +1,4 @@
-"""One operation of the contract: what it takes, and what it answers."""
+"""One operation of the contract: what it takes, what it answers, and what it has the double do."""
 
 from __future__ import annotations
 
@@ -8,13 +8,49 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema_rs
 import msgspec
 
-from mockserver.roles import ROLES
-from mockserver.violations import MAX_VIOLATIONS, Violation, in_order, violation_of, violations_of
+from mockserver.contract.violations import MAX_VIOLATIONS, Violation, in_order, violation_of, violations_of
+
+
+class Role(NamedTuple):
+    """One role.
+
+    `handler` is the name of its function in `mockserver.api`. `family` is the name by which scenarios know all
+    operations of the role; where there is none, each goes by its operationId. `commits` tells whether it creates or
+    changes something, so that its response can be lost after that.
+    """
+
+    name: str
+    handler: str
+    family: str | None = None
+    commits: bool = False
+
+
+ROLES = {
+    role.name: role
+    for role in (
+        Role("create", "create", family="createPrediction", commits=True),
+        Role("get", "get", family="getPrediction"),
+        Role("cancel", "cancel", family="cancelPrediction", commits=True),
+        Role("list", "list_page", family="listPredictions"),
+        Role("stream", "stream"),
+        Role("deliver", "picture"),
+        Role("view", "view"),
+        Role("model", "model"),
+        Role("list-versions", "list_versions"),
+        Role("version", "version"),
+        Role("webhook-secret", "webhook_secret"),
+        Role("upload", "upload", commits=True),
+        Role("list-files", "list_files"),
+        Role("get-file", "get_file"),
+        Role("delete-file", "delete_file", commits=True),
+        Role("download", "download"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mockserver.contract import Contract
-from mockserver.operation import Operation
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
 
 _TOLD = ("type", "default", "enum", "minimum", "maximum", "format", "description")  # of the schema of an input
 

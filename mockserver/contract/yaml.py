@@ -10,10 +10,9 @@ from typing import Any, cast
 
 import yaml
 
-from mockserver.violations import MAX_DEPTH, read_json
+from mockserver.json_text import MAX_DEPTH, read_json
 
 MAX_ALIASED = 100_000  # values that aliases may repeat
-
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _CONVERT: dict[str, Callable[[str], Any]] = {

@@ -1,0 +1,1 @@
+"""What is legal: the OpenAPI file, read once, and what is wrong with a request by it."""

@@ -1,0 +1,66 @@
+"""JSON that somebody sent: read within bounds, pointed into, and shown shortened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
+MAX_VALUES = 100_000  # values in one JSON text: each takes memory, and time to be looked at
+MAX_SHOWN = 80  # characters of a sent value that a message repeats
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+_TOO_MANY = f"of more than {MAX_VALUES:,} values"
+
+
+def read_json(body: bytes) -> Any:
+    """Decode JSON that somebody sent. Raises ValueError, which says what the body is instead."""
+    if _marks(body) > MAX_VALUES and _has_too_many_values(body):
+        raise ValueError(_TOO_MANY)
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError as reason:
+        raise ValueError(_TOO_DEEP) from reason
+    except (msgspec.DecodeError, ValueError) as reason:
+        raise ValueError(f"not valid JSON: {reason}") from reason
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def _marks(text: bytes) -> int:
+    """About as many as there are values: those in one list or object are one more than its commas."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Whether a text has too many values, and not only commas within strings. It takes no time for each value."""
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * MAX_VALUES:  # of a name and a value
+        return True
+    return _marks(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
+
+
+def _levels(value: object) -> int:
+    levels, layer = 0, [value]
+    while layer := [part for part in layer if isinstance(part, dict | list)]:
+        levels += 1
+        layer = [inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)]
+    return levels
+
+
+def pointer_to(path: Iterable[str | int]) -> str:
+    """A path as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def shorten(value: object) -> str:
+    """A value as JSON, cut to what a message can carry."""
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of a text, and a sign that there is more: a token may stand where it was cut."""
+    return text if len(text) <= most else text[:most] + "…"
