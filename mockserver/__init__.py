@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mockserver.admin_client import AdminError, AsyncTenant, Tenant
     from mockserver.check.client import check_client
     from mockserver.errors import MockServerError
-    from mockserver.scenarios import Body, Fault, Scenario, Step
+    from mockserver.scenarios.scenario import Body, Fault, Scenario, Step
     from mockserver.server import MockServer
 
 __all__ = [
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Body": "mockserver.scenarios",
-    "Fault": "mockserver.scenarios",
+    "Body": "mockserver.scenarios.scenario",
+    "Fault": "mockserver.scenarios.scenario",
     "MockServer": "mockserver.server",
     "MockServerError": "mockserver.errors",
-    "Scenario": "mockserver.scenarios",
+    "Scenario": "mockserver.scenarios.scenario",
     "AdminError": "mockserver.admin_client",
     "AsyncTenant": "mockserver.admin_client",
-    "Step": "mockserver.scenarios",
+    "Step": "mockserver.scenarios.scenario",
     "Tenant": "mockserver.admin_client",
     "check_client": "mockserver.check.client",
 }

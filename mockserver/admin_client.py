@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from mockserver.clock import Mode
 from mockserver.errors import MockServerError
 from mockserver.redaction import shortened_secret
-from mockserver.scenarios import Scenario
+from mockserver.scenarios.scenario import Scenario
 
 PREFIX = "/__admin"
 BASE_PATH = "/replicate"  # what clients are given as the base URL ends in this; versions and resources follow

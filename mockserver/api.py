@@ -21,12 +21,13 @@ from mockserver.gateway import Gateway
 from mockserver.inspector import life_of
 from mockserver.journal import ANONYMOUS
 from mockserver.json_text import shorten
-from mockserver.lifecycle import TERMINAL
 from mockserver.pictures import Picture
 from mockserver.prediction_page import page_of
 from mockserver.predictions import Prediction
 from mockserver.request import Request
-from mockserver.scenarios import USUAL_BODY, Scenario, Urls
+from mockserver.scenarios.scenario import USUAL_BODY, Scenario, Urls
+from mockserver.scenarios.timeline import TERMINAL
+from mockserver.scenarios.variation import vary
 from mockserver.stream import follow
 from mockserver.tenants import TenantState
 from mockserver.uploads import read_upload
@@ -367,7 +368,7 @@ def _prediction_response(
     if context.response_delivered:
         tenant.record_status_sent(prediction.id, value["status"])
     if context.scenario.body is not USUAL_BODY:
-        value = context.scenario.vary(context.operation, status, value)
+        value = vary(context.scenario.body, context.operation, status, value)
     return Response(
         status,
         _encode(value, prediction),

@@ -14,7 +14,7 @@ from mockserver.admin_client import BASE_PATH, PREFIX
 from mockserver.contract.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
 from mockserver.gateway import Gateway, Options
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from mockserver.wire import ASGIApp, Receive, Scope, Send
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mockserver.bounded import Meter
 from mockserver.contract.contract import Contract
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 MAX_COMBINATIONS = 200  # names of one input, which are counted together
 COMBINATION = 900  # bytes that one takes, about

@@ -31,7 +31,7 @@ from mockserver.limits import Quota
 from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.redaction import redacted
 from mockserver.request import Request, read_body, read_head
-from mockserver.scenarios import BODY_FAULTS, Fault, Scenario
+from mockserver.scenarios.scenario import BODY_FAULTS, Fault, Scenario
 from mockserver.tenants import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.validation import no_single_host, validate
 from mockserver.wire import CLOSE, NO_RESPONSE, PIECE, Receive, Response, Scope, Send

@@ -26,7 +26,6 @@ from mockserver.errors import MockServerError
 from mockserver.files import StoredFile
 from mockserver.images import UnsupportedImage, measure, read_data_uri
 from mockserver.json_text import pointer_to, shorten
-from mockserver.lifecycle import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.metrics import Metrics
 from mockserver.pictures import Pictures
 from mockserver.predictions import (
@@ -42,7 +41,9 @@ from mockserver.predictions import (
     worked,
 )
 from mockserver.redaction import redacted
-from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario, Urls
+from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline, with_deadline
 from mockserver.store import MAX_MEMORY, Bounds, Store
 from mockserver.tenants import TenantState
 from mockserver.verdict import combine, verdict_of

@@ -17,7 +17,7 @@ from mockserver.clock import SECOND, timestamp
 from mockserver.contract.api_error import ApiError
 from mockserver.gateway import Gateway
 from mockserver.predictions import Prediction, effective_timeline, next_stage
-from mockserver.scenarios import Urls
+from mockserver.scenarios.scenario import Urls
 from mockserver.store import Store
 from mockserver.tenants import TenantState
 

@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from mockserver.clock import SECOND
-from mockserver.scenarios import Limit
+from mockserver.scenarios.scenario import Limit
 
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):

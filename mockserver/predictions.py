@@ -9,8 +9,8 @@ from zlib import crc32
 
 import msgspec
 
-from mockserver.lifecycle import TERMINAL, Stage, Timeline
-from mockserver.scenarios import Scenario
+from mockserver.scenarios.scenario import Scenario
+from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline
 
 SHARDS = 1000  # as many as three digits name
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import msgspec
 
-
 SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
 MIN_SECRET = 6  # characters
 MAX_BEGINNINGS = 50  # places that are looked at where a text may end within a secret

@@ -34,7 +34,8 @@ from mockserver.har import har_of
 from mockserver.journal import ANONYMOUS, Exchange
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.report_files import write_file
-from mockserver.scenarios import Catalogue, Scenario, Urls
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario, Urls
 from mockserver.store import MAX_MEMORY
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from mockserver.deliveries import Delivery
 from mockserver.files import StoredFile
 from mockserver.journal import Exchange
 from mockserver.predictions import ID, Prediction
-from mockserver.scenarios import Scenario
+from mockserver.scenarios.scenario import Scenario
 from mockserver.tenants import TenantState
 
 MAX_MEMORY = 1024 * 1024 * 1024  # bytes

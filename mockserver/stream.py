@@ -8,9 +8,9 @@ import msgspec
 
 from mockserver.clock import SECOND
 from mockserver.gateway import Gateway
-from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction
-from mockserver.scenarios import Stream
+from mockserver.scenarios.scenario import Stream
+from mockserver.scenarios.timeline import TERMINAL
 from mockserver.tenants import TenantState
 
 GREETING = b": hi\n\n"  # upstream's streams begin with a comment

@@ -14,7 +14,7 @@ from mockserver.files import StoredFile, file_id
 from mockserver.journal import ANONYMOUS, Journal
 from mockserver.limits import Bucket, Quota, take
 from mockserver.predictions import Prediction, prediction_id, shard_of
-from mockserver.scenarios import Fault, Limit, Scenario, fault_at, script_length
+from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, script_length
 
 TENANT = 9000  # bytes that a tenant takes which has only been named
 FILE = 700  # bytes that a file takes beside what was sent

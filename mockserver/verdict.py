@@ -11,7 +11,7 @@ import msgspec
 from mockserver.deliveries import Deliveries, Delivery
 from mockserver.journal import ANONYMOUS, Exchange, Journal
 from mockserver.redaction import redacted, shortened_secret
-from mockserver.scenarios import Fault, Scenario
+from mockserver.scenarios.scenario import Fault, Scenario
 
 MAX_TOLD = 1000  # violations that are told of one tenant
 REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")

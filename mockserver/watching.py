@@ -11,7 +11,8 @@ from mockserver.app import App
 from mockserver.contract.contract import Contract
 from mockserver.contract.loader import shipped_contract
 from mockserver.errors import MockServerError
-from mockserver.scenarios import Catalogue, Scenario
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario
 
 INTERVAL = 0.2  # seconds between two looks; files on shared folders tell of no change by themselves
 

@@ -21,9 +21,9 @@ from mockserver.clock import SECOND, wall_time
 from mockserver.deliveries import Delivery
 from mockserver.gateway import Gateway
 from mockserver.http_post import post
-from mockserver.lifecycle import TERMINAL
 from mockserver.predictions import Prediction
-from mockserver.scenarios import Urls, Webhooks
+from mockserver.scenarios.scenario import Urls, Webhooks
+from mockserver.scenarios.timeline import TERMINAL
 from mockserver.tenants import TenantState
 
 RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from mockserver.journal import Headers
-from mockserver.scenarios import Fault
+from mockserver.scenarios.scenario import Fault
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]

@@ -18,7 +18,7 @@ from mockserver import AdminError, MockServer, Tenant
 from mockserver.admin import Admin
 from mockserver.contract.contract import Contract
 from mockserver.gateway import Gateway, Options
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from mockserver.verdict import failures
 
 CONTRACT = Contract.load()

@@ -20,7 +20,7 @@ from mockserver.admin_client import PREFIX, AdminError
 from mockserver.app import App
 from mockserver.gateway import Options
 from mockserver.inspector import MAX_WATCHERS
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
 

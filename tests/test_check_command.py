@@ -26,7 +26,7 @@ from mockserver.check.summary import notes_on
 from mockserver.check.terminal import progress_line
 from mockserver.cli import main
 from mockserver.contract.contract import Contract
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.check.receiver import SECRET, WebhookReceiver
 
 pytestmark = pytest.mark.slow

@@ -34,7 +34,7 @@ from mockserver.check.summary import notes_on
 from mockserver.clock import wall_time
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.check import client
 from tests.helpers.cases import size
 from tests.helpers.documents import CONTRACT

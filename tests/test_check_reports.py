@@ -19,7 +19,7 @@ from mockserver.check.page import marked, render_page
 from mockserver.check.reports import read_baseline, write
 from mockserver.check.rules import RULES, find_breaches
 from mockserver.journal import Exchange
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 from tests.helpers.exchanges import CREATE, TOKEN, create, poll
 

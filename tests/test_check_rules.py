@@ -11,7 +11,7 @@ from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches, is_runaway
 from mockserver.contract.violations import Violation
 from mockserver.journal import Exchange
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.exchanges import CREATE, GET, TOKEN, URL, create, exchange, faulty, poll
 

@@ -18,7 +18,7 @@ from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.rules import find_breaches
 from mockserver.journal import Exchange
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.check import webhook_client
 from tests.check.bench import Subject, hunt
 from tests.helpers.documents import CONTRACT

@@ -18,7 +18,7 @@ from mockserver.contract.contract import Contract
 from mockserver.contract.operation import ROLES
 from mockserver.errors import ContractError
 from mockserver.gateway import Options
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.pages import ROOT
 

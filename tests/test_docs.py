@@ -25,7 +25,7 @@ from mockserver.cli import main
 from mockserver.commands.checking import check
 from mockserver.commands.serving import serve
 from mockserver.gateway import Options
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.check import rules_page
 from tests.helpers.documents import CONTRACT
 from tests.helpers.page_runner import PageRunner

@@ -17,7 +17,7 @@ import pytest
 
 from mockserver import AdminError, Body, Fault, MockServer, Scenario, Step, Tenant
 from mockserver.contract.contract import Contract
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 
 CONTRACT = Contract.load()
 CREATE = CONTRACT.by_id["createFluxKontextMaxPrediction"]

@@ -13,7 +13,7 @@ import pytest
 from mockserver import MockServer
 from mockserver.conformance.learning import Learner
 from mockserver.conformance.proxy import ProxyServer, proxy_app
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.command import run
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.share import first

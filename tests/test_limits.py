@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mockserver import AdminError, MockServer, Tenant
 from mockserver.clock import SECOND
 from mockserver.limits import Bucket, take
-from mockserver.scenarios import Limit
+from mockserver.scenarios.scenario import Limit
 from tests.helpers.documents import KONTEXT, ULTRA
 
 READ = "/replicate/v1/predictions"

@@ -29,13 +29,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_package_its_data_and_the_contract(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("mockserver/")}
-        contracts = {name: archive.read(f"mockserver/{name}") for name in ("openapi.yaml", "admin.yaml")}
+        contracts = {name: archive.read(f"mockserver/contract/{name}") for name in ("openapi.yaml", "admin.yaml")}
     sources = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "mockserver").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert held == sources | {f"mockserver/{name}" for name in contracts}
+    assert held == sources | {f"mockserver/contract/{name}" for name in contracts}
     assert all(text == (ROOT / "contracts" / name).read_bytes() for name, text in contracts.items())
 
 
@@ -44,7 +44,7 @@ def test_installed_it_serves_its_own_contract_from_any_directory(wheel: Path, tm
     elsewhere.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    code = "from mockserver.contract import Contract; print(Contract.load().name)"
+    code = "from mockserver.contract.contract import Contract; print(Contract.load().name)"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         cwd=elsewhere,

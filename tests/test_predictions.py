@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mockserver.clock import SECOND, parse_timestamp
 from mockserver.gateway import Gateway, Options
-from mockserver.lifecycle import TERMINAL, build_timeline
 from mockserver.predictions import (
     Prediction,
     advance_to,
@@ -24,7 +23,8 @@ from mockserver.predictions import (
     stage_at,
     worked,
 )
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.timeline import TERMINAL, build_timeline
 from tests.helpers.documents import CONTRACT
 
 GATEWAY = Gateway(CONTRACT, Catalogue(CONTRACT), Options())

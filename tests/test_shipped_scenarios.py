@@ -16,7 +16,7 @@ import pytest
 from mockserver import AdminError, MockServer, Scenario, Tenant
 from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 
 CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)

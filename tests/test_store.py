@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mockserver.clock import Clock
 from mockserver.predictions import Prediction
-from mockserver.scenarios import Fault
+from mockserver.scenarios.scenario import Fault
 from mockserver.store import MAX_IDS, Bounds, Store
 from mockserver.tenants import PREDICTION, TENANT, TenantState
 from tests.helpers.exchanges import poll

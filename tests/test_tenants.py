@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockserver import MockServer
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from mockserver import MockServer, Tenant
 from mockserver.coverage import add_up as add_up_coverage
 from mockserver.deliveries import Deliveries
 from mockserver.journal import Departure, Journal
-from mockserver.scenarios import Scenario
+from mockserver.scenarios.scenario import Scenario
 from mockserver.verdict import add_up, failures, verdict_of
 from tests.helpers.cluster import Client
 from tests.helpers.documents import KONTEXT, ULTRA

@@ -21,7 +21,7 @@ from mockserver import MockServer, Tenant
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import ScenarioError
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.share import first
 
 pytestmark = pytest.mark.slow

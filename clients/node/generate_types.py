@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mockserver.admin_contract import document_with
 from mockserver.contract.contract import Contract
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 
 HERE = Path(__file__).parent
 

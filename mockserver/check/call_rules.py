@@ -35,7 +35,7 @@ from mockserver.check.evidence import (
 )
 from mockserver.check.rule import Observation, rule
 from mockserver.json_text import shorten
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 REFUSAL_STATUSES = frozenset({400, 405, 413, 415, 422})  # the double's own, to what the contract does not allow
 

@@ -12,8 +12,8 @@ from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
 from mockserver.journal import Exchange
-from mockserver.lifecycle import TERMINAL
-from mockserver.scenarios import Fault, Scenario, Stream, Webhooks
+from mockserver.scenarios.scenario import Fault, Scenario, Stream, Webhooks
+from mockserver.scenarios.timeline import TERMINAL
 
 VARIETY = (
     "body",

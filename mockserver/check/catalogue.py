@@ -9,7 +9,7 @@ from mockserver.check.cases import Case, operation_of
 from mockserver.check.inputs import boundary_inputs
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from mockserver.check.cases import Run, served_whole, shows_output
 from mockserver.clock import SECOND
 from mockserver.journal import MAX_RECORDED_BODY, Exchange
 from mockserver.json_text import read_json, shorten
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})  # statuses after which a create must not be repeated
 TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short

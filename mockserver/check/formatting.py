@@ -14,7 +14,7 @@ from mockserver.check.messages import Message, messages_of
 from mockserver.clock import SECOND
 from mockserver.journal import Exchange
 from mockserver.redaction import redacted
-from mockserver.scenarios import Fault
+from mockserver.scenarios.scenario import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
 MAX_MARKED = 6  # exchanges at fault that are listed of a long run

@@ -22,7 +22,8 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.gateway import Gateway
 from mockserver.journal import Exchange
-from mockserver.scenarios import Catalogue, Scenario
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario
 from mockserver.server import Authority, MockServer
 from mockserver.tenants import TenantState
 

@@ -31,7 +31,7 @@ from mockserver.check.summary import untested_runs
 from mockserver.check.wanted import Wanted
 from mockserver.clock import SECOND, timestamp, wall_time
 from mockserver.errors import MockServerError, ScenarioError
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 SHRINK_RUNS = 60  # for each rule
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given

@@ -13,8 +13,8 @@ from mockserver.check.inputs import inputs
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import ScenarioError
-from mockserver.lifecycle import TERMINAL
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
 

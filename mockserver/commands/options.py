@@ -14,7 +14,7 @@ import click
 from mockserver.clock import MODES
 from mockserver.contract.api_error import Dialect
 from mockserver.errors import MockServerError
-from mockserver.scenarios import Urls
+from mockserver.scenarios.scenario import Urls
 
 DEFAULT_PORT = 3589
 

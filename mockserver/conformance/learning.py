@@ -17,10 +17,12 @@ from mockserver.conformance.lives import instant
 from mockserver.conformance.observed import Observed
 from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
-from mockserver.lifecycle import TERMINAL
 from mockserver.redaction import MIN_SECRET
 from mockserver.report_files import write_file
-from mockserver.scenarios import Body, Catalogue, Scenario
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Body
+from mockserver.scenarios.timeline import TERMINAL
+from mockserver.scenarios.variation import vary
 
 MAX_LIVES = 1000  # predictions that are learnt from
 MAX_SCRIPT = 1000  # exchanges of an operation whose faults are learnt
@@ -274,7 +276,7 @@ class Learner:
         first = {**templates.get("starting", {}), "model": create.model}
         omitted = []
         for name in sorted(absent - there):
-            varied = Scenario(body=Body(omit=(name,))).vary(create, create.success, first)
+            varied = vary(Body(omit=(name,)), create, create.success, first)
             if name not in created or varied == first:
                 omitted.append(name)
         return omitted

@@ -14,7 +14,7 @@ from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
 from mockserver.journal import Departure
 from mockserver.json_text import pointer_to, shorten
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 _ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 _TIMES = ("created_at", "started_at", "completed_at")

@@ -31,7 +31,7 @@ from mockserver.gateway import Options
 from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
 from mockserver.metrics import UNMATCHED
 from mockserver.request import Request, read_head
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server import MockServer
 from mockserver.tenants import TenantState
 from mockserver.validation import validate

@@ -21,7 +21,7 @@ from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
 from mockserver.json_text import read_json
-from mockserver.lifecycle import TERMINAL
+from mockserver.scenarios.timeline import TERMINAL
 
 ATTEMPTS = 3  # of a request that is answered: come back later
 MAX_PATIENCE = 60.0  # seconds of a Retry-After that are waited

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mockserver import MockServer
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.command import serving
 from tests.helpers.documents import CONTRACT
 from tests.helpers.pages import ROOT, Block, blocks_of

@@ -1,7 +1,7 @@
 """Predictions made by hand."""
 
-from mockserver.lifecycle import build_timeline
 from mockserver.predictions import Prediction
+from mockserver.scenarios.timeline import build_timeline
 from mockserver.tenants import TenantState
 
 

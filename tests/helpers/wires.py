@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 from mockserver.app import App
 from mockserver.connection import Handled, HttpConnection, tracked
 from mockserver.gateway import Options
-from mockserver.scenarios import Catalogue
+from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 
 CATALOGUE = Catalogue(CONTRACT)

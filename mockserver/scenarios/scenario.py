@@ -1,0 +1,199 @@
+"""A scenario as a value: lifecycle, faults, limits, and what is unusual in what is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mockserver.contract.api_error import Dialect
+from mockserver.contract.operation import Operation
+from mockserver.scenarios.timeline import Timeline, build_timeline
+
+T = TypeVar("T")
+Urls = Literal["local", "documented", "foreign"]
+BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A status of a lifecycle and the seconds it lasts; for `failed`, also the prediction's error."""
+
+    status: str
+    seconds: float | None = None
+    error: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A lifecycle that a share of predictions has, from 0 to 1."""
+
+    chance: float
+    lifecycle: tuple[Step, ...]
+
+    @property
+    def timeline(self) -> Timeline:
+        """The lifecycle laid out in time."""
+        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+
+
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many requests of an operation are taken; `left` of them at the beginning, or `burst`."""
+
+    per_minute: float
+    burst: int = 1
+    left: int | None = None
+    detail: str | None = None
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One deliberate failure of one exchange. The scenario schema says what each field means."""
+
+    status: int | None = None
+    page: Literal["api", "html", "text", "empty"] = "api"
+    title: str | None = None
+    detail: str | None = None
+    retry_after: int | float | str | None = None
+    retry_after_date: float | None = None
+    disconnect: Literal["close", "reset"] | None = None
+    cut: float | None = None
+    stall: float | None = None
+    drip: float | None = None
+    body: Literal["malformed", "empty"] | None = None
+    delay: float | None = None
+    after: Literal["commit"] | None = None
+    chance: float | None = None
+    times: int | Literal["always"] = 1
+
+    @property
+    def kind(self) -> str:
+        """What the fault does, in a word: the field that makes it what it is."""
+        for name in ("status", "disconnect", "cut", "stall", "drip", "body"):
+            if getattr(self, name) is not None:
+                return name
+        return "delay"
+
+    @property
+    def prevents(self) -> bool:
+        """Whether the operation never takes place."""
+        return self.after is None and (self.status is not None or self.disconnect is not None)
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Legal variety in the predictions that are sent; `fraction` is in digits of a second."""
+
+    input: Literal["sent", "effective"] = "sent"
+    extra: dict[str, Any] = {}
+    total_time: bool = False
+    omit: tuple[str, ...] = ()
+    null: tuple[str, ...] = ()
+    fraction: int | None = None
+
+
+USUAL_BODY = Body()
+
+
+class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Faults among the events of a stream, which are counted from 0."""
+
+    cut_after: int | None = None
+    duplicate: tuple[int, ...] = ()
+    gap: tuple[int, ...] = ()
+
+
+class Webhooks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Faults among the webhooks of a prediction; `late` is in seconds of real time."""
+
+    lost: bool = False
+    forged: bool = False
+    duplicate: bool = False
+    out_of_order: bool = False
+    late: float = 0
+    signature: Literal["valid", "wrong"] = "valid"
+    timestamp: Literal["now", "stale"] = "now"
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """How the gateway behaves: lifecycle, faults, body quirks. The scenario schema says what each field means.
+
+    `retention` is in seconds. What is left out is as usual.
+    """
+
+    name: str = ""
+    description: str = ""
+    lifecycle: tuple[Step, ...] = ()
+    sometimes: tuple[Share, ...] = ()
+    retention: float = 3600
+    faults: dict[str, tuple[Fault | None, ...]] = {}
+    faults_per: Literal["tenant", "prediction"] = "tenant"
+    limits: dict[str, Limit] = {}
+    body: Body = USUAL_BODY
+    headers: dict[str, str] = {}
+    charset: Literal["UTF-8"] | None = None
+    gzip: bool = False
+    stream: Stream = Stream()
+    webhooks: Webhooks = Webhooks()
+    create_status: int | None = None
+    urls: Urls | None = None
+    errors: Dialect | None = None
+    wait: Literal["recorded", "final", "processing"] = "recorded"
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The lifecycle laid out in time."""
+        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+
+    def timeline_of(self, drawn: float) -> Timeline:
+        """The timeline of a prediction, by a number from 0 to 1 that was drawn for it."""
+        for share in self.sometimes:
+            if drawn < share.chance:
+                return share.timeline
+            drawn -= share.chance
+        return self.timeline
+
+    @cached_property
+    def changes_headers(self) -> bool:
+        """Whether answers have other headers than usual."""
+        return bool(self.headers or self.charset or self.limits)
+
+    def as_json(self) -> dict[str, Any]:
+        """The scenario as plain JSON values, without what is as usual."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def script(self, operation: Operation) -> tuple[str, Sequence[Fault | None]] | None:
+        """The faults that a scenario has for an operation, and the key under which they are counted."""
+        return _entry(self.faults, operation)
+
+    def limit(self, operation: Operation) -> tuple[str, Limit] | None:
+        """The limit that a scenario has for an operation, and the key under which its requests are counted."""
+        return _entry(self.limits, operation)
+
+
+def _entry(table: Mapping[str, T], operation: Operation) -> tuple[str, T] | None:
+    """What a scenario has for an operation: under its own name, its family's, or that of all; and under which."""
+    for key in (operation.operation_id, operation.family, "*"):
+        if key in table:
+            return key, table[key]
+    return None
+
+
+def fault_at(faults: Sequence[Fault | None], number: int) -> Fault | None:
+    """The fault that the exchange with this number, from 0, meets."""
+    for fault in faults:
+        times = 1 if fault is None else fault.times
+        if times == "always" or number < times:
+            return fault
+        number -= times
+    return None
+
+
+def script_length(faults: Sequence[Fault | None]) -> int | None:
+    """How many exchanges a list of faults covers; None if it has no end."""
+    length = 0
+    for fault in faults:
+        times = 1 if fault is None else fault.times
+        if times == "always":
+            return None
+        length += times
+    return length
