@@ -24,7 +24,7 @@ from mockserver.contract.operation import Operation
 from mockserver.contract.violations import Violation
 from mockserver.errors import MockServerError
 from mockserver.files import StoredFile
-from mockserver.images import UnsupportedImage, measure, read_data_uri
+from mockserver.images.measure import UnsupportedImage, measure, read_data_uri
 from mockserver.json_text import pointer_to, shorten
 from mockserver.metrics import Metrics
 from mockserver.pictures import Pictures

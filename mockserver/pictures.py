@@ -11,7 +11,7 @@ import msgspec
 
 from mockserver.bounded import Bounded, Meter, Outgoing
 from mockserver.contract.contract import Contract
-from mockserver.images import DRAWABLE, draw, nearest_size, parse_ratio
+from mockserver.images.draw import DRAWABLE, draw, nearest_size, parse_ratio
 from mockserver.predictions import Prediction
 
 MAX_RATIO = 20  # characters

@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mockserver.images import (
-    DRAWABLE,
-    UnsupportedImage,
-    draw,
-    measure,
-    nearest_size,
-    parse_ratio,
-    read_data_uri,
-)
+from mockserver.images.draw import DRAWABLE, draw, nearest_size, parse_ratio
+from mockserver.images.measure import UnsupportedImage, measure, read_data_uri
 
 SIDES = st.integers(1, 64)
 KINDS = st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"])
@@ -131,7 +124,7 @@ def test_the_same_arguments_give_the_same_bytes(prompt: str, seed: int) -> None:
 
 def test_the_bytes_are_the_same_in_another_process() -> None:
     code = (
-        "from hashlib import sha256; from mockserver.images import draw; print(sha256(draw(prompt='a lighthouse', "
+        "from hashlib import sha256; from mockserver.images.draw import draw; print(sha256(draw(prompt='a lighthouse', "
         "caption=('owner/name', 'id'), size=(160, 96), media_type='image/png', seed=1)).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from mockserver import lettering
-from mockserver.lettering import Run, length, runs, showable, wrapped, write
+from mockserver.images import text
+from mockserver.images.text import Run, length, runs, showable, wrapped, write
 
 OWN, FIRA, CJK = 0, 1, 2  # the fonts, in the order in which they are tried
 
@@ -45,8 +45,8 @@ def test_scripts_of_several_fonts_are_written_each_in_its_own() -> None:
 
 @pytest.fixture
 def without_cjk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (lettering._count, lettering._has_glyph, lettering._font)
-    monkeypatch.setattr(lettering, "find_spec", lambda name: None)
+    caches = (text._count, text._has_glyph, text._font)
+    monkeypatch.setattr(text, "find_spec", lambda name: None)
     for each in caches:
         each.cache_clear()
     yield

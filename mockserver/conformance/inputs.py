@@ -10,7 +10,7 @@ import msgspec
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
-from mockserver.images import parse_ratio
+from mockserver.images.draw import parse_ratio
 
 JSON = "application/json"
 

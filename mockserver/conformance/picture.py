@@ -10,7 +10,7 @@ from typing import Any
 from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
 from mockserver.contract.operation import Operation
-from mockserver.images import DRAWABLE, nearest_size, parse_ratio
+from mockserver.images.draw import DRAWABLE, nearest_size, parse_ratio
 from mockserver.journal import Departure
 from mockserver.json_text import shorten
 
