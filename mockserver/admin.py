@@ -19,20 +19,20 @@ from starlette.routing import Route
 
 from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.admin_contract import body_validator, document_with
+from mockserver.backend.backend import Gateway
+from mockserver.backend.coverage import Coverage
+from mockserver.backend.journal import ANONYMOUS, Exchange
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import MAX_SECOND, SECOND, parse_timestamp, timestamp
 from mockserver.contract.api_error import ApiError
 from mockserver.contract.lines import line_of_violation
-from mockserver.coverage import Coverage
 from mockserver.errors import ScenarioError
-from mockserver.gateway import Gateway
 from mockserver.har import har_of
 from mockserver.inspector import changes_of, inspector_page, life_of
-from mockserver.journal import ANONYMOUS, Exchange
 from mockserver.json_text import cut, pointer_to, read_json
-from mockserver.metrics import CONTENT_TYPE, as_text
+from mockserver.prometheus import CONTENT_TYPE, as_text
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.request import bearer_token
-from mockserver.tenants import TenantState
 from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")

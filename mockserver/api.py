@@ -11,25 +11,25 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from mockserver.backend.backend import Gateway
+from mockserver.backend.files import StoredFile, signature_of
+from mockserver.backend.journal import ANONYMOUS
+from mockserver.backend.pictures import Picture
+from mockserver.backend.prediction import Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import MAX_SECOND, MILLISECOND, MIN_SECOND, SECOND, parse_timestamp
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.model_info import describe_model, describe_version
 from mockserver.contract.operation import ROLES, Operation
 from mockserver.contract.violations import Violation
-from mockserver.files import StoredFile, signature_of
-from mockserver.gateway import Gateway
 from mockserver.inspector import life_of
-from mockserver.journal import ANONYMOUS
 from mockserver.json_text import shorten
-from mockserver.pictures import Picture
 from mockserver.prediction_page import page_of
-from mockserver.predictions import Prediction
 from mockserver.request import Request
 from mockserver.scenarios.scenario import USUAL_BODY, Scenario, Urls
 from mockserver.scenarios.timeline import TERMINAL
 from mockserver.scenarios.variation import vary
 from mockserver.stream import follow
-from mockserver.tenants import TenantState
 from mockserver.uploads import read_upload
 from mockserver.webhooks import deliver_webhooks, secret_of
 from mockserver.wire import NO_RESPONSE, Response

@@ -11,9 +11,9 @@ from starlette.routing import Route, Router, compile_path
 
 from mockserver.admin import Admin
 from mockserver.admin_client import BASE_PATH, PREFIX
+from mockserver.backend.backend import Gateway, Options
 from mockserver.contract.contract import Contract
 from mockserver.exchange import Decoy, Endpoint
-from mockserver.gateway import Gateway, Options
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.wire import ASGIApp, Receive, Scope, Send
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mockserver.bounded import Meter
+from mockserver.backend.memory import Meter
 from mockserver.wire import CONNECTION, ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes

@@ -18,21 +18,21 @@ from typing import Any
 import msgspec
 
 from mockserver.api import HANDLERS, JSON, Context
-from mockserver.bounded import compact
+from mockserver.backend.backend import Gateway
+from mockserver.backend.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
+from mockserver.backend.memory import compact
+from mockserver.backend.metrics import UNMATCHED, Metrics
+from mockserver.backend.rate_limit import Quota
+from mockserver.backend.tenant import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.api_error import ApiError, Dialect, error_body
 from mockserver.contract.operation import Operation
 from mockserver.contract.violations import Violation
 from mockserver.errors import ScenarioError
-from mockserver.gateway import Gateway
-from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Exchange, Origin, pack_headers
 from mockserver.json_text import read_json
-from mockserver.limits import Quota
-from mockserver.metrics import UNMATCHED, Metrics
 from mockserver.redaction import redacted
 from mockserver.request import Request, read_body, read_head
 from mockserver.scenarios.scenario import BODY_FAULTS, Fault, Scenario
-from mockserver.tenants import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.validation import no_single_host, validate
 from mockserver.wire import CLOSE, NO_RESPONSE, PIECE, Receive, Response, Scope, Send
 

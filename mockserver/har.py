@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from mockserver.journal import Exchange
+from mockserver.backend.journal import Exchange
 
 HTTP = "HTTP/1.1"
 _UNKNOWN = -1  # what HAR has for a size that is not known

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from mockserver.backend.backend import Gateway
+from mockserver.backend.prediction import Prediction, effective_timeline, next_stage
+from mockserver.backend.store import Store
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND, timestamp
 from mockserver.contract.api_error import ApiError
-from mockserver.gateway import Gateway
-from mockserver.predictions import Prediction, effective_timeline, next_stage
 from mockserver.scenarios.scenario import Urls
-from mockserver.store import Store
-from mockserver.tenants import TenantState
 
 MAX_WATCHERS = 64
 PAUSE = 0.1  # seconds between two events, however much happens

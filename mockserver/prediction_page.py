@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mockserver.backend.deliveries import Delivery
+from mockserver.backend.journal import Exchange
 from mockserver.clock import MILLISECOND, SECOND, Mode, parse_timestamp
-from mockserver.deliveries import Delivery
-from mockserver.journal import Exchange
 from mockserver.redaction import redacted
 
 MAX_EVENTS = 200  # that are listed, the newest

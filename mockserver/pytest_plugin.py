@@ -11,9 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from mockserver.admin_client import RunningServer, Tenant
+    from mockserver.backend.backend import Gateway
     from mockserver.check.drivers import Call
     from mockserver.check.findings import Report
-    from mockserver.gateway import Gateway
     from mockserver.server import MockServer
 
 T = TypeVar("T")
@@ -166,14 +166,14 @@ def _unreadable(server: MockServer) -> list[str]:
 
 
 def _violations(verdict: Mapping[str, Any]) -> list[str]:
-    from mockserver.verdict import failures
+    from mockserver.backend.verdict import failures
 
     return failures(verdict, ("violations", "unmatched"))
 
 
 def _wrong(verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     """Lines that say what fails a test; none if nothing does. The first verdict is that of its own tenant."""
-    from mockserver.verdict import failures
+    from mockserver.backend.verdict import failures
 
     allowed, may_spare = settings["violations"] == "allow", settings["unused_faults"] == "allow"
     return _told(

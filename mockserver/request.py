@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from mockserver.bounded import Meter
+from mockserver.backend.journal import MAX_RECORDED_BODY
+from mockserver.backend.memory import Meter
+from mockserver.backend.store import Store
 from mockserver.clock import wall_time
 from mockserver.contract.api_error import ApiError
 from mockserver.contract.violations import Violation
-from mockserver.journal import MAX_RECORDED_BODY
-from mockserver.store import Store
 from mockserver.wire import Channel, Receive, Scope, Send
 
 DRAIN_FACTOR = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives

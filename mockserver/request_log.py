@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mockserver.journal import ANONYMOUS, Exchange
+from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.json_text import shorten
 from mockserver.redaction import redacted, shortened_secret
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
 from mockserver.server import MockServer
-from mockserver.verdict import failures
 
 REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
+from mockserver.backend.backend import Gateway
+from mockserver.backend.prediction import Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND
-from mockserver.gateway import Gateway
-from mockserver.predictions import Prediction
 from mockserver.scenarios.scenario import Stream
 from mockserver.scenarios.timeline import TERMINAL
-from mockserver.tenants import TenantState
 
 GREETING = b": hi\n\n"  # upstream's streams begin with a comment
 

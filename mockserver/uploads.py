@@ -12,9 +12,9 @@ import msgspec
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from mockserver.backend.files import Upload
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.violations import Violation
-from mockserver.files import Upload
 from mockserver.json_text import read_json, shorten
 
 MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files

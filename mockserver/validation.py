@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mockserver.backend.backend import Gateway
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.operation import Operation
 from mockserver.contract.violations import MAX_VIOLATIONS, Violation
-from mockserver.gateway import Gateway
 from mockserver.json_text import MAX_SHOWN, cut, read_json, shorten
 from mockserver.request import Request
 

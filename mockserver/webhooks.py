@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.activity import Follower
+from mockserver.backend.backend import Gateway
+from mockserver.backend.deliveries import Delivery
+from mockserver.backend.followers import Follower
+from mockserver.backend.prediction import Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND, wall_time
-from mockserver.deliveries import Delivery
-from mockserver.gateway import Gateway
 from mockserver.http_post import post
-from mockserver.predictions import Prediction
 from mockserver.scenarios.scenario import Urls, Webhooks
 from mockserver.scenarios.timeline import TERMINAL
-from mockserver.tenants import TenantState
 
 RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion
 FORGED = Webhooks(signature="wrong")  # how a forged one is delivered: once

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from mockserver.journal import Headers
+from mockserver.backend.journal import Headers
 from mockserver.scenarios.scenario import Fault
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mockserver.activity import Activity
+from mockserver.backend.followers import Activity
 from mockserver.clock import Clock
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from mockserver import AdminError, MockServer, Tenant
 from mockserver.admin import Admin
+from mockserver.backend.backend import Gateway, Options
+from mockserver.backend.verdict import failures
 from mockserver.contract.contract import Contract
-from mockserver.gateway import Gateway, Options
 from mockserver.scenarios.catalogue import Catalogue
-from mockserver.verdict import failures
 
 CONTRACT = Contract.load()
 CATALOGUE = Catalogue(CONTRACT)

@@ -18,7 +18,7 @@ from mockserver import MockServer, Tenant
 from mockserver.admin import Admin
 from mockserver.admin_client import PREFIX, AdminError
 from mockserver.app import App
-from mockserver.gateway import Options
+from mockserver.backend.backend import Options
 from mockserver.inspector import MAX_WATCHERS
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mockserver.changes import Changes
+from mockserver.backend.store import Changes
 
 
 def test_each_who_watches_is_woken_and_nobody_else() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 
+from mockserver.backend.journal import Exchange
 from mockserver.check.cases import Case, Outcome, Run
 from mockserver.check.findings import Finding, Report
 from mockserver.check.markdown import finding_as_markdown
@@ -18,7 +19,6 @@ from mockserver.check.messages import curl_of, messages_of
 from mockserver.check.page import marked, render_page
 from mockserver.check.reports import read_baseline, write
 from mockserver.check.rules import RULES, find_breaches
-from mockserver.journal import Exchange
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 from tests.helpers.exchanges import CREATE, TOKEN, create, poll

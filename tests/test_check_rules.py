@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from mockserver.backend.journal import Exchange
 from mockserver.check.cases import Case, Outcome, Run
 from mockserver.check.rule import Breach
 from mockserver.check.rules import RULES, find_breaches, is_runaway
 from mockserver.contract.violations import Violation
-from mockserver.journal import Exchange
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.exchanges import CREATE, GET, TOKEN, URL, create, exchange, faulty, poll

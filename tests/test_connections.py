@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from mockserver import MockServer, Tenant
 from mockserver.app import App
+from mockserver.backend.backend import Gateway
 from mockserver.clock import SECOND
 from mockserver.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
-from mockserver.gateway import Gateway
 from tests.helpers.documents import CONTRACT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app, settled
 

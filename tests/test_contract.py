@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mockserver import api
 from mockserver.app import App
+from mockserver.backend.backend import Options
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import ROLES
 from mockserver.errors import ContractError
-from mockserver.gateway import Options
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.pages import ROOT

@@ -20,11 +20,11 @@ import pytest
 from mockserver import MockServer
 from mockserver.admin import Admin
 from mockserver.app import App
+from mockserver.backend.backend import Options
 from mockserver.check.rules import RULES
 from mockserver.cli import main
 from mockserver.commands.checking import check
 from mockserver.commands.serving import serve
-from mockserver.gateway import Options
 from mockserver.scenarios.catalogue import Catalogue
 from tests.check import rules_page
 from tests.helpers.documents import CONTRACT

@@ -12,8 +12,8 @@ from PIL import Image
 from replicate.client import Client
 
 from mockserver import Tenant
-from mockserver.files import signature_of
-from mockserver.store import Bounds, Store
+from mockserver.backend.files import signature_of
+from mockserver.backend.store import Bounds, Store
 from tests.helpers.documents import CONTRACT, KONTEXT
 
 FILES = "/replicate/v1/files"
@@ -150,9 +150,9 @@ def test_a_name_has_a_length(client: httpx.Client, name: str, kind: str) -> None
 
 
 def test_files_are_bounded(client: httpx.Client) -> None:
+    from mockserver.backend.files import StoredFile, Upload
+    from mockserver.backend.tenant import FILE, TENANT
     from mockserver.clock import Clock
-    from mockserver.files import StoredFile, Upload
-    from mockserver.tenants import FILE, TENANT
 
     store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=TENANT + 1 + 2 * FILE + 100))
     tenant = store.tenant("t")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant
-from mockserver.store import Bounds
+from mockserver.backend.store import Bounds
 from tests.helpers.command import serving
 from tests.helpers.documents import KONTEXT
 from tests.helpers.receiver import Receiver

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from mockserver import MockServer, Tenant
+from mockserver.backend.backend import Gateway
 from mockserver.contract.lines import line_of_violation
-from mockserver.gateway import Gateway
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver
 

@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mockserver import AdminError, MockServer, Tenant
+from mockserver.backend.rate_limit import Bucket, take
 from mockserver.clock import SECOND
-from mockserver.limits import Bucket, take
 from mockserver.scenarios.scenario import Limit
 from tests.helpers.documents import KONTEXT, ULTRA
 

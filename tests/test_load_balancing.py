@@ -24,7 +24,7 @@ import pytest
 import trustme
 
 from mockserver import Tenant
-from mockserver.files import signature_of
+from mockserver.backend.files import signature_of
 from tests.helpers.cluster import HAPROXY, Client, Cluster, Double, cluster, free_port, small_pictures, with_haproxy
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA

@@ -7,9 +7,8 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mockserver.clock import SECOND, parse_timestamp
-from mockserver.gateway import Gateway, Options
-from mockserver.predictions import (
+from mockserver.backend.backend import Gateway, Options
+from mockserver.backend.prediction import (
     Prediction,
     advance_to,
     advance_to_next,
@@ -23,6 +22,7 @@ from mockserver.predictions import (
     stage_at,
     worked,
 )
+from mockserver.clock import SECOND, parse_timestamp
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.timeline import TERMINAL, build_timeline
 from tests.helpers.documents import CONTRACT

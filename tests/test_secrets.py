@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from mockserver import MockServer, Tenant, check_client
+from mockserver.backend.verdict import REASONS, failures
 from mockserver.check.drivers import Call
 from mockserver.check.findings import describe
 from mockserver.check.reports import write
 from mockserver.redaction import redacted
-from mockserver.verdict import REASONS, failures
 from tests.helpers.command import invoke
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver

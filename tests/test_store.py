@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mockserver.backend.prediction import Prediction
+from mockserver.backend.store import MAX_IDS, Bounds, Store
+from mockserver.backend.tenant import PREDICTION, TENANT, TenantState
 from mockserver.clock import Clock
-from mockserver.predictions import Prediction
 from mockserver.scenarios.scenario import Fault
-from mockserver.store import MAX_IDS, Bounds, Store
-from mockserver.tenants import PREDICTION, TENANT, TenantState
 from tests.helpers.exchanges import poll
 from tests.helpers.predictions import prediction
 

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from mockserver import MockServer, Tenant
-from mockserver.coverage import add_up as add_up_coverage
-from mockserver.deliveries import Deliveries
-from mockserver.journal import Departure, Journal
+from mockserver.backend.coverage import add_up as add_up_coverage
+from mockserver.backend.deliveries import Deliveries
+from mockserver.backend.journal import Departure, Journal
+from mockserver.backend.verdict import add_up, failures, verdict_of
 from mockserver.scenarios.scenario import Scenario
-from mockserver.verdict import add_up, failures, verdict_of
 from tests.helpers.cluster import Client
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.exchanges import GET, exchange

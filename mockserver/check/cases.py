@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from mockserver.backend.journal import Exchange
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
-from mockserver.journal import Exchange
 from mockserver.scenarios.scenario import Fault, Scenario, Stream, Webhooks
 from mockserver.scenarios.timeline import TERMINAL
 

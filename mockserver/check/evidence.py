@@ -7,9 +7,9 @@ from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any
 
+from mockserver.backend.journal import MAX_RECORDED_BODY, Exchange
 from mockserver.check.cases import Run, served_whole, shows_output
 from mockserver.clock import SECOND
-from mockserver.journal import MAX_RECORDED_BODY, Exchange
 from mockserver.json_text import read_json, shorten
 from mockserver.scenarios.timeline import TERMINAL
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
+from mockserver.backend.journal import Exchange
 from mockserver.check.cases import Case, Run, fault_of
 from mockserver.check.messages import Message, messages_of
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange
 from mockserver.redaction import redacted
 from mockserver.scenarios.scenario import Fault
 

@@ -11,6 +11,9 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from mockserver.backend.backend import Gateway
+from mockserver.backend.journal import Exchange
+from mockserver.backend.tenant import TenantState
 from mockserver.check.cases import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
 from mockserver.check.drivers import Call, Driver, Pending
 from mockserver.check.evidence import told_to_outwait
@@ -20,12 +23,9 @@ from mockserver.check.together import Together, numbered
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
-from mockserver.gateway import Gateway
-from mockserver.journal import Exchange
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario
 from mockserver.server import Authority, MockServer
-from mockserver.tenants import TenantState
 
 Comparison = Callable[[Any, bytes], bool]
 

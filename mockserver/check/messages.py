@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mockserver.journal import Exchange
+from mockserver.backend.journal import Exchange
 from mockserver.redaction import redacted
 
 MAX_BODY = 2_000  # characters of a body that are shown

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.deliveries import Deliveries, Delivery
-from mockserver.journal import Exchange, pack_headers
+from mockserver.backend.deliveries import Deliveries, Delivery
+from mockserver.backend.journal import Exchange, pack_headers
 
 
 def notices(deliveries: Deliveries, token: str) -> Iterator[Exchange]:

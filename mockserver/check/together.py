@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from mockserver.backend.journal import Exchange
 from mockserver.check.cases import Outcome, Run
 from mockserver.check.drivers import Pending
 from mockserver.check.evidence import body_sent
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.operation import Operation
-from mockserver.journal import Exchange
 
 _NUMBER = re.compile(r"(\d+): ")
 

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from mockserver.admin_client import PREFIX, Tenant
+from mockserver.backend.coverage import add_up as add_up_coverage
+from mockserver.backend.verdict import REASONS, add_up, failures
 from mockserver.commands.options import DEFAULT_PORT, option
-from mockserver.coverage import add_up as add_up_coverage
 from mockserver.errors import MockServerError
-from mockserver.verdict import REASONS, add_up, failures
 
 MAX_LINKS = 5
 

@@ -22,8 +22,8 @@ from mockserver.commands.proxying import proxying_options
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
+    from mockserver.backend.backend import Gateway
     from mockserver.conformance.learning import Learner
-    from mockserver.gateway import Gateway
     from mockserver.server import Authority, MockServer
     from mockserver.watching import Watch
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from mockserver.backend.journal import Departure
 from mockserver.check.rules import RULES
 from mockserver.conformance.observed import Observed
 from mockserver.contract.contract import Contract
 from mockserver.contract.lines import line_of
-from mockserver.journal import Departure
 from mockserver.redaction import redacted
 
 MAX_FINDINGS = 200

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mockserver.backend.journal import Departure
 from mockserver.clock import MILLISECOND, SECOND, parse_timestamp
 from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
-from mockserver.journal import Departure
 from mockserver.json_text import pointer_to, shorten
 from mockserver.scenarios.timeline import TERMINAL
 

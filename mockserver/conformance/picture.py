@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mockserver.backend.journal import Departure
 from mockserver.conformance.judgement import departure
 from mockserver.conformance.observed import Observed
 from mockserver.contract.operation import Operation
 from mockserver.images.draw import DRAWABLE, nearest_size, parse_ratio
-from mockserver.journal import Departure
 from mockserver.json_text import shorten
 
 RATIO_TOLERANCE = 0.02

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mockserver.backend.prediction import prediction_id
 from mockserver.conformance.drawing import drawn_creates
 from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
 from mockserver.contract.contract import METHODS, Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
-from mockserver.predictions import prediction_id
 
 Auth = Literal["given", "none", "wrong"]
 Way = Literal["follow", "cancel", "wait"]

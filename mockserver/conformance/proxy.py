@@ -16,7 +16,11 @@ from starlette.routing import compile_path
 
 from mockserver.admin_client import PREFIX
 from mockserver.app import App
-from mockserver.bounded import Bounded
+from mockserver.backend.backend import Options
+from mockserver.backend.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
+from mockserver.backend.memory import Bounded
+from mockserver.backend.metrics import UNMATCHED
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND, wall_time
 from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
 from mockserver.conformance.judgement import judge
@@ -27,13 +31,9 @@ from mockserver.conformance.upstream import Upstream
 from mockserver.contract.api_error import ApiError, error_body
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
-from mockserver.gateway import Options
-from mockserver.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
-from mockserver.metrics import UNMATCHED
 from mockserver.request import Request, read_head
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server import MockServer
-from mockserver.tenants import TenantState
 from mockserver.validation import validate
 from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from mockserver.backend.journal import Exchange, pack_headers
 from mockserver.clock import SECOND
-from mockserver.journal import Exchange, pack_headers
 from tests.helpers.documents import CONTRACT, ULTRA
 
 CREATE, READ = next(iter(CONTRACT.models.values())), CONTRACT.reader

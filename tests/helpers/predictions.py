@@ -1,8 +1,8 @@
 """Predictions made by hand."""
 
-from mockserver.predictions import Prediction
+from mockserver.backend.prediction import Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.scenarios.timeline import build_timeline
-from mockserver.tenants import TenantState
 
 
 def prediction(tenant: TenantState, size: int = 10) -> Prediction:

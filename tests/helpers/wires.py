@@ -6,8 +6,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from mockserver.app import App
+from mockserver.backend.backend import Options
 from mockserver.connection import Handled, HttpConnection, tracked
-from mockserver.gateway import Options
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 

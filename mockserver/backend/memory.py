@@ -1,4 +1,4 @@
-"""A container that forgets its oldest values when there are too many of them, or they hold too much memory."""
+"""Memory within bounds: what is held is counted, and the oldest of it forgotten."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from mockserver.bounded import Bounded, Meter
+from mockserver.backend.memory import Bounded, Meter
 from mockserver.clock import timestamp
 from mockserver.contract.violations import Violation
 from mockserver.json_text import read_json

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mockserver.bounded import Meter
+from mockserver.backend.memory import Meter
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.timeline import TERMINAL
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from mockserver.bounded import Bounded, Meter, Outgoing
+from mockserver.backend.memory import Bounded, Meter, Outgoing
+from mockserver.backend.prediction import Prediction
 from mockserver.contract.contract import Contract
 from mockserver.images.draw import DRAWABLE, draw, nearest_size, parse_ratio
-from mockserver.predictions import Prediction
 
 MAX_RATIO = 20  # characters
 MAX_CACHED = 64 * 1024 * 1024  # bytes

@@ -15,20 +15,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.activity import Follower
-from mockserver.bounded import compact
-from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
-from mockserver.contract.api_error import ApiError, Dialect
-from mockserver.contract.contract import Contract
-from mockserver.contract.operation import Operation
-from mockserver.contract.violations import Violation
-from mockserver.errors import MockServerError
-from mockserver.files import StoredFile
-from mockserver.images.measure import UnsupportedImage, measure, read_data_uri
-from mockserver.json_text import pointer_to, shorten
-from mockserver.metrics import Metrics
-from mockserver.pictures import Pictures
-from mockserver.predictions import (
+from mockserver.backend.files import StoredFile
+from mockserver.backend.followers import Follower
+from mockserver.backend.memory import compact
+from mockserver.backend.metrics import Metrics
+from mockserver.backend.pictures import Pictures
+from mockserver.backend.prediction import (
     Prediction,
     advance_to,
     advance_to_next,
@@ -40,13 +32,21 @@ from mockserver.predictions import (
     stage_at,
     worked,
 )
+from mockserver.backend.store import MAX_MEMORY, Bounds, Store
+from mockserver.backend.tenant import TenantState
+from mockserver.backend.verdict import combine, verdict_of
+from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
+from mockserver.contract.api_error import ApiError, Dialect
+from mockserver.contract.contract import Contract
+from mockserver.contract.operation import Operation
+from mockserver.contract.violations import Violation
+from mockserver.errors import MockServerError
+from mockserver.images.measure import UnsupportedImage, measure, read_data_uri
+from mockserver.json_text import pointer_to, shorten
 from mockserver.redaction import redacted
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario, Urls
 from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline, with_deadline
-from mockserver.store import MAX_MEMORY, Bounds, Store
-from mockserver.tenants import TenantState
-from mockserver.verdict import combine, verdict_of
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
 MIN_MEMORY = 16 * 1024 * 1024  # bytes

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from mockserver.bounded import Meter, Outgoing
-from mockserver.changes import Changes
+from mockserver.backend.deliveries import Delivery
+from mockserver.backend.files import StoredFile
+from mockserver.backend.journal import Exchange
+from mockserver.backend.memory import Meter, Outgoing
+from mockserver.backend.prediction import ID, Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import Clock
-from mockserver.deliveries import Delivery
-from mockserver.files import StoredFile
-from mockserver.journal import Exchange
-from mockserver.predictions import ID, Prediction
 from mockserver.scenarios.scenario import Scenario
-from mockserver.tenants import TenantState
+
+
+class Changes:
+    """Wakes whoever watches; costs nothing where nobody does."""
+
+    def __init__(self) -> None:
+        self._watchers: set[asyncio.Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def note(self) -> None:
+        """Something has changed."""
+        for watcher in self._watchers:
+            watcher.set()
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An event that is set on each change, for the time of a `with` block; the watcher clears it."""
+        watcher = asyncio.Event()
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
 
 MAX_MEMORY = 1024 * 1024 * 1024  # bytes
 MAX_IDS = 8  # in a path

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from mockserver.activity import Activity
-from mockserver.bounded import Bounded, Meter, Outgoing, size_of
+from mockserver.backend.coverage import Coverage
+from mockserver.backend.deliveries import Deliveries
+from mockserver.backend.files import StoredFile, file_id
+from mockserver.backend.followers import Activity
+from mockserver.backend.journal import ANONYMOUS, Journal
+from mockserver.backend.memory import Bounded, Meter, Outgoing, size_of
+from mockserver.backend.prediction import Prediction, prediction_id, shard_of
+from mockserver.backend.rate_limit import Bucket, Quota, take
 from mockserver.clock import Clock, Mode
-from mockserver.coverage import Coverage
-from mockserver.deliveries import Deliveries
-from mockserver.files import StoredFile, file_id
-from mockserver.journal import ANONYMOUS, Journal
-from mockserver.limits import Bucket, Quota, take
-from mockserver.predictions import Prediction, prediction_id, shard_of
 from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, script_length
 
 TENANT = 9000  # bytes that a tenant takes which has only been named

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from mockserver.deliveries import Deliveries, Delivery
-from mockserver.journal import ANONYMOUS, Exchange, Journal
+from mockserver.backend.deliveries import Deliveries, Delivery
+from mockserver.backend.journal import ANONYMOUS, Exchange, Journal
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios.scenario import Fault, Scenario
 
 MAX_TOLD = 1000  # violations that are told of one tenant
 REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")
-
 _COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges", "departing_exchanges")
 _OF_ALL = ("forgotten_tenants", "answered", "unreadable")
 _LISTS = ("violations", "unmatched", "departures", "unused_faults", "undelivered_webhooks")

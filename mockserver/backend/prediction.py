@@ -13,7 +13,6 @@ from mockserver.scenarios.scenario import Scenario
 from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline
 
 SHARDS = 1000  # as many as three digits name
-
 _ENDED_UNSTARTED = frozenset({"starting", "failed", "canceled", "aborted"})
 ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
 _CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, every letter as often

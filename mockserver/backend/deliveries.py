@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mockserver.bounded import Bounded, Meter
+from mockserver.backend.memory import Bounded, Meter
 
 DELIVERY = 500  # bytes that one holds beside its texts, about
 
