@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mockserver.admin_client import AdminError, AsyncTenant, Tenant
     from mockserver.check.client import check_client
+    from mockserver.client import AdminError, AsyncTenant, Tenant
     from mockserver.errors import MockServerError
     from mockserver.scenarios.scenario import Body, Fault, Scenario, Step
     from mockserver.server import MockServer
@@ -39,10 +39,10 @@ _HOMES = {
     "MockServer": "mockserver.server",
     "MockServerError": "mockserver.errors",
     "Scenario": "mockserver.scenarios.scenario",
-    "AdminError": "mockserver.admin_client",
-    "AsyncTenant": "mockserver.admin_client",
+    "AdminError": "mockserver.client",
+    "AsyncTenant": "mockserver.client",
     "Step": "mockserver.scenarios.scenario",
-    "Tenant": "mockserver.admin_client",
+    "Tenant": "mockserver.client",
     "check_client": "mockserver.check.client",
 }
 

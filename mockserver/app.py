@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router, compile_path
 
-from mockserver.admin import Admin
-from mockserver.admin_client import BASE_PATH, PREFIX
+from mockserver.admin.api import Admin
 from mockserver.backend.backend import Gateway, Options
+from mockserver.client import BASE_PATH, PREFIX
 from mockserver.contract.contract import Contract
-from mockserver.exchange import Decoy, Endpoint
+from mockserver.http.channel import ASGIApp, Receive, Scope, Send
+from mockserver.http.pipeline import Decoy, Endpoint
 from mockserver.scenarios.catalogue import Catalogue
-from mockserver.wire import ASGIApp, Receive, Scope, Send
 
 
 class App:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from mockserver.admin_client import RunningServer, Tenant
     from mockserver.backend.backend import Gateway
     from mockserver.check.drivers import Call
     from mockserver.check.findings import Report
+    from mockserver.client import RunningServer, Tenant
     from mockserver.server import MockServer
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
     # Imported here, since every suite loads this plugin, and few use it.
     url = request.config.getoption("--mockserver-url")
     if url:
-        from mockserver.admin_client import RunningServer
+        from mockserver.client import RunningServer
 
         running = RunningServer(url, admin_token=request.config.getoption("--mockserver-admin-token"))
         before = _in_one_sentence(lambda: running.tenant("").verdict()["exchanges"])

@@ -22,17 +22,17 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 import uvicorn
 
-from mockserver.admin_client import BASE_PATH, Tenant
+from mockserver.admin.har import har_of
 from mockserver.app import App
 from mockserver.backend.backend import Gateway, Options
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.store import MAX_MEMORY
+from mockserver.client import BASE_PATH, Tenant
 from mockserver.clock import Mode
-from mockserver.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
 from mockserver.contract.api_error import Dialect
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
-from mockserver.har import har_of
+from mockserver.http.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.report_files import write_file
 from mockserver.scenarios.catalogue import Catalogue

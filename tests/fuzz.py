@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from mockserver.app import App
 from mockserver.backend.store import Bounds, Store
 from mockserver.clock import MODES, SECOND, Clock
-from mockserver.connection import HttpConnection
+from mockserver.http.connection import HttpConnection
 from tests.helpers.documents import CONTRACT
 from tests.helpers.wires import CATALOGUE, Wire, connect, new_app, settled
 

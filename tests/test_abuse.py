@@ -15,8 +15,8 @@ from mockserver.backend.deliveries import Delivery
 from mockserver.backend.journal import MAX_RECORDED_BODY
 from mockserver.backend.store import Bounds, Store
 from mockserver.clock import Clock
-from mockserver.connection import MAX_HEAD
 from mockserver.contract.violations import MAX_DESCRIPTION, MAX_VIOLATIONS
+from mockserver.http.connection import MAX_HEAD
 from tests.helpers.documents import ULTRA
 from tests.helpers.predictions import prediction
 

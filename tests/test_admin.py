@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from mockserver import AdminError, MockServer, Tenant
-from mockserver.admin import Admin
+from mockserver.admin.api import Admin
 from mockserver.backend.backend import Gateway, Options
 from mockserver.backend.verdict import failures
 from mockserver.contract.contract import Contract

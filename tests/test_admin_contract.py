@@ -15,11 +15,11 @@ import jsonschema_rs
 import pytest
 
 from mockserver import MockServer, Tenant
-from mockserver.admin import Admin
-from mockserver.admin_client import PREFIX, AdminError
+from mockserver.admin.api import Admin
+from mockserver.admin.inspector import MAX_WATCHERS
 from mockserver.app import App
 from mockserver.backend.backend import Options
-from mockserver.inspector import MAX_WATCHERS
+from mockserver.client import PREFIX, AdminError
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from mockserver import Tenant, check_client
-from mockserver.admin_client import BASE_PATH
 from mockserver.backend.journal import Exchange
 from mockserver.check.cases import Case, Outcome, Run
 from mockserver.check.drivers import Call, CallableDriver
 from mockserver.check.harness import Harness, Limits
 from mockserver.check.rules import find_breaches
+from mockserver.client import BASE_PATH
 from mockserver.scenarios.catalogue import Catalogue
 from tests.check import webhook_client
 from tests.check.bench import Subject, hunt

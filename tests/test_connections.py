@@ -20,7 +20,7 @@ from mockserver import MockServer, Tenant
 from mockserver.app import App
 from mockserver.backend.backend import Gateway
 from mockserver.clock import SECOND
-from mockserver.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
+from mockserver.http.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
 from tests.helpers.documents import CONTRACT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app, settled
 
@@ -240,7 +240,7 @@ def test_what_is_not_http_is_told_so(line: Line) -> None:
 
 
 def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mockserver.connection.KEEP_ALIVE", 0.05)
+    monkeypatch.setattr("mockserver.http.connection.KEEP_ALIVE", 0.05)
 
     async def play() -> None:
         app = new_app()

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from mockserver import MockServer
-from mockserver.admin import Admin
+from mockserver.admin.api import Admin
 from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.check.rules import RULES

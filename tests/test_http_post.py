@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from mockserver.http_post import post
+from mockserver.http.post import post
 
 DEADLINE = 0.2  # seconds
 PATIENCE = 10  # seconds after which what a test waits for is not coming

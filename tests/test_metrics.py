@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from mockserver import MockServer
+from mockserver.admin.prometheus import as_text
 from mockserver.backend.metrics import BUCKETS, Metrics
 from mockserver.backend.store import Bounds, Store
-from mockserver.prometheus import as_text
 from tests.helpers.documents import KONTEXT, ULTRA
 
 HELD = {"tenants": 1, "predictions": 2, "bytes": 3, "evicted_tenants": 4, "evicted_predictions": 5}

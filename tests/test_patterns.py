@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import mockserver
-from mockserver.connection import MAX_HEAD
+from mockserver.http.connection import MAX_HEAD
 from mockserver.redaction import redacted
 from tests.helpers.documents import CONTRACT
 

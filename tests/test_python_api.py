@@ -13,7 +13,7 @@ import pytest
 
 import mockserver
 from mockserver import AdminError, AsyncTenant, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
-from mockserver.admin_client import RunningServer
+from mockserver.client import RunningServer
 from tests.helpers.documents import KONTEXT
 
 

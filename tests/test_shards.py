@@ -9,12 +9,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from mockserver.admin.prometheus import as_text
 from mockserver.backend.metrics import Metrics
 from mockserver.backend.store import Store
 from mockserver.cli import main
 from mockserver.clock import Clock
 from mockserver.commands.serving import serve
-from mockserver.prometheus import as_text
 from mockserver.shards import DRAIN, Deployment, configuration, public_paths, read_servers
 from tests.helpers.cluster import HAPROXY, with_haproxy
 from tests.helpers.documents import CONTRACT

@@ -12,7 +12,7 @@ from replicate.client import Client
 from replicate.webhook import Webhooks
 
 from mockserver import MockServer, Tenant
-from mockserver.webhooks import RETRIES, is_allowed, sign
+from mockserver.http.webhooks import RETRIES, is_allowed, sign
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mockserver.admin_contract import document_with
+from mockserver.admin.api import document_with
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.catalogue import Catalogue
 

@@ -12,8 +12,8 @@ from mockserver.check.receiver_rules import takes
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
-from mockserver.http_post import post
-from mockserver.webhooks import sign
+from mockserver.http.post import post
+from mockserver.http.webhooks import sign
 
 TIMEOUT = 5.0  # seconds that a receiver is given, as upstream does
 STALE = 3600  # seconds by which a timestamp lies in the past, or in the future

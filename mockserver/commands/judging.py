@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from mockserver.admin_client import PREFIX, Tenant
 from mockserver.backend.coverage import add_up as add_up_coverage
 from mockserver.backend.verdict import REASONS, add_up, failures
+from mockserver.client import PREFIX, Tenant
 from mockserver.commands.options import DEFAULT_PORT, option
 from mockserver.errors import MockServerError
 

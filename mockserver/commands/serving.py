@@ -124,7 +124,7 @@ def _say(line: str) -> None:
 
 
 def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:
-    from mockserver.admin_client import BASE_PATH, PREFIX
+    from mockserver.client import BASE_PATH, PREFIX
 
     options, name = gateway.options, gateway.options.scenario.name or "of its own"
     click.echo(f"mockserver listening on {url}")

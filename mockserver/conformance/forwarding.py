@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from mockserver.admin_client import ADMIN_TOKEN_HEADER
+from mockserver.client import ADMIN_TOKEN_HEADER
 from mockserver.conformance.observed import READABLE_ENCODINGS
 from mockserver.conformance.upstream import PATIENCE, Upstream, require_httpx
 

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 from starlette.routing import compile_path
 
-from mockserver.admin_client import PREFIX
 from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.backend.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
 from mockserver.backend.memory import Bounded
 from mockserver.backend.metrics import UNMATCHED
 from mockserver.backend.tenant import TenantState
+from mockserver.client import PREFIX
 from mockserver.clock import SECOND, wall_time
 from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
 from mockserver.conformance.judgement import judge
@@ -31,11 +31,11 @@ from mockserver.conformance.upstream import Upstream
 from mockserver.contract.api_error import ApiError, error_body
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
-from mockserver.request import Request, read_head
+from mockserver.http.channel import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
+from mockserver.http.request import Request, read_head
+from mockserver.http.validation import validate
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server import MockServer
-from mockserver.validation import validate
-from mockserver.wire import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 
 MAX_HELD = 1024 * 1024  # bytes of a JSON body that are held until it has been judged; a longer one is not judged
 MAX_PICTURE_HEAD = 256 * 1024  # bytes of a picture that are looked at

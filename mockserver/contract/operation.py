@@ -17,15 +17,14 @@ from mockserver.contract.violations import MAX_VIOLATIONS, Violation, in_order, 
 
 
 class Role(NamedTuple):
-    """One role.
+    """What an operation can have the double do: its `x-mock-role`.
 
-    `handler` is the name of its function in `mockserver.api`. `family` is the name by which scenarios know all
+    `family` is the name by which scenarios know all
     operations of the role; where there is none, each goes by its operationId. `commits` tells whether it creates or
     changes something, so that its response can be lost after that.
     """
 
     name: str
-    handler: str
     family: str | None = None
     commits: bool = False
 
@@ -33,22 +32,22 @@ class Role(NamedTuple):
 ROLES = {
     role.name: role
     for role in (
-        Role("create", "create", family="createPrediction", commits=True),
-        Role("get", "get", family="getPrediction"),
-        Role("cancel", "cancel", family="cancelPrediction", commits=True),
-        Role("list", "list_page", family="listPredictions"),
-        Role("stream", "stream"),
-        Role("deliver", "picture"),
-        Role("view", "view"),
-        Role("model", "model"),
-        Role("list-versions", "list_versions"),
-        Role("version", "version"),
-        Role("webhook-secret", "webhook_secret"),
-        Role("upload", "upload", commits=True),
-        Role("list-files", "list_files"),
-        Role("get-file", "get_file"),
-        Role("delete-file", "delete_file", commits=True),
-        Role("download", "download"),
+        Role("create", family="createPrediction", commits=True),
+        Role("get", family="getPrediction"),
+        Role("cancel", family="cancelPrediction", commits=True),
+        Role("list", family="listPredictions"),
+        Role("stream"),
+        Role("deliver"),
+        Role("view"),
+        Role("model"),
+        Role("list-versions"),
+        Role("version"),
+        Role("webhook-secret"),
+        Role("upload", commits=True),
+        Role("list-files"),
+        Role("get-file"),
+        Role("delete-file", commits=True),
+        Role("download"),
     )
 }
 

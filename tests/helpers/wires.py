@@ -7,7 +7,7 @@ from uvicorn.server import ServerState
 
 from mockserver.app import App
 from mockserver.backend.backend import Options
-from mockserver.connection import Handled, HttpConnection, tracked
+from mockserver.http.connection import Handled, HttpConnection, tracked
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 

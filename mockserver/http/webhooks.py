@@ -22,7 +22,7 @@ from mockserver.backend.followers import Follower
 from mockserver.backend.prediction import Prediction
 from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND, wall_time
-from mockserver.http_post import post
+from mockserver.http.post import post
 from mockserver.scenarios.scenario import Urls, Webhooks
 from mockserver.scenarios.timeline import TERMINAL
 

@@ -20,9 +20,7 @@ from mockserver.json_text import read_json, shorten
 MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
 MAX_NAME = 1024  # characters of a file's name, of its content type, and of the form's
 LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
-
 T = TypeVar("T")
-
 for _name in ("python_multipart", "multipart"):  # what it warns of is the client's doing, and answered
     logging.getLogger(_name).addHandler(logging.NullHandler())
 

@@ -17,7 +17,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 CONNECTION = "mockserver.connection"  # where `scope["state"]` holds the Connection
 NO_RESPONSE = 0  # the status of a response that is none
 CLOSE = (b"connection", b"close")

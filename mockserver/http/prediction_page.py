@@ -1,4 +1,4 @@
-"""The page of a prediction for people: its picture, its timeline with all that concerned it, and its JSON."""
+"""The inspector: one page over the admin API, and the stream of changes that keeps it alive."""
 
 from __future__ import annotations
 
@@ -8,13 +8,32 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mockserver.backend.backend import Gateway
 from mockserver.backend.deliveries import Delivery
 from mockserver.backend.journal import Exchange
-from mockserver.clock import MILLISECOND, SECOND, Mode, parse_timestamp
+from mockserver.backend.prediction import Prediction, effective_timeline, next_stage
+from mockserver.backend.tenant import TenantState
+from mockserver.clock import MILLISECOND, SECOND, Mode, parse_timestamp, timestamp
 from mockserver.redaction import redacted
+from mockserver.scenarios.scenario import Urls
+
+
+def life_of(
+    gateway: Gateway, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls | None = None
+) -> dict[str, Any]:
+    """A prediction with its timeline, in seconds of its own time, and what is to come."""
+    age = prediction.age(tenant.clock.elapsed())
+    coming = next_stage(prediction, age)
+    return {
+        "prediction": gateway.render(tenant, prediction, origin, urls or gateway.options.urls),
+        "now": timestamp(tenant.clock.now()),
+        "age": age / SECOND,
+        "stages": [{"status": stage.status, "at": stage.at / SECOND} for stage in effective_timeline(prediction)],
+        "next": None if coming is None else {"status": coming.status, "in": (coming.at - age) / SECOND},
+    }
+
 
 MAX_EVENTS = 200  # that are listed, the newest
-
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
     "img{max-width:100%;border-radius:8px}pre{white-space:pre-wrap;overflow-wrap:anywhere}"

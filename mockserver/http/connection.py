@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mockserver.backend.memory import Meter
-from mockserver.wire import CONNECTION, ASGIApp, Receive, Scope, Send
+from mockserver.http.channel import CONNECTION, ASGIApp, Receive, Scope, Send
 
 KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
 SHUTDOWN_GRACE = 0.5  # seconds
@@ -26,7 +26,6 @@ CONNECTION_SIZE = 7000  # bytes that an idle one takes
 FIELD = 150  # bytes that a header takes beside its text
 MAX_FIELDS = 256  # headers of a request
 MAX_JOINED = 64 * 1024  # bytes
-
 _OFFER = re.compile(rb"upgrade:[ \t]*([^\r]*)\r?", re.IGNORECASE)
 _MAY_BE_OFFER = re.compile(rb"[uU](?:[pP]|\Z)")
 _NEXT_MAY_BE_OFFER = re.compile(rb"\n(?=[uU](?:[pP]|\Z))")

@@ -6,8 +6,8 @@ from mockserver.backend.backend import Gateway
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.operation import Operation
 from mockserver.contract.violations import MAX_VIOLATIONS, Violation
+from mockserver.http.request import Request
 from mockserver.json_text import MAX_SHOWN, cut, read_json, shorten
-from mockserver.request import Request
 
 MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 

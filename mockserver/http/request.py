@@ -17,10 +17,9 @@ from mockserver.backend.store import Store
 from mockserver.clock import wall_time
 from mockserver.contract.api_error import ApiError
 from mockserver.contract.violations import Violation
-from mockserver.wire import Channel, Receive, Scope, Send
+from mockserver.http.channel import Channel, Receive, Scope, Send
 
 DRAIN_FACTOR = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
-
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 

@@ -6,34 +6,38 @@ import asyncio
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from importlib import metadata
 from itertools import islice
 from time import perf_counter, process_time
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import jsonschema_rs
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mockserver.admin_client import ADMIN_TOKEN_HEADER, PREFIX
-from mockserver.admin_contract import body_validator, document_with
+from mockserver.admin.har import har_of
+from mockserver.admin.inspector import changes_of, inspector_page
+from mockserver.admin.prometheus import CONTENT_TYPE, as_text
 from mockserver.backend.backend import Gateway
 from mockserver.backend.coverage import Coverage
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.tenant import TenantState
+from mockserver.client import ADMIN_TOKEN_HEADER, PREFIX
 from mockserver.clock import MAX_SECOND, SECOND, parse_timestamp, timestamp
 from mockserver.contract.api_error import ApiError
 from mockserver.contract.lines import line_of_violation
+from mockserver.contract.loader import shipped_contract
+from mockserver.contract.yaml import read_yaml
 from mockserver.errors import ScenarioError
-from mockserver.har import har_of
-from mockserver.inspector import changes_of, inspector_page, life_of
+from mockserver.http.channel import Receive, Scope, Send
+from mockserver.http.prediction_page import life_of
+from mockserver.http.request import bearer_token
 from mockserver.json_text import cut, pointer_to, read_json
-from mockserver.prometheus import CONTENT_TYPE, as_text
 from mockserver.redaction import redacted, shortened_secret
-from mockserver.request import bearer_token
-from mockserver.wire import Receive, Scope, Send
 
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
@@ -41,8 +45,6 @@ SERVERS_HEADER = "x-mock-servers"
 TENANT_HEADER = "x-mock-tenant"  # stands for a tenant whose token the asker does not know
 VERSION = metadata.version("flux-mockserver")
 TURN = 0.01  # seconds after which a long answer lets others have theirs
-
-
 T = TypeVar("T")
 Handler = Callable[[Request, TenantState], Awaitable[object]]
 
@@ -440,3 +442,37 @@ def _flag(request: Request, name: str) -> bool:
     if text not in ("", "1", "true", "0", "false"):
         raise ApiError(422, f"?{name} is true or false, not {cut(text, 50)!r}.")
     return text in ("", "1", "true")
+
+
+@cache
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = read_yaml(shipped_contract("admin.yaml").read_bytes())
+    return document
+
+
+@cache
+def body_validator(name: str) -> jsonschema_rs.Validator:
+    """What checks a body against the schema of that name."""
+    return jsonschema_rs.validator_for(_document()["components"]["schemas"][name])
+
+
+def document_with(scenario_schema: dict[str, Any], scenario_names: list[str]) -> dict[str, Any]:
+    """The OpenAPI document, with the schema and the names of scenarios in their places."""
+    document = _document()
+    components = document["components"]
+    moved = _moved({name: part for name, part in scenario_schema.items() if name not in ("$schema", "$defs")})
+    named = {**components["schemas"]["ScenarioName"], "enum": scenario_names}
+    schemas = {**components["schemas"], "Scenario": moved, "ScenarioName": named}
+    for name, part in scenario_schema["$defs"].items():
+        schemas[name.capitalize()] = _moved(part)
+    return {**document, "components": {**components, "schemas": schemas}}
+
+
+def _moved(value: Any) -> Any:
+    """A schema whose references into its own `$defs` lead to the document's components."""
+    if isinstance(value, dict):
+        return {
+            name: "#/components/schemas/" + part.rpartition("/")[2].capitalize() if name == "$ref" else _moved(part)
+            for name, part in value.items()
+        }
+    return [_moved(part) for part in value] if isinstance(value, list) else value

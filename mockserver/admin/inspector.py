@@ -8,18 +8,12 @@ from collections.abc import AsyncIterator
 from functools import cache
 from hashlib import sha256
 from importlib import resources
-from typing import Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from mockserver.backend.backend import Gateway
-from mockserver.backend.prediction import Prediction, effective_timeline, next_stage
 from mockserver.backend.store import Store
-from mockserver.backend.tenant import TenantState
-from mockserver.clock import SECOND, timestamp
 from mockserver.contract.api_error import ApiError
-from mockserver.scenarios.scenario import Urls
 
 MAX_WATCHERS = 64
 PAUSE = 0.1  # seconds between two events, however much happens
@@ -29,7 +23,7 @@ STAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 @cache
 def _page() -> tuple[str, str]:
     """The page with its style and script in it, and the policy that lets it do no more than it has to."""
-    folder = resources.files("mockserver").joinpath("inspector")
+    folder = resources.files("mockserver.admin").joinpath("static")
     style, script = folder.joinpath("inspector.css").read_text(), folder.joinpath("inspector.js").read_text()
     page = folder.joinpath("inspector.html").read_text()
     page = page.replace("<style></style>", f"<style>{style}</style>").replace(
@@ -68,18 +62,3 @@ async def _events(store: Store, name: str) -> AsyncIterator[bytes]:
             yield b"event: change\ndata: " + msgspec.json.encode(state) + b"\n\n"
             await changed.wait()
             await asyncio.sleep(PAUSE)
-
-
-def life_of(
-    gateway: Gateway, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls | None = None
-) -> dict[str, Any]:
-    """A prediction with its timeline, in seconds of its own time, and what is to come."""
-    age = prediction.age(tenant.clock.elapsed())
-    coming = next_stage(prediction, age)
-    return {
-        "prediction": gateway.render(tenant, prediction, origin, urls or gateway.options.urls),
-        "now": timestamp(tenant.clock.now()),
-        "age": age / SECOND,
-        "stages": [{"status": stage.status, "at": stage.at / SECOND} for stage in effective_timeline(prediction)],
-        "next": None if coming is None else {"status": coming.status, "in": (coming.at - age) / SECOND},
-    }

@@ -1,0 +1,1 @@
+"""Steering a double: the admin API, the inspector, and what is exported."""

@@ -1,0 +1,1 @@
+"""A request, from the connection to its answer."""

@@ -1,0 +1,1 @@
+"""What is done for each role of an operation."""
