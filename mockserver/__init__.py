@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mockserver.client import AdminError, AsyncTenant, Tenant
     from mockserver.errors import MockServerError
     from mockserver.scenarios.scenario import Body, Fault, Scenario, Step
-    from mockserver.server import MockServer
+    from mockserver.server.mock_server import MockServer
 
 __all__ = [
     "AdminError",

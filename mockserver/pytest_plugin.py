@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mockserver.check.drivers import Call
     from mockserver.check.findings import Report
     from mockserver.client import RunningServer, Tenant
-    from mockserver.server import MockServer
+    from mockserver.server.mock_server import MockServer
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
         yield running
         strays, late = [_line(exchange) for exchange in running.tenant("").requests(since=before)], []
     else:
-        from mockserver.server import MockServer
+        from mockserver.server.mock_server import MockServer
 
         ended = request.config.stash.setdefault(_ENDED, {})
         with MockServer() as server:
@@ -97,7 +97,7 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
     When the test ends the tenant is judged and reset: requests that the contract does not allow fail the test,
     even if the client swallowed the error, and so do requests that belong to no test, and faults never met.
     """
-    from mockserver.server import MockServer
+    from mockserver.server.mock_server import MockServer
 
     settings = _settings(request)
     tenant = mockserver_server.tenant(_token(request))

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
-from mockserver.server import MockServer
+from mockserver.server.mock_server import MockServer
 
 REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mockserver.app import App
 from mockserver.backend.store import Bounds, Store
 from mockserver.clock import MODES, SECOND, Clock
 from mockserver.http.connection import HttpConnection
+from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT
 from tests.helpers.wires import CATALOGUE, Wire, connect, new_app, settled
 

@@ -17,10 +17,10 @@ import pytest
 from mockserver import MockServer, Tenant
 from mockserver.admin.api import Admin
 from mockserver.admin.inspector import MAX_WATCHERS
-from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.client import PREFIX, AdminError
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
 

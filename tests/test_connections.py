@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mockserver import MockServer, Tenant
-from mockserver.app import App
 from mockserver.backend.backend import Gateway
 from mockserver.clock import SECOND
 from mockserver.http.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
+from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app, settled
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import ROLES
 from mockserver.errors import ContractError
 from mockserver.http.handlers.roles import HANDLERS
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.pages import ROOT
 

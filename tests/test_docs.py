@@ -19,13 +19,13 @@ import pytest
 
 from mockserver import MockServer
 from mockserver.admin.api import Admin
-from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.check.rules import RULES
 from mockserver.cli import main
 from mockserver.commands.checking import check
 from mockserver.commands.serving import serve
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.server.app import App
 from tests.check import rules_page
 from tests.helpers.documents import CONTRACT
 from tests.helpers.page_runner import PageRunner

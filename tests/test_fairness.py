@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mockserver.app import App
 from mockserver.http.uploads import MAX_NAME
 from mockserver.json_text import MAX_VALUES
+from mockserver.server.app import App
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.wires import Wire, connect, new_app
 

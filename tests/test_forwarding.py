@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mockserver.conformance import forwarding
-from mockserver.server import Authority
+from mockserver.server.tls import Authority
 from tests.helpers.proxies import Raw, asking, proxying
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mockserver.errors import MockServerError
-from mockserver.ready_file import remove_own, remove_stale, write
+from mockserver.server.ready_file import remove_own, remove_stale, write
 from tests.helpers.command import run, serving
 
 

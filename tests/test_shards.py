@@ -15,7 +15,7 @@ from mockserver.backend.store import Store
 from mockserver.cli import main
 from mockserver.clock import Clock
 from mockserver.commands.serving import serve
-from mockserver.shards import DRAIN, Deployment, configuration, public_paths, read_servers
+from mockserver.deploy.shards import DRAIN, Deployment, configuration, public_paths, read_servers
 from tests.helpers.cluster import HAPROXY, with_haproxy
 from tests.helpers.documents import CONTRACT
 

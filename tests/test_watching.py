@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mockserver.app import App
 from mockserver.contract.loader import shipped_contract
-from mockserver.server import build_app
-from mockserver.watching import Watch
+from mockserver.server.app import App
+from mockserver.server.reload import Watch
+from mockserver.server.uvicorn_server import build_app
 from tests.helpers.command import serving
 from tests.helpers.documents import KONTEXT
 

@@ -17,7 +17,7 @@ from mockserver.check.plan import Plan
 from mockserver.check.players import default_jobs
 from mockserver.check.processes import trust
 from mockserver.contract.contract import Contract
-from mockserver.server import Authority
+from mockserver.server.tls import Authority
 
 
 @contextmanager

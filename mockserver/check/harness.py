@@ -25,7 +25,8 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario
-from mockserver.server import Authority, MockServer
+from mockserver.server.mock_server import MockServer
+from mockserver.server.tls import Authority
 
 Comparison = Callable[[Any, bytes], bool]
 

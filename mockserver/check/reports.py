@@ -13,7 +13,7 @@ from mockserver.check.markdown import render_markdown
 from mockserver.check.page import render_page
 from mockserver.check.rules import RULES
 from mockserver.errors import MockServerError
-from mockserver.report_files import choose_format, printable, write_file
+from mockserver.reporting.files import choose_format, printable, write_file
 
 
 def write(report: Report, path: Path) -> None:

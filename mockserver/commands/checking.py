@@ -108,7 +108,7 @@ def check(
     from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.terminal import ProgressBar
     from mockserver.contract.contract import Contract
-    from mockserver.server import Authority
+    from mockserver.server.tls import Authority
 
     saves = _check_files(report)
     hunting["jobs"] = hunting["jobs"] or (1 if webhook else None)
@@ -268,7 +268,7 @@ def replay(
     from mockserver.check.processes import ProcessDriver, WorkerDriver
     from mockserver.check.replaying import replay as play_again
     from mockserver.contract.contract import Contract
-    from mockserver.server import Authority
+    from mockserver.server.tls import Authority
 
     saved = Finding.read(finding)
     driver = (WorkerDriver if worker else ProcessDriver)(command)

@@ -49,8 +49,8 @@ def proxy(
     """
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import proxy_app
-    from mockserver.ready_file import remove_own, remove_stale, write
-    from mockserver.server import listen, serve, url_of, whereabouts, write_har
+    from mockserver.server.ready_file import remove_own, remove_stale, write
+    from mockserver.server.uvicorn_server import listen, serve, url_of, whereabouts, write_har
 
     settings["public_url"] = checked_url(settings["public_url"])
     app = proxy_app(url, **settings)

@@ -24,8 +24,9 @@ from mockserver.errors import MockServerError
 if TYPE_CHECKING:
     from mockserver.backend.backend import Gateway
     from mockserver.conformance.learning import Learner
-    from mockserver.server import Authority, MockServer
-    from mockserver.watching import Watch
+    from mockserver.server.mock_server import MockServer
+    from mockserver.server.reload import Watch
+    from mockserver.server.tls import Authority
 
 MAX_DRAIN = 24 * 3600.0  # seconds
 
@@ -82,9 +83,10 @@ def serve(
     Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
     world of its own.
     """
-    from mockserver.ready_file import remove_own, remove_stale, write  # not every command's imports
-    from mockserver.server import Authority, build_app, listen, url_of, whereabouts, write_har
-    from mockserver.server import serve as run_server
+    from mockserver.server.ready_file import remove_own, remove_stale, write
+    from mockserver.server.tls import Authority
+    from mockserver.server.uvicorn_server import build_app, listen, url_of, whereabouts, write_har
+    from mockserver.server.uvicorn_server import serve as run_server
 
     watching = _watch(behavior) if watch else None
     app = build_app(**server_settings(behavior))
@@ -114,7 +116,7 @@ def serve(
 
 
 def _watch(behavior: dict[str, Any]) -> Watch:
-    from mockserver.watching import Watch
+    from mockserver.server.reload import Watch
 
     return Watch(behavior["contract"], behavior["scenario"])
 
@@ -178,7 +180,7 @@ def run(
     if proxy is None:
         if given := [name for name, value in {**talking, "learn": learn}.items() if value]:
             raise MockServerError(f"--{given[0].replace('_', '-')} is for a gateway behind --proxy URL")
-        from mockserver.server import MockServer
+        from mockserver.server.mock_server import MockServer
 
         server, learner = MockServer(tls=tls, **server_settings(behavior)), None
     else:

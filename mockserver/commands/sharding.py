@@ -9,7 +9,7 @@ import click
 
 from mockserver.commands.options import checked_url
 from mockserver.contract.contract import Contract
-from mockserver.shards import NAME, PORT, Deployment, Format, configuration
+from mockserver.deploy.shards import NAME, PORT, Deployment, Format, configuration
 
 
 @click.command()

@@ -18,7 +18,7 @@ from mockserver.conformance.observed import Observed
 from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
 from mockserver.redaction import MIN_SECRET
-from mockserver.report_files import write_file
+from mockserver.reporting.files import write_file
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Body
 from mockserver.scenarios.timeline import TERMINAL

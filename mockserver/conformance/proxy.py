@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from starlette.routing import compile_path
 
-from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.backend.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
 from mockserver.backend.memory import Bounded
@@ -35,7 +34,8 @@ from mockserver.http.channel import CLOSE, NO_RESPONSE, Receive, Response, Scope
 from mockserver.http.request import Request, read_head
 from mockserver.http.validation import validate
 from mockserver.scenarios.catalogue import Catalogue
-from mockserver.server import MockServer
+from mockserver.server.app import App
+from mockserver.server.mock_server import MockServer
 
 MAX_HELD = 1024 * 1024  # bytes of a JSON body that are held until it has been judged; a longer one is not judged
 MAX_PICTURE_HEAD = 256 * 1024  # bytes of a picture that are looked at

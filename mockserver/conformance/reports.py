@@ -16,7 +16,7 @@ from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance.findings import Finding, Report
 from mockserver.conformance.terminal import describe, summary, visible
 from mockserver.errors import MockServerError
-from mockserver.report_files import choose_format, printable, write_file
+from mockserver.reporting.files import choose_format, printable, write_file
 
 
 def write(report: Report, path: Path) -> None:

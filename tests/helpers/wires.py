@@ -5,10 +5,10 @@ import asyncio
 import uvicorn
 from uvicorn.server import ServerState
 
-from mockserver.app import App
 from mockserver.backend.backend import Options
 from mockserver.http.connection import Handled, HttpConnection, tracked
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT
 
 CATALOGUE = Catalogue(CONTRACT)

@@ -19,14 +19,12 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 
 Format = Literal["haproxy", "kubernetes", "compose"]
-
 NAME = "mockserver"  # of the doubles in formats that start them, with a number behind it
 PORT = 3589  # of each of them
 SEED = 1  # the same for all, so that a tenant is the same wherever it is led
 DRAIN = 30  # seconds
 MAX_SERVERS = 1000  # no more than there are shards
 CERTIFICATE = {"kubernetes": "/etc/haproxy-tls/tls.pem", "compose": "/etc/haproxy-tls/tls.pem"}  # within the container
-
 _SERVER = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 _LISTEN = re.compile(r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]|\*):(\d{1,5})", re.ASCII)
 _POD = re.compile(r"([a-z][a-z0-9-]*)-(\d+)", re.ASCII)
@@ -197,7 +195,7 @@ def public_paths(contract: Contract, parameter: str) -> list[str]:
 
 
 def _filled(template: str, *, tls: bool, **values: object) -> str:
-    text = resources.files("mockserver").joinpath("deployments", template).read_text()
+    text = resources.files("mockserver.deploy").joinpath("templates", template).read_text()
     for word, holds in (("tls", tls), ("plain", not tls)):
         text = re.sub(rf"^ *@if {word}\n(.*?)^ *@end\n", r"\1" if holds else "", text, flags=re.M | re.S)
     return _Template(text).substitute(values)

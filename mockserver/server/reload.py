@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mockserver.app import App
 from mockserver.contract.contract import Contract
 from mockserver.contract.loader import shipped_contract
 from mockserver.errors import MockServerError
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario
+from mockserver.server.app import App
 
 INTERVAL = 0.2  # seconds between two looks; files on shared folders tell of no change by themselves
 

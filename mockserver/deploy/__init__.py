@@ -1,0 +1,1 @@
+"""Many doubles behind a load balancer."""

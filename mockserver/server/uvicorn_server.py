@@ -1,0 +1,229 @@
+"""The double as a running server of uvicorn: sockets, the event loop, signals, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import uvicorn
+
+from mockserver.admin.har import har_of
+from mockserver.backend.backend import Gateway, Options
+from mockserver.contract.contract import Contract
+from mockserver.errors import MockServerError
+from mockserver.http.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
+from mockserver.reporting.files import write_file
+from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario
+from mockserver.server.app import App
+from mockserver.server.tls import Authority
+
+T = TypeVar("T")
+SHUTDOWN = 3  # seconds that requests under way are given
+QUIET_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
+TURN = 0.005  # seconds between looks at what is under way
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises MockServerError."""
+    try:
+        host.encode("idna")  # create_server leaves its socket open when it finds that a host cannot be encoded
+        return socket.create_server((host, port), backlog=2048, family=_family(host))
+    except (OSError, TypeError, UnicodeError) as reason:
+        errno = reason.errno if isinstance(reason, OSError) else None
+        said = os.strerror(errno) if errno and errno > 0 else str(reason)
+        raise MockServerError(
+            f"cannot listen on {host}:{port}: {said}; choose another --port, or 0 for a free one"
+        ) from reason
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
+    """The base URL at which a listening socket can be reached."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def extra_origins(app: App, scheme: str) -> list[socket.socket]:
+    """The sockets of the origins beside the API's, on free ports of loopback."""
+    decoy = listen("127.0.0.1", 0)
+    app.listen_as_decoy(url_of(decoy, scheme))
+    if app.gateway.options.files_origin == "same":
+        return [decoy]
+    files = listen("127.0.0.1", 0)
+    app.listen_as_file_host(url_of(files, scheme))
+    return [decoy, files]
+
+
+class UvicornServer(uvicorn.Server):
+    """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
+
+    def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
+        self._connections: set[HttpConnection] = set()
+        self._handled = Handled()
+        gateway = app.gateway
+        connection = partial(HttpConnection, self._connections, gateway.store.underway, gateway.metrics.unreadable)
+        super().__init__(
+            uvicorn.Config(
+                tracked(app, self._handled),
+                interface="asgi3",
+                http=connection,  # type: ignore[arg-type]  # called as a class is
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="error",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=SHUTDOWN,
+                ssl_certfile=str(authority.server_file) if authority else None,
+            )
+        )
+        self._app = app
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signals: the caller has handlers of its own."""
+        yield
+
+    def hang_up(self) -> None:
+        """End, without waiting for clients: what is under way finds that they have left."""
+        self.should_exit = True
+        for connection in list(self._connections):
+            connection.close()
+
+    async def settle(self, seconds: float) -> None:
+        """Read and answer what clients have sent before they left; wait some seconds at most for what takes long."""
+        end, quiet, busy = self.loop.time() + seconds, 0, False
+        while quiet < QUIET_TURNS and self.loop.time() < end:
+            before = len(self._connections)
+            await asyncio.sleep(TURN if busy else 0)
+            busy = self._handled.count > 0 or any(each.is_answering for each in self._connections)
+            quiet = 0 if busy or len(self._connections) != before else quiet + 1
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, and close what the application holds open."""
+        await super().shutdown(sockets)
+        await self._app.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say that requests are answered."""
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop's where that is installed. The process's own policy is left alone."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run_server(
+    server: UvicornServer,
+    sockets: list[socket.socket],
+    signals: Mapping[signal.Signals, Callable[[], None]] | None = None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Serve until the server is told to exit. `signals` says what is done when one comes; `beside` goes on too."""
+
+    async def run() -> None:
+        for number, act in (signals or {}).items():
+            asyncio.get_running_loop().add_signal_handler(number, act)
+        task = asyncio.create_task(beside()) if beside is not None else None
+        await server.serve(sockets=sockets)
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    runner = asyncio.Runner(loop_factory=_new_loop)
+    try:
+        runner.run(run())
+    finally:
+        # uvloop warns of a connection whose handshake has not ended, before it closes it: where warnings are errors,
+        # it would wait for that one for ever.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            runner.close()
+
+
+def serve(
+    app: App,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    authority: Authority | None = None,
+    drain: float = 0,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered; `beside` goes on meanwhile.
+
+    For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to stop.
+    """
+    others = extra_origins(app, "https" if authority else "http")
+    server = UvicornServer(app, on_ready, authority)
+
+    # What start-up made stays: without it the collector, at work beneath requests, has little to walk.
+    gc.collect()
+    gc.freeze()
+
+    def terminate() -> None:
+        if drain and not app.gateway.draining:
+            app.gateway.draining = True
+            asyncio.get_running_loop().call_later(drain, _end, server)
+        else:
+            _stop(server)
+
+    run_server(server, [listener, *others], {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate}, beside)
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.force_exit = server.should_exit  # the second time, do not wait for what is under way
+    _end(server)
+
+
+def _end(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def whereabouts(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
+    """Where a server is: `url`, `port`, and `ca_file` if it speaks TLS."""
+    facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
+    facts["port"] = listener.getsockname()[1]
+    if authority is not None:
+        facts["ca_file"] = str(authority.file)
+    return facts
+
+
+def write_har(gateway: Gateway, path: Path, base_url: str) -> None:
+    """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
+    exchanges = [exchange for tenant in gateway.store.tenants() for exchange in tenant.journal]
+    write_file(path, msgspec.json.format(msgspec.json.encode(har_of(exchanges, base_url))) + b"\n")
+
+
+def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
+    """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
+    loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
+    catalogue = Catalogue(loaded)
+    chosen = catalogue.read(scenario) if isinstance(scenario, str) else catalogue.coerce(scenario)
+    return App(loaded, catalogue, Options(scenario=chosen, **options))
