@@ -24,7 +24,7 @@ from mockserver.check.plan import Progress
 from mockserver.check.rules import RULES
 from mockserver.check.summary import notes_on
 from mockserver.check.terminal import progress_line
-from mockserver.cli import main
+from mockserver.cli.entry import main
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.catalogue import Catalogue
 from tests.check.receiver import SECRET, WebhookReceiver

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from mockserver.check.receivers import check_receiver
-from mockserver.cli import main
+from mockserver.cli.entry import main
 from mockserver.errors import MockServerError
 from tests.check.receiver import SECRET, WebhookReceiver
 from tests.helpers.documents import CONTRACT

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mockserver import MockServer
-from mockserver.commands.serving import serve
+from mockserver.cli.serve import serve
 from tests.helpers.pages import ROOT
 
 pytestmark = pytest.mark.slow

@@ -21,9 +21,9 @@ from mockserver import MockServer
 from mockserver.admin.api import Admin
 from mockserver.backend.backend import Options
 from mockserver.check.rules import RULES
-from mockserver.cli import main
-from mockserver.commands.checking import check
-from mockserver.commands.serving import serve
+from mockserver.cli.check import check
+from mockserver.cli.entry import main
+from mockserver.cli.serve import serve
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 from tests.check import rules_page

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from mockserver import MockServer
-from mockserver.commands.proxying import proxy
+from mockserver.cli.proxy import proxy
 
 pytestmark = pytest.mark.slow
 

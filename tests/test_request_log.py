@@ -2,8 +2,8 @@
 
 import msgspec
 
+from mockserver.cli.request_log import log_line
 from mockserver.contract.violations import Violation
-from mockserver.request_log import log_line
 from tests.helpers.exchanges import TOKEN, create, faulty, poll
 
 UNKNOWN = Violation("/input/sead", "unknown", "input", "Additional property sead is not allowed", "1", "seed, perhaps")

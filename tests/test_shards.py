@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from mockserver.admin.prometheus import as_text
 from mockserver.backend.metrics import Metrics
 from mockserver.backend.store import Store
-from mockserver.cli import main
+from mockserver.cli.entry import main
+from mockserver.cli.serve import serve
 from mockserver.clock import Clock
-from mockserver.commands.serving import serve
 from mockserver.deploy.shards import DRAIN, Deployment, configuration, public_paths, read_servers
 from tests.helpers.cluster import HAPROXY, with_haproxy
 from tests.helpers.documents import CONTRACT

@@ -12,7 +12,7 @@ import yaml
 
 from mockserver import MockServer
 from mockserver.check.gateway_rules import GATEWAY_RULES
-from mockserver.commands.verifying import verify
+from mockserver.cli.verify import verify
 from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from mockserver.contract.loader import shipped_contract
-from mockserver.server.app import App
+from mockserver.server.app import App, build_app
 from mockserver.server.reload import Watch
-from mockserver.server.uvicorn_server import build_app
 from tests.helpers.command import serving
 from tests.helpers.documents import KONTEXT
 

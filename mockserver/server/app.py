@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from mockserver.contract.contract import Contract
 from mockserver.http.channel import ASGIApp, Receive, Scope, Send
 from mockserver.http.pipeline import Decoy, Endpoint
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.scenarios.scenario import Scenario
 
 
 class App:
@@ -153,3 +156,11 @@ def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Res
         return Response(body, media_type=media_type)
 
     return serve
+
+
+def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
+    """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
+    loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
+    catalogue = Catalogue(loaded)
+    chosen = catalogue.read(scenario) if isinstance(scenario, str) else catalogue.coerce(scenario)
+    return App(loaded, catalogue, Options(scenario=chosen, **options))

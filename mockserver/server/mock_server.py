@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from mockserver.admin.har import write_har
 from mockserver.backend.backend import Gateway
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.store import MAX_MEMORY
@@ -21,17 +22,9 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios.scenario import Scenario, Urls
+from mockserver.server.app import build_app
 from mockserver.server.tls import Authority
-from mockserver.server.uvicorn_server import (
-    T,
-    UvicornServer,
-    build_app,
-    extra_origins,
-    listen,
-    run_server,
-    url_of,
-    write_har,
-)
+from mockserver.server.uvicorn_server import T, UvicornServer, extra_origins, listen, run_server, url_of
 
 SETTLE = 2.0  # seconds that answers under way are waited for before a verdict
 

@@ -11,20 +11,12 @@ import socket
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import uvicorn
 
-from mockserver.admin.har import har_of
-from mockserver.backend.backend import Gateway, Options
-from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.http.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
-from mockserver.reporting.files import write_file
-from mockserver.scenarios.catalogue import Catalogue
-from mockserver.scenarios.scenario import Scenario
 from mockserver.server.app import App
 from mockserver.server.tls import Authority
 
@@ -213,17 +205,3 @@ def whereabouts(listener: socket.socket, authority: Authority | None = None) -> 
     if authority is not None:
         facts["ca_file"] = str(authority.file)
     return facts
-
-
-def write_har(gateway: Gateway, path: Path, base_url: str) -> None:
-    """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
-    exchanges = [exchange for tenant in gateway.store.tenants() for exchange in tenant.journal]
-    write_file(path, msgspec.json.format(msgspec.json.encode(har_of(exchanges, base_url))) + b"\n")
-
-
-def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
-    """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
-    loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
-    catalogue = Catalogue(loaded)
-    chosen = catalogue.read(scenario) if isinstance(scenario, str) else catalogue.coerce(scenario)
-    return App(loaded, catalogue, Options(scenario=chosen, **options))

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from mockserver.cli import main
+from mockserver.cli.entry import main
 
 COMMAND = [sys.executable, "-m", "mockserver"]
 

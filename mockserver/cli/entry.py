@@ -10,12 +10,16 @@ from typing import Any
 
 import click
 
-from mockserver.commands.checking import check, check_webhook, explain, replay, rules
-from mockserver.commands.judging import verdict
-from mockserver.commands.proxying import proxy
-from mockserver.commands.serving import run, serve
-from mockserver.commands.sharding import shards
-from mockserver.commands.verifying import verify
+from mockserver.cli.check import check
+from mockserver.cli.check_webhook import check_webhook
+from mockserver.cli.proxy import proxy
+from mockserver.cli.replay import replay
+from mockserver.cli.rules import explain, rules
+from mockserver.cli.run import run
+from mockserver.cli.serve import serve
+from mockserver.cli.shards import shards
+from mockserver.cli.verdict import verdict
+from mockserver.cli.verify import verify
 from mockserver.errors import MockServerError
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from mockserver.commands.options import checked_url
+from mockserver.cli.options import checked_url
 from mockserver.contract.contract import Contract
 from mockserver.deploy.shards import NAME, PORT, Deployment, Format, configuration
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mockserver.commands.options import color_option, learn_option, option
+from mockserver.cli.options import color_option, learn_option, option
 
 if TYPE_CHECKING:
     from mockserver.conformance.findings import Report

@@ -1,4 +1,4 @@
-"""`mockserver run`: a double for the time of a command, and a verdict over all that the command sent to it."""
+"""The command of `mockserver run`: its environment, signals and exit code, and the verdict over all that it sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to
 MISSING, NOT_EXECUTABLE = 127, 126  # what shells exit with
 TOKEN = "mockserver-run"  # noqa: S105 - any token will do
-
 Say = Callable[[str], None]
 
 

@@ -1,4 +1,4 @@
-"""`check`, `replay`, `check-webhook`, `rules` and `explain`: the kit that tests clients."""
+"""`check`: the kit, for a client in any language."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mockserver.commands.options import base_path_option, color_option, command_argument, option
+from mockserver.cli.options import base_path_option, color_option, command_argument, option
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
     from mockserver.check.findings import Report
     from mockserver.check.plan import Plan
 
+
 DEADLINE = 10.0  # seconds
-_FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
+FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
 files_option = option(
     "--files",
     default="separate",
-    type=click.Choice(tuple(_FILES)),
+    type=click.Choice(tuple(FILES)),
     help="Whether pictures come from a host of their own, which shows leaks of the token.",
 )
 
@@ -52,7 +53,7 @@ files_option = option(
 @option(
     "--webhook",
     metavar="PORT|URL",
-    callback=lambda context, parameter, text: _receiver(text),
+    callback=lambda context, parameter, text: receiver(text),
     help="Where CMD receives webhooks: its call has it as webhook_url. One case at a time, unless --jobs says more.",
 )
 @option(
@@ -101,7 +102,7 @@ def check(
 
     Example: mockserver check -- node client.mjs
     """
-    _use_hypothesis()
+    use_hypothesis()
     from mockserver.check.harness import Harness
     from mockserver.check.hunt import Hunt
     from mockserver.check.interrupts import exit_on_second_interrupt
@@ -119,7 +120,7 @@ def check(
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
         loaded = Contract.load(contract)
         harness = Harness(
-            loaded, files=_FILES[files], seed=seed, base_path=base_path, authority=authority, webhook=webhook
+            loaded, files=FILES[files], seed=seed, base_path=base_path, authority=authority, webhook=webhook
         )
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
         hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
@@ -134,7 +135,7 @@ def check(
     sys.exit(_exit_code(found, hunting["baseline"] if baseline_update else None))
 
 
-def _receiver(word: str | None) -> str | None:
+def receiver(word: str | None) -> str | None:
     """The address of a receiver, of which only the port may have been given."""
     if word is None or word.startswith(("http://", "https://")):
         return word
@@ -226,133 +227,8 @@ def _plan(
     return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs(), concurrent)
 
 
-@click.command()
-@click.argument("finding", type=click.Path(path_type=Path))
-@option(
-    "--deadline",
-    default=DEADLINE,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds within which a call is to end.",
-)
-@option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
-@files_option
-@base_path_option
-@option(
-    "--webhook",
-    metavar="PORT|URL",
-    callback=lambda context, parameter, text: _receiver(text),
-    help="Where CMD receives webhooks.",
-)
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
-@color_option
-@command_argument
-def replay(
-    finding: Path,
-    command: tuple[str, ...],
-    deadline: float,
-    worker: bool,
-    files: str,
-    base_path: str,
-    webhook: str | None,
-    contract: Path | None,
-) -> None:
-    """Play a saved finding to a client again.
-
-    Exits with 1 if the rule is still broken, 0 if not, 2 if the client cannot run. To debug the client against the
-    same behaviour at leisure: mockserver serve --scenario FINDING.
-    """
-    _use_hypothesis()
-    from mockserver.check.findings import Finding, describe
-    from mockserver.check.harness import Harness, Limits
-    from mockserver.check.interrupts import exit_on_second_interrupt
-    from mockserver.check.processes import ProcessDriver, WorkerDriver
-    from mockserver.check.replaying import replay as play_again
-    from mockserver.contract.contract import Contract
-    from mockserver.server.tls import Authority
-
-    saved = Finding.read(finding)
-    driver = (WorkerDriver if worker else ProcessDriver)(command)
-    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
-        authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
-        loaded = Contract.load(contract)
-        harness = stack.enter_context(
-            Harness(loaded, files=_FILES[files], base_path=base_path, authority=authority, webhook=webhook)
-        )
-        try:
-            limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
-            again = play_again(harness, driver, saved, limits)
-        finally:
-            driver.close()
-    click.echo(describe(again))
-    still = again.confirmed > 0
-    click.secho(f"{saved.rule} is {'still broken' if still else 'not broken any more'}", fg="red" if still else "green")
-    sys.exit(1 if still else 0)
-
-
-@click.command()
-def rules() -> None:
-    """List the rules that clients and webhook receivers are held to."""
-    from mockserver.check.rules import RULES
-
-    for rule in RULES.values():
-        click.echo(f"{rule.code}  {rule.severity:<6}  {rule.title}")
-    click.echo("\n`mockserver explain CODE` says what a rule demands, and what it rests on.")
-
-
-@click.command()
-@click.argument("code")
-def explain(code: str) -> None:
-    """Say what a rule demands, what it rests on, and how a client breaks it."""
-    from mockserver.check.rules import RULES
-
-    rule = RULES.get(code.upper())
-    if rule is None:
-        raise MockServerError(f"there is no rule {code}; `mockserver rules` lists them")
-    for line in (
-        f"{rule.code}  {rule.title}  [{rule.severity}]",
-        "",
-        rule.demand,
-        "",
-        f"Rests on: {rule.rests_on}.",
-        f"Example:  {rule.example}",
-        *([f"To mend:  {rule.fix}"] if rule.fix else []),
-    ):
-        click.echo(line)
-
-
-@click.command("check-webhook")
-@click.argument("url")
-@option("--secret", required=True, metavar="whsec_...", help="The key that the receiver verifies with.")
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
-@color_option
-def check_webhook(url: str, secret: str, contract: Path | None) -> None:
-    """Send a webhook receiver what it must take, and what it must refuse.
-
-    Genuine webhooks, forged, tampered and stale ones, duplicates and late ones go to URL. Exits with 0 if each is
-    taken or refused (by any answer but 2xx) as it should be, 1 if not, 2 if no receiver answers.
-    """
-    from mockserver.check.receivers import check_receiver
-    from mockserver.check.rules import RULES
-    from mockserver.contract.contract import Contract
-
-    failed = []
-    for reaction in check_receiver(url, secret, Contract.load(contract)):
-        message = reaction.message
-        expected = "2xx" if message.must_accept else "a refusal"
-        response = str(reaction.status) if reaction.status is not None else reaction.reason
-        click.secho(
-            f"  {message.rule}  {message.description}: {response}" + ("" if reaction.ok else f"; expected {expected}"),
-            fg=None if reaction.ok else "red",
-        )
-        if not reaction.ok and message.rule not in failed:
-            failed.append(message.rule)
-    for code in failed:
-        click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
-    click.secho(f"{len(failed)} rules broken" if failed else "no rule broken", fg="red" if failed else "green")
-    sys.exit(1 if failed else 0)
-
-
-def _use_hypothesis() -> None:
+def use_hypothesis() -> None:
+    """Make sure that Hypothesis is there, and have it keep its files among the findings. Raises MockServerError."""
     if find_spec("hypothesis") is None:
         raise MockServerError("this needs Hypothesis: pip install 'flux-mockserver[check]'")
     from hypothesis.configuration import set_hypothesis_home_dir

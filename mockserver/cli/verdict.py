@@ -10,8 +10,8 @@ import click
 
 from mockserver.backend.coverage import add_up as add_up_coverage
 from mockserver.backend.verdict import REASONS, add_up, failures
+from mockserver.cli.options import DEFAULT_PORT, option
 from mockserver.client import PREFIX, Tenant
-from mockserver.commands.options import DEFAULT_PORT, option
 from mockserver.errors import MockServerError
 
 MAX_LINKS = 5

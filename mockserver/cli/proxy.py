@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mockserver.commands.options import DEFAULT_PORT, checked_url, har_option, learn_option, option
+from mockserver.cli.options import DEFAULT_PORT, checked_url, har_option, learn_option, option
 
 PROXYING = (
     option("--max-creates", type=click.IntRange(0), help="Pass on so many creates at most; refuse others with 402."),
@@ -47,10 +47,11 @@ def proxy(
 
     Example: mockserver proxy https://gateway.example
     """
+    from mockserver.admin.har import write_har
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import proxy_app
     from mockserver.server.ready_file import remove_own, remove_stale, write
-    from mockserver.server.uvicorn_server import listen, serve, url_of, whereabouts, write_har
+    from mockserver.server.uvicorn_server import listen, serve, url_of, whereabouts
 
     settings["public_url"] = checked_url(settings["public_url"])
     app = proxy_app(url, **settings)

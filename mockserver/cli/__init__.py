@@ -1,0 +1,5 @@
+"""The `mockserver` command."""
+
+from mockserver.cli.entry import main
+
+__all__ = ["main"]

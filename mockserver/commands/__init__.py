@@ -1,1 +1,0 @@
-"""The commands of `mockserver`, by what they are about."""
