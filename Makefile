@@ -51,6 +51,7 @@ coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; f
 lint: $(VENV)/docs.stamp $(VENV)/contracts.stamp ## lint and type-check only
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-logo >$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	$(BIN)/mypy
 
 format: $(VENV)/test.stamp ## format the code, and mend what the linter can

@@ -11,8 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from mockserver.backend.backend import Gateway
-    from mockserver.check.drivers import Call
-    from mockserver.check.findings import Report
+    from mockserver.check.drive.protocol import Call
+    from mockserver.check.report.findings import Report
     from mockserver.client import RunningServer, Tenant
     from mockserver.server.mock_server import MockServer
 
@@ -219,7 +219,7 @@ def mockserver_check() -> Callable[..., Report]:
 
         report = check_client(call_fn, **settings)
         if report.findings:
-            from mockserver.check.findings import describe
+            from mockserver.check.report.findings import describe
 
             pytest.fail("\n\n".join(map(describe, report.findings)), pytrace=False)
         report.raise_for_findings()  # Ctrl-C, which is to end the suite too

@@ -19,12 +19,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from mockserver.check.findings import Report
-from mockserver.check.plan import Progress
-from mockserver.check.rules import RULES
-from mockserver.check.summary import notes_on
-from mockserver.check.terminal import progress_line
+from mockserver.check.progress import Progress
+from mockserver.check.report.findings import Report
+from mockserver.check.report.summary import notes_on
+from mockserver.check.report.terminal import progress_line
 from mockserver.cli.entry import main
+from mockserver.cli.rules import every_rule
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.catalogue import Catalogue
 from tests.check.receiver import SECRET, WebhookReceiver
@@ -74,7 +74,11 @@ class TestChecking:
         folder, _ = checked
         suite = ElementTree.parse(folder / "out/report.xml").getroot()
         assert suite.get("failures") == "1"
-        assert int(suite.get("tests", "0")) == len(suite) == sum(rule.function is not None for rule in RULES.values())
+        assert (
+            int(suite.get("tests", "0"))
+            == len(suite)
+            == sum(getattr(rule, "function", None) is not None for rule in every_rule().values())
+        )
         (failed,) = suite.findall("testcase/failure")
         assert failed.get("type") == "MC301"
 
@@ -304,12 +308,12 @@ class TestTerminal:
 class TestTalking:
     def test_the_rules_are_listed(self) -> None:
         result = CliRunner().invoke(main, ["rules"])
-        assert all(f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output for rule in RULES.values())
+        assert all(f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output for rule in every_rule().values())
 
-    @pytest.mark.parametrize("code", RULES)
+    @pytest.mark.parametrize("code", every_rule())
     def test_each_is_explained(self, code: str) -> None:
         output = CliRunner().invoke(main, ["explain", code.lower()]).output
-        rule = RULES[code]
+        rule = every_rule()[code]
         assert all(text in output for text in (rule.title, rule.demand, rule.example, rule.fix, "Rests on:"))
 
     def test_an_unknown_one_is_not(self) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from mockserver.check.cases import ClientError, Outcome
-from mockserver.check.drivers import Call, CallableDriver, Driver
-from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+from mockserver.check.drive.protocol import Call, Driver
+from mockserver.check.model import ClientError, Outcome
 
 pytestmark = pytest.mark.slow
 

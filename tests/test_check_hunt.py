@@ -18,19 +18,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mockserver import check_client
-from mockserver.check.cases import VARIETY, Case, ClientError, is_valid, operation_of
-from mockserver.check.catalogue import LONG_RETRY_AFTER, fixed_cases
-from mockserver.check.drawing import draw_all
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Finding, FindingsError, Report
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt
-from mockserver.check.inputs import boundary_inputs
-from mockserver.check.plan import Plan, Progress
-from mockserver.check.replaying import replay
-from mockserver.check.shrinker import shrink, simpler
-from mockserver.check.strategies import cases
-from mockserver.check.summary import notes_on
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.protocol import Call
+from mockserver.check.generate.catalogue import LONG_RETRY_AFTER, fixed_cases
+from mockserver.check.generate.draw import draw_all
+from mockserver.check.generate.inputs import boundary_inputs
+from mockserver.check.generate.shrink import shrink, simpler
+from mockserver.check.generate.strategies import cases
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.hunt.replay import replay
+from mockserver.check.model import VARIETY, Case, ClientError, is_valid, operation_of
+from mockserver.check.progress import Progress
+from mockserver.check.report.findings import Finding, FindingsError, Report
+from mockserver.check.report.summary import notes_on
 from mockserver.clock import wall_time
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError, ScenarioError
@@ -433,7 +435,7 @@ class TestHunting:
             return output
 
         hours = 10**13
-        monkeypatch.setattr("mockserver.check.hunt.wall_time", lambda: wall_time() + hours * over.is_set())
+        monkeypatch.setattr("mockserver.check.hunt.hunt.wall_time", lambda: wall_time() + hours * over.is_set())
         try:
             report = check_client(call, jobs=4, budget=600)
         finally:
@@ -511,7 +513,7 @@ class TestHunting:
     ) -> None:
         fixed = list(fixed_cases(CONTRACT, MODELS, None))
         (long,) = [case for case in fixed if str(LONG_RETRY_AFTER) in str(case.scenario)]
-        monkeypatch.setattr("mockserver.check.hunt.fixed_cases", lambda *_: iter([fixed[0], long]))
+        monkeypatch.setattr("mockserver.check.hunt.hunt.fixed_cases", lambda *_: iter([fixed[0], long]))
         with waiting_after_trouble() as call:
             waits = check_client(call, max_runs=2, deadline=30)
         assert (waits.runs, waits.findings, waits.undecided) == (2, [], 0)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from mockserver import check_client
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Finding, Report
-from mockserver.check.harness import Harness
-from mockserver.check.players import Players, Stopped, default_jobs
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.protocol import Call
+from mockserver.check.hunt.harness import Harness
+from mockserver.check.hunt.pool import Players, Stopped, default_jobs
+from mockserver.check.report.findings import Finding, Report
 from tests.check import async_client, client
 from tests.helpers.documents import CONTRACT
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mockserver.check.cases import ClientError
-from mockserver.check.findings import Finding
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt
-from mockserver.check.plan import Plan
-from mockserver.check.processes import ProcessDriver, WorkerDriver
-from mockserver.check.replaying import replay
+from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.hunt.replay import replay
+from mockserver.check.model import ClientError
+from mockserver.check.report.findings import Finding
 from tests.helpers.documents import CONTRACT
 from tests.helpers.small_client import CLIENT, hunt, python
 

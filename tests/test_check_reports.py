@@ -12,13 +12,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mockserver.backend.journal import Exchange
-from mockserver.check.cases import Case, Outcome, Run
-from mockserver.check.findings import Finding, Report
-from mockserver.check.markdown import finding_as_markdown
-from mockserver.check.messages import curl_of, messages_of
-from mockserver.check.page import marked, render_page
-from mockserver.check.reports import read_baseline, write
-from mockserver.check.rules import RULES, find_breaches
+from mockserver.check.model import Case, Outcome, Run
+from mockserver.check.report.files import read_baseline, write
+from mockserver.check.report.findings import Finding, Report
+from mockserver.check.report.markdown import finding_as_markdown
+from mockserver.check.report.messages import curl_of, messages_of
+from mockserver.check.report.page import marked, render_page
+from mockserver.check.rules.registry import RULES, find_breaches
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
 from tests.helpers.exchanges import CREATE, TOKEN, create, poll

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from mockserver import check_client
-from mockserver.check.cases import Case, ClientError
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Finding
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.processes import ProcessDriver, WorkerDriver
-from mockserver.check.replaying import replay
-from mockserver.check.shrinker import simpler
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+from mockserver.check.drive.protocol import Call
+from mockserver.check.generate.shrink import simpler
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.hunt.replay import replay
+from mockserver.check.model import Case, ClientError
+from mockserver.check.report.findings import Finding
 from tests.check import client
 from tests.helpers.documents import CONTRACT
 from tests.helpers.share import first

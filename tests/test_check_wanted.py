@@ -1,7 +1,9 @@
 """What a hunt still looks for: nothing that was found, accepted or not confirmed hides anything else."""
 
-from mockserver.check.rule import Breach, Severity
-from mockserver.check.wanted import MAX_CAUSES, MAX_FLAKES, Wanted
+from mockserver.check.hunt.wanted import MAX_FLAKES, Wanted
+from mockserver.check.report.findings import MAX_CAUSES
+from mockserver.check.rules.rule import Breach
+from mockserver.reporting.rule import Severity
 
 
 def breach(*cause: str, severity: Severity = "error", rule: str = "MC101") -> Breach:

@@ -6,7 +6,7 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from mockserver.check.receivers import check_receiver
+from mockserver.check.webhook_receivers import check_receiver
 from mockserver.cli.entry import main
 from mockserver.errors import MockServerError
 from tests.check.receiver import SECRET, WebhookReceiver

@@ -13,10 +13,11 @@ import pytest
 
 from mockserver import Tenant, check_client
 from mockserver.backend.journal import Exchange
-from mockserver.check.cases import Case, Outcome, Run
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.rules import find_breaches
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.protocol import Call
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.model import Case, Outcome, Run
+from mockserver.check.rules.registry import find_breaches
 from mockserver.client import BASE_PATH
 from mockserver.scenarios.catalogue import Catalogue
 from tests.check import webhook_client

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from mockserver import MockServer, check_client
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Report, describe
-from mockserver.check.reports import write
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.protocol import Call
+from mockserver.check.report.files import write
+from mockserver.check.report.findings import Report, describe
 from mockserver.errors import MockServerError
 from tests.helpers.command import COMMAND, invoke, run, serving
 from tests.helpers.share import first

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mockserver.check.cases import Case
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.inputs import boundary_inputs
-from mockserver.check.replaying import with_control
-from mockserver.check.rules import find_breaches
+from mockserver.check.generate.inputs import boundary_inputs
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.hunt.replay import with_control
+from mockserver.check.model import Case
+from mockserver.check.rules.registry import find_breaches
 from tests.check.official import CLIENTS, FOUND, MORE, WORKER
 from tests.helpers.documents import CONTRACT
 

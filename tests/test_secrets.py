@@ -12,9 +12,9 @@ import pytest
 
 from mockserver import MockServer, Tenant, check_client
 from mockserver.backend.verdict import REASONS, failures
-from mockserver.check.drivers import Call
-from mockserver.check.findings import describe
-from mockserver.check.reports import write
+from mockserver.check.drive.protocol import Call
+from mockserver.check.report.files import write
+from mockserver.check.report.findings import describe
 from mockserver.redaction import redacted
 from tests.helpers.command import invoke
 from tests.helpers.documents import KONTEXT, ULTRA

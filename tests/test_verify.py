@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from mockserver import MockServer
-from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance import drawing
 from mockserver.conformance.findings import Report
 from mockserver.conformance.inputs import forbidden_creates, valid_input
 from mockserver.conformance.observed import Observed
 from mockserver.conformance.plan import plan_for
+from mockserver.conformance.rules import GATEWAY_RULES
 from mockserver.conformance.upstream import Session, Upstream
 from mockserver.conformance.verification import Settings, Verification
 from mockserver.errors import MockServerError

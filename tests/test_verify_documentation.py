@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from mockserver import MockServer
-from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.cli.verify import verify
+from mockserver.conformance.rules import GATEWAY_RULES
 from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow

@@ -9,13 +9,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from mockserver.check.drivers import Call, CallableDriver
-from mockserver.check.findings import Report
-from mockserver.check.harness import Comparison, Harness, Limits
-from mockserver.check.hunt import Hunt
-from mockserver.check.plan import Plan
-from mockserver.check.players import default_jobs
-from mockserver.check.processes import trust
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import trust
+from mockserver.check.drive.protocol import Call
+from mockserver.check.hunt.harness import Comparison, Harness, Limits
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.hunt.pool import default_jobs
+from mockserver.check.report.findings import Report
 from mockserver.contract.contract import Contract
 from mockserver.server.tls import Authority
 

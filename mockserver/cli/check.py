@@ -15,8 +15,8 @@ from mockserver.cli.options import base_path_option, color_option, command_argum
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
-    from mockserver.check.findings import Report
-    from mockserver.check.plan import Plan
+    from mockserver.check.hunt.plan import Plan
+    from mockserver.check.report.findings import Report
 
 
 DEADLINE = 10.0  # seconds
@@ -103,11 +103,11 @@ def check(
     Example: mockserver check -- node client.mjs
     """
     use_hypothesis()
-    from mockserver.check.harness import Harness
-    from mockserver.check.hunt import Hunt
-    from mockserver.check.interrupts import exit_on_second_interrupt
-    from mockserver.check.processes import ProcessDriver, WorkerDriver
-    from mockserver.check.terminal import ProgressBar
+    from mockserver.check.drive.interrupts import exit_on_second_interrupt
+    from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+    from mockserver.check.hunt.harness import Harness
+    from mockserver.check.hunt.hunt import Hunt
+    from mockserver.check.report.terminal import ProgressBar
     from mockserver.contract.contract import Contract
     from mockserver.server.tls import Authority
 
@@ -146,8 +146,8 @@ def receiver(word: str | None) -> str | None:
 
 def _exit_code(found: Report, new_baseline: Path | None) -> int:
     """What the command ends with; where the baseline is to be written anew, it is."""
-    from mockserver.check.interrupts import EXIT_CODE
-    from mockserver.check.reports import update_baseline
+    from mockserver.check.drive.interrupts import EXIT_CODE
+    from mockserver.check.report.files import update_baseline
 
     if new_baseline is not None and not found.interrupted:
         count = update_baseline(found, new_baseline)
@@ -159,9 +159,9 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
 
 def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
     """Save what was found, write the reports that were asked for, and print it all."""
-    from mockserver.check.findings import FOLDER, save_all
-    from mockserver.check.reports import write
-    from mockserver.check.terminal import show
+    from mockserver.check.report.files import write
+    from mockserver.check.report.findings import FOLDER, save_all
+    from mockserver.check.report.terminal import show
 
     if saves:
         save_all([*found.findings, *found.advice], FOLDER)
@@ -189,8 +189,8 @@ def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
 
 def _check_files(report: tuple[Path, ...]) -> bool:
     """Whether findings can be saved. What cannot be written is said before the hunt. Raises MockServerError."""
-    from mockserver.check.findings import folder_problem
-    from mockserver.check.reports import ensure_writable, format_for
+    from mockserver.check.report.files import ensure_writable, format_for
+    from mockserver.check.report.findings import folder_problem
 
     for path in report:
         format_for(path)
@@ -217,10 +217,10 @@ def _plan(
     baseline_update: bool,
 ) -> Plan:
     """The flags of `check` as a plan."""
-    from mockserver.check.harness import Limits
-    from mockserver.check.plan import Plan
-    from mockserver.check.players import default_jobs
-    from mockserver.check.reports import read_baseline
+    from mockserver.check.hunt.harness import Limits
+    from mockserver.check.hunt.plan import Plan
+    from mockserver.check.hunt.pool import default_jobs
+    from mockserver.check.report.files import read_baseline
 
     known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
@@ -233,6 +233,6 @@ def use_hypothesis() -> None:
         raise MockServerError("this needs Hypothesis: pip install 'flux-mockserver[check]'")
     from hypothesis.configuration import set_hypothesis_home_dir
 
-    from mockserver.check.findings import FOLDER
+    from mockserver.check.report.findings import FOLDER
 
     set_hypothesis_home_dir(FOLDER / "hypothesis")  # its cache would be in the working directory

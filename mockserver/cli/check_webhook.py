@@ -21,8 +21,8 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     Genuine webhooks, forged, tampered and stale ones, duplicates and late ones go to URL. Exits with 0 if each is
     taken or refused (by any answer but 2xx) as it should be, 1 if not, 2 if no receiver answers.
     """
-    from mockserver.check.receivers import check_receiver
-    from mockserver.check.rules import RULES
+    from mockserver.check.rules.registry import RULES
+    from mockserver.check.webhook_receivers import check_receiver
     from mockserver.contract.contract import Contract
 
     failed = []

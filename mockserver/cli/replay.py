@@ -48,11 +48,11 @@ def replay(
     same behaviour at leisure: mockserver serve --scenario FINDING.
     """
     use_hypothesis()
-    from mockserver.check.findings import Finding, describe
-    from mockserver.check.harness import Harness, Limits
-    from mockserver.check.interrupts import exit_on_second_interrupt
-    from mockserver.check.processes import ProcessDriver, WorkerDriver
-    from mockserver.check.replaying import replay as play_again
+    from mockserver.check.drive.interrupts import exit_on_second_interrupt
+    from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+    from mockserver.check.hunt.harness import Harness, Limits
+    from mockserver.check.hunt.replay import replay as play_again
+    from mockserver.check.report.findings import Finding, describe
     from mockserver.contract.contract import Contract
     from mockserver.server.tls import Authority
 

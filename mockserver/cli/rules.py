@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mockserver.errors import MockServerError
+
+if TYPE_CHECKING:
+    from mockserver.reporting.rule import RuleFacts
+
+
+def every_rule() -> dict[str, RuleFacts]:
+    """The rules for clients, for webhook receivers and for gateways, by their codes."""
+    from mockserver.check.rules.registry import RULES
+    from mockserver.conformance.rules import BY_CODE
+
+    return {**RULES, **BY_CODE}
 
 
 @click.command()
 def rules() -> None:
     """List the rules that clients and webhook receivers are held to."""
-    from mockserver.check.rules import RULES
-
-    for rule in RULES.values():
+    for rule in every_rule().values():
         click.echo(f"{rule.code}  {rule.severity:<6}  {rule.title}")
     click.echo("\n`mockserver explain CODE` says what a rule demands, and what it rests on.")
 
@@ -21,9 +32,7 @@ def rules() -> None:
 @click.argument("code")
 def explain(code: str) -> None:
     """Say what a rule demands, what it rests on, and how a client breaks it."""
-    from mockserver.check.rules import RULES
-
-    rule = RULES.get(code.upper())
+    rule = every_rule().get(code.upper())
     if rule is None:
         raise MockServerError(f"there is no rule {code}; `mockserver rules` lists them")
     for line in (

@@ -99,7 +99,7 @@ def verify(
 
 def _exit_code(report: Report) -> int:
     """What the command exits with. Raises MockServerError if nothing was verified."""
-    from mockserver.check.interrupts import EXIT_CODE
+    from mockserver.check.drive.interrupts import EXIT_CODE
     from mockserver.errors import MockServerError
 
     if report.unverified:

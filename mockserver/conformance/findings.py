@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from mockserver.backend.journal import Departure
-from mockserver.check.rules import RULES
 from mockserver.conformance.observed import Observed
+from mockserver.conformance.rules import BY_CODE
 from mockserver.contract.contract import Contract
 from mockserver.contract.lines import line_of
 from mockserver.redaction import redacted
@@ -125,7 +125,7 @@ class Collector:
     def _finding(self, probe: str, seen: Observed, found: Departure) -> Finding:
         return Finding(
             rule=found.rule,
-            title=RULES[found.rule].title,
+            title=BY_CODE[found.rule].title,
             severity=found.severity,
             operation=found.operation,
             pointer=redacted(found.pointer[:300], self._token),

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 import jsonschema_rs
 
 from mockserver.backend.journal import Departure
-from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance.observed import Observed
+from mockserver.conformance.rules import GATEWAY_RULES
 from mockserver.conformance.schemas import shape_of
 from mockserver.contract.contract import Contract
 from mockserver.contract.violations import violation_of

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from mockserver.check.gateway_rules import GATEWAY_RULES
 from mockserver.conformance.findings import Finding, Report
+from mockserver.conformance.rules import GATEWAY_RULES
 from mockserver.conformance.terminal import describe, summary, visible
 from mockserver.errors import MockServerError
 from mockserver.reporting.files import choose_format, printable, write_file

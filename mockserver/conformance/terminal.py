@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from mockserver.check.rules import RULES
 from mockserver.conformance.findings import Finding, Report
+from mockserver.conformance.rules import BY_CODE
 
 MAX_BODY = 400  # characters of a body
 
@@ -72,7 +72,7 @@ def describe(finding: Finding) -> str:
     lines.append(f"    answered  {response['status'] or 'nothing'} {media_type}".rstrip())
     if response["body"]:
         lines.append(f"              {_short(response['body'])}")
-    lines += ["", f"  Contract: {finding.contract}{line}", f"  Rests on: {RULES[finding.rule].rests_on}."]
+    lines += ["", f"  Contract: {finding.contract}{line}", f"  Rests on: {BY_CODE[finding.rule].rests_on}."]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 
 
 async def call_once(call: Call) -> str:

@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.check.drivers import Call, CallableDriver, Driver
-from mockserver.check.findings import Finding
-from mockserver.check.harness import Harness, Limits
-from mockserver.check.hunt import Hunt
-from mockserver.check.plan import Plan, Progress
-from mockserver.check.players import default_jobs
-from mockserver.check.processes import WorkerDriver
-from mockserver.check.replaying import replay
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import WorkerDriver
+from mockserver.check.drive.protocol import Call, Driver
+from mockserver.check.hunt.harness import Harness, Limits
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.hunt.pool import default_jobs
+from mockserver.check.hunt.replay import replay
+from mockserver.check.progress import Progress
+from mockserver.check.report.findings import Finding
 from mockserver.contract.contract import Contract
 from tests.check import async_client, client, shared_client, stream_client, webhook_client
 from tests.helpers.cases import size

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 
 POLL = 0.004  # seconds
 VARIANTS = ("plain", "wait", "no-retry", "confirm", "slow", "download", "download-unchecked", "list-of-one")

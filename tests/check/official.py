@@ -6,8 +6,9 @@ from pathlib import Path
 
 from replicate.client import Client
 
-from mockserver.check.drivers import Call, CallableDriver, Driver
-from mockserver.check.processes import WorkerDriver
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import WorkerDriver
+from mockserver.check.drive.protocol import Call, Driver
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = ROOT / "tests" / "clients" / "replicate_worker.mjs"

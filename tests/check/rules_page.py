@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 
 from mockserver import MockServer
-from mockserver.check.findings import describe
-from mockserver.check.receivers import check_receiver
-from mockserver.check.rule import Rule
-from mockserver.check.rules import RULES
+from mockserver.check.report.findings import describe
+from mockserver.check.webhook_receivers import check_receiver
+from mockserver.cli.rules import every_rule
 from mockserver.conformance.terminal import describe as describe_departure
+from mockserver.reporting.rule import RuleFacts
 from tests.check.bench import hunt, python_subjects, shared_subjects
 from tests.check.receiver import SECRET, WebhookReceiver
 from tests.helpers.pages import ROOT
@@ -31,11 +31,11 @@ RECEIVERS = {
 }
 
 
-def heading(rule: Rule) -> str:
+def heading(rule: RuleFacts) -> str:
     return f"## {rule.code} {rule.title}"
 
 
-def section(rule: Rule, shown: str) -> str:
+def section(rule: RuleFacts, shown: str) -> str:
     """The section of a rule; `shown` is what is shown of one who breaks it."""
     advice = "This is advice: it is printed, and does not fail. " if rule.severity == "advice" else ""
     text = (
@@ -45,7 +45,7 @@ def section(rule: Rule, shown: str) -> str:
     return text + (f"\n```text\n{shown}\n```\n" if shown else "")
 
 
-def shown_in(page: str, rule: Rule) -> str:
+def shown_in(page: str, rule: RuleFacts) -> str:
     """What a page shows of one who breaks a rule."""
     _, _, rest = page.partition(heading(rule) + "\n")
     own = rest.partition("\n## ")[0]
@@ -54,7 +54,12 @@ def shown_in(page: str, rule: Rule) -> str:
 
 def written(page: str, shown: dict[str, str]) -> str:
     """A page with the sections of all rules, and what stands above them left as it is."""
-    return page.partition(MARK)[0] + MARK + "\n" + "\n".join(section(rule, shown[rule.code]) for rule in RULES.values())
+    return (
+        page.partition(MARK)[0]
+        + MARK
+        + "\n"
+        + "\n".join(section(rule, shown[rule.code]) for rule in every_rule().values())
+    )
 
 
 def trimmed(shown: str) -> str:
@@ -66,7 +71,7 @@ def trimmed(shown: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def example(rule: Rule) -> str:
+def example(rule: RuleFacts) -> str:
     """What is shown of one who breaks a rule: of the first planted bug for which it is the only one."""
     if rule.code.startswith("MC6"):
         return "\n".join(_receiver(rule.code))
@@ -101,7 +106,7 @@ def main() -> None:
     anew = parser.parse_args().all
     page = PAGE.read_text()
     shown = {}
-    for code, rule in RULES.items():
+    for code, rule in every_rule().items():
         kept = "" if anew else shown_in(page, rule)
         print(code, "kept" if kept else "…", file=sys.stderr)
         shown[code] = kept or trimmed(example(rule).replace(TOKEN, "…"))

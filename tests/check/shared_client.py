@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 from tests.check import client
 
 BUGS: dict[str, set[str]] = {

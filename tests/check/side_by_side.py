@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mockserver.check.drivers import CallableDriver, Driver
-from mockserver.check.findings import Report
-from mockserver.check.harness import Harness
-from mockserver.check.hunt import Hunt
-from mockserver.check.plan import Plan
-from mockserver.check.players import default_jobs
-from mockserver.check.processes import ProcessDriver, WorkerDriver
+from mockserver.check.drive.callables import CallableDriver
+from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
+from mockserver.check.drive.protocol import Driver
+from mockserver.check.hunt.harness import Harness
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.hunt.pool import default_jobs
+from mockserver.check.report.findings import Report
 from mockserver.contract.contract import Contract
 from tests.check import client
 from tests.check.official import npm_replicate, pypi_replicate

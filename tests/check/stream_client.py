@@ -4,7 +4,7 @@ import http.client
 import json
 from urllib.parse import urlsplit
 
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 
 
 def call_once(call: Call, bug: str = "") -> str | None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 
 PATIENCE = 1.0  # seconds after which it gives up
 ENDS = frozenset({"succeeded", "failed", "canceled", "aborted"})

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mockserver.check.cases import Case
+from mockserver.check.model import Case
 
 
 def size(case: Case) -> int:

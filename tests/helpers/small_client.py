@@ -3,11 +3,11 @@
 import sys
 from typing import Any
 
-from mockserver.check.drivers import Driver
-from mockserver.check.findings import Report
-from mockserver.check.harness import Harness
-from mockserver.check.hunt import Hunt
-from mockserver.check.plan import Plan
+from mockserver.check.drive.protocol import Driver
+from mockserver.check.hunt.harness import Harness
+from mockserver.check.hunt.hunt import Hunt
+from mockserver.check.hunt.plan import Plan
+from mockserver.check.report.findings import Report
 from tests.helpers.documents import CONTRACT
 
 # `run` takes a line with a call, and returns the line with its result.

@@ -1,0 +1,67 @@
+"""What every driver of a client is: it makes calls, and waits for their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from mockserver.check.model import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token.
+
+    `ca_file` is the certificate that it is to trust, if the base URL is https. Calls that are made at once have an
+    `id`, by which a process says whose result it prints. `webhook_url` is where the client is to have webhooks sent, if
+    that was said.
+    """
+
+    base_url: str
+    token: str
+    model: str
+    input: Mapping[str, Any]
+    ca_file: str | None = None
+    id: int | None = None
+    webhook_url: str | None = None
+
+    def as_line(self) -> bytes:
+        """The call as a process gets it: a line of JSON."""
+        facts: dict[str, Any] = {"model": self.model, "input": self.input}
+        facts |= {"base_url": self.base_url, "token": self.token}
+        facts |= {"ca_file": self.ca_file} if self.ca_file else {}
+        facts |= {"id": self.id} if self.id is not None else {}
+        facts |= {"webhook_url": self.webhook_url} if self.webhook_url else {}
+        return msgspec.json.encode(facts) + b"\n"
+
+
+class Pending(Protocol):
+    """A call under way."""
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended, or None if it has not ended within so many seconds."""
+
+    def kill(self) -> Outcome:
+        """End it, as far as that is possible."""
+
+
+class Driver(Protocol):
+    """Runs the client. What `another` makes is ended with the driver that made it."""
+
+    def start(self, call: Call) -> Pending:
+        """Begin a call. Raises ClientError if the client cannot be run at all."""
+
+    def start_together(self, calls: Sequence[Call]) -> Sequence[Pending]:
+        """Begin several calls at once, of one client. Raises ClientError."""
+
+    def another(self) -> Driver:
+        """A driver of the same client, for calls made at the same time."""
+
+    def close(self) -> None:
+        """End what is still running."""
+
+    def kill_now(self) -> None:
+        """Kill what is still running, without waiting for its end: callable in a signal handler."""

@@ -1,0 +1,1 @@
+"""Which cases are played: fixed ones, drawn ones, and smaller ones."""

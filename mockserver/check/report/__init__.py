@@ -1,0 +1,1 @@
+"""What a hunt tells: on the terminal, and in files."""

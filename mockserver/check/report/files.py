@@ -1,0 +1,114 @@
+"""Report files: JSON, JUnit XML, a page of HTML, Markdown; and the baseline, which is read from one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+
+from mockserver.check.report.findings import Finding, Report, describe
+from mockserver.check.report.markdown import render_markdown
+from mockserver.check.report.page import render_page
+from mockserver.check.rules.registry import RULES
+from mockserver.errors import MockServerError
+from mockserver.reporting.files import choose_format, printable, write_file
+
+
+def write(report: Report, path: Path) -> None:
+    """Write a report in the format that the file's suffix names. Raises MockServerError."""
+    write_file(path, format_for(path)(report))
+
+
+def ensure_writable(path: Path) -> None:
+    """Make sure, before a long hunt, that a file can be written. Raises MockServerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as reason:
+        raise MockServerError(f"cannot write the report {path}: {reason.strerror}") from reason
+
+
+def format_for(path: Path) -> Callable[[Report], bytes]:
+    """The function that formats a report for a file of that suffix. Raises MockServerError."""
+    return choose_format(path, _FORMATS)
+
+
+def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Finding, ...]:
+    """The findings of a JSON report, or of a saved finding; none without a file. Raises MockServerError.
+
+    With `may_be_new` the file is going to be written, and need not be there yet.
+    """
+    if may_be_new and (path is None or path.suffix != ".json"):
+        raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
+    if path is None or (may_be_new and not path.exists()):
+        return ()
+    try:
+        source = path.read_bytes()
+        value = msgspec.json.decode(source)
+    except OSError as reason:
+        raise MockServerError(f"cannot read the baseline {path}: {reason.strerror}") from reason
+    except (msgspec.DecodeError, UnicodeDecodeError) as reason:
+        raise MockServerError(f"the baseline {path} is not JSON: {reason}") from reason
+    try:
+        if isinstance(value, dict) and "rule" in value:
+            return (msgspec.convert(value, Finding),)
+        if not isinstance(value, dict) or not value.keys() >= {"findings", "runs", "seed"}:
+            raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
+        report = msgspec.convert(value, Report)
+    except msgspec.ValidationError as reason:
+        raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver check`: {reason}") from reason
+    return (*report.findings, *report.advice, *report.accepted)
+
+
+def update_baseline(report: Report, path: Path) -> int:
+    """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
+    write(report, path)
+    return len(report.findings) + len(report.advice) + len(report.accepted)
+
+
+def _as_json(report: Report) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+
+
+def _as_junit(report: Report) -> bytes:
+    """A test case for each rule; advice is output, not a failure."""
+    rules = [rule for rule in RULES.values() if rule.function is not None]
+    suite = ElementTree.Element(
+        "testsuite",
+        name=printable(f"mockserver check -- {report.command}"),
+        tests=str(len(rules)),
+        failures=str(len(report.broken_rules)),
+        time=f"{report.seconds:.3f}",
+    )
+    for rule in rules:
+        case = ElementTree.SubElement(suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}")
+        broken = [finding for finding in report.findings if finding.rule == rule.code]
+        advised = [finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code]
+        if broken:
+            said = " ".join(finding.message for finding in broken)
+            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(said))
+            failure.text = printable("\n\n".join(map(describe, broken)))
+        if advised:
+            ElementTree.SubElement(case, "system-out").text = printable("\n\n".join(map(describe, advised)))
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
+
+
+def _as_html(report: Report) -> bytes:
+    return render_page(report).encode()
+
+
+def _as_markdown(report: Report) -> bytes:
+    return render_markdown(report).encode()
+
+
+_FORMATS: dict[str, Callable[[Report], bytes]] = {
+    ".json": _as_json,
+    ".xml": _as_junit,
+    ".html": _as_html,
+    ".md": _as_markdown,
+}

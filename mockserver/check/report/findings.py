@@ -1,0 +1,228 @@
+"""Findings, each with its smallest case, and the report of a hunt that holds them: plain values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from hashlib import blake2b
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Literal
+
+import msgspec
+
+from mockserver.check.model import Case, Run
+from mockserver.check.report.text import Line, describe_case, describe_ending, exchange_lines, format_exchanges
+from mockserver.check.rules.registry import RULES
+from mockserver.check.rules.rule import Breach
+from mockserver.errors import MockServerError
+from mockserver.redaction import redacted
+from mockserver.reporting.rule import Severity
+
+FOLDER = Path(".mockserver")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that a client broke, with the smallest case that shows it.
+
+    `cause` tells the ways apart in which one rule was broken. `call` holds model and input, `scenario` how the gateway
+    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells that the gateway spoke
+    https, `concurrent` how many such calls were made at once, `confirmed` how many runs of this case broke the rule.
+    `words` are those to look for in the exchanges.
+    """
+
+    rule: str
+    title: str
+    severity: Severity
+    message: str
+    cause: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    rests_on: str
+    call: dict[str, Any]
+    scenario: dict[str, Any]
+    clock: Literal["autojump", "real"] = "autojump"
+    client_timeout: float | None = None
+    tls: bool = False
+    concurrent: int = 1
+    exchanges: tuple[Line, ...] = ()
+    outcome: str = ""
+    confirmed: int = 1
+
+    @property
+    def case(self) -> Case:
+        """The case, for a replay."""
+        return Case(
+            model=self.call["model"],
+            input=self.call["input"],
+            scenario=self.scenario,
+            clock=self.clock,
+            concurrent=self.concurrent,
+        )
+
+    @property
+    def breach(self) -> Breach:
+        """What it shows, without the run that showed it."""
+        return Breach(self.rule, self.severity, self.message, cause=self.cause)
+
+    @property
+    def file_name(self) -> str:
+        """The name that the finding is saved under: the same for the same cause and case."""
+        what = self.case.key + " ".join(self.cause).encode()
+        return f"{self.rule}-{blake2b(what, digest_size=2).hexdigest()}.json"
+
+    @property
+    def fix(self) -> str:
+        """What usually mends such a client."""
+        return RULES[self.rule].fix if self.rule in RULES else ""
+
+    @classmethod
+    def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
+        """The finding that a run shows."""
+        rule = RULES[breach.rule]
+        return cls(
+            rule=breach.rule,
+            title=rule.title,
+            severity=breach.severity,
+            message=redacted(breach.message, run.token),
+            cause=breach.cause,
+            words=tuple(redacted(word, run.token) for word in breach.words if word),
+            rests_on=rule.rests_on,
+            call={"model": run.case.model, "input": run.case.input},
+            scenario=run.case.scenario,
+            clock=run.case.clock,
+            client_timeout=run.client_timeout,
+            tls=run.tls,
+            concurrent=run.case.concurrent,
+            exchanges=tuple(exchange_lines(run, breach.indexes)),
+            outcome=describe_ending(run),
+            confirmed=confirmed,
+        )
+
+    def save(self, folder: Path) -> Path:
+        """Save the finding, for `mockserver replay` and `mockserver serve --scenario`."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / self.file_name
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        except OSError as reason:
+            raise MockServerError(f"cannot save a finding in {folder}: {reason.strerror}") from reason
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Finding:
+        """Read a saved finding. Raises MockServerError."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as reason:
+            raise MockServerError(f"cannot read {path}: {reason.strerror}") from reason
+        except (msgspec.DecodeError, UnicodeDecodeError) as reason:
+            raise MockServerError(f"{path} is not a finding of `mockserver check`: {reason}") from reason
+
+
+def folder_problem(folder: Path = FOLDER) -> str | None:
+    """Why findings cannot be saved in a folder, if they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as reason:
+        return f"cannot save findings in {folder}: {reason.strerror}"
+
+
+def save_all(findings: Iterable[Finding], folder: Path) -> None:
+    """Save findings. What cannot be saved is said, and still shown."""
+    for finding in findings:
+        try:
+            finding.save(folder)
+        except MockServerError as reason:
+            print(f"mockserver: {reason}", file=sys.stderr)
+            break
+
+
+class FindingsError(AssertionError):
+    """A client broke rules. The message is the report."""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """The result of a hunt.
+
+    `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
+    the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
+    again. `untested` counts the runs in which the client sent nothing, and could not even make the plain call any
+    more, of which `broke_down` is what it said. `undecided` counts the runs that were ended at the deadline without
+    having broken a rule. `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
+    `command` is the client's, as a shell takes it, and `flags` are those that a replay needs; `client_version` is what
+    the client is called, if it is known.
+    """
+
+    findings: list[Finding] = []
+    advice: list[Finding] = []
+    accepted: list[Finding] = []
+    fixed: list[str] = []
+    flaky: list[str] = []
+    undecided: int = 0
+    untested: int = 0
+    broke_down: str = ""
+    runs: int = 0
+    max_runs: int = 0
+    seconds: float = 0
+    seed: int = 0
+    models: tuple[str, ...] = ()
+    interrupted: bool = False
+    process_per_call: bool = False
+    command: str = ""
+    flags: str = ""
+    tool: str = f"mockserver {metadata.version('flux-mockserver')}"
+    client_version: str = ""
+    contract: str = ""
+    date: str = ""
+
+    @property
+    def versions(self) -> str:
+        """What was checked with what, and when."""
+        return " · ".join(filter(None, (self.client_version, self.tool, self.contract, self.date)))
+
+    def replay_of(self, finding: Finding) -> str:
+        """The command that plays a finding again; none of a client that is a function."""
+        if not self.command:
+            return ""
+        flags = f"{self.flags} " if self.flags else ""
+        return f"mockserver replay {flags}{FOLDER / finding.file_name} -- {self.command}"
+
+    @property
+    def broken_rules(self) -> list[str]:
+        """The rules that were broken, advice aside, in order."""
+        return sorted({finding.rule for finding in self.findings})
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule was broken, advice aside, in a hunt that nobody interrupted."""
+        return not self.findings and not self.interrupted
+
+    def raise_for_findings(self) -> None:
+        """Raise FindingsError, with everything that was found, if anything was; KeyboardInterrupt, if that ended it."""
+        if self.findings:
+            raise FindingsError("\n\n" + "\n\n".join(map(describe, self.findings)))
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+def describe(finding: Finding, replay: str = "") -> str:
+    """A finding as text, for people."""
+    confirmed = {1: "once", 2: "twice"}.get(finding.confirmed, f"{finding.confirmed} times")
+    case = describe_case(finding.case)
+    lines = [
+        f"{finding.rule}  {finding.title}  [{finding.severity}]",
+        f"  {finding.message}",
+        f"  Smallest case, confirmed {confirmed}: {case}.",
+        "",
+        *format_exchanges(finding.exchanges),
+        f"     client  {finding.outcome}",
+        "",
+        f"  Rests on: {finding.rests_on}.",
+    ]
+    return "\n".join([*lines, f"  Replay:   {replay}"] if replay else lines)
+
+
+MAX_CAUSES = 5  # of a rule that are told apart

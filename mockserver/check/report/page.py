@@ -1,0 +1,168 @@
+"""A report as one self-contained page of HTML: for each finding its exchanges drawn, and shown whole."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from html import escape
+from importlib import resources
+from string import Template
+
+import msgspec
+
+from mockserver.check.report.findings import FOLDER, Finding, Report
+from mockserver.check.report.markdown import finding_as_markdown
+from mockserver.check.report.messages import Message, curl_of
+from mockserver.check.report.summary import notes_on, verdict_on
+from mockserver.check.report.text import Line, describe_case
+
+ROW = 34  # pixels from one exchange to the next
+TOP = 40  # pixels above the first exchange
+CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the three lifelines, and the right edge
+
+
+def render_page(report: Report) -> str:
+    """The page, as HTML."""
+    files = resources.files("mockserver.check.report")
+    template, script = Template(files.joinpath("report.html").read_text()), files.joinpath("report.js").read_text()
+    facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
+    sections = (
+        ("Findings", report.findings),
+        ("Advice", report.advice),
+        ("Accepted by the baseline", report.accepted),
+    )
+    return template.substitute(
+        command=f"<code>mockserver check -- {escape(report.command)}</code><br>" if report.command else "",
+        verdict=escape(verdict_on(report)),
+        kind="good" if report.ok else "bad",
+        facts=escape(facts),
+        versions=escape(report.versions),
+        notes="".join(f"<p>{escape(note)}</p>" for note in notes_on(report)),
+        contents="".join(_entry(finding) for _, findings in sections for finding in findings),
+        sections="".join(_section(title, findings, report) for title, findings in sections),
+        script=script,
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _anchor(finding: Finding) -> str:
+    return escape(finding.file_name.removesuffix(".json"))
+
+
+def _entry(finding: Finding) -> str:
+    """A line of the contents."""
+    return (
+        f'<li class="{finding.severity}"><a href="#{_anchor(finding)}"><code>{finding.rule}</code> '
+        f"{escape(finding.title)}</a> <span>{escape(finding.message)}</span></li>"
+    )
+
+
+def _section(title: str, findings: Sequence[Finding], report: Report) -> str:
+    return f"<h2>{title}</h2>" + "".join(_card(finding, report) for finding in findings) if findings else ""
+
+
+def _card(finding: Finding, report: Report) -> str:
+    anchor, replay = _anchor(finding), report.replay_of(finding)
+    plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
+    fix = f"<p class=fix><b>What usually mends it:</b> {_prose(finding.fix)}</p>" if finding.fix else ""
+    serve = f"mockserver serve --scenario {FOLDER / finding.file_name}  # to see it by hand, with the curl lines above"
+    again = f"<p><b>Replay</b></p><pre class=replay>{escape(replay)}\n{escape(serve)}</pre>" if replay else ""
+    return (
+        f'<article id="{anchor}" class="{finding.severity}">'
+        f'<h3><a href="#{anchor}"><code>{finding.rule}</code></a> {escape(finding.title)} '
+        f"<small>{finding.severity}</small>"
+        f'<button type="button" hidden>Copy as Markdown</button></h3>'
+        f"<p>{_prose(finding.message)}</p>"
+        f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: {escape(describe_case(finding.case))}.</p>"
+        f"{_sequence_diagram(finding)}"
+        f"{_exchanges(finding)}"
+        f"{fix}<p class=rests>Rests on: {_prose(finding.rests_on)}.</p>{again}"
+        f"<details><summary>The finding as JSON, for <code>mockserver replay</code></summary>"
+        f"<pre>{escape(plain)}</pre></details>"
+        f"<details class=markdown><summary>The finding as Markdown</summary>"
+        f"<pre>{escape(finding_as_markdown(finding, report))}</pre></details></article>"
+    )
+
+
+def _prose(said: str) -> str:
+    """A sentence, with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(said))
+
+
+def _exchanges(finding: Finding) -> str:
+    """The requests and responses, each to be opened; those at fault are open."""
+    shown = "".join(_exchange(line, finding.words) for line in finding.exchanges)
+    end = f'<div class="outcome">client {marked(finding.outcome, finding.words)}</div>'
+    return f'<div class="exchanges">{shown}{end}</div>'
+
+
+def _exchange(line: Line, words: Sequence[str]) -> str:
+    kind = _kind(line)
+    note = f" <i>{escape(line.note)}</i>" if line.note else ""
+    head = (
+        f"<b>{line.at:.3f} s</b> {escape(line.method)} {marked(line.path, words)} "
+        f"→ {marked(line.response, words)}{note}"
+    )
+    if line.request is None or line.answer is None:
+        return f'<div class="exchange {kind}">{head}</div>'
+    return (
+        f'<details class="exchange {kind}"{" open" if line.marked else ""}><summary>{head}</summary>'
+        f"<h4>Request</h4>{_message(line.request, words)}<h4>Response</h4>{_message(line.answer, words)}"
+        f"<h4>By hand</h4><pre class=curl>{escape(curl_of(line.request))}</pre></details>"
+    )
+
+
+def _message(message: Message, words: Sequence[str]) -> str:
+    return f"<pre>{marked(message.text, words)}</pre>"
+
+
+def marked(content: str, words: Sequence[str]) -> str:
+    """Text as HTML, with those words marked where they stand as words."""
+    if not any(words):
+        return escape(content)
+    wanted = "|".join(re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True))
+    parts = re.split(rf"((?<!\w)(?:{wanted})(?!\w))", content, flags=re.IGNORECASE)
+    return "".join(f"<mark>{escape(part)}</mark>" if place % 2 else escape(part) for place, part in enumerate(parts))
+
+
+def _sequence_diagram(finding: Finding) -> str:
+    """A sequence diagram: the exchanges as arrows from the client to the API or another origin, time downwards."""
+    lines = finding.exchanges
+    others = any(_is_elsewhere(line) for line in lines)
+    height = TOP + ROW * (len(lines) + 1)
+    lifelines = [(CLIENT, "client"), (API, "API"), *([(OTHER, "elsewhere")] if others else [])]
+    drawn = [
+        f'<text x="{x}" y="16" class="who">{name}</text>'
+        f'<line x1="{x}" y1="24" x2="{x}" y2="{height - 6}" class="life"/>'
+        for x, name in lifelines
+    ]
+    drawn += [_arrow(line, TOP + ROW * place) for place, line in enumerate(lines)]
+    end = TOP + ROW * len(lines)
+    drawn.append(f'<text x="{CLIENT + 12}" y="{end + 6}" class="end">{escape(finding.outcome[:120])}</text>')
+    drawn.append(f'<circle cx="{CLIENT}" cy="{end + 2}" r="5" class="stop"/>')
+    label = escape(f"The exchanges of {finding.rule}")
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def _arrow(line: Line, y: int) -> str:
+    to = OTHER if _is_elsewhere(line) else API
+    head = f"M{CLIENT + 7} {y} l9 -4 v8 z" if "webhook" in line.note else f"M{to} {y} l-9 -4 v8 z"
+    band = f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>' if line.marked else ""
+    note = f" · {line.note}" if line.note else ""
+    return (
+        f'<g class="{_kind(line)}">{band}<text x="8" y="{y + 4}" class="at">{line.at:.3f} s</text>'
+        f'<line x1="{CLIENT}" y1="{y}" x2="{to - 7}" y2="{y}" class="asked"/>'
+        f'<path d="{head}"/>'
+        f'<text x="{CLIENT + 12}" y="{y - 5}">{escape(f"{line.method} {line.path}")}</text>'
+        f'<text x="{to + 12}" y="{y + 4}" class="answer">{escape(line.response + note)}</text></g>'
+    )
+
+
+def _kind(line: Line) -> str:
+    return " ".join(name for name, holds in (("marked", line.marked), ("fault", "fault" in line.note)) if holds)
+
+
+def _is_elsewhere(line: Line) -> bool:
+    return "file host" in line.note or "another origin" in line.note

@@ -1,0 +1,1 @@
+"""What is demanded of clients: a file for each family of codes."""

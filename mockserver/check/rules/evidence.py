@@ -1,0 +1,199 @@
+"""What exchanges and outcomes show: the questions that several rules ask, or that would hide a rule's point."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode
+from collections.abc import Iterable
+from typing import Any
+
+from mockserver.backend.journal import MAX_RECORDED_BODY, Exchange
+from mockserver.check.model import Run, served_whole, shows_output
+from mockserver.clock import SECOND
+from mockserver.json_text import read_json, shorten
+from mockserver.scenarios.timeline import TERMINAL
+
+FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})  # statuses after which a create must not be repeated
+TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
+
+
+def in_lasting_outage(exchange: Exchange) -> bool:
+    """Whether a fault that never ends failed the exchange: a 404, a 429, a 5xx, a spoilt body, no response."""
+    fault = exchange.fault or {}
+    if fault.get("times") != "always" or "chance" in fault:
+        return False
+    return exchange.status in (0, 404) or exchange.status >= 429 or "body" in fault or "cut" in fault
+
+
+def earliest_retry(exchange: Exchange) -> int | None:
+    """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
+    fault = exchange.fault or {}
+    if "retry_after_date" in fault:
+        # An HTTP-date has whole seconds; the double rounds up, so the client could not have come sooner.
+        return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
+    asked = fault.get("retry_after")
+    return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
+
+
+def answered_at(exchange: Exchange) -> int:
+    """When the answer left, in nanoseconds since the epoch: what was sent before cannot heed it."""
+    return exchange.received_at + exchange.took
+
+
+def told_to_outwait(run: Run) -> bool:
+    """Whether the last answer asks for a pause that is longer than the run may be."""
+    due = earliest_retry(run.exchanges[-1]) if run.exchanges else None
+    return due is not None and due > run.exchanges[0].received_at + run.timeout * SECOND
+
+
+def has_unreadable_retry_after(exchange: Exchange) -> bool:
+    """Whether the exchange's Retry-After was neither seconds nor a date."""
+    return isinstance((exchange.fault or {}).get("retry_after"), str)
+
+
+def needs_control(run: Run) -> bool:
+    """Whether a run failed with something that may be the reason, which its control case lacks."""
+    if run.outcome.kind == "returned" or run.cut_off:
+        return False
+    return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+
+
+def sent_nothing(run: Run) -> bool:
+    """Whether a call of its own raised before it sent anything."""
+    return run.outcome.kind == "raised" and not run.exchanges and run.case.concurrent == 1 and not run.others
+
+
+def needs_comparison_alone(run: Run) -> bool:
+    """Whether one of several calls failed, though nothing but the others can have been the reason."""
+    usual = run.has_no_fault and not run.has_variety and run.last_status == "succeeded"
+    return run.case.concurrent > 1 and usual and run.outcome.kind != "returned" and not run.cut_off
+
+
+def returned_anothers(run: Run) -> bool:
+    """Whether a call returned the picture of another one that was made at the same time."""
+    value = single_value(run.outcome.value)
+    return run.outcome.kind == "returned" and isinstance(value, str | bytes) and value in run.others
+
+
+def forged_indexes(run: Run) -> list[int]:
+    """The indexes of the webhooks that were not genuine."""
+    return [
+        index
+        for index, exchange in enumerate(run.exchanges)
+        if exchange.origin == "receiver" and not exchange.committed
+    ]
+
+
+def believed_forgery(run: Run) -> bool:
+    """Whether a call returned the picture that a forged webhook told of; a genuine one may have come later."""
+    value = single_value(run.outcome.value)
+    told = {body_sent(run.exchanges[index]).get("output") for index in forged_indexes(run)}
+    return run.outcome.kind == "returned" and isinstance(value, str) and value in told - run.outputs
+
+
+def meant_for_api(run: Run, exchange: Exchange) -> bool:
+    """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
+    root = "/".join(run.operation.path.split("/")[:2]) + "/"
+    if exchange.path.startswith(root):
+        return True
+    return any(operation.ends_like(exchange.path) for operation in run.contract.operations if not operation.public)
+
+
+def refusal_detail(exchange: Exchange) -> str:
+    """The `detail` of an error body, as the end of a sentence."""
+    try:
+        error = read_json(exchange.response_body)
+    except ValueError:
+        return "."
+    detail = error.get("detail") if isinstance(error, dict) else None
+    return f": {detail}" if isinstance(detail, str) else "."
+
+
+def body_sent(exchange: Exchange) -> dict[str, Any]:
+    """The JSON object that a request carried; an empty one if there was none, or the journal could not hold it."""
+    try:
+        body = read_json(exchange.body) if exchange.body_size <= MAX_RECORDED_BODY else {}
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def comparable(value: Any) -> Any:
+    """A JSON value that compares as JSON does: in Python `True == 1`, in JSON it does not. 1 still equals 1.0."""
+    if isinstance(value, dict):
+        return {name: comparable(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [comparable(part) for part in value]
+    return (isinstance(value, bool), value)
+
+
+def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
+    """The request's headers as text, names in lower case."""
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in exchange.headers]
+
+
+def without_token(run: Run, text: str) -> str:
+    """A text to show, with the run's token taken out."""
+    return shorten(text.replace(run.token, "<token>"))
+
+
+def operation_of_exchange(run: Run, exchange: Exchange) -> str:
+    """What an exchange was about, in the word that scenarios have for it."""
+    operation = run.contract.by_id.get(exchange.operation_id or "")
+    return operation.family if operation is not None else f"{exchange.method} elsewhere"
+
+
+def waited_in_vain(run: Run) -> bool:
+    """Whether a create that asked to wait was told that the prediction still runs, after the tenant's time for it."""
+    return any(
+        served_whole(create) and create.prediction_status not in TERMINAL and not shows_output(create)
+        for _, create in run.of_role("create")
+        if any(name == "prefer" and value.strip().lower().startswith("wait") for name, value in headers_of(create))
+    )
+
+
+def showed_output(run: Run, indexes: Iterable[int]) -> bool:
+    """Whether any of these responses, which told of success, showed the output: it may have expired."""
+    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in indexes)
+
+
+def gave_up_at_once(run: Run) -> bool:
+    """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
+    took = run.seconds - run.started_after  # a client that is slow to start has not been patient
+    within_timeout = run.client_timeout is None or took < run.client_timeout * 0.8
+    if waited_in_vain(run):
+        return False  # its patience was spent while it waited, in the tenant's time
+    nothing_unusual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
+    all_served = all(served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
+    return nothing_unusual and all_served and within_timeout and took < TOO_SOON
+
+
+def status_told(run: Run, index: int) -> str:
+    """The terminal status that an exchange told of. A stream tells of the end without naming it in the journal."""
+    return run.exchanges[index].prediction_status or run.last_status
+
+
+def reason_given(run: Run) -> str:
+    """The last line of what the client raised, without the token."""
+    lines = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
+    return lines[-1][:200] if lines else "no reason given"
+
+
+def single_value(value: Any) -> Any:
+    """The value; of a list of one, its item; None of an empty one. A data URI stands for its bytes."""
+    if isinstance(value, list | tuple) and len(value) <= 1:
+        value = value[0] if value else None
+    if isinstance(value, str) and value.startswith("data:"):
+        try:
+            return b64decode(value.partition(",")[2], validate=True)
+        except ValueError:
+            return value
+    return value
+
+
+def display(value: Any) -> str:
+    """A returned value for a message. A Python client may return what is no JSON."""
+    try:
+        return shorten(value)
+    except (TypeError, ValueError):
+        return f"a {type(value).__name__}"
