@@ -6,8 +6,10 @@ OLDEST := .venv-oldest
 LIBRARIES := .venv-libraries
 FINDINGS := .venv-findings
 # What others' environments meet: serving, faults, the plugin, the kit. Schemathesis and the browser need newer versions.
-OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,admin connections contract double faults files images origins \
-	pytest_plugin python_api scenarios serve stream wait webhooks wire yaml_source check_command check_drivers check_hunt check_rules))
+OLDEST_TESTS := $(patsubst %,tests/%.py,admin/test_api http/test_connections contract/test_contract http/test_double \
+	http/test_faults http/test_files images/test_draw http/test_origins test_pytest_plugin server/test_mock_server \
+	scenarios/test_scenarios cli/test_serve http/test_sse http/test_wait http/test_webhooks http/test_wire \
+	contract/test_yaml cli/test_check check/test_drive check/test_hunt check/test_rules)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, each of the many processes that the tests start compiles the package anew: twice the time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,7 +35,7 @@ test-fast: $(VENV)/test.stamp ## the quick tests alone, for the inner loop
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not thorough" $(ARGS)
 
 test-wire: $(VENV)/test.stamp ## every fault on every operation, in every way in which requests come
-	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_wire.py $(ARGS)
+	WIRE=all $(BIN)/python -m pytest -n 3 --dist worksteal tests/http/test_wire.py $(ARGS)
 
 fuzz: $(VENV)/test.stamp ## whatever clients may do, for SECONDS=60; prints its seed
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
@@ -44,7 +46,7 @@ test-oldest: $(OLDEST)/stamp $(VENV)/node.stamp ## test on the oldest versions o
 # Tests that measure the processor's time are left out: counting takes as much again.
 coverage: $(VENV)/docs.stamp $(VENV)/node.stamp ## test with branches counted; fails under the floor in pyproject.toml
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 5 --dist worksteal --ignore tests/test_fairness.py --ignore tests/test_patterns.py $(ARGS)
+	$(BIN)/coverage run -m pytest -n 5 --dist worksteal --ignore tests/http/test_fairness.py --ignore tests/http/test_patterns.py $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -73,13 +75,13 @@ bench-check: $(VENV)/test.stamp $(VENV)/node.stamp $(LIBRARIES)/stamp ## prove t
 	$(BIN)/python -m tests.check.side_by_side
 
 findings: $(VENV)/test.stamp $(VENV)/node.stamp $(FINDINGS)/stamp ## play every case of docs/findings.md, in all its clients
-	FINDINGS=all $(BIN)/python -m pytest -n 2 tests/test_findings.py $(ARGS)
+	FINDINGS=all $(BIN)/python -m pytest -n 2 tests/check/test_findings.py $(ARGS)
 
 docs: $(VENV)/docs.stamp ## build the documentation into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench-verify: $(VENV)/test.stamp ## prove `mockserver verify` on gateways that depart and gateways that do not
-	$(BIN)/python -m tests.verify.bench $(ARGS)
+	$(BIN)/python -m tests.conformance.bench $(ARGS)
 
 pictures: $(VENV)/test.stamp ## draw the pictures of the documentation (needs Chromium and Node)
 	$(BIN)/python docs/make_pictures.py

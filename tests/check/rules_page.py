@@ -15,9 +15,9 @@ from mockserver.conformance.terminal import describe as describe_departure
 from mockserver.reporting.rule import RuleFacts
 from tests.check.bench import hunt, python_subjects, shared_subjects
 from tests.check.receiver import SECRET, WebhookReceiver
+from tests.conformance.bench import SPEND, TOKEN, verified
+from tests.conformance.gateways import CONTRACT, PLANTED, Departing, standing
 from tests.helpers.pages import ROOT
-from tests.verify.bench import SPEND, TOKEN, verified
-from tests.verify.gateways import CONTRACT, PLANTED, Departing, standing
 
 PAGE = ROOT / "docs" / "rules.md"
 MARK = "<!-- What follows is written by `make rules`. -->\n"

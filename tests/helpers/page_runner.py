@@ -57,7 +57,7 @@ class PageRunner:
             there = blocks_of(ROOT / block.same_as)
             assert block.text in [other.text for other in there], f"{block.place}: not a block of {block.same_as}"
             return
-        if block.title.startswith("examples/"):  # run by tests/test_examples.py
+        if block.title.startswith("examples/"):  # run by tests/pages/test_examples.py
             assert (ROOT / block.title).read_text().endswith(block.text), f"{block.place} differs from {block.title}"
             return
         if block.title:

@@ -1,4 +1,4 @@
-// What the package's index offers, as a specification. Run by tests/test_node_package.py on the packed package.
+// What the package's index offers, as a specification. Run by tests/clients/test_node_package.py on the packed package.
 import { createServer } from "node:http";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { MockserverError, start, Tenant, VerdictError } from "flux-mockserver";

@@ -31,7 +31,7 @@ from tests.check.receiver import SECRET, WebhookReceiver
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CLIENT = [sys.executable, "-m", "tests.check.client"]
 
 
@@ -234,7 +234,7 @@ time.sleep(60)
     def test_the_second_ctrl_c_does_not_wait_for_what_the_first_one_began(self) -> None:
         source = """
 import time
-from mockserver.check.interrupts import exit_on_second_interrupt
+from mockserver.check.drive.interrupts import exit_on_second_interrupt
 with exit_on_second_interrupt(lambda: print("killed", flush=True)):
     try:
         print("running", flush=True)

@@ -18,8 +18,8 @@ from mockserver.conformance.upstream import Session, Upstream
 from mockserver.conformance.verification import Settings, Verification
 from mockserver.errors import MockServerError
 from mockserver.json_text import read_json
+from tests.conformance.gateways import CONTRACT, FAITHFUL, PLANTED, TAKEN, Departing, Planted, standing, taking
 from tests.helpers.share import first
-from tests.verify.gateways import CONTRACT, FAITHFUL, PLANTED, TAKEN, Departing, Planted, standing, taking
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from tests.helpers.small_client import CLIENT, hunt, python
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 WORKER = CLIENT + "for line in sys.stdin: print(run(line), flush=True)"
 

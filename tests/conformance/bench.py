@@ -1,6 +1,6 @@
 """The proof of `mockserver verify`: which planted departures it finds, and whether it accuses a faithful gateway.
 
-python -m tests.verify.bench [--only WORD]
+python -m tests.conformance.bench [--only WORD]
 """
 
 import argparse
@@ -12,7 +12,7 @@ from mockserver import MockServer
 from mockserver.conformance.findings import Report
 from mockserver.conformance.upstream import Session, Upstream
 from mockserver.conformance.verification import Settings, Verification
-from tests.verify.gateways import CONTRACT, FAITHFUL, PLANTED, Departing, standing
+from tests.conformance.gateways import CONTRACT, FAITHFUL, PLANTED, Departing, standing
 
 SPEND = 2
 TOKEN = "a-token-of-the-bench"

@@ -210,11 +210,11 @@ def test_doubles_that_are_only_counted_are_named() -> None:
     assert [server.name for server in read_servers("2", "kubernetes")] == ["mockserver-0:3589", "mockserver-1:3589"]
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "shards.md").read_text()
 
 
 def test_the_page_s_commands_for_containers_write_what_they_name() -> None:
-    (block,) = re.findall(r"^<!-- tested by: tests/test_shards.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S)
+    (block,) = re.findall(r"^<!-- tested by: tests/deploy/test_shards.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S)
     for line in block.splitlines():
         command, _, file = line.partition(" > ")
         ended = CliRunner().invoke(main, command.split()[1:])

@@ -22,7 +22,7 @@ WORKERS = ("worker.py", "worker.mjs")  # run in test_check_preflight.py; the kit
 def test_every_example_is_run_here_and_shown_on_a_page() -> None:
     assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, *WORKERS, "client.mjs"}
     assert all(f"](../examples/{name})" in DOCUMENTATION for name in WORKERS)
-    shown = {block.title for page in PAGES for block in blocks_of(page)}  # and alike: tests/test_docs.py
+    shown = {block.title for page in PAGES for block in blocks_of(page)}  # and alike: tests/pages/test_docs.py
     assert {f"examples/{name}" for name in (*COMMANDS, "client.mjs")} <= shown
 
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from mockserver import MockServer
+from tests.conformance.gateways import PLANTED, Departing, standing
 from tests.helpers.command import invoke, run
 from tests.helpers.share import first
-from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow
 

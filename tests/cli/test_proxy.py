@@ -15,7 +15,7 @@ from mockserver.cli.proxy import proxy
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parent.parent / "docs" / "proxy.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "proxy.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
 CLIENT = """
 import json, os, urllib.request

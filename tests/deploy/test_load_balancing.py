@@ -448,13 +448,13 @@ def next_new(running: Cluster, numbers: Iterator[int]) -> str:
     return running.server_of(f"new-{next(numbers)}")
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "shards.md").read_text()
 
 
 @pytest.mark.thorough
 def test_what_the_page_shows_runs(tmp_path: Path) -> None:
     start, verdict = re.findall(
-        r"^<!-- tested by: tests/test_load_balancing.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S
+        r"^<!-- tested by: tests/deploy/test_load_balancing.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S
     )
     one, other, front = free_port(), free_port(), free_port()
 

@@ -23,14 +23,19 @@ LIMIT = (
 PACKAGE = Path(mockserver.__file__).parent
 
 # What only the user's own files and flags meet.
-OWN_FILES = {"yaml_source", "contract", "operation", "scenarios", "options", "shards"}
+OWN_FILES = {"contract/yaml", "contract/contract", "contract/operation"}
+OWN_ROOMS = {"scenarios", "check", "conformance", "cli", "deploy"}
 
-
-TEXTS = {path.stem: path.read_text() for path in sorted(PACKAGE.glob("*.py")) if path.stem not in OWN_FILES}
+SOURCES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
+TEXTS = {
+    name: path.read_text()
+    for name, path in SOURCES.items()
+    if name not in OWN_FILES and name.partition("/")[0] not in OWN_ROOMS
+}
 
 
 def patterns() -> Iterator[tuple[str, str, str | bytes]]:
-    """Every pattern in the package, but for the kit's: its module, and the function it is used with."""
+    """Every pattern that clients can reach: its module, and the function it is used with."""
     for module, text in TEXTS.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Assign) and is_call_of(node.value, {"compile"}):

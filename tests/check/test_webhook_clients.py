@@ -27,7 +27,7 @@ from tests.helpers.exchanges import CREATE, TOKEN, URL, create, exchange, poll
 from tests.helpers.share import first
 
 CATALOGUE = Catalogue(CONTRACT)
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 FORGED, STALE = {"webhooks": {"forged": True}}, {"webhooks": {"timestamp": "stale"}}
 RETURNED, RAISED, HUNG = Outcome("returned", URL), Outcome("raised", message="no webhook"), Outcome("hung")
 

@@ -20,7 +20,7 @@ from tests.helpers.command import COMMAND, invoke, run, serving
 from tests.helpers.share import first
 
 CLIENT = [sys.executable, "-c", "raise SystemExit('cannot')"]
-CLIENT_WITH_BUGS = Path(__file__).parent / "check" / "client.py"
+CLIENT_WITH_BUGS = Path(__file__).parent.parent / "check" / "client.py"
 
 
 @pytest.mark.slow

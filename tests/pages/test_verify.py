@@ -13,11 +13,11 @@ import yaml
 from mockserver import MockServer
 from mockserver.cli.verify import verify
 from mockserver.conformance.rules import GATEWAY_RULES
-from tests.verify.gateways import PLANTED, Departing, standing
+from tests.conformance.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "verify.md").read_text()
 
 

@@ -21,7 +21,7 @@ from tests.helpers.documents import CONTRACT
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parent.parent / "docs" / "findings.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "findings.md").read_text()
 FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]
 
 

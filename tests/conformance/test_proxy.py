@@ -19,12 +19,12 @@ from mockserver import MockServer
 from mockserver.conformance.forwarding import passed_on, without_hops
 from mockserver.conformance.proxy import proxy_app
 from mockserver.errors import MockServerError
+from tests.conformance.gateways import PLANTED, Departing, standing
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.node import node, with_node
 from tests.helpers.proxies import Raw, asking, proxying
 from tests.helpers.share import first
-from tests.verify.gateways import PLANTED, Departing, standing
 
 pytestmark = pytest.mark.slow
 

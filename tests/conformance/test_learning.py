@@ -14,10 +14,10 @@ from mockserver import MockServer
 from mockserver.conformance.learning import Learner
 from mockserver.conformance.proxy import ProxyServer, proxy_app
 from mockserver.scenarios.catalogue import Catalogue
+from tests.conformance.gateways import Departing, standing
 from tests.helpers.command import run
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.share import first
-from tests.verify.gateways import Departing, standing
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.documents import CONTRACT, DOCUMENTS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CONSTRAINTS = ("enum", "const", "pattern", "format", "minimum", "maximum", "default", "minLength", "maxLength")
 
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
