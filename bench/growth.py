@@ -108,7 +108,9 @@ def stored(seconds: float) -> Curve:
         tenants, passed = 50, 0.0
         for wanted in (1_000, 10_000, 100_000, 1_000_000):
             while passed < wanted:
-                passed += server.creates(min(10, max(1, (wanted - passed) / 20_000)), tenants)["creates"]
+                passed += server.creates(min(10, max(1, (wanted - passed) / 20_000)), tenants)[
+                    "creates"
+                ]
             held = Tenant(server.url, "").call("GET", "/health")["store"]["predictions"]
             points[held] = server.creates(seconds, tenants)
             passed += points[held]["creates"]
@@ -140,12 +142,17 @@ def models(seconds: float) -> Curve:
     operation = document["paths"][CREATE]["post"]["operationId"]
     for number in (2, 20, 200):
         more = {f"/replicate/v1/models/acme/model-{n}/predictions": n for n in range(number - 2)}
-        added = {path: json.loads(text.replace(operation, f"create{n}")) for path, n in more.items()}
+        added = {
+            path: json.loads(text.replace(operation, f"create{n}")) for path, n in more.items()
+        }
         with tempfile.TemporaryDirectory() as folder:
             contract = Path(folder) / "contract.json"
             contract.write_text(json.dumps({**document, "paths": {**document["paths"], **added}}))
             with double(contract) as server:
-                points[number] = {**server.creates(seconds, path=next(reversed(more), CREATE)), "start": server.start}
+                points[number] = {
+                    **server.creates(seconds, path=next(reversed(more), CREATE)),
+                    "start": server.start,
+                }
     return Curve("models in the contract", "models", points)
 
 
@@ -157,7 +164,9 @@ def open_streams(seconds: float) -> Curve:
         tenant.freeze()
         create(replace(_ours(), token="followed"), server.port)
         path = urlsplit(tenant.predictions()[0]["urls"]["stream"]).path
-        return _asking(server, stack, number, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenant)
+        return _asking(
+            server, stack, number, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenant
+        )
 
     return _meanwhile("streams followed", "streams", seconds, follow)
 
@@ -174,7 +183,9 @@ def waiting(seconds: float) -> Curve:
     return _meanwhile("creates that wait", "waiting", seconds, wait)
 
 
-def _asking(server: Double, stack: ExitStack, number: int, request: bytes, tenant: Tenant) -> Callable[[], float]:
+def _asking(
+    server: Double, stack: ExitStack, number: int, request: bytes, tenant: Tenant
+) -> Callable[[], float]:
     """Ask that often; the function returned moves time on, and tells how many seconds it took until all had heard."""
     asking = [stack.enter_context(server.connect()) for _ in range(number)]
     for each in asking:
@@ -195,7 +206,10 @@ def _asking(server: Double, stack: ExitStack, number: int, request: bytes, tenan
 
 
 def _meanwhile(
-    title: str, unit: str, seconds: float, begin: Callable[[Double, ExitStack, int], Callable[[], float]]
+    title: str,
+    unit: str,
+    seconds: float,
+    begin: Callable[[Double, ExitStack, int], Callable[[], float]],
 ) -> Curve:
     points: dict[int, Figures] = {}
     took = 0.0
@@ -204,7 +218,9 @@ def _meanwhile(
             advance = begin(server, stack, number)
             points[number] = server.creates(seconds)
             took = advance()
-    return Curve(title, unit, points, f"As time moved on, all 1,000 had heard of it within {took:.1f} s.")
+    return Curve(
+        title, unit, points, f"As time moved on, all 1,000 had heard of it within {took:.1f} s."
+    )
 
 
 def idle(seconds: float) -> Curve:
@@ -247,7 +263,9 @@ def abuse(seconds: float) -> str:
             over.set()
             if thread:
                 thread.join()
-            rows.append(f"| {name} | {found['create/s']:,.0f} | {found['p99']:.1f} | {found['MB']:.0f} |")
+            rows.append(
+                f"| {name} | {found['create/s']:,.0f} | {found['p99']:.1f} | {found['MB']:.0f} |"
+            )
     return "\n".join(rows)
 
 
@@ -281,7 +299,10 @@ def table(curve: Curve) -> str:
     keys = [key for key in next(iter(curve.points.values())) if key != "creates"]
     rows = [f"| {curve.unit} | {' | '.join(keys)} |", "|" + "---:|" * (len(keys) + 1)]
     for size, figures in curve.points.items():
-        cells = [f"{figures[key]:,.0f}" if key in ("create/s", "MB") else f"{figures[key]:.2f}" for key in keys]
+        cells = [
+            f"{figures[key]:,.0f}" if key in ("create/s", "MB") else f"{figures[key]:.2f}"
+            for key in keys
+        ]
         rows.append(f"| {size:,} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -310,7 +331,13 @@ def chart(curves: list[Curve]) -> str:
 
 
 def _brief(number: int) -> str:
-    return f"{number / 1e6:.1f}M" if number >= 999_500 else f"{number / 1000:.0f}k" if number >= 1000 else str(number)
+    return (
+        f"{number / 1e6:.1f}M"
+        if number >= 999_500
+        else f"{number / 1000:.0f}k"
+        if number >= 1000
+        else str(number)
+    )
 
 
 CURVES = (passing, stored, tenants, models, open_streams, waiting, idle)
@@ -318,12 +345,16 @@ CURVES = (passing, stored, tenants, models, open_streams, waiting, idle)
 
 def main() -> None:
     """Measure, print, and write it into docs/."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=4, help="of load for each point")
     parser.add_argument("--only", default="", help="curves whose name holds this")
     wanted = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for the ten thousand, here and in the double
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (hard, hard)
+    )  # for the ten thousand, here and in the double
     curves = []
     for measure in CURVES:
         if wanted.only in measure.__name__:
@@ -336,7 +367,10 @@ def main() -> None:
     bad = abuse(wanted.seconds)
     print(bad)
     if not wanted.only:
-        parts = [f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}".rstrip() + "\n" for each in curves]
+        parts = [
+            f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}".rstrip() + "\n"
+            for each in curves
+        ]
         intro = "`make bench-growth` prints this and draws the chart. Creates by 16 connections; MB is resident memory."
         bad = f"## Beside clients that behave badly\n\n{bad}\n"
         text = [

@@ -12,7 +12,9 @@ BIN = HERE / "node_modules" / ".bin"
 CONTRACT = HERE.parent / "contracts" / "openapi.yaml"
 CREATE = "/replicate/v1/models/black-forest-labs/flux-1.1-pro-ultra/predictions"
 GET = "/replicate/v1/predictions/{id}"
-BODY = json.dumps({"input": {"prompt": "a majestic snow-capped mountain peak", "aspect_ratio": "3:2"}})
+BODY = json.dumps(
+    {"input": {"prompt": "a majestic snow-capped mountain peak", "aspect_ratio": "3:2"}}
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,15 @@ def peers() -> list[Peer]:
             f"uvicorn {uvicorn}",
             "nothing: the limit",
             lambda port, _: [
-                *[*python, "uvicorn", "--app-dir", str(HERE), "--port", str(port), "--no-access-log"],
+                *[
+                    *python,
+                    "uvicorn",
+                    "--app-dir",
+                    str(HERE),
+                    "--port",
+                    str(port),
+                    "--no-access-log",
+                ],
                 *["--log-level", "error", "raw:app"],
             ],
         ),
@@ -63,21 +73,44 @@ def peers() -> list[Peer]:
             _version("wiremock"),
             "matches a JSON path, a fixed answer, journal",
             lambda port, folder: [
-                *[str(BIN / "wiremock"), "--port", str(port), "--root-dir", str(_wiremock(folder)), "--disable-banner"],
+                *[
+                    str(BIN / "wiremock"),
+                    "--port",
+                    str(port),
+                    "--root-dir",
+                    str(_wiremock(folder)),
+                    "--disable-banner",
+                ],
             ],
         ),
         Peer(
             "Prism",
             _version("@stoplight/prism-cli"),
             "validates, the contract's examples",
-            lambda port, _: [str(BIN / "prism"), "mock", "-p", str(port), "-h", "127.0.0.1", str(CONTRACT)],
+            lambda port, _: [
+                str(BIN / "prism"),
+                "mock",
+                "-p",
+                str(port),
+                "-h",
+                "127.0.0.1",
+                str(CONTRACT),
+            ],
         ),
         Peer(
             "Specmatic",
             _version("specmatic"),
             "validates, random answers",
             lambda port, _: [
-                *[str(BIN / "specmatic"), "mock", "--host", "127.0.0.1", "--port", str(port), "--noConsoleLog"],
+                *[
+                    str(BIN / "specmatic"),
+                    "mock",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(port),
+                    "--noConsoleLog",
+                ],
                 str(CONTRACT),
             ],
         ),
@@ -85,7 +118,10 @@ def peers() -> list[Peer]:
             "Mockoon",
             _version("@mockoon/cli"),
             "random answers",
-            lambda port, _: [str(BIN / "mockoon-cli"), *f"start -X -p {port} -l 127.0.0.1 -d {CONTRACT}".split()],
+            lambda port, _: [
+                str(BIN / "mockoon-cli"),
+                *f"start -X -p {port} -l 127.0.0.1 -d {CONTRACT}".split(),
+            ],
         ),
     ]
     return [peer for peer in found if peer.version]
@@ -107,9 +143,19 @@ def _aimock(folder: Path) -> Path:
 def _wiremock(folder: Path) -> Path:
     mappings = folder / "mappings"
     mappings.mkdir(exist_ok=True)
-    response = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": '{"id":"' + "x" * 790 + '"}'}
-    create = {"method": "POST", "urlPath": CREATE, "bodyPatterns": [{"matchesJsonPath": "$.input.prompt"}]}
+    response = {
+        "status": 200,
+        "headers": {"Content-Type": "application/json"},
+        "body": '{"id":"' + "x" * 790 + '"}',
+    }
+    create = {
+        "method": "POST",
+        "urlPath": CREATE,
+        "bodyPatterns": [{"matchesJsonPath": "$.input.prompt"}],
+    }
     get = {"method": "GET", "urlPathPattern": GET.replace("{id}", "[^/]+")}
     for name, request in (("create", create), ("get", get)):
-        (mappings / f"{name}.json").write_text(json.dumps({"request": request, "response": response}))
+        (mappings / f"{name}.json").write_text(
+            json.dumps({"request": request, "response": response})
+        )
     return folder

@@ -31,7 +31,16 @@ def running(*arguments: str) -> Iterator[tuple[str, int]]:
     """A `mockserver` process: its address and id."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
-        command = [sys.executable, "-m", "mockserver", *arguments, "--port", "0", "--ready-file", str(ready)]
+        command = [
+            sys.executable,
+            "-m",
+            "mockserver",
+            *arguments,
+            "--port",
+            "0",
+            "--ready-file",
+            str(ready),
+        ]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
                 while not ready.exists():
@@ -95,7 +104,10 @@ def overhead(rounds: int) -> None:
         connection = http.client.HTTPConnection(urlsplit(double).netloc)
         connection.request("POST", CREATE, BODY, HEADERS)
         path = f"/replicate/v1/predictions/{json.load(connection.getresponse())['id']}"
-        for name, method, where, body in (("create", "POST", CREATE, BODY), ("read", "GET", path, None)):
+        for name, method, where, body in (
+            ("create", "POST", CREATE, BODY),
+            ("read", "GET", path, None),
+        ):
             straight, through = [], []
             for _ in range(rounds):
                 straight += milliseconds(double, method, where, body)
@@ -116,7 +128,9 @@ def memory() -> None:
             size += len(chunk)
         assert size == PICTURE
         grown = megabytes(pid, "VmHWM") - before
-        print(f"\n{PICTURE >> 20} MB went through; memory grew by {grown:.1f} MB, to {before + grown:.0f} MB at most")
+        print(
+            f"\n{PICTURE >> 20} MB went through; memory grew by {grown:.1f} MB, to {before + grown:.0f} MB at most"
+        )
 
 
 if __name__ == "__main__":

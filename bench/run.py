@@ -24,7 +24,9 @@ from pathlib import Path
 from peers import HERE, Peer, peers
 
 CONNECTIONS = 16
-LONGEST = 40.0  # seconds of load before memory is measured, for those who never come to so many creates
+LONGEST = (
+    40.0  # seconds of load before memory is measured, for those who never come to so many creates
+)
 DOCS = HERE.parent / "docs"
 PINNED = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 KEYS = ("create/s", "p50", "p99", "get/s", "start", "cold", "MB")
@@ -53,7 +55,9 @@ def running(peer: Peer) -> Iterator[tuple[int, int, float]]:
         try:
             while create(peer, port) is None:
                 if process.poll() is not None:
-                    raise SystemExit(f"{peer.name} ended before it answered: {peer.command(port, Path(folder))}")
+                    raise SystemExit(
+                        f"{peer.name} ended before it answered: {peer.command(port, Path(folder))}"
+                    )
                 time.sleep(0.002)
             yield port, process.pid, time.perf_counter() - began
         finally:
@@ -78,7 +82,11 @@ def create(peer: Peer, port: int) -> str | None:
 
 def load(url: str, seconds: float, body: str | None, tenants: int = 1, core: int = 1) -> Figures:
     """What wrk measures in some seconds; a body stands for POST."""
-    environment = {**os.environ, **({"BENCH_BODY": body} if body else {}), "BENCH_TENANTS": str(tenants)}
+    environment = {
+        **os.environ,
+        **({"BENCH_BODY": body} if body else {}),
+        "BENCH_TENANTS": str(tenants),
+    }
     command = [
         "wrk",
         "-t1",
@@ -89,7 +97,9 @@ def load(url: str, seconds: float, body: str | None, tenants: int = 1, core: int
         "--latency",
         url,
     ]
-    said = subprocess.run(pinned(core, command), env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        pinned(core, command), env=environment, capture_output=True, text=True, check=True
+    ).stdout
     found: Figures = json.loads(said.strip().splitlines()[-1])
     if found["failed"]:
         raise SystemExit(f"{url}: {found['failed']:.0f} of {found['requests']:.0f} requests failed")
@@ -131,7 +141,9 @@ def measure(peer: Peer, seconds: float, creates: int) -> Figures:
         got = load(base + peer.get.replace("{id}", fresh), seconds, None)
         rate = created["requests"] / created["seconds"]
         if creates > created["requests"]:
-            load(base + peer.create, min(LONGEST, (creates - created["requests"]) / rate), peer.body)
+            load(
+                base + peer.create, min(LONGEST, (creates - created["requests"]) / rate), peer.body
+            )
         return {
             "create/s": created["requests"] / created["seconds"],
             "p50": created["p50"],
@@ -145,7 +157,10 @@ def measure(peer: Peer, seconds: float, creates: int) -> Figures:
 
 def medians(rounds: list[Figures]) -> Figures:
     """The median of each figure over the rounds; of memory the first, which alone is after many creates."""
-    return {**{key: statistics.median(each[key] for each in rounds) for key in KEYS}, "MB": rounds[0]["MB"]}
+    return {
+        **{key: statistics.median(each[key] for each in rounds) for key in KEYS},
+        "MB": rounds[0]["MB"],
+    }
 
 
 def table(results: dict[str, Figures], found: list[Peer]) -> str:
@@ -189,7 +204,11 @@ def chart(results: dict[str, Figures]) -> str:
 def machine(rounds: int) -> str:
     """Where and when, in a sentence."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = f"{os.cpu_count()} cores (one for the server, one for wrk)" if PINNED else f"{os.cpu_count()} core(s)"
+    cores = (
+        f"{os.cpu_count()} cores (one for the server, one for wrk)"
+        if PINNED
+        else f"{os.cpu_count()} core(s)"
+    )
     return (
         f"{date.today()}, Python {platform.python_version()}, {cores}, {memory:.0f} GB, {CONNECTIONS} connections, "
         f"median of {rounds} {'round' if rounds == 1 else 'rounds'}"
@@ -198,21 +217,33 @@ def machine(rounds: int) -> str:
 
 def main() -> None:
     """Run the rounds, print the table, and write it, with the chart, into docs/."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5, help="of load, each for creates and gets")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="of load, each for creates and gets"
+    )
     parser.add_argument("--creates", type=int, default=200_000, help="before memory is measured")
     parser.add_argument("--only", default="", help="peers whose name holds this, beside the limit")
     wanted = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is needed: apt-get install wrk")
     everybody = peers()
-    found = [peer for peer in everybody if peer is everybody[0] or wanted.only.lower() in peer.name.lower()]
+    found = [
+        peer
+        for peer in everybody
+        if peer is everybody[0] or wanted.only.lower() in peer.name.lower()
+    ]
     rounds: dict[str, list[Figures]] = {peer.name: [] for peer in found}
     for number in range(wanted.rounds):
         for peer in found[number % len(found) :] + found[: number % len(found)]:
-            print(f"round {number + 1} of {wanted.rounds}: {peer.name} …", file=sys.stderr, flush=True)
-            rounds[peer.name].append(measure(peer, wanted.seconds, wanted.creates if number == 0 else 0))
+            print(
+                f"round {number + 1} of {wanted.rounds}: {peer.name} …", file=sys.stderr, flush=True
+            )
+            rounds[peer.name].append(
+                measure(peer, wanted.seconds, wanted.creates if number == 0 else 0)
+            )
     results = {name: medians(figures) for name, figures in rounds.items()}
     text = f"{table(results, found)}\n\n{machine(wanted.rounds)}.\n"
     text += "Start is to the first answered create; cold, with no file in the machine's cache. "

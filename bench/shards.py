@@ -49,7 +49,10 @@ def free_port() -> int:
 def started(core: int, command: Sequence[str], port: int | None = None) -> Iterator[int]:
     """A process on a core, once its port takes connections: its id."""
     process = subprocess.Popen(
-        pinned(core, list(command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        pinned(core, list(command)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         while port is not None:
@@ -78,11 +81,15 @@ def haproxy(folder: Path, addresses: Sequence[str], port: int) -> Iterator[int]:
 
 def cpu_seconds(processes: Sequence[int]) -> float:
     """Processor time that processes have used."""
-    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes]
+    fields = [
+        Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes
+    ]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def measured(port: int, seconds: float, doubles: Sequence[int], balancers: Sequence[int], wrk_core: int = 1) -> Figures:
+def measured(
+    port: int, seconds: float, doubles: Sequence[int], balancers: Sequence[int], wrk_core: int = 1
+) -> Figures:
     """What creates at a port cost, and the processor time of each in microseconds."""
     url = f"http://127.0.0.1:{port}{CREATE}"
     load(url, 1, BODY, TENANTS, wrk_core)  # warm
@@ -104,7 +111,9 @@ def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = [free_port() for _ in range(number)]
         doubles = [
-            stack.enter_context(started(0, [*PYTHON, "serve", "--port", str(port), "--seed", "1"], port))
+            stack.enter_context(
+                started(0, [*PYTHON, "serve", "--port", str(port), "--seed", "1"], port)
+            )
             for port in ports
         ]
         for _ in range(number, shares):
@@ -112,7 +121,9 @@ def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 
         if not balanced:
             return measured(ports[0], seconds, doubles, [])
         port = free_port()
-        balancer = stack.enter_context(haproxy(folder, [f"127.0.0.1:{each}" for each in ports], port))
+        balancer = stack.enter_context(
+            haproxy(folder, [f"127.0.0.1:{each}" for each in ports], port)
+        )
         return measured(port, seconds, doubles, [balancer])
 
 
@@ -129,7 +140,9 @@ def ceiling(seconds: float) -> Figures:
 
 
 CASES: dict[str, Callable[[float], Figures]] = {
-    "one double, a whole core, asked directly": lambda seconds: behind(1, seconds, balanced=False, shares=1),
+    "one double, a whole core, asked directly": lambda seconds: behind(
+        1, seconds, balanced=False, shares=1
+    ),
     "one double, half a core, asked directly": lambda seconds: behind(1, seconds, balanced=False),
     "HAProxy, one double with half a core": lambda seconds: behind(1, seconds),
     "HAProxy, two doubles with half a core each": lambda seconds: behind(2, seconds),
@@ -143,14 +156,23 @@ def busiest(number: int) -> float:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         double, port = free_port(), free_port()
-        stack.enter_context(started(0, [*PYTHON, "serve", "--host", "0.0.0.0", "--port", str(double)], double))
-        # Names that differ are places on the ring that differ; that one double answers for all does not matter here.
-        names = [f"127.{n // 65536}.{n // 256 % 256}.{n % 256}:{double}" for n in range(1, number + 1)]
+        stack.enter_context(
+            started(0, [*PYTHON, "serve", "--host", "0.0.0.0", "--port", str(double)], double)
+        )
+        # Names that differ are places on the ring that differ; that one double answers for all does
+        # not matter here.
+        names = [
+            f"127.{n // 65536}.{n // 256 % 256}.{n % 256}:{double}" for n in range(1, number + 1)
+        ]
         stack.enter_context(haproxy(folder, names, port))
         connection = HTTPConnection("127.0.0.1", port, timeout=20)
         met: Counter[str] = Counter()
-        for token in {crc32(b"%d" % n) % 1000: n for n in range(20_000)}.values():  # one of each shard
-            connection.request("GET", "/__admin/clock", headers={"Authorization": f"Bearer {token}"})
+        for token in {
+            crc32(b"%d" % n) % 1000: n for n in range(20_000)
+        }.values():  # one of each shard
+            connection.request(
+                "GET", "/__admin/clock", headers={"Authorization": f"Bearer {token}"}
+            )
             response = connection.getresponse()
             response.read()
             met[response.headers["X-Mock-Server"]] += 1
@@ -186,13 +208,17 @@ def paper(results: dict[str, Figures], shares: dict[int, float]) -> str:
     ]
     for number, share in shares.items():
         carried = core / share
-        rows.append(f"| {number} | {share:.1%} of the tenants | {carried:,.0f} | {carried * balancer / 1e6:.1f} |")
+        rows.append(
+            f"| {number} | {share:.1%} of the tenants | {carried:,.0f} | {carried * balancer / 1e6:.1f} |"
+        )
     return "\n".join(rows)
 
 
 def main() -> None:
     """Run the rounds, print the figures, and write them into docs/shards.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of load for each case")
     wanted = parser.parse_args()
@@ -204,8 +230,11 @@ def main() -> None:
         for name, measure in CASES.items():
             print(f"round {number + 1} of {wanted.rounds}: {name} …", file=sys.stderr, flush=True)
             rounds[name].append(measure(wanted.seconds))
-    # The best round: whatever else the machine does only ever slows, and doubles that share a core feel all of it.
-    results = {name: max(figures, key=lambda each: each["create/s"]) for name, figures in rounds.items()}
+    # The best round: whatever else the machine does only ever slows, and doubles that share a core
+    # feel all of it.
+    results = {
+        name: max(figures, key=lambda each: each["create/s"]) for name, figures in rounds.items()
+    }
     grown = results[TWO]["create/s"] / results[ONE]["create/s"]
     shares = {number: busiest(number) for number in (2, 8, 32, 128)}
     text = (

@@ -11,7 +11,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"contracts/README.md": "contract.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "contracts/README.md": "contract.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 FILES = (
     "Dockerfile",
     "compose.yaml",
@@ -64,11 +68,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]  # left for MkDocs to judge
         return f"]({_published(str(target.relative_to(ROOT)))}{mark}{anchor})"
 
-    markdown = re.sub(r'(?<=<swagger-ui src=")\.\./([^"]+)', lambda match: _published(match[1]), markdown)
+    markdown = re.sub(
+        r'(?<=<swagger-ui src=")\.\./([^"]+)', lambda match: _published(match[1]), markdown
+    )
     return re.sub(r"\]\(([^)\s]+)\)", lead, markdown)
 
 
 def _published(source: str) -> str:
     if source.startswith("docs/"):
         return source.removeprefix("docs/")
-    return PAGES.get(source) or f"files/{source.removesuffix('.md')}" + (".txt" if source.endswith(".md") else "")
+    return PAGES.get(source) or f"files/{source.removesuffix('.md')}" + (
+        ".txt" if source.endswith(".md") else ""
+    )

@@ -16,7 +16,9 @@ from mockserver import MockServer, Tenant
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
 MODELS = "/replicate/v1/models/black-forest-labs/"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 def main() -> None:
@@ -62,9 +64,13 @@ def use(tenant: Tenant) -> None:
             tenant.use({"name": "one-outage", "faults": {"getPrediction": [None, {"status": 502}]}})
             for _ in range(3):
                 client.get(made["urls"]["get"])
-        client.post("flux-kontext-max/predictions", json={"input": {"prompt": 1, "output_format": "gif"}})
+        client.post(
+            "flux-kontext-max/predictions", json={"input": {"prompt": 1, "output_format": "gif"}}
+        )
         tenant.freeze()
-        client.post("flux-kontext-max/predictions", json={"input": {"prompt": "a snow-capped mountain"}})
+        client.post(
+            "flux-kontext-max/predictions", json={"input": {"prompt": "a snow-capped mountain"}}
+        )
 
 
 def draw_report(browser: Browser) -> None:
@@ -83,7 +89,9 @@ def draw_report(browser: Browser) -> None:
             "--report",
             "report.html",
         ]
-        subprocess.run([*command, "--", "node", "client.mjs"], cwd=folder, capture_output=True, timeout=300)
+        subprocess.run(
+            [*command, "--", "node", "client.mjs"], cwd=folder, capture_output=True, timeout=300
+        )
         page = browser.new_page(viewport={"width": 1100, "height": 760})
         page.goto(f"file://{folder}/report.html")
         page.screenshot(path=PICTURES / "report.png")

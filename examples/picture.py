@@ -8,6 +8,8 @@ import urllib.request
 
 import replicate
 
-output = replicate.run("black-forest-labs/flux-1.1-pro-ultra", input={"prompt": "a lighthouse", "aspect_ratio": "3:2"})
+output = replicate.run(
+    "black-forest-labs/flux-1.1-pro-ultra", input={"prompt": "a lighthouse", "aspect_ratio": "3:2"}
+)
 urllib.request.urlretrieve(str(output), "picture.jpg")
 print("saved", output)

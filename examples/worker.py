@@ -1,6 +1,7 @@
 """A client as a worker: `mockserver check --worker -- python worker.py` keeps it running.
 
-It reads a line of JSON for each call, and prints a line of JSON, flushed at once, when the call has ended.
+It reads a line of JSON for each call, and prints a line of JSON, flushed at once, when the call has
+ended.
 """
 
 import json
@@ -42,4 +43,6 @@ def answer(line: str) -> None:
 
 
 for line in sys.stdin:
-    threading.Thread(target=answer, args=(line,)).start()  # with --concurrent, several calls are to be made at once
+    threading.Thread(
+        target=answer, args=(line,)
+    ).start()  # with --concurrent, several calls are to be made at once

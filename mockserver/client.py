@@ -49,13 +49,18 @@ class RunningServer:
 class Tenant:
     """One isolated world on a double. Everything here concerns this tenant alone.
 
-    `url` is the double's address, `base_url` that address plus `/replicate`, which is what clients are given;
-    `token` is the bearer token that clients are to send, and the tenant's name. An empty token stands for
-    requests without one.
+    `url` is the double's address, `base_url` that address plus `/replicate`, which is what clients
+    are given; `token` is the bearer token that clients are to send, and the tenant's name. An empty
+    token stands for requests without one.
     """
 
     def __init__(
-        self, url: str, token: str, *, admin_token: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        token: str,
+        *,
+        admin_token: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = with_scheme(url)
         self.base_url = self.url + BASE_PATH
@@ -75,17 +80,23 @@ class Tenant:
             self.call("DELETE", "/scenario")
         else:
             # A value that has a name and nothing else asks for the scenario of that name.
-            value = {"faults": {}, **scenario.as_json()} if isinstance(scenario, Scenario) else scenario
+            value = (
+                {"faults": {}, **scenario.as_json()} if isinstance(scenario, Scenario) else scenario
+            )
             self.call("PUT", "/scenario", value)
 
     def scenario(self) -> dict[str, Any]:
         """The scenario in force, as JSON values."""
         return self.call("GET", "/scenario")
 
-    def set_clock(self, mode: Mode, *, speed: float | None = None, now: str | None = None) -> dict[str, Any]:
+    def set_clock(
+        self, mode: Mode, *, speed: float | None = None, now: str | None = None
+    ) -> dict[str, Any]:
         """Let time pass in another way: `autojump`, `real` (times `speed`) or `frozen`, from the instant `now`."""
         wanted = {"mode": mode, "speed": speed, "now": now}
-        return self.call("PUT", "/clock", {name: value for name, value in wanted.items() if value is not None})
+        return self.call(
+            "PUT", "/clock", {name: value for name, value in wanted.items() if value is not None}
+        )
 
     def freeze(self, now: str | None = None) -> dict[str, Any]:
         """Stop time, at the present or at an RFC 3339 instant."""
@@ -93,15 +104,24 @@ class Tenant:
 
     def advance(self, seconds: float) -> list[dict[str, Any]]:
         """Move time forward, and return what happened on the way, in order, once all of it has."""
-        happened: list[dict[str, Any]] = self.call("POST", "/clock/advance", {"seconds": seconds})["happened"]
+        happened: list[dict[str, Any]] = self.call("POST", "/clock/advance", {"seconds": seconds})[
+            "happened"
+        ]
         return happened
 
     def requests(
-        self, *, since: int = 0, limit: int = 1000, unmatched: bool = False, violations: bool = False
+        self,
+        *,
+        since: int = 0,
+        limit: int = 1000,
+        unmatched: bool = False,
+        violations: bool = False,
     ) -> list[dict[str, Any]]:
         """The journal: exchanges with numbers above `since`, only unmatched or violating ones if asked."""
         query = {"since": since, "limit": limit, "unmatched": unmatched, "violations": violations}
-        found: list[dict[str, Any]] = self.call("GET", "/requests?" + urlencode(query).lower())["requests"]
+        found: list[dict[str, Any]] = self.call("GET", "/requests?" + urlencode(query).lower())[
+            "requests"
+        ]
         return found
 
     def predictions(self) -> list[dict[str, Any]]:
@@ -145,9 +165,13 @@ class Tenant:
             response = connection.getresponse()
             text = response.read()
         except (OSError, HTTPException) as reason:
-            raise AdminError(f"no double answers at {self.url}: {reason}; is it running?") from reason
+            raise AdminError(
+                f"no double answers at {self.url}: {reason}; is it running?"
+            ) from reason
         except ValueError as reason:
-            raise AdminError("a token, or an address, has letters that cannot be sent in a request's head") from reason
+            raise AdminError(
+                "a token, or an address, has letters that cannot be sent in a request's head"
+            ) from reason
         finally:
             connection.close()
         return self._read(response.status, text)
@@ -171,8 +195,9 @@ class Tenant:
 class AsyncTenant:
     """A tenant whose methods are awaited, so that the loop runs on meanwhile.
 
-    A test whose own loop receives the webhooks, or serves the client, has to use it: `Tenant.advance` would keep the
-    loop from answering what the advance waits for. The methods are those of `Tenant`.
+    A test whose own loop receives the webhooks, or serves the client, has to use it:
+    `Tenant.advance` would keep the loop from answering what the advance waits for. The methods are
+    those of `Tenant`.
     """
 
     def __init__(self, tenant: Tenant) -> None:
@@ -187,7 +212,9 @@ class AsyncTenant:
         """`Tenant.scenario`."""
         return await asyncio.to_thread(self._tenant.scenario)
 
-    async def set_clock(self, mode: Mode, *, speed: float | None = None, now: str | None = None) -> dict[str, Any]:
+    async def set_clock(
+        self, mode: Mode, *, speed: float | None = None, now: str | None = None
+    ) -> dict[str, Any]:
         """`Tenant.set_clock`."""
         return await asyncio.to_thread(self._tenant.set_clock, mode, speed=speed, now=now)
 
@@ -200,11 +227,20 @@ class AsyncTenant:
         return await asyncio.to_thread(self._tenant.advance, seconds)
 
     async def requests(
-        self, *, since: int = 0, limit: int = 1000, unmatched: bool = False, violations: bool = False
+        self,
+        *,
+        since: int = 0,
+        limit: int = 1000,
+        unmatched: bool = False,
+        violations: bool = False,
     ) -> list[dict[str, Any]]:
         """`Tenant.requests`."""
         return await asyncio.to_thread(
-            self._tenant.requests, since=since, limit=limit, unmatched=unmatched, violations=violations
+            self._tenant.requests,
+            since=since,
+            limit=limit,
+            unmatched=unmatched,
+            violations=violations,
         )
 
     async def predictions(self) -> list[dict[str, Any]]:

@@ -14,7 +14,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 MILLISECOND = 1_000_000  # nanoseconds
 SECOND = 1000 * MILLISECOND
-FROZEN_START = 1_735_689_600 * SECOND  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
+FROZEN_START = (
+    1_735_689_600 * SECOND
+)  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
 
 EPOCH = datetime(1970, 1, 1)
 MIN_SECOND, MAX_SECOND = (
@@ -41,7 +43,9 @@ def timestamp(instant: int) -> str:
 
 @lru_cache(1024)
 def _to_the_second(seconds: int) -> str:
-    seconds = max(MIN_SECOND, min(seconds, MAX_SECOND))  # what is due after the end of time is shown at its end
+    seconds = max(
+        MIN_SECOND, min(seconds, MAX_SECOND)
+    )  # what is due after the end of time is shown at its end
     return (EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
@@ -66,13 +70,15 @@ def seconds(nanoseconds: int) -> float:
 class Clock:
     """A tenant's time, in nanoseconds.
 
-    It has two readings. `now` is the instant that timestamps are taken from. `elapsed` is how much time has
-    passed for what is under way: under `autojump` it stands still, since there each prediction's own time
-    jumps when somebody looks; under `real` it runs with the wall, times `speed`; under `frozen` both move
-    only by `advance`.
+    It has two readings. `now` is the instant that timestamps are taken from. `elapsed` is how much
+    time has passed for what is under way: under `autojump` it stands still, since there each
+    prediction's own time jumps when somebody looks; under `real` it runs with the wall, times
+    `speed`; under `frozen` both move only by `advance`.
     """
 
-    def __init__(self, mode: Mode = "autojump", speed: float = 1.0, wall: Callable[[], int] = wall_time) -> None:
+    def __init__(
+        self, mode: Mode = "autojump", speed: float = 1.0, wall: Callable[[], int] = wall_time
+    ) -> None:
         self.mode: Mode = mode
         self.speed = speed
         self._wall = wall

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-MAX_DEPTH = 200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
+MAX_DEPTH = (
+    200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
+)
 MAX_VALUES = 100_000  # values in one JSON text: each takes memory, and time to be looked at
 MAX_SHOWN = 80  # characters of a sent value that a message repeats
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
@@ -46,7 +48,9 @@ def _levels(value: object) -> int:
     levels, layer = 0, [value]
     while layer := [part for part in layer if isinstance(part, dict | list)]:
         levels += 1
-        layer = [inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)]
+        layer = [
+            inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)
+        ]
     return levels
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from mockserver.backend.backend import Gateway
+    from mockserver.backend.backend import Backend
     from mockserver.check.drive.protocol import Call
     from mockserver.check.report.findings import Report
     from mockserver.client import RunningServer, Tenant
@@ -54,10 +54,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("MOCKSERVER_URL"),
         help="use the double that runs at URL instead of starting one; MOCKSERVER_URL, if left out",
     )
-    group.addoption("--mockserver-admin-token", metavar="SECRET", help="what that double was started with, if it was")
+    group.addoption(
+        "--mockserver-admin-token",
+        metavar="SECRET",
+        help="what that double was started with, if it was",
+    )
     parser.addini("mockserver_scenario", "how the gateway behaves where no marker says otherwise")
-    parser.addini("mockserver_clock", "how time passes where no marker says otherwise: autojump, real or frozen")
-    parser.addini("mockserver_violations", "allow or refuse what the contract does not allow, where no marker says")
+    parser.addini(
+        "mockserver_clock",
+        "how time passes where no marker says otherwise: autojump, real or frozen",
+    )
+    parser.addini(
+        "mockserver_violations",
+        "allow or refuse what the contract does not allow, where no marker says",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,10 +83,15 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
     if url:
         from mockserver.client import RunningServer
 
-        running = RunningServer(url, admin_token=request.config.getoption("--mockserver-admin-token"))
-        before = _in_one_sentence(lambda: running.tenant("").verdict()["exchanges"])
+        running = RunningServer(
+            url, admin_token=request.config.getoption("--mockserver-admin-token")
+        )
+        before = _fail_without_traceback(lambda: running.tenant("").verdict()["exchanges"])
         yield running
-        strays, late = [_line(exchange) for exchange in running.tenant("").requests(since=before)], []
+        strays, late = (
+            [_line(exchange) for exchange in running.tenant("").requests(since=before)],
+            [],
+        )
     else:
         from mockserver.server.mock_server import MockServer
 
@@ -91,21 +106,24 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
 
 
 @pytest.fixture
-def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | RunningServer) -> Iterator[Tenant]:
+def mockserver(
+    request: pytest.FixtureRequest, mockserver_server: MockServer | RunningServer
+) -> Iterator[Tenant]:
     """A fresh tenant for this test: give a client its `base_url` and `token`.
 
-    When the test ends the tenant is judged and reset: requests that the contract does not allow fail the test,
-    even if the client swallowed the error, and so do requests that belong to no test, and faults never met.
+    When the test ends the tenant is judged and reset: requests that the contract does not allow
+    fail the test, even if the client swallowed the error, and so do requests that belong to no
+    test, and faults never met.
     """
     from mockserver.server.mock_server import MockServer
 
     settings = _settings(request)
     tenant = mockserver_server.tenant(_token(request))
-    _in_one_sentence(tenant.reset)
+    _fail_without_traceback(tenant.reset)
     if settings["scenario"] is not None:
-        _in_one_sentence(lambda: tenant.use(settings["scenario"]))
+        _fail_without_traceback(lambda: tenant.use(settings["scenario"]))
     if settings["clock"] is not None:
-        _in_one_sentence(lambda: tenant.set_clock(settings["clock"]))
+        _fail_without_traceback(lambda: tenant.set_clock(settings["clock"]))
     request.node.stash[_TENANT] = tenant
     yield tenant
     if isinstance(mockserver_server, MockServer):
@@ -116,7 +134,9 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
         verdicts += _take_verdicts_of_suffixed(mockserver_server, tenant.token)
         strays = mockserver_server.strays()
     may_do_wrong = settings["violations"] == "allow"
-    request.config.stash.setdefault(_ENDED, {})[tenant.token] = _Ended(request.node.nodeid, may_do_wrong)
+    request.config.stash.setdefault(_ENDED, {})[tenant.token] = _Ended(
+        request.node.nodeid, may_do_wrong
+    )
     if wrong := _wrong(verdicts, strays, settings):
         pytest.fail("\n".join(wrong), pytrace=False)
 
@@ -124,11 +144,13 @@ def mockserver(request: pytest.FixtureRequest, mockserver_server: MockServer | R
 def _take_verdicts_of_suffixed(server: MockServer, token: str) -> list[dict[str, Any]]:
     """The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then."""
 
-    def collect(gateway: Gateway) -> list[dict[str, Any]]:
-        suffixed = [tenant for tenant in gateway.store.tenants() if tenant.name.rpartition("+")[0] == token]
-        verdicts = [gateway.verdict(tenant) for tenant in suffixed]
+    def collect(backend: Backend) -> list[dict[str, Any]]:
+        suffixed = [
+            tenant for tenant in backend.store.tenants() if tenant.name.rpartition("+")[0] == token
+        ]
+        verdicts = [backend.verdict(tenant) for tenant in suffixed]
         for tenant in suffixed:
-            gateway.store.forget(tenant.name)
+            backend.store.forget(tenant.name)
         return verdicts
 
     return server.call_in_loop(collect)
@@ -140,13 +162,13 @@ def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
     A client that keeps its first token creates under it.
     """
 
-    def collect(gateway: Gateway) -> list[str]:
+    def collect(backend: Backend) -> list[str]:
         lines = []
-        for tenant in gateway.store.tenants():
+        for tenant in backend.store.tenants():
             test = ended.get(tenant.name) or ended.get(tenant.name.rpartition("+")[0])
             if test is None:
                 continue
-            wrong = [] if test.may_do_wrong else _violations(gateway.verdict(tenant))
+            wrong = [] if test.may_do_wrong else _violations(backend.verdict(tenant))
             wrong += [
                 f"{exchange.method} {exchange.path} (exchange {exchange.number}): does a client keep its first token?"
                 for exchange in tenant.journal
@@ -160,7 +182,7 @@ def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
 
 def _unreadable(server: MockServer) -> list[str]:
     """What came and was no request, and so of no test, a line each."""
-    refused = server.call_in_loop(lambda gateway: dict(gateway.metrics.unreadable))
+    refused = server.call_in_loop(lambda backend: dict(backend.metrics.unreadable))
     reasons = {400: "as no HTTP", 431: "for a head that is too large"}
     return [f"refused {reasons[status]}: {count}" for status, count in refused.items()]
 
@@ -171,28 +193,43 @@ def _violations(verdict: Mapping[str, Any]) -> list[str]:
     return failures(verdict, ("violations", "unmatched"))
 
 
-def _wrong(verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+def _wrong(
+    verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], settings: Mapping[str, Any]
+) -> list[str]:
     """Lines that say what fails a test; none if nothing does. The first verdict is that of its own tenant."""
     from mockserver.backend.verdict import failures
 
     allowed, may_spare = settings["violations"] == "allow", settings["unused_faults"] == "allow"
     return _told(
         [
-            (FAILED, [] if allowed else [line for verdict in verdicts for line in _violations(verdict)]),
+            (
+                FAILED,
+                [] if allowed else [line for verdict in verdicts for line in _violations(verdict)],
+            ),
             (DEPARTED, failures(verdicts[0], ("departures",))),
             (STRAYED, strays),
-            ("faults of the scenario were never met:", [] if may_spare else failures(verdicts[0], ("unused-faults",))),
+            (
+                "faults of the scenario were never met:",
+                [] if may_spare else failures(verdicts[0], ("unused-faults",)),
+            ),
         ]
     )
 
 
 def _told(found: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """What was found, each kind under its title; nothing of what was not."""
-    return [line for title, lines in found if lines for line in (title, *(f"  {each}" for each in lines))]
+    return [
+        line
+        for title, lines in found
+        if lines
+        for line in (title, *(f"  {each}" for each in lines))
+    ]
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a tenant's last exchanges to the report of a test that has failed."""
     report = yield
     tenant = item.stash.get(_TENANT, None)
@@ -204,9 +241,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def _line(exchange: Mapping[str, Any]) -> str:
     request, response = exchange["request"], exchange["response"]
-    told = " ".join(filter(None, (str(response["status"] or "no response"), response["prediction_status"])))
+    told = " ".join(
+        filter(None, (str(response["status"] or "no response"), response["prediction_status"]))
+    )
     fault = f"  fault {exchange['fault']}" if exchange["fault"] else ""
-    violations = "".join(f"\n      {each['pointer']} {each['description']}" for each in exchange["violations"])
+    violations = "".join(
+        f"\n      {each['pointer']} {each['description']}" for each in exchange["violations"]
+    )
     return f"{exchange['number']:>4}  {request['method']} {request['path']} → {told}{fault}{violations}"
 
 
@@ -237,8 +278,14 @@ def _token(request: pytest.FixtureRequest) -> str | None:
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What the ini file says, and the markers of module, class and function over it, the nearest last."""
-    named = {name: request.config.getini(f"mockserver_{name}") for name in ("scenario", "clock", "violations")}
-    settings: dict[str, Any] = {**_DEFAULTS, **{name: value for name, value in named.items() if value}}
+    named = {
+        name: request.config.getini(f"mockserver_{name}")
+        for name in ("scenario", "clock", "violations")
+    }
+    settings: dict[str, Any] = {
+        **_DEFAULTS,
+        **{name: value for name, value in named.items() if value},
+    }
     for marker in reversed(list(request.node.iter_markers("mockserver"))):
         unknown = sorted(marker.kwargs.keys() - _DEFAULTS.keys())
         if unknown or marker.args:
@@ -254,7 +301,7 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     return settings
 
 
-def _in_one_sentence(act: Callable[[], T]) -> T:
+def _fail_without_traceback(act: Callable[[], T]) -> T:
     """Do something; what the double has against it fails the test in a sentence, without a traceback."""
     from mockserver.errors import MockServerError
 

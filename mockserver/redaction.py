@@ -10,10 +10,14 @@ from urllib.parse import quote
 
 import msgspec
 
-SECRET_HEADERS = frozenset({"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"})
+SECRET_HEADERS = frozenset(
+    {"authorization", "cookie", "set-cookie", "proxy-authorization", "x-mock-admin-token"}
+)
 MIN_SECRET = 6  # characters
 MAX_BEGINNINGS = 50  # places that are looked at where a text may end within a secret
-_OWN_NAME = re.compile(r"[a-z_]{1,30}")  # a name in JSON that is the double's, or no secret in any case
+_OWN_NAME = re.compile(
+    r"[a-z_]{1,30}"
+)  # a name in JSON that is the double's, or no secret in any case
 _WEBHOOK_MARK = "whsec_"
 _WEBHOOK_KEY = rf"{_WEBHOOK_MARK}[A-Za-z0-9+/=]+"
 T = TypeVar("T")
@@ -22,8 +26,8 @@ T = TypeVar("T")
 def redacted(shown: T, secret: str) -> T:
     """JSON values with secrets shown in part wherever they stand, in names too.
 
-    A text that was cut may end within a secret: what there is of it is shown in part as well. A token too short to be a
-    secret is left.
+    A text that was cut may end within a secret: what there is of it is shown in part as well. A
+    token too short to be a secret is left.
     """
     return cast(T, _redacted(shown, _secrets(secret)))
 
@@ -31,7 +35,8 @@ def redacted(shown: T, secret: str) -> T:
 class _Secrets(msgspec.Struct, frozen=True):
     """What to look for: `whole` finds secrets, `begun` the beginnings of those in `spelt`, in lower case.
 
-    A text that has none of `marks`, in lower case, has no secret: that is found out fast, also where it is long.
+    A text that has none of `marks`, in lower case, has no secret: that is found out fast, also
+    where it is long.
     """
 
     marks: tuple[str, ...]
@@ -76,7 +81,9 @@ def _masked(text: str, secrets: _Secrets) -> str:
     text = secrets.whole.sub(lambda found: shortened_secret(found.group()), text)
     if secrets.begun is None or not secrets.begun.search(text):
         return text
-    return "…".join(_without_beginning(part, secrets) for part in text.split("…")).replace("……", "…")
+    return "…".join(_without_beginning(part, secrets) for part in text.split("…")).replace(
+        "……", "…"
+    )
 
 
 def _without_beginning(text: str, secrets: _Secrets) -> str:
@@ -110,4 +117,6 @@ def _redacted_credentials(credentials: str) -> str:
     """The value of a header with all of it in part, but for the word that says what kind it is."""
     scheme, space, rest = credentials.partition(" ")
     kind = scheme + space if rest and "=" not in scheme else ""
-    return kind + re.sub(r"[^\s;,=]+", lambda found: shortened_secret(found.group()), credentials.removeprefix(kind))
+    return kind + re.sub(
+        r"[^\s;,=]+", lambda found: shortened_secret(found.group()), credentials.removeprefix(kind)
+    )

@@ -24,7 +24,13 @@ from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT
 from tests.helpers.wires import CATALOGUE, Wire, connect, new_app, settled
 
-BOUNDS = Bounds(tenants=6, predictions_per_tenant=6, files_per_tenant=3, bytes_per_tenant=400_000, bytes=2_000_000)
+BOUNDS = Bounds(
+    tenants=6,
+    predictions_per_tenant=6,
+    files_per_tenant=3,
+    bytes_per_tenant=400_000,
+    bytes=2_000_000,
+)
 TOKENS = ["", "ann", "bob", "cid+nsfw", "dan+flaky", "r8_somebody", "tökén", "x" * 300]
 PATIENCE = 5000  # turns of the loop in which a neighbour has to be answered
 OPEN = 12  # connections at a time
@@ -40,9 +46,9 @@ class Fuzzer:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.app: App = new_app(clock="autojump")
-        gateway = self.app.gateway
-        gateway.store = Store(seed, lambda: Clock("autojump"), BOUNDS)
-        gateway.posting = asyncio.Semaphore(4)
+        backend = self.app.backend
+        backend.store = Store(seed, lambda: Clock("autojump"), BOUNDS)
+        backend.posting = asyncio.Semaphore(4)
         self.open: list[tuple[HttpConnection, Wire]] = []
         self.ids: list[str] = ["0" * 26, "nothing"]
         self.steps = 0
@@ -51,7 +57,8 @@ class Fuzzer:
         """Do one odd thing, and see that the double is well."""
         self.steps += 1
         act = self.dice.choice(
-            [self.talk] * 12 + [self.hang_up, self.steer, self.steer, self.forget, self.change_clock]
+            [self.talk] * 12
+            + [self.hang_up, self.steer, self.steer, self.forget, self.change_clock]
         )
         await act()
         for _ in range(self.dice.randrange(4)):
@@ -96,7 +103,11 @@ class Fuzzer:
             lambda found: names.get(found[1], dice.choice(["black-forest-labs", "x", "%00"])),
             operation.path,
         )
-        method = operation.method if dice.random() < 0.9 else dice.choice(["GET", "BREW", "OPTIONS", "HEAD", "TRACE"])
+        method = (
+            operation.method
+            if dice.random() < 0.9
+            else dice.choice(["GET", "BREW", "OPTIONS", "HEAD", "TRACE"])
+        )
         if dice.random() < 0.15:
             path = dice.choice(
                 [
@@ -137,7 +148,8 @@ class Fuzzer:
         if role == "upload":
             content = dice.randbytes(dice.choice([0, 10, 5000]))
             form = (
-                b'--b\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\n%b\r\n--b--\r\n' % content
+                b'--b\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\n%b\r\n--b--\r\n'
+                % content
             )
             return form[
                 : len(form) if dice.random() < 0.8 else dice.randrange(len(form))
@@ -145,31 +157,51 @@ class Fuzzer:
         if role != "create" and dice.random() < 0.9:
             return b"", ""
         given: dict[str, object] = {
-            "prompt": dice.choice(["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""])
+            "prompt": dice.choice(
+                ["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""]
+            )
         }
-        given |= {name: dice.choice(ODD_VALUES) for name in dice.sample(ODD_NAMES, dice.choice([0, 0, 1, 2]))}
+        given |= {
+            name: dice.choice(ODD_VALUES)
+            for name in dice.sample(ODD_NAMES, dice.choice([0, 0, 1, 2]))
+        }
         whole: dict[str, object] = {"input": given}
         if dice.random() < 0.2:
-            whole["webhook"] = dice.choice(["http://example.com/hook", "http://127.0.0.1:9/", "x", ""])
+            whole["webhook"] = dice.choice(
+                ["http://example.com/hook", "http://127.0.0.1:9/", "x", ""]
+            )
         text = json.dumps(whole, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
         if dice.random() < 0.1:
             text = dice.choice(
-                [b"", b"{", b"[" * 300, b'"\\ud800"', b"\xff", b"null", b"1" * 400, text[: len(text) // 2]]
+                [
+                    b"",
+                    b"{",
+                    b"[" * 300,
+                    b'"\\ud800"',
+                    b"\xff",
+                    b"null",
+                    b"1" * 400,
+                    text[: len(text) // 2],
+                ]
             )
-        return text, dice.choice(["application/json"] * 9 + ["text/plain", "application/json; charset=utf-8"])
+        return text, dice.choice(
+            ["application/json"] * 9 + ["text/plain", "application/json; charset=utf-8"]
+        )
 
     async def steer(self) -> None:
         """Set a scenario, let time pass, or ask for something."""
         dice = self.dice
-        store = self.app.gateway.store
+        store = self.app.backend.store
         tenant = store.tenant(dice.choice(TOKENS) or "anonymous")
         if dice.random() < 0.5:
             names = [scenario.name for scenario in CATALOGUE]
             faults = dice.choices(FAULTS, k=dice.randrange(4))
-            value: object = dice.choice([dice.choice(names), {"faults": {"*": faults}} if faults else "stuck"])
+            value: object = dice.choice(
+                [dice.choice(names), {"faults": {"*": faults}} if faults else "stuck"]
+            )
             store.set_scenario(tenant, CATALOGUE.coerce(value))
         else:
-            work = self.app.gateway.advance(tenant, dice.choice([0, 1, SECOND, 4 * SECOND, 10**13]))
+            work = self.app.backend.advance(tenant, dice.choice([0, 1, SECOND, 4 * SECOND, 10**13]))
             await asyncio.wait_for(work, 20)
         self.ids = [
             "0" * 26,
@@ -178,12 +210,12 @@ class Fuzzer:
         ]
 
     async def change_clock(self) -> None:
-        tenant = self.app.gateway.store.tenant(self.dice.choice(TOKENS) or "anonymous")
+        tenant = self.app.backend.store.tenant(self.dice.choice(TOKENS) or "anonymous")
         tenant.set_clock(self.dice.choice(MODES), speed=self.dice.choice([0.5, 1, 1e6]))
 
     async def forget(self) -> None:
         """Reset a tenant, or have it crowded out."""
-        store, name = self.app.gateway.store, self.dice.choice(TOKENS) or "anonymous"
+        store, name = self.app.backend.store, self.dice.choice(TOKENS) or "anonymous"
         if self.dice.random() < 0.5:
             store.reset(name)
         else:
@@ -214,7 +246,7 @@ class Fuzzer:
         """Have everybody leave, and see that nothing is left."""
         while self.open:
             await self.hang_up()
-        store = self.app.gateway.store
+        store = self.app.backend.store
         for tenant in store.tenants():
             store.forget(tenant.name)
         for _ in range(200):  # threads that post, or draw, come to their end

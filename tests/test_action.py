@@ -45,7 +45,9 @@ class Runner:
         }
 
     def run(self, step: dict[str, Any], **inputs: str) -> subprocess.CompletedProcess[str]:
-        given = {name: settings.get("default", "") for name, settings in ACTION["inputs"].items()} | inputs
+        given = {
+            name: settings.get("default", "") for name, settings in ACTION["inputs"].items()
+        } | inputs
         own = {
             name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: given[found[1]], value)
             for name, value in step.get("env", {}).items()
@@ -77,10 +79,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 def test_it_starts_a_double_and_judges_what_the_steps_between_have_sent(installed: Runner) -> None:
     started = installed.run(STEPS["Start"], arguments="--strict --scenario immediate")
     assert started.returncode == 0, started.stdout
-    url, token = installed.environment["MOCKSERVER_URL"], installed.environment["REPLICATE_API_TOKEN"]
+    url, token = (
+        installed.environment["MOCKSERVER_URL"],
+        installed.environment["REPLICATE_API_TOKEN"],
+    )
     assert installed.environment["REPLICATE_BASE_URL"] == url + "/replicate"
     assert Path(installed.environment["GITHUB_OUTPUT"]).read_text() == f"url={url}\n"
-    sent = httpx.post(url + KONTEXT, json={"input": {"prompt": 1}}, headers={"Authorization": f"Bearer {token}"})
+    sent = httpx.post(
+        url + KONTEXT, json={"input": {"prompt": 1}}, headers={"Authorization": f"Bearer {token}"}
+    )
     assert sent.status_code == 422
     judged = installed.run(STEPS["Judge"])
     assert judged.returncode == 1, judged.stdout
@@ -94,8 +101,15 @@ def test_it_judges_one_that_speaks_tls_and_has_an_admin_token(installed: Runner)
     started = installed.run(STEPS["Start"], arguments="--tls")
     assert started.returncode == 0, started.stdout
     url, trusted = installed.environment["MOCKSERVER_URL"], installed.environment["SSL_CERT_FILE"]
-    assert (url.startswith("https://"), trusted) == (True, installed.environment["NODE_EXTRA_CA_CERTS"])
-    sent = httpx.post(url + KONTEXT, json={"input": {"prompt": "p"}}, verify=ssl.create_default_context(cafile=trusted))
+    assert (url.startswith("https://"), trusted) == (
+        True,
+        installed.environment["NODE_EXTRA_CA_CERTS"],
+    )
+    sent = httpx.post(
+        url + KONTEXT,
+        json={"input": {"prompt": "p"}},
+        verify=ssl.create_default_context(cafile=trusted),
+    )
     assert sent.status_code == 200
     judged = installed.run(STEPS["Judge"])
     assert (judged.returncode, "verdict: ok" in judged.stdout) == (0, True), judged.stdout
@@ -121,7 +135,9 @@ def test_the_documented_workflow_uses_it_as_it_is() -> None:
         for block in blocks_of(ROOT / "docs" / "recipes.md")
         if block.title.startswith(".github/workflows")
     )
-    uses = [step for step in workflow["jobs"]["test"]["steps"] if "mockserver" in step.get("uses", "")]
+    uses = [
+        step for step in workflow["jobs"]["test"]["steps"] if "mockserver" in step.get("uses", "")
+    ]
     assert len(uses) == 2
     for step in uses:
         assert step.get("with", {}).keys() <= ACTION["inputs"].keys()

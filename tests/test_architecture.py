@@ -20,16 +20,30 @@ def modules() -> list[Path]:
 def test_nothing_private_of_the_server_s_libraries_is_used() -> None:
     for path in modules():
         for node in nodes_of(path):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("uvicorn", "starlette"):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (
+                "uvicorn",
+                "starlette",
+            ):
                 parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
-                assert not [part for part in parts if part.startswith("_")], f"{path.stem} imports {parts}"
+                assert not [part for part in parts if part.startswith("_")], (
+                    f"{path.stem} imports {parts}"
+                )
             if isinstance(node, ast.Attribute):
                 assert node.attr not in UNDOCUMENTED, f"{path.stem} uses {node.attr}"
 
 
 # Attributes of uvicorn's protocols that it nowhere describes.
 UNDOCUMENTED = frozenset(
-    {"cycle", "pipeline", "flow", "message_event", "response_complete", "on_response", "server_state", "__self__"}
+    {
+        "cycle",
+        "pipeline",
+        "flow",
+        "message_event",
+        "response_complete",
+        "on_response",
+        "server_state",
+        "__self__",
+    }
 )
 
 
@@ -40,13 +54,23 @@ def test_the_domain_does_not_look_at_the_wall_clock() -> None:
         for node in nodes_of(path):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 said = f"{node.value.id}.{node.attr}"
-                assert said not in ("time.time", "time.time_ns", "time.monotonic", "datetime.now"), (
-                    f"{path.stem}: {said}"
-                )
+                assert said not in (
+                    "time.time",
+                    "time.time_ns",
+                    "time.monotonic",
+                    "datetime.now",
+                ), f"{path.stem}: {said}"
 
 
 def test_what_the_contract_says_is_not_said_again_in_python() -> None:
     for path in modules():
         text = path.read_text()
-        for word in ("flux-1.1", "kontext", "black-forest", "aspect_ratio", "safety_tolerance", "replicate.com"):
+        for word in (
+            "flux-1.1",
+            "kontext",
+            "black-forest",
+            "aspect_ratio",
+            "safety_tolerance",
+            "replicate.com",
+        ):
             assert word not in text, f"{path.stem} says {word!r}"

@@ -101,7 +101,9 @@ def test_other_zones_are_read_too() -> None:
     assert parse_timestamp("2025-01-01T01:00:00.5+01:00") == FROZEN_START + SECOND // 2
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2025-01-01", "2025-01-01T00:00:00", "2025-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2025-01-01", "2025-01-01T00:00:00", "2025-13-01T00:00:00Z"]
+)
 def test_what_is_no_timestamp_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_timestamp(text)

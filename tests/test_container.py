@@ -27,9 +27,20 @@ def words(instruction: str) -> list[str]:
 def test_it_copies_what_there_is_and_what_building_needs_is_not_ignored() -> None:
     for source in re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.M):
         assert (ROOT / source).exists(), source
-    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    kept = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line[0] == "!"
+    }
     assert all((ROOT / name).exists() for name in kept)
-    assert {"mockserver", "contracts", "requirements", "pyproject.toml", "README.md", "LICENSE"} == kept
+    assert {
+        "mockserver",
+        "contracts",
+        "requirements",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    } == kept
 
 
 def test_it_serves_to_other_machines_but_not_as_root() -> None:
@@ -40,9 +51,14 @@ def test_it_serves_to_other_machines_but_not_as_root() -> None:
     assert DOCKERFILE.index("\nUSER mockserver") < DOCKERFILE.index("\nENTRYPOINT")
 
 
-def test_its_health_check_tells_a_double_that_answers_from_one_that_does_not(server: MockServer) -> None:
+def test_its_health_check_tells_a_double_that_answers_from_one_that_does_not(
+    server: MockServer,
+) -> None:
     _, *arguments = words("HEALTHCHECK")
-    check = [sys.executable, *(word.replace("127.0.0.1:3589", server.url[7:]) for word in arguments)]
+    check = [
+        sys.executable,
+        *(word.replace("127.0.0.1:3589", server.url[7:]) for word in arguments),
+    ]
     assert subprocess.run(check).returncode == 0
     dead = [sys.executable, *(word.replace("127.0.0.1:3589", "127.0.0.1:9") for word in arguments)]
     assert subprocess.run(dead, capture_output=True).returncode == 1

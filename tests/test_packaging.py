@@ -20,7 +20,16 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(out), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(out),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     (built,) = out.glob("*.whl")
     return built
@@ -29,7 +38,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_package_its_data_and_the_contract(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("mockserver/")}
-        contracts = {name: archive.read(f"mockserver/contract/{name}") for name in ("openapi.yaml", "admin.yaml")}
+        contracts = {
+            name: archive.read(f"mockserver/contract/{name}")
+            for name in ("openapi.yaml", "admin.yaml")
+        }
     sources = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "mockserver").rglob("*")
@@ -39,7 +51,9 @@ def test_it_holds_the_package_its_data_and_the_contract(wheel: Path) -> None:
     assert all(text == (ROOT / "contracts" / name).read_bytes() for name, text in contracts.items())
 
 
-def test_installed_it_serves_its_own_contract_from_any_directory(wheel: Path, tmp_path: Path) -> None:
+def test_installed_it_serves_its_own_contract_from_any_directory(
+    wheel: Path, tmp_path: Path
+) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     with zipfile.ZipFile(wheel) as archive:
@@ -66,11 +80,15 @@ def test_serving_needs_none_of_what_checking_and_testing_need() -> None:
     assert project["optional-dependencies"]["tls"][0].startswith("trustme")
     for name in ("trustme", "hypothesis", "schemathesis", "pytest", "httpx"):
         assert name not in needed
-    assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {"hypothesis"}
+    assert {line.split(">")[0] for line in project["optional-dependencies"]["check"]} == {
+        "hypothesis"
+    }
 
 
 def test_whatever_the_tool_says_to_install_is_an_extra_that_there_is() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     told = {
         name
         for path in (ROOT / "mockserver").rglob("*.py")

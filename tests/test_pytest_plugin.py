@@ -86,7 +86,9 @@ class TestByClass:
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
 
 
-def test_a_client_that_swallows_its_error_fails_its_test_all_the_same(pytester: pytest.Pytester) -> None:
+def test_a_client_that_swallows_its_error_fails_its_test_all_the_same(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -176,7 +178,9 @@ def test_ini(mockserver):
     pytester.runpytest_subprocess(*STRICT).assert_outcomes(passed=3)
 
 
-def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(pytester: pytest.Pytester) -> None:
+def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -202,10 +206,14 @@ def test_with_two_tenants(mockserver, mockserver_server):
     ended.stdout.fnmatch_lines_random(
         ["*belong to no test*", "*anonymous: GET /replicate/v1/predictions*", "*made*: GET *"]
     )
-    assert "made-up-token" not in ended.stdout.str().partition("ERRORS")[2].partition("def request")[0]
+    assert (
+        "made-up-token" not in ended.stdout.str().partition("ERRORS")[2].partition("def request")[0]
+    )
 
 
-def test_what_is_sent_with_a_scenario_behind_the_token_is_judged_too(pytester: pytest.Pytester) -> None:
+def test_what_is_sent_with_a_scenario_behind_the_token_is_judged_too(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -252,7 +260,10 @@ def test_third(mockserver):
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(passed=3, errors=1)
     ended.stdout.fnmatch_lines(
-        ["what came that*", "*::test_first, after it had ended: GET /replicate/v1/prediction * was answered 404*"]
+        [
+            "what came that*",
+            "*::test_first, after it had ended: GET /replicate/v1/prediction * was answered 404*",
+        ]
     )
     assert "::test_second, after" not in ended.stdout.str()
 
@@ -271,7 +282,9 @@ def test_it(mockserver, number):
     )
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(passed=2, errors=1)
-    ended.stdout.fnmatch_lines(["*::test_it[[]0], after it had ended: POST * does a client keep its first token?*"])
+    ended.stdout.fnmatch_lines(
+        ["*::test_it[[]0], after it had ended: POST * does a client keep its first token?*"]
+    )
 
 
 @pytest.mark.thorough
@@ -316,7 +329,9 @@ def test_it(mockserver):
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.thorough)])
-def test_requests_after_the_last_tenant_fail_the_session(pytester: pytest.Pytester, workers: str) -> None:
+def test_requests_after_the_last_tenant_fail_the_session(
+    pytester: pytest.Pytester, workers: str
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -359,7 +374,9 @@ def test_it(mockserver):
     assert ("createPrediction: fault 0" in ended.stdout.str()) is bool(errors)
 
 
-def test_the_last_exchanges_are_shown_when_a_test_fails_for_another_reason(pytester: pytest.Pytester) -> None:
+def test_the_last_exchanges_are_shown_when_a_test_fails_for_another_reason(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -371,7 +388,10 @@ def test_it(mockserver):
     ended = pytester.runpytest_subprocess(*STRICT)
     ended.assert_outcomes(failed=1)
     ended.stdout.fnmatch_lines(
-        ["*mockserver: the last exchanges*", "*1  POST *flux-kontext-max/predictions → 200 starting*"]
+        [
+            "*mockserver: the last exchanges*",
+            "*1  POST *flux-kontext-max/predictions → 200 starting*",
+        ]
     )
 
 
@@ -390,7 +410,9 @@ def test_one(mockserver, number):
 
 
 @pytest.mark.thorough
-def test_a_running_double_can_be_used_by_several_suites_at_once(pytester: pytest.Pytester, server: MockServer) -> None:
+def test_a_running_double_can_be_used_by_several_suites_at_once(
+    pytester: pytest.Pytester, server: MockServer
+) -> None:
     pytester.makepyfile(
         CLIENT
         + """
@@ -426,14 +448,15 @@ def test_nothing():
     assert [name for name in heavy if name in sys.modules] == []
 """
     )
-    pytester.runpytest_subprocess(*STRICT, "-p", "no:schemathesis", "-p", "no:hypothesispytest").assert_outcomes(
-        passed=1
-    )
+    pytester.runpytest_subprocess(
+        *STRICT, "-p", "no:schemathesis", "-p", "no:hypothesispytest"
+    ).assert_outcomes(passed=1)
 
 
 def test_it_is_listed_where_people_look(pytester: pytest.Pytester) -> None:
     assert (
-        "@pytest.mark.mockserver(scenario=None, clock=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+        "@pytest.mark.mockserver(scenario=None, clock=None"
+        in pytester.runpytest_subprocess("--markers").stdout.str()
     )
     fixtures = pytester.runpytest_subprocess("--fixtures").stdout.str()
     assert "A fresh tenant for this test" in fixtures

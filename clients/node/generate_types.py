@@ -23,7 +23,15 @@ def main() -> None:
         source.write_text(json.dumps(document))
         tool = HERE / "node_modules" / "openapi-typescript" / "bin" / "cli.js"
         # What has a default may be left out of a request.
-        command = ["node", str(tool), str(source), "--default-non-nullable", "false", "--output", str(target)]
+        command = [
+            "node",
+            str(tool),
+            str(source),
+            "--default-non-nullable",
+            "false",
+            "--output",
+            str(target),
+        ]
         subprocess.run(command, check=True, capture_output=True)
 
 

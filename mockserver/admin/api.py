@@ -22,7 +22,7 @@ from starlette.routing import Route
 from mockserver.admin.har import har_of
 from mockserver.admin.inspector import changes_of, inspector_page
 from mockserver.admin.prometheus import CONTENT_TYPE, as_text
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.coverage import Coverage
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.tenant import TenantState
@@ -63,8 +63,8 @@ class _AdminEndpoint:
 class Admin:
     """The handlers of the admin API."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def operations(self) -> list[tuple[str, str, Handler]]:
         """Method, path and handler of everything that there is."""
@@ -116,12 +116,15 @@ class Admin:
                 handler = handlers.get(request.method)
                 self._guard(request, handler)
                 if not handlers:
-                    raise ApiError(404, f"There is no {request.url.path}; {PREFIX}/openapi.json lists what there is.")
+                    raise ApiError(
+                        404,
+                        f"There is no {request.url.path}; {PREFIX}/openapi.json lists what there is.",
+                    )
                 if handler is None:
                     raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
                 value = await handler(request, self._tenant(request))
                 if request.method != "GET":
-                    self._gateway.store.changes.note()
+                    self._backend.store.changes.note()
             except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
                 shown = {"detail": redacted(reason.detail, token), "status": reason.status}
@@ -137,23 +140,30 @@ class Admin:
         host = request.headers.get("host", "")
         if len(request.headers.getlist("host")) > 1:
             raise ApiError(400, "A request has one Host header.")
-        wanted = self._gateway.options.admin_token
+        wanted = self._backend.options.admin_token
         given = request.headers.get(ADMIN_TOKEN_HEADER, "")
         public = handler in (self._inspect, self._health)  # they tell nothing secret
-        open_to_sender = wanted is None or public or secrets.compare_digest(given.encode(), wanted.encode())
+        open_to_sender = (
+            wanted is None or public or secrets.compare_digest(given.encode(), wanted.encode())
+        )
         # A page of another site does not know the admin token, whatever name it has made lead here.
         if (wanted is None or not open_to_sender) and not self._own_name(_name_in(host)):
-            raise ApiError(403, f"Host {host!r} is not this server's; use its address, or start it with --public-url.")
+            raise ApiError(
+                403,
+                f"Host {host!r} is not this server's; use its address, or start it with --public-url.",
+            )
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise ApiError(403, f"Requests from pages of {origin} are refused.")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ApiError(403, "Cross-site requests are refused.")
         if not open_to_sender:
-            raise ApiError(401, "The server was started with --admin-token; send it as X-Mock-Admin-Token.")
+            raise ApiError(
+                401, "The server was started with --admin-token; send it as X-Mock-Admin-Token."
+            )
 
     def _own_name(self, name: str) -> bool:
-        public = self._gateway.options.public_url
+        public = self._backend.options.public_url
         if name == "localhost" or (public is not None and name == urlsplit(public).hostname):
             return True
         try:
@@ -164,53 +174,64 @@ class Admin:
 
     def _tenant(self, request: Request) -> TenantState:
         if handle := request.headers.get(TENANT_HEADER):
-            named = (each for each in self._gateway.store.tenants() if each.handle == handle)
+            named = (each for each in self._backend.store.tenants() if each.handle == handle)
             if found := next(named, None):
                 return found
-            raise ApiError(404, f"There is no tenant {handle[:50]!r}; {PREFIX}/tenants lists those that there are.")
+            raise ApiError(
+                404,
+                f"There is no tenant {handle[:50]!r}; {PREFIX}/tenants lists those that there are.",
+            )
         authorization = request.headers.get("authorization", "")
         token = bearer_token(authorization.encode("latin-1"))
         if authorization and token is None:
-            raise ApiError(401, "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.")
-        return self._gateway.store.tenant(token or ANONYMOUS)
+            raise ApiError(
+                401,
+                "Send the tenant as `Authorization: Bearer <token>`, or no token for `anonymous`.",
+            )
+        return self._backend.store.tenant(token or ANONYMOUS)
 
     async def _health(self, request: Request, tenant: TenantState) -> object:
-        draining = self._gateway.draining
-        value = {"status": "draining" if draining else "ok", "store": self._gateway.store.counts()} | _one_of(request)
+        draining = self._backend.draining
+        value = {
+            "status": "draining" if draining else "ok",
+            "store": self._backend.store.counts(),
+        } | _shard_count(request)
         return _json(value, 503 if draining else 200)
 
     async def _metrics(self, request: Request, tenant: TenantState) -> object:
-        gateway = self._gateway
+        backend = self._backend
         text = as_text(
-            gateway.metrics,
-            gateway.store.counts(),
+            backend.metrics,
+            backend.store.counts(),
             version=VERSION,
-            draining=gateway.draining,
+            draining=backend.draining,
             cpu_seconds=process_time(),
         )
         return Response(text, media_type=CONTENT_TYPE)
 
     async def _version(self, request: Request, tenant: TenantState) -> object:
-        contract = self._gateway.contract
+        contract = self._backend.contract
         return {
             "name": "mockserver",
             "version": VERSION,
-            "seed": self._gateway.options.seed,
+            "seed": self._backend.options.seed,
             "contract": {"file": contract.name, "operations": list(contract.by_id)},
             "models": list(contract.models),
         }
 
     async def _openapi(self, request: Request, tenant: TenantState) -> object:
-        catalogue = self._gateway.catalogue
+        catalogue = self._backend.catalogue
         return document_with(catalogue.schema, [scenario.name for scenario in catalogue])
 
     async def _reset(self, request: Request, tenant: TenantState) -> object:
-        self._gateway.store.reset(tenant.name)
+        self._backend.store.reset(tenant.name)
         return {"reset": True}
 
     async def _requests(self, request: Request, tenant: TenantState) -> object:
         if unknown := request.query_params.keys() - FILTERS:
-            raise ApiError(422, f"There is no filter ?{cut(min(unknown), 50)}; there are {', '.join(FILTERS)}.")
+            raise ApiError(
+                422, f"There is no filter ?{cut(min(unknown), 50)}; there are {', '.join(FILTERS)}."
+            )
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
         unmatched, violating = _flag(request, "unmatched"), _flag(request, "violations")
@@ -222,7 +243,9 @@ class Admin:
             and (exchange.violations or not violating)
         ]
         return {
-            "requests": await _encoded(self._shown(exchange, tenant) for exchange in wanted[:limit]),
+            "requests": await _encoded(
+                self._shown(exchange, tenant) for exchange in wanted[:limit]
+            ),
             "more": len(wanted) > limit,
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
@@ -231,7 +254,7 @@ class Admin:
     def _shown(self, exchange: Exchange, tenant: TenantState) -> object:
         """An exchange, with the lines of the contract that its violations are about."""
         value = exchange.as_json()
-        contract = self._gateway.contract
+        contract = self._backend.contract
         if exchange.violations and exchange.operation_id in contract.by_id:
             operation = contract.by_id[exchange.operation_id]
             for each in value["violations"]:
@@ -239,7 +262,7 @@ class Admin:
         return redacted(value, tenant.secret)
 
     async def _har(self, request: Request, tenant: TenantState) -> object:
-        parts = self._gateway.store.tenants() if _flag(request, "all") else [tenant]
+        parts = self._backend.store.tenants() if _flag(request, "all") else [tenant]
         exchanges = [exchange for part in parts for exchange in part.journal]
         return har_of(exchanges, f"{request.url.scheme}://{request.headers['host']}")
 
@@ -248,24 +271,24 @@ class Admin:
         return {"requests": []}
 
     async def _scenario(self, request: Request, tenant: TenantState) -> object:
-        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
+        return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _set_scenario(self, request: Request, tenant: TenantState) -> object:
-        scenario = self._gateway.catalogue.coerce(await _body(request))
+        scenario = self._backend.catalogue.coerce(await _body(request))
         if _flag(request, "check"):
             return redacted(scenario.as_json(), tenant.secret)
-        self._gateway.store.set_scenario(tenant, scenario)
-        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
+        self._backend.store.set_scenario(tenant, scenario)
+        return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
         tenant.set_scenario(None)
-        return redacted(self._gateway.scenario(tenant).as_json(), tenant.secret)
+        return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _scenarios(self, request: Request, tenant: TenantState) -> object:
-        return {"scenarios": [scenario.as_json() for scenario in self._gateway.catalogue]}
+        return {"scenarios": [scenario.as_json() for scenario in self._backend.catalogue]}
 
     async def _scenario_schema(self, request: Request, tenant: TenantState) -> object:
-        return self._gateway.catalogue.schema
+        return self._backend.catalogue.schema
 
     async def _clock(self, request: Request, tenant: TenantState) -> object:
         clock = tenant.clock
@@ -284,28 +307,34 @@ class Admin:
         wanted = _checked("Advance", await _body(request))
         if tenant.clock.now() + wanted["seconds"] * SECOND > (MAX_SECOND + 1) * SECOND:
             raise ApiError(422, "/seconds: time ends with the year 9999")
-        happened = await self._gateway.advance(tenant, round(wanted["seconds"] * SECOND))
+        happened = await self._backend.advance(tenant, round(wanted["seconds"] * SECOND))
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return self._gateway.combined(await _bit_by_bit(self._gateway.verdicts())) | _one_of(request)
-        return self._gateway.verdict(tenant)
+            return self._backend.combined(
+                await _collect_yielding(self._backend.verdicts())
+            ) | _shard_count(request)
+        return self._backend.verdict(tenant)
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
-        used = [each for each in self._gateway.store.tenants() if each.journal.recorded]
+        used = [each for each in self._backend.store.tenants() if each.journal.recorded]
         found = {
             "tenants": [_tenant_as_json(each) for each in used],
             "asking": tenant.handle,
-            "store": self._gateway.store.counts(),
+            "store": self._backend.store.counts(),
         }
-        return found | _one_of(request)
+        return found | _shard_count(request)
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
         every = _flag(request, "all")
-        parts = [each.coverage for each in self._gateway.store.tenants()] if every else [tenant.coverage]
-        report = Coverage.of_all(parts).report(self._gateway.contract)
-        return report | _one_of(request) if every else report
+        parts = (
+            [each.coverage for each in self._backend.store.tenants()]
+            if every
+            else [tenant.coverage]
+        )
+        report = Coverage.of_all(parts).report(self._backend.contract)
+        return report | _shard_count(request) if every else report
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
@@ -316,38 +345,42 @@ class Admin:
         }
 
     async def _events(self, request: Request, tenant: TenantState) -> object:
-        return changes_of(self._gateway.store, tenant.name)
+        return changes_of(self._backend.store, tenant.name)
 
     async def _prediction(self, request: Request, tenant: TenantState) -> object:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])
         if prediction is None:
             raise ApiError(404, "This tenant has no such prediction.")
-        return life_of(self._gateway, tenant, prediction, self._origin(request))
+        return life_of(self._backend, tenant, prediction, self._origin(request))
 
     async def _picture(self, request: Request, tenant: TenantState) -> object:
         prediction = tenant.predictions.get(request.path_params["prediction_id"])
-        if prediction is None or self._gateway.status(tenant, prediction) != "succeeded":
+        if prediction is None or self._backend.status(tenant, prediction) != "succeeded":
             raise ApiError(404, "This tenant has no picture of that prediction.")
-        picture = await asyncio.to_thread(self._gateway.pictures.draw, prediction)
+        picture = await asyncio.to_thread(self._backend.pictures.draw, prediction)
         return Response(picture.data, media_type=picture.media_type)
 
     def _origin(self, request: Request) -> str:
-        return self._gateway.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
+        return (
+            self._backend.options.public_url or f"{request.url.scheme}://{request.headers['host']}"
+        )
 
     async def _predictions(self, request: Request, tenant: TenantState) -> object:
-        origin, urls = self._origin(request), self._gateway.options.urls
+        origin, urls = self._origin(request), self._backend.options.urls
         kept = tenant.predictions
-        newest = [kept[name] for name in islice(reversed(kept), _number(request, "limit", len(kept)))]
+        newest = [
+            kept[name] for name in islice(reversed(kept), _number(request, "limit", len(kept)))
+        ]
         return {
             "predictions": await _encoded(
-                redacted(self._gateway.render(tenant, prediction, origin, urls), tenant.secret)
+                redacted(self._backend.render(tenant, prediction, origin, urls), tenant.secret)
                 for prediction in reversed(newest)
             ),
             "evicted": tenant.evicted,
         }
 
 
-async def _bit_by_bit(values: Iterable[T]) -> list[T]:
+async def _collect_yielding(values: Iterable[T]) -> list[T]:
     """Values that are made as they are asked for. They may take long: others are served between them."""
     made, since = [], perf_counter()
     for value in values:
@@ -360,7 +393,7 @@ async def _bit_by_bit(values: Iterable[T]) -> list[T]:
 
 async def _encoded(values: Iterable[object]) -> list[msgspec.Raw]:
     """Values as JSON, of which there may be many."""
-    return await _bit_by_bit(msgspec.Raw(msgspec.json.encode(value)) for value in values)
+    return await _collect_yielding(msgspec.Raw(msgspec.json.encode(value)) for value in values)
 
 
 def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
@@ -368,7 +401,7 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
         "handle": tenant.handle,
-        "suffix_of": tenant.suffix_of,
+        "suffix_of": tenant.parent,
         "predictions": len(tenant.predictions),
         "files": len(tenant.files),
         "bytes": tenant.meter.bytes,
@@ -379,13 +412,17 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     }
 
 
-def _one_of(request: Request) -> dict[str, int]:
+def _shard_count(request: Request) -> dict[str, int]:
     """What an answer that concerns all tenants says where it is one server's alone: of how many servers.
 
     A load balancer whose configuration `mockserver shards` has written tells that with the request.
     """
     told = request.headers.get(SERVERS_HEADER, "")
-    return {"one_of_servers": int(told)} if told.isdecimal() and len(told) <= 4 and int(told) > 1 else {}
+    return (
+        {"one_of_servers": int(told)}
+        if told.isdecimal() and len(told) <= 4 and int(told) > 1
+        else {}
+    )
 
 
 def _name_in(host: str) -> str:
@@ -460,7 +497,9 @@ def document_with(scenario_schema: dict[str, Any], scenario_names: list[str]) ->
     """The OpenAPI document, with the schema and the names of scenarios in their places."""
     document = _document()
     components = document["components"]
-    moved = _moved({name: part for name, part in scenario_schema.items() if name not in ("$schema", "$defs")})
+    moved = _moved(
+        {name: part for name, part in scenario_schema.items() if name not in ("$schema", "$defs")}
+    )
     named = {**components["schemas"]["ScenarioName"], "enum": scenario_names}
     schemas = {**components["schemas"], "Scenario": moved, "ScenarioName": named}
     for name, part in scenario_schema["$defs"].items():
@@ -472,7 +511,9 @@ def _moved(value: Any) -> Any:
     """A schema whose references into its own `$defs` lead to the document's components."""
     if isinstance(value, dict):
         return {
-            name: "#/components/schemas/" + part.rpartition("/")[2].capitalize() if name == "$ref" else _moved(part)
+            name: "#/components/schemas/" + part.rpartition("/")[2].capitalize()
+            if name == "$ref"
+            else _moved(part)
             for name, part in value.items()
         }
     return [_moved(part) for part in value] if isinstance(value, list) else value

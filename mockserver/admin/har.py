@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.journal import Exchange
 from mockserver.reporting.files import write_file
 
@@ -26,7 +26,13 @@ def har_of(exchanges: Iterable[Exchange], base_url: str) -> dict[str, Any]:
     """
     ordered = sorted(exchanges, key=lambda exchange: exchange.received_at)
     creator = {"name": "mockserver", "version": metadata.version("flux-mockserver")}
-    return {"log": {"version": "1.2", "creator": creator, "entries": [_entry(each, base_url) for each in ordered]}}
+    return {
+        "log": {
+            "version": "1.2",
+            "creator": creator,
+            "entries": [_entry(each, base_url) for each in ordered],
+        }
+    }
 
 
 def _entry(exchange: Exchange, base_url: str) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def _pairs(named: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in named.items()]
 
 
-def write_har(gateway: Gateway, path: Path, base_url: str) -> None:
+def write_har(backend: Backend, path: Path, base_url: str) -> None:
     """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
-    exchanges = [exchange for tenant in gateway.store.tenants() for exchange in tenant.journal]
+    exchanges = [exchange for tenant in backend.store.tenants() for exchange in tenant.journal]
     write_file(path, msgspec.json.format(msgspec.json.encode(har_of(exchanges, base_url))) + b"\n")

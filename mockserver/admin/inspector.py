@@ -24,7 +24,10 @@ STAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 def _page() -> tuple[str, str]:
     """The page with its style and script in it, and the policy that lets it do no more than it has to."""
     folder = resources.files("mockserver.admin").joinpath("static")
-    style, script = folder.joinpath("inspector.css").read_text(), folder.joinpath("inspector.js").read_text()
+    style, script = (
+        folder.joinpath("inspector.css").read_text(),
+        folder.joinpath("inspector.js").read_text(),
+    )
     page = folder.joinpath("inspector.html").read_text()
     page = page.replace("<style></style>", f"<style>{style}</style>").replace(
         "<script></script>", f"<script>{script}</script>"
@@ -43,7 +46,9 @@ def _digest(text: str) -> str:
 def inspector_page() -> Response:
     """The page, which may run its own script and talk to this API, and do nothing else."""
     page, policy = _page()
-    return Response(page, headers={**STAYS, "Content-Security-Policy": policy}, media_type="text/html")
+    return Response(
+        page, headers={**STAYS, "Content-Security-Policy": policy}, media_type="text/html"
+    )
 
 
 def changes_of(store: Store, name: str) -> Response:

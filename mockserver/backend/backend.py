@@ -79,9 +79,10 @@ class Options:
 class ResponseTemplate(msgspec.Struct, frozen=True):
     """What all predictions of an operation have in common that are at a stage of a timeline, and shown at an origin.
 
-    `shown` is the contract's example, with logs, error and metrics; `seeded` whether a seed is to be filled into its
-    logs. `times` are the names of timestamps, and their own times in nanoseconds. `names` and `addresses` are those
-    of its URLs, with NULs between and ids to be filled in.
+    `shown` is the contract's example, with logs, error and metrics; `seeded` whether a seed is to
+    be filled into its logs. `times` are the names of timestamps, and their own times in
+    nanoseconds. `names` and `addresses` are those of its URLs, with NULs between and ids to be
+    filled in.
     """
 
     shown: dict[str, Any]
@@ -91,40 +92,48 @@ class ResponseTemplate(msgspec.Struct, frozen=True):
     addresses: str
 
 
-class Gateway:
+class Backend:
     """The API's behaviour, for every tenant of one server."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         if not 0 < options.speed <= MAX_SPEED:
             raise MockServerError(f"speed {options.speed}: more than 0, and at most {MAX_SPEED:,}")
         if options.max_memory < MIN_MEMORY:
-            raise MockServerError(f"a memory of {options.max_memory:,} bytes is too little; at least {MIN_MEMORY:,}")
+            raise MockServerError(
+                f"a memory of {options.max_memory:,} bytes is too little; at least {MIN_MEMORY:,}"
+            )
         if options.admin_token is not None and not _ADMIN_TOKEN.fullmatch(options.admin_token):
-            raise MockServerError("the admin token is sent in a header: it has letters of ASCII, and no spaces")
+            raise MockServerError(
+                "the admin token is sent in a header: it has letters of ASCII, and no spaces"
+            )
         self.contract = contract
         self.catalogue = catalogue
         self.options = options
         bounds = Bounds(bytes=options.max_memory)
         self.store = Store(options.seed, lambda: Clock(options.clock, options.speed), bounds)
         self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
-        self.files_origin: str | None = None  # a host of its own for pictures, once the server has one
+        self.files_origin: str | None = (
+            None  # a host of its own for pictures, once the server has one
+        )
         self.metrics = Metrics()
         self.draining = False  # whether the server is about to stop, and wants no new tenants
         self.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self._template = lru_cache(1024)(self._build_template)
 
-    def with_contract(self, contract: Contract, catalogue: Catalogue, scenario: Scenario) -> Gateway:
+    def with_contract(
+        self, contract: Contract, catalogue: Catalogue, scenario: Scenario
+    ) -> Backend:
         """A gateway that goes by another contract in this one's place: all tenants begin anew."""
-        heir = copy(self)
-        heir.contract, heir.catalogue = contract, catalogue
-        heir.options = replace(self.options, scenario=scenario)
-        heir.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
-        heir._template = lru_cache(1024)(heir._build_template)
+        replacement = copy(self)
+        replacement.contract, replacement.catalogue = contract, catalogue
+        replacement.options = replace(self.options, scenario=scenario)
+        replacement.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
+        replacement._template = lru_cache(1024)(replacement._build_template)
         self.pictures.clear()
         for tenant in self.store.tenants():
             self.store.forget(tenant.name)
-        return heir
+        return replacement
 
     def use_scenario(self, scenario: Scenario) -> None:
         """Behave by another scenario where no tenant has one of its own; its faults are counted afresh."""
@@ -178,7 +187,9 @@ class Gateway:
                     field = f"input.{name}"
                     place = pointer_to(("input", name))
                     allowed = "a base64 data URI of a jpeg, png, gif or webp"
-                    found.append(Violation(place, "image", field, str(reason), shorten(value), allowed))
+                    found.append(
+                        Violation(place, "image", field, str(reason), shorten(value), allowed)
+                    )
         return found
 
     def create(
@@ -192,20 +203,29 @@ class Gateway:
     ) -> Prediction:
         """Create a prediction.
 
-        `chosen` is the scenario if the request itself asks for it; `deadline` how long until it is given up, in
-        nanoseconds.
+        `chosen` is the scenario if the request itself asks for it; `deadline` how long until it is
+        given up, in nanoseconds.
         """
         clock, identifier = tenant.clock, tenant.next_id()
-        timeline = scenario.timeline_of(tenant.draw_lifecycle()) if scenario.sometimes else scenario.timeline
+        timeline = (
+            scenario.timeline_of(tenant.draw_lifecycle())
+            if scenario.sometimes
+            else scenario.timeline
+        )
         prediction = Prediction(
             identifier,
             operation.operation_id,
             input=compact(
                 msgspec.json.encode(
-                    {**operation.defaults, **given} if scenario.body.input == "effective" else given, order="sorted"
+                    {**operation.defaults, **given}
+                    if scenario.body.input == "effective"
+                    else given,
+                    order="sorted",
                 )
             ),
-            given_size=None if operation.images.isdisjoint(given) else self._given_size(tenant, operation, given),
+            given_size=None
+            if operation.images.isdisjoint(given)
+            else self._given_size(tenant, operation, given),
             created_at=clock.now(),
             created_elapsed=clock.elapsed(),
             timeline=timeline if deadline is None else with_deadline(timeline, deadline),
@@ -240,7 +260,9 @@ class Gateway:
         tenant.activity.wake()
         return changed
 
-    async def follow(self, tenant: TenantState, prediction: Prediction, nanoseconds: int) -> Prediction:
+    async def follow(
+        self, tenant: TenantState, prediction: Prediction, nanoseconds: int
+    ) -> Prediction:
         """Follow a prediction until it has ended or is forgotten, or for that much of its own time."""
         until = prediction.age(tenant.clock.elapsed()) + nanoseconds
         with tenant.activity.follower() as follower:
@@ -253,11 +275,16 @@ class Gateway:
         return prediction
 
     async def await_next_change(
-        self, tenant: TenantState, prediction: Prediction, follower: Follower, until: int | None = None
+        self,
+        tenant: TenantState,
+        prediction: Prediction,
+        follower: Follower,
+        until: int | None = None,
     ) -> None:
         """Go to a prediction's next change, or to an own time of `until` if that comes first.
 
-        Under autojump that is a jump; else the follower sleeps, and may be woken before, to look again.
+        Under autojump that is a jump; else the follower sleeps, and may be woken before, to look
+        again.
         """
         elapsed = tenant.clock.elapsed()
         age = prediction.age(elapsed)
@@ -279,12 +306,19 @@ class Gateway:
         """
         ids = list(reversed(tenant.predictions))
         if created is not None:
-            ids = [each for each in ids if tenant.predictions[each].created_at // MILLISECOND in created]
+            ids = [
+                each
+                for each in ids
+                if tenant.predictions[each].created_at // MILLISECOND in created
+            ]
         start = 0
         if cursor is not None:
             before, anchor = _read_cursor(cursor)
             if anchor not in ids:
-                raise ApiError(404, hint="The cursor is not one of this list; take it from `next` or `previous`.")
+                raise ApiError(
+                    404,
+                    hint="The cursor is not one of this list; take it from `next` or `previous`.",
+                )
             place = ids.index(anchor)
             start = max(0, place - length) if before else place + 1
         shown = ids[start : start + length]
@@ -320,13 +354,15 @@ class Gateway:
     ) -> dict[str, Any]:
         """A prediction as the API sends it: the contract's example of its status, with its own values.
 
-        `age` is the own time at which it is shown, in nanoseconds; the present if left out. `include_expired`
-        shows its data even if they have expired.
+        `age` is the own time at which it is shown, in nanoseconds; the present if left out.
+        `include_expired` shows its data even if they have expired.
         """
         if age is None:
             age = prediction.age(tenant.clock.elapsed())
         stage = stage_at(prediction, age)
-        template = self._template(prediction.operation_id, effective_timeline(prediction), stage, origin, urls)
+        template = self._template(
+            prediction.operation_id, effective_timeline(prediction), stage, origin, urls
+        )
         shown = template.shown.copy()
         shown["id"] = prediction.id
         given = shown["input"] = msgspec.json.decode(prediction.input)
@@ -359,7 +395,9 @@ class Gateway:
             return str(self.contract.templates[stage.status]["error"])
         return stage.error
 
-    def output_url(self, prediction: Prediction, origin: str, given: Mapping[str, Any] | None = None) -> str:
+    def output_url(
+        self, prediction: Prediction, origin: str, given: Mapping[str, Any] | None = None
+    ) -> str:
         """Where the double serves a prediction's picture; `given` is its input, if that is at hand."""
         path = self.contract.url_rules["output"].path.replace("{prediction_id}", prediction.id)
         output_format = self.pictures.output_format(prediction, given)
@@ -374,7 +412,9 @@ class Gateway:
         age = prediction.age(tenant.clock.elapsed())
         status = stage_at(prediction, age).status
         if status != "succeeded":
-            raise ApiError(404, hint=f"The prediction is {status}; a picture is there once it has succeeded.")
+            raise ApiError(
+                404, hint=f"The prediction is {status}; a picture is there once it has succeeded."
+            )
         if data_removed(prediction, age, tenant.clock.now()):
             raise ApiError(404, hint="The picture has expired.")
         if output_format != (right := self.pictures.output_format(prediction)):
@@ -384,13 +424,22 @@ class Gateway:
     def _build_template(
         self, operation_id: str, timeline: Timeline, stage: Stage, origin: str, urls: Urls
     ) -> ResponseTemplate:
-        shown = {**self.contract.templates[stage.status], "model": self.contract.by_id[operation_id].model}
+        shown = {
+            **self.contract.templates[stage.status],
+            "model": self.contract.by_id[operation_id].model,
+        }
         if shown.get("logs"):
-            shown["logs"] = "".join(text for _, text in self._log_pieces(operation_id, timeline, stage.at, _SEED))
+            shown["logs"] = "".join(
+                text for _, text in self._log_pieces(operation_id, timeline, stage.at, _SEED)
+            )
         if stage.status == "failed":
             shown["error"] = self.error_of(stage)
         started, ended = worked(timeline, stage)
-        times = {name: at for name, at in (("started_at", started), ("completed_at", ended)) if name in shown}
+        times = {
+            name: at
+            for name, at in (("started_at", started), ("completed_at", ended))
+            if name in shown
+        }
         if "metrics" in shown:
             shown["metrics"] = _metrics(shown["metrics"], started, ended)
             if not shown["metrics"]:
@@ -420,7 +469,9 @@ class Gateway:
         seed = str(self.pictures.seed(prediction))
         return self._log_pieces(prediction.operation_id, effective_timeline(prediction), age, seed)
 
-    def _log_pieces(self, operation_id: str, timeline: Timeline, age: int, seed: str) -> list[tuple[Stage, str]]:
+    def _log_pieces(
+        self, operation_id: str, timeline: Timeline, age: int, seed: str
+    ) -> list[tuple[Stage, str]]:
         written = self.contract.by_id[operation_id].logs
         pieces, started = [], 0
         for stage in timeline:
@@ -429,14 +480,18 @@ class Gateway:
             if stage.status == "processing":
                 started = stage.at
             text = written.get(stage.status)
-            pieces.append((stage, text.format(seed=seed, seconds=seconds(stage.at - started)) if text else ""))
+            pieces.append(
+                (stage, text.format(seed=seed, seconds=seconds(stage.at - started)) if text else "")
+            )
         return pieces
 
     def _given_size(
         self, tenant: TenantState, operation: Operation, given: Mapping[str, Any]
     ) -> tuple[int, int] | None:
         """The size of the first picture in an input of which it can be known."""
-        urls = [given[name] for name in operation.picture["images"] if isinstance(given.get(name), str)]
+        urls = [
+            given[name] for name in operation.picture["images"] if isinstance(given.get(name), str)
+        ]
         return next(filter(None, (self._known_size(tenant, url) for url in urls)), None)
 
     def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:
@@ -465,9 +520,16 @@ class Gateway:
 
 def _metrics(example: Mapping[str, Any], started: int | None, ended: int | None) -> dict[str, Any]:
     """The metrics of a prediction: how long it took, in seconds, as far as that is known."""
-    took = {"total_time": ended, "predict_time": None if ended is None or started is None else ended - started}
+    took = {
+        "total_time": ended,
+        "predict_time": None if ended is None or started is None else ended - started,
+    }
     known = {name: seconds(time) for name, time in took.items() if time is not None}
-    return {name: known.get(name, value) for name, value in example.items() if name in known or name not in took}
+    return {
+        name: known.get(name, value)
+        for name, value in example.items()
+        if name in known or name not in took
+    }
 
 
 def _write_cursor(direction: str, identifier: str) -> str:
@@ -477,7 +539,9 @@ def _write_cursor(direction: str, identifier: str) -> str:
 def _read_cursor(cursor: str) -> tuple[bool, str]:
     """Whether the page lies before (newer than) a prediction, and which."""
     try:
-        direction, identifier = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(" ")
+        direction, identifier = (
+            urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(" ")
+        )
     except ValueError:
         return False, ""
     return direction == "before", identifier

@@ -21,7 +21,9 @@ class Coverage:
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = Meter(meter)
         self.exchanges: Counter[tuple[str, int]] = Counter()  # by operation and status
-        self.inputs: Counter[tuple[str, frozenset[str]]] = Counter()  # by operation, and the names in one input
+        self.inputs: Counter[tuple[str, frozenset[str]]] = (
+            Counter()
+        )  # by operation, and the names in one input
         self.statuses: Counter[str] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
@@ -72,7 +74,9 @@ class Coverage:
         """For each kind of thing, how often each was met and what never was."""
         operations = [operation.operation_id for operation in contract.operations]
         inputs = [
-            (operation.operation_id, name) for operation in contract.of_role("create") for name in operation.input
+            (operation.operation_id, name)
+            for operation in contract.of_role("create")
+            for name in operation.input
         ]
         statuses = {status for operation in contract.operations for status in operation.responses}
         errors = sorted(status for status in statuses if status >= 400)
@@ -103,7 +107,10 @@ def add_up(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         met: Counter[str] = Counter()
         for report in reports:
             met.update(report[kind]["met"])
-        added[kind] = {"met": dict(met), "never": [name for name in first["never"] if name not in met]}
+        added[kind] = {
+            "met": dict(met),
+            "never": [name for name in first["never"] if name not in met],
+        }
     return added
 
 

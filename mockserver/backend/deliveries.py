@@ -16,9 +16,9 @@ DELIVERY = 500  # bytes that one holds beside its texts, about
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """One attempt to tell a receiver of an event.
 
-    `timestamp` is what was signed, in seconds since the epoch, `sent_at` when it really was sent, in nanoseconds.
-    `status` is the receiver's answer, or None, and then `error` says why. `final` tells that no further attempt
-    follows. What is not `genuine` was sent to be refused.
+    `timestamp` is what was signed, in seconds since the epoch, `sent_at` when it really was sent,
+    in nanoseconds. `status` is the receiver's answer, or None, and then `error` says why. `final`
+    tells that no further attempt follows. What is not `genuine` was sent to be refused.
     """
 
     event: str
@@ -45,8 +45,12 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 class Deliveries:
     """The last deliveries of a tenant; the oldest go first. Those in `sending` wait for the receiver's answer."""
 
-    def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._kept: Bounded[int, Delivery] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
+    def __init__(
+        self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        self._kept: Bounded[int, Delivery] = Bounded(
+            _footprint, meter, max_items=max_items, max_bytes=max_bytes
+        )
         self.recorded = 0
         self.sending: list[Delivery] = []
 

@@ -24,7 +24,9 @@ def file_id(shard: str, key: bytes, number: int) -> str:
 def signature_of(secret: str, owner: str, identifier: str, expiry: str) -> str:
     """The signature of a URL to download a file by, under a secret as `GET …/webhooks/default/secret` tells it."""
     signed = f"{owner} {identifier} {expiry}".encode()
-    return b64encode(hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()).decode()
+    return b64encode(
+        hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()
+    ).decode()
 
 
 class Upload(msgspec.Struct, frozen=True, gc=False):

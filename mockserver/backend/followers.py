@@ -25,7 +25,9 @@ class Follower:
 
         None stands for a time that never comes.
         """
-        if not self._changed.is_set():  # what changed while it was busy is looked at before it rests
+        if (
+            not self._changed.is_set()
+        ):  # what changed while it was busy is looked at before it rests
             self._idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._clock.seconds_until(elapsed)):

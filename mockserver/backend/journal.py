@@ -19,8 +19,8 @@ from mockserver.redaction import displayed, redacted
 class Departure(msgspec.Struct, frozen=True, gc=False):
     """One thing in a gateway's answer that the contract does not allow.
 
-    `pointer` is a JSON pointer into the body, `Name:` of a header, or empty for the answer as a whole. `contract` is a
-    JSON pointer into the contract: what says otherwise.
+    `pointer` is a JSON pointer into the body, `Name:` of a header, or empty for the answer as a
+    whole. `contract` is a JSON pointer into the contract: what says otherwise.
     """
 
     rule: str
@@ -48,14 +48,15 @@ def pack_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 class Exchange(msgspec.Struct, frozen=True, gc=False):
     """A request and its answer.
 
-    `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch. `operation_id` is
-    None for a path or method that the contract does not have. `origin` is where it arrived: at the API, at a file
-    host of its own, at the foreign origin, a decoy, or, of a webhook, at the client's own receiver. `fault` is the one
-    applied, as JSON values.
-    Bodies are cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's type and
-    length. `head` is what `pack_headers` made of the request's. `nearest` is what the contract has that looks most
-    like an unmatched request. `took` is how long it was until the answer was ready, in nanoseconds; `departures` are
-    what a gateway behind a proxy answered that the contract does not allow.
+    `received_at` is wall time and `tenant_time` the tenant's, in nanoseconds since the epoch.
+    `operation_id` is None for a path or method that the contract does not have. `origin` is where
+    it arrived: at the API, at a file host of its own, at the foreign origin, a decoy, or, of a
+    webhook, at the client's own receiver. `fault` is the one applied, as JSON values. Bodies are
+    cut to what is kept; their sizes are in bytes. `response_headers` are those beside the content's
+    type and length. `head` is what `pack_headers` made of the request's. `nearest` is what the
+    contract has that looks most like an unmatched request. `took` is how long it was until the
+    answer was ready, in nanoseconds; `departures` are what a gateway behind a proxy answered that
+    the contract does not allow.
     """
 
     number: int
@@ -121,7 +122,10 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
             "response": {
                 "status": self.status,
                 "content_type": self.content_type,
-                "headers": {"content-type": self.content_type, **dict(displayed(self.response_headers))},
+                "headers": {
+                    "content-type": self.content_type,
+                    **dict(displayed(self.response_headers)),
+                },
                 "prediction_status": self.prediction_status,
                 "body": _body(self.response_body, self.response_size),
                 "body_size": self.response_size,
@@ -136,8 +140,12 @@ class Journal:
     `violating`, `unmatched` and `departing` count exchanges over the whole time, evicted ones too.
     """
 
-    def __init__(self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
-        self._kept: Bounded[int, Exchange] = Bounded(_footprint, meter, max_items=max_items, max_bytes=max_bytes)
+    def __init__(
+        self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024
+    ) -> None:
+        self._kept: Bounded[int, Exchange] = Bounded(
+            _footprint, meter, max_items=max_items, max_bytes=max_bytes
+        )
         self.recorded = self.violating = self.unmatched = self.departing = self._arrived = 0
 
     def __iter__(self) -> Iterator[Exchange]:
@@ -172,7 +180,9 @@ class Journal:
         if exchange.violations:
             self.violating += 1
         if exchange.departures:
-            self.departing += any(departure.severity == "error" for departure in exchange.departures)
+            self.departing += any(
+                departure.severity == "error" for departure in exchange.departures
+            )
         if exchange.operation_id is None:
             self.unmatched += exchange.unmatched
 
@@ -184,8 +194,15 @@ class Journal:
 
 def _footprint(exchange: Exchange) -> int:
     """Bytes held in memory, about."""
-    texts = len(exchange.head) + len(exchange.body) + len(exchange.response_body) + len(exchange.path)
-    return EXCHANGE + texts + len(exchange.query) + VIOLATION * (len(exchange.violations) + len(exchange.departures))
+    texts = (
+        len(exchange.head) + len(exchange.body) + len(exchange.response_body) + len(exchange.path)
+    )
+    return (
+        EXCHANGE
+        + texts
+        + len(exchange.query)
+        + VIOLATION * (len(exchange.violations) + len(exchange.departures))
+    )
 
 
 def _body(kept: bytes, size: int) -> Any:

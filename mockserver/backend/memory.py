@@ -88,8 +88,9 @@ def size_of(value: object, seen: set[int] | None = None) -> int:
 class Bounded(Generic[K, V]):
     """Values by key, in the order in which they came.
 
-    `footprint` tells the bytes that a value holds, about: always the same for a value. The newest value is kept however
-    large it is. `evicted` counts the values that were forgotten because of the bounds.
+    `footprint` tells the bytes that a value holds, about: always the same for a value. The newest
+    value is kept however large it is. `evicted` counts the values that were forgotten because of
+    the bounds.
     """
 
     def __init__(
@@ -134,7 +135,9 @@ class Bounded(Generic[K, V]):
         """Add a value, and keep the bounds."""
         self._values[key] = value
         self._meter.add(self._footprint(value))
-        while len(self._values) > self._max_items or (self.bytes > self._max_bytes and len(self._values) > 1):
+        while len(self._values) > self._max_items or (
+            self.bytes > self._max_bytes and len(self._values) > 1
+        ):
             self.evict()
 
     def replace(self, key: K, value: V) -> None:

@@ -14,15 +14,21 @@ UNMATCHED = "none"  # in the place of an operation, of requests that are none of
 class Metrics:
     """Counts over the whole time of a server, whatever its tenants forget.
 
-    They are kept by operation, status and kind of fault, of which there are few, and by nothing that a client makes up.
+    They are kept by operation, status and kind of fault, of which there are few, and by nothing
+    that a client makes up.
     """
 
     def __init__(self) -> None:
-        # By operation and status: how many took as long as each bucket, and more than all; then the sum of seconds.
-        self._times: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0] * (len(BUCKETS) + 2))
+        # By operation and status: how many took as long as each bucket, and more than all; then the
+        # sum of seconds.
+        self._times: defaultdict[tuple[str, int], list[float]] = defaultdict(
+            lambda: [0] * (len(BUCKETS) + 2)
+        )
         self.violations: Counter[str] = Counter()  # by operation
         self.faults: Counter[str] = Counter()  # by kind
-        self.unreadable: Counter[int] = Counter()  # what was no request that can be read, by the answer's status
+        self.unreadable: Counter[int] = (
+            Counter()
+        )  # what was no request that can be read, by the answer's status
 
     def record(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered, after some seconds. This is in the way of every request."""

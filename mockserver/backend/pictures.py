@@ -31,7 +31,9 @@ class Picture:
 class Pictures:
     """The pictures of one server's predictions."""
 
-    def __init__(self, contract: Contract, meter: Meter | None = None, outgoing: Outgoing | None = None) -> None:
+    def __init__(
+        self, contract: Contract, meter: Meter | None = None, outgoing: Outgoing | None = None
+    ) -> None:
         self._contract = contract
         self._kept: Bounded[tuple[object, ...], Picture] = Bounded(
             _footprint,
@@ -67,7 +69,9 @@ class Pictures:
             return int(asked)
         return int.from_bytes(blake2b(prediction.id.encode(), digest_size=2).digest(), "big")
 
-    def _asked(self, prediction: Prediction, what: str, given: Mapping[str, Any] | None = None) -> Any:
+    def _asked(
+        self, prediction: Prediction, what: str, given: Mapping[str, Any] | None = None
+    ) -> Any:
         operation = self._contract.by_id[prediction.operation_id]
         name = operation.picture[what]
         given = msgspec.json.decode(prediction.input) if given is None else given
@@ -76,7 +80,11 @@ class Pictures:
     def draw(self, prediction: Prediction) -> Picture:
         """A prediction's picture, drawn when it is first asked for. Slow: call it off the event loop."""
         # An id comes again after a reset, with another input, or a file of another size.
-        key = (prediction.id, blake2b(prediction.input, digest_size=16).digest(), prediction.given_size)
+        key = (
+            prediction.id,
+            blake2b(prediction.input, digest_size=16).digest(),
+            prediction.given_size,
+        )
         kept = self._kept.get(key)
         if kept is not None:
             return kept

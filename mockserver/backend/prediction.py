@@ -15,18 +15,21 @@ from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline
 SHARDS = 1000  # as many as three digits name
 _ENDED_UNSTARTED = frozenset({"starting", "failed", "canceled", "aborted"})
 ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
-_CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # a letter for each byte, every letter as often
+_CROCKFORD = (
+    b"0123456789abcdefghjkmnpqrstvwxyz" * 8
+)  # a letter for each byte, every letter as often
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """A job, as it was created and as far as it has been pushed since.
 
-    `input` is JSON, as it was sent unless the scenario fills defaults in, `given_size` the width and height in pixels
-    of the picture that it gives, as far as that is known. `created_at` is in nanoseconds since the epoch,
-    `created_elapsed` the reading of the tenant's clock at creation. `time_offset` is how far its own time is ahead of
-    that clock, and `canceled_at` the own time of a cancel, both in nanoseconds. `retention` is how long its data are
-    kept once it has ended, in nanoseconds. `scenario` is the one chosen by the creating request itself, if any.
-    `deadline` is the own time at which it is given up, if it is.
+    `input` is JSON, as it was sent unless the scenario fills defaults in, `given_size` the width
+    and height in pixels of the picture that it gives, as far as that is known. `created_at` is in
+    nanoseconds since the epoch, `created_elapsed` the reading of the tenant's clock at creation.
+    `time_offset` is how far its own time is ahead of that clock, and `canceled_at` the own time of
+    a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
+    nanoseconds. `scenario` is the one chosen by the creating request itself, if any. `deadline` is
+    the own time at which it is given up, if it is.
     """
 
     id: str
@@ -121,5 +124,7 @@ def prediction_id(shard: str, key: bytes, number: int) -> str:
 
 def worked(timeline: Timeline, stage: Stage) -> tuple[int | None, int | None]:
     """Own times, in nanoseconds, at which work had begun and ended, as far as they are known at a stage."""
-    working = (each.at for each in timeline if each.at <= stage.at and each.status not in _ENDED_UNSTARTED)
+    working = (
+        each.at for each in timeline if each.at <= stage.at and each.status not in _ENDED_UNSTARTED
+    )
     return next(working, None), stage.at if stage.status in TERMINAL else None

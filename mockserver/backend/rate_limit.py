@@ -13,8 +13,8 @@ from mockserver.scenarios.scenario import Limit
 class Bucket(msgspec.Struct, frozen=True, gc=False):
     """What is left of a limit, as it stood at an instant, in nanoseconds since the epoch.
 
-    `credit` is the time that it takes to come by what is left, in nanoseconds: a whole number, so that whoever waits to
-    the nanosecond is let through.
+    `credit` is the time that it takes to come by what is left, in nanoseconds: a whole number, so
+    that whoever waits to the nanosecond is let through.
     """
 
     credit: int
@@ -31,14 +31,19 @@ class Quota(msgspec.Struct, frozen=True, gc=False):
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The quota as upstream tells of it in every answer."""
-        return ((b"ratelimit-remaining", b"%d" % self.remaining), (b"ratelimit-reset", b"%d" % self.reset))
+        return (
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset),
+        )
 
 
 def take(limit: Limit, bucket: Bucket | None, now: int) -> tuple[Bucket, Quota]:
     """Take one request out of a bucket, a new one if there is none yet."""
     each = math.ceil(60 * SECOND / limit.per_minute)  # nanoseconds for one more
     if bucket is None:
-        bucket = Bucket(each * (limit.burst if limit.left is None else min(limit.left, limit.burst)), now)
+        bucket = Bucket(
+            each * (limit.burst if limit.left is None else min(limit.left, limit.burst)), now
+        )
     credit = min(limit.burst * each, bucket.credit + max(0, now - bucket.at))
     taken = credit >= each
     credit -= each * taken

@@ -65,14 +65,18 @@ class Bounds:
 class Store:
     """The tenants and what belongs to them. What is over the bounds goes, oldest first, and is counted."""
 
-    def __init__(self, seed: int, new_clock: Callable[[], Clock], bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, seed: int, new_clock: Callable[[], Clock], bounds: Bounds | None = None
+    ) -> None:
         self._seed = seed
         self._new_clock = new_clock
         self._bounds = bounds or Bounds()
         self._most_of_one = min(self._bounds.bytes_per_tenant, self._bounds.bytes // 2)
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
-        self.observers: list[Callable[[TenantState, Exchange], None]] = []  # called with each exchange that is recorded
+        self.observers: list[
+            Callable[[TenantState, Exchange], None]
+        ] = []  # called with each exchange that is recorded
         self.changes = Changes()
         self.underway = Meter(self._meter)
         self.cached = Meter(self._meter)
@@ -99,11 +103,15 @@ class Store:
 
     def owner(self, identifier: str) -> TenantState | None:
         """The tenant that a prediction belongs to."""
-        return next((tenant for tenant in self._tenants.values() if identifier in tenant.predictions), None)
+        return next(
+            (tenant for tenant in self._tenants.values() if identifier in tenant.predictions), None
+        )
 
     def file_owner(self, identifier: str) -> TenantState | None:
         """The tenant that a file belongs to."""
-        return next((tenant for tenant in self._tenants.values() if identifier in tenant.files), None)
+        return next(
+            (tenant for tenant in self._tenants.values() if identifier in tenant.files), None
+        )
 
     def find_in_path(self, path: str) -> tuple[TenantState, Prediction] | None:
         """The prediction whose id a path has, and its tenant. Of a path with many ids, the first few are looked for."""
@@ -166,7 +174,8 @@ class Store:
             tenant.files.put(file.id, file)
             bounds = self._bounds
             while len(tenant.files) > 1 and (
-                len(tenant.files) > bounds.files_per_tenant or tenant.meter.bytes > self._most_of_one
+                len(tenant.files) > bounds.files_per_tenant
+                or tenant.meter.bytes > self._most_of_one
             ):
                 tenant.files.evict()
             self._keep_bounds(tenant)
@@ -198,7 +207,9 @@ class Store:
             gone.close()
 
     def _create(self, name: str) -> TenantState:
-        tenant = self._tenants[name] = TenantState(name, self._new_clock(), self._seed, self._meter, self.outgoing)
+        tenant = self._tenants[name] = TenantState(
+            name, self._new_clock(), self._seed, self._meter, self.outgoing
+        )
         while len(self._tenants) > self._bounds.tenants:
             self._evict_tenant()
         return tenant

@@ -19,18 +19,25 @@ from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, scri
 TENANT = 9000  # bytes that a tenant takes which has only been named
 FILE = 700  # bytes that a file takes beside what was sent
 PREDICTION = 600  # bytes that a prediction takes beside its input
-TENANT_SCRIPT = "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
-EACH_PREDICTION = "each "  # and an id: whose faults are counted, where each prediction meets the tenant's anew
+TENANT_SCRIPT = (
+    "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
+)
+EACH_PREDICTION = (
+    "each "  # and an id: whose faults are counted, where each prediction meets the tenant's anew
+)
 
 
 class TenantState:
     """The record of one tenant; `activity` is what only lives while the server runs.
 
-    `meter` tells the bytes that it holds. `scenario_suffix` is the part of its name after the last plus, which may name
-    a scenario. What is left to chance is drawn from `chances`, which other tenants may share.
+    `meter` tells the bytes that it holds. `scenario_suffix` is the part of its name after the last
+    plus, which may name a scenario. What is left to chance is drawn from `chances`, which other
+    tenants may share.
     """
 
-    def __init__(self, name: str, clock: Clock, seed: int, meter: Meter, outgoing: Outgoing) -> None:
+    def __init__(
+        self, name: str, clock: Clock, seed: int, meter: Meter, outgoing: Outgoing
+    ) -> None:
         self.name = name
         self.clock = clock
         self.activity = Activity(clock)
@@ -61,9 +68,13 @@ class TenantState:
         return _handle_of(self.key)
 
     @property
-    def suffix_of(self) -> str | None:
+    def parent(self) -> str | None:
         """The handle of the tenant that is named by this one's token without the suffix; None if it has none."""
-        return _handle_of(_key_of(self._seed, self.name.rpartition("+")[0])) if "+" in self.name else None
+        return (
+            _handle_of(_key_of(self._seed, self.name.rpartition("+")[0]))
+            if "+" in self.name
+            else None
+        )
 
     @property
     def secret(self) -> str:
@@ -83,11 +94,15 @@ class TenantState:
     def next_file_id(self) -> str:
         """A fresh file id; the same ones in the same order for the same seed and name."""
         self._uploaded += 1
-        return file_id(self.shard, blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded)
+        return file_id(
+            self.shard, blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded
+        )
 
     def draw(self, what: str, number: int) -> float:
         """A number from 0 to 1, the same for the same seed, name, purpose and number."""
-        digest = blake2b(f"{what}/{number}".encode(), digest_size=7, key=self.chances, person=b"chances").digest()
+        digest = blake2b(
+            f"{what}/{number}".encode(), digest_size=7, key=self.chances, person=b"chances"
+        ).digest()
         return int.from_bytes(digest) / 2**56
 
     def draw_lifecycle(self) -> float:
@@ -101,7 +116,9 @@ class TenantState:
         self.meter.add(held - self._scenario_bytes)
         self._scenario_bytes = held
         self._fault_progress.pop(TENANT_SCRIPT, None)
-        for source in [source for source in self._fault_progress if source.startswith(EACH_PREDICTION)]:
+        for source in [
+            source for source in self._fault_progress if source.startswith(EACH_PREDICTION)
+        ]:
             del self._fault_progress[source]
         for place in [place for place in self._buckets if place[0] == TENANT_SCRIPT]:
             del self._buckets[place]
@@ -127,8 +144,8 @@ class TenantState:
     ) -> Fault | None:
         """Consume the next fault of a script; None if there is none, or this exchange cannot exhibit it, or is spared.
 
-        `source` keeps scripts of different origin apart. With `repeat`, a script that has run out starts anew
-        after one normal exchange.
+        `source` keeps scripts of different origin apart. With `repeat`, a script that has run out
+        starts anew after one normal exchange.
         """
         progress = self._fault_progress.setdefault(source, {})
         number = progress.get(key, 0)
@@ -138,7 +155,11 @@ class TenantState:
         length = script_length(faults)
         over = length is not None and number >= length
         progress[key] = 0 if over and repeat else number + 1
-        if due is not None and due.chance is not None and self.draw(f"{source}/{key}", number) >= due.chance:
+        if (
+            due is not None
+            and due.chance is not None
+            and self.draw(f"{source}/{key}", number) >= due.chance
+        ):
             return None
         return due
 
@@ -153,7 +174,9 @@ class TenantState:
 
     def take(self, source: str, key: str, limit: Limit) -> Quota:
         """Take one request out of a limit; `source` keeps limits of different origin apart."""
-        self._buckets[source, key], quota = take(limit, self._buckets.get((source, key)), self.clock.now())
+        self._buckets[source, key], quota = take(
+            limit, self._buckets.get((source, key)), self.clock.now()
+        )
         return quota
 
     def record_status_sent(self, identifier: str, status: str) -> None:

@@ -15,7 +15,13 @@ from mockserver.scenarios.scenario import Fault, Scenario
 
 MAX_TOLD = 1000  # violations that are told of one tenant
 REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")
-_COUNTS = ("exchanges", "evicted", "violating_exchanges", "unmatched_exchanges", "departing_exchanges")
+_COUNTS = (
+    "exchanges",
+    "evicted",
+    "violating_exchanges",
+    "unmatched_exchanges",
+    "departing_exchanges",
+)
 _OF_ALL = ("forgotten_tenants", "answered", "unreadable")
 _LISTS = ("violations", "unmatched", "departures", "unused_faults", "undelivered_webhooks")
 
@@ -25,8 +31,9 @@ def verdict_of(
 ) -> dict[str, Any]:
     """What clients did, and a gateway behind a proxy, that the contract does not allow; what was never met.
 
-    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests alone: faults never met
-    and webhooks never delivered do not count against it. Of the violations, the first MAX_TOLD are listed.
+    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests
+    alone: faults never met and webhooks never delivered do not count against it. Of the violations,
+    the first MAX_TOLD are listed.
     """
     return {
         "ok": not journal.violating and not journal.unmatched and not journal.departing,
@@ -35,28 +42,41 @@ def verdict_of(
         "violating_exchanges": journal.violating,
         "unmatched_exchanges": journal.unmatched,
         "departing_exchanges": journal.departing,
-        "violations": list(islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)),
+        "violations": list(
+            islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)
+        ),
         "unmatched": list(_unmatched(journal)),
-        "departures": _told_departures([found for exchange in journal for found in _departures(exchange)]),
+        "departures": _told_departures(
+            [found for exchange in journal for found in _departures(exchange)]
+        ),
         "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
 
 
 def combine(
-    verdicts: Mapping[str, Mapping[str, Any]], forgotten: int = 0, *, answered: int = 0, unreadable: int = 0
+    verdicts: Mapping[str, Mapping[str, Any]],
+    forgotten: int = 0,
+    *,
+    answered: int = 0,
+    unreadable: int = 0,
 ) -> dict[str, Any]:
     """The verdicts of tenants, by name, as one; each thing found names its tenant, in part.
 
-    `forgotten` counts tenants that were evicted with something wrong in their journals, which must not be lost,
-    `answered` all requests, those of tenants too that were reset, and `unreadable` what came and was none.
+    `forgotten` counts tenants that were evicted with something wrong in their journals, which must
+    not be lost, `answered` all requests, those of tenants too that were reset, and `unreadable`
+    what came and was none.
     """
     shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
     return {
         "ok": not (forgotten or unreadable) and all(verdict["ok"] for verdict in verdicts.values()),
         **{count: sum(verdict[count] for verdict in verdicts.values()) for count in _COUNTS},
         **{
-            key: [{**item, "tenant": shown[name]} for name, verdict in verdicts.items() for item in verdict[key]]
+            key: [
+                {**item, "tenant": shown[name]}
+                for name, verdict in verdicts.items()
+                for item in verdict[key]
+            ]
             for key in _LISTS
         },
         "tenants": [
@@ -84,10 +104,14 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     """A line for each thing in a verdict that fails a run, for the given reasons."""
     lines = []
     for reason in reasons:
-        items = [item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "advice"]
+        items = [
+            item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "advice"
+        ]
         lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in items]
         if reason in ("violations", "departures") and len(items) >= MAX_TOLD:
-            lines.append(f"more {reason} may have been found: of each tenant, {MAX_TOLD:,} are told of")
+            lines.append(
+                f"more {reason} may have been found: of each tenant, {MAX_TOLD:,} are told of"
+            )
     unseen = {
         "violations": "violating_exchanges",
         "unmatched": "unmatched_exchanges",
@@ -102,7 +126,9 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
             f"{verdict['forgotten_tenants']} tenants with something wrong had to be forgotten, to bound memory"
         )
     if "violations" in reasons and verdict.get("unreadable"):
-        lines.append(f"refused as no HTTP, or for a head that is too large: {verdict['unreadable']}")
+        lines.append(
+            f"refused as no HTTP, or for a head that is too large: {verdict['unreadable']}"
+        )
     return lines
 
 
@@ -169,12 +195,12 @@ def _unused(scenario: Scenario, fault_progress: Mapping[str, int]) -> Iterator[d
     for key, faults in scenario.faults.items():
         left = fault_progress.get(key, 0)
         for number, fault in enumerate(faults):
-            if fault is not None and left < _wanted(fault):
+            if fault is not None and left < _open_rules(fault):
                 yield {"operation": key, "number": number, "fault": msgspec.to_builtins(fault)}
-            left = max(0, left - _wanted(fault))
+            left = max(0, left - _open_rules(fault))
 
 
-def _wanted(fault: Fault | None) -> int:
+def _open_rules(fault: Fault | None) -> int:
     if fault is None or fault.times == "always":
         return 1
     return fault.times
@@ -197,5 +223,7 @@ _DESCRIBE = {
     "undelivered-webhooks": lambda item: (
         f"{item['event']} of {item['prediction']} to {item['url']}, {item['attempts']} times: {item['reason']}"
     ),
-    "unused-faults": lambda item: f"{item['operation']}: fault {item['number']} {item['fault']} was never met",
+    "unused-faults": lambda item: (
+        f"{item['operation']}: fault {item['number']} {item['fault']} was never met"
+    ),
 }

@@ -58,17 +58,18 @@ def check_client(
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
 
-    `call_fn(call)` makes one call: it is given `call.base_url`, `.token`, `.model` and `.input`, and returns the
-    output's URL, an object with `.url`, or the picture's bytes, or raises. It may be asynchronous. `budget`, `deadline`
-    (of one run) and `client_timeout` (after which the client promises to give up by itself) are in seconds; `ignore`
-    holds codes of rules. `jobs` is how many cases are played at once: one, if left out, for a function, since it may
-    not bear to be called from several threads; four per core for a coroutine function. `concurrent` is how many calls
-    are made at once in each case, which a client may not mix up. With `tls` the gateway speaks
-    https, and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where `call_fn`
-    returns an object, such as a decoded image, `result(returned, served)` says whether it is the picture with the
-    bytes `served`. `client_version` is what the client is called in reports, `webhook` the
-    address at which it receives webhooks, `call.webhook_url`, if it names none of its own.
-    Raises ClientError if the client makes no request at all.
+    `call_fn(call)` makes one call: it is given `call.base_url`, `.token`, `.model` and `.input`,
+    and returns the output's URL, an object with `.url`, or the picture's bytes, or raises. It may
+    be asynchronous. `budget`, `deadline` (of one run) and `client_timeout` (after which the client
+    promises to give up by itself) are in seconds; `ignore` holds codes of rules. `jobs` is how many
+    cases are played at once: one, if left out, for a function, since it may not bear to be called
+    from several threads; four per core for a coroutine function. `concurrent` is how many calls are
+    made at once in each case, which a client may not mix up. With `tls` the gateway speaks https,
+    and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where
+    `call_fn` returns an object, such as a decoded image, `result(returned, served)` says whether it
+    is the picture with the bytes `served`. `client_version` is what the client is called in
+    reports, `webhook` the address at which it receives webhooks, `call.webhook_url`, if it names
+    none of its own. Raises ClientError if the client makes no request at all.
     """
     driver = CallableDriver(call_fn)
     if jobs is None:
@@ -78,12 +79,24 @@ def check_client(
         authority = stack.enter_context(trusted_authority()) if tls else None
         harness = stack.enter_context(
             Harness(
-                Contract.load(contract), files=files, seed=seed, authority=authority, result=result, webhook=webhook
+                Contract.load(contract),
+                files=files,
+                seed=seed,
+                authority=authority,
+                result=result,
+                webhook=webhook,
             )
         )
         limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
         plan = Plan(
-            tuple(models or ()), max_runs, budget, seed, frozenset(ignore), limits, jobs=jobs, concurrent=concurrent
+            tuple(models or ()),
+            max_runs,
+            budget,
+            seed,
+            frozenset(ignore),
+            limits,
+            jobs=jobs,
+            concurrent=concurrent,
         )
         hunt = Hunt(harness, driver, plan)
         hunt.report.client_version = client_version

@@ -23,7 +23,9 @@ VARIETY = (
     "create_status",
     "wait",
 )  # the parts of a scenario that must not change an outcome
-ARRIVES_WHOLE = frozenset({"delay", "drip"})  # the faults after which a response has still arrived whole
+ARRIVES_WHOLE = frozenset(
+    {"delay", "drip"}
+)  # the faults after which a response has still arrived whole
 
 
 class ClientError(MockServerError):
@@ -52,9 +54,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How a call ended. `value` is what it returned, `message` what it raised, `printed` all that a process wrote.
 
-    `no_report`: a process ended without a last line {"output": …} or {"error": …}. Of calls made at once it is the
-    worst, and `parts` are all of them in order.
-    `client` is what it says that it is called.
+    `no_report`: a process ended without a last line {"output": …} or {"error": …}. Of calls made at
+    once it is the worst, and `parts` are all of them in order. `client` is what it says that it is
+    called.
     """
 
     kind: Literal["returned", "raised", "hung"]
@@ -75,18 +77,18 @@ class Run:
             `exchanges` are those up to that moment.
         pictures: The URLs of the pictures that were made, by the ids of their predictions.
         outputs: Those that are this call's.
-        others: Those of calls made at the same time.
-        positions: Where the exchanges of a call are among those of all that were made at the same time.
+        other_outputs: Those of calls made at the same time.
+        exchange_indexes: Where the exchanges of a call are among those of all that were made at the same time.
         bodies: The pictures themselves, by the ids of their predictions, if the client returned bytes.
         delivered: The bodies that a client which returned bytes may have downloaded whole.
         control_run: The outcome of the same case without legal variety, where that was played.
-        alone: The outcome of a call of the same case that was made alone, where that was played.
+        solo_outcome: The outcome of a call of the same case that was made alone, where that was played.
         seconds: How long the call took.
         started_after: How much of that passed until its first request.
         timeout: After how many seconds the call was ended if it had not ended by itself.
         crowded: The machine was so busy that a deadline which was missed says little of the client.
         client_timeout: After how many seconds the client promises to give up by itself, if it does.
-        ends: The statuses in which the lifecycles of the predictions end, by their ids.
+        final_statuses: The statuses in which the lifecycles of the predictions end, by their ids.
     """
 
     case: Case
@@ -98,25 +100,25 @@ class Run:
     cut_off: bool = False
     pictures: Mapping[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
-    others: frozenset[str | bytes] = frozenset()
-    positions: tuple[int, ...] = ()
+    other_outputs: frozenset[str | bytes] = frozenset()
+    exchange_indexes: tuple[int, ...] = ()
     bodies: Mapping[str, bytes] = field(default_factory=dict)
     delivered: tuple[bytes, ...] = ()
     control_run: Outcome | None = None
-    alone: Outcome | None = None
+    solo_outcome: Outcome | None = None
     seconds: float = 0
     started_after: float = 0
     timeout: float = 10
-    crowded: bool = False
+    machine_overloaded: bool = False
     client_timeout: float | None = None
     strict_urls: bool = False
     tls: bool = False
-    ends: Mapping[str, str] = field(default_factory=dict)
+    final_statuses: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def last_status(self) -> str:
         """The status in which the lifecycle of the latest prediction ends."""
-        return [self.scenario.lifecycle[-1].status, *self.ends.values()][-1]
+        return [self.scenario.lifecycle[-1].status, *self.final_statuses.values()][-1]
 
     @property
     def operation(self) -> Operation:
@@ -154,7 +156,11 @@ class Run:
     @property
     def end_indexes(self) -> list[int]:
         """The indexes of the responses that arrived whole and told the client of a terminal status."""
-        return [index for index, exchange in enumerate(self.exchanges) if TERMINAL & self._statuses(exchange)]
+        return [
+            index
+            for index, exchange in enumerate(self.exchanges)
+            if TERMINAL & self._statuses(exchange)
+        ]
 
     @property
     def success_indexes(self) -> list[int]:
@@ -162,7 +168,8 @@ class Run:
         return [
             index
             for index, exchange in enumerate(self.exchanges)
-            if "succeeded" in self._statuses(exchange) or (arrived(exchange) and shows_output(exchange))
+            if "succeeded" in self._statuses(exchange)
+            or (arrived(exchange) and shows_output(exchange))
         ]
 
     def with_control_run(self, control_run: Outcome) -> Run:
@@ -176,7 +183,11 @@ class Run:
         if self.role(exchange) == "stream":
             return {self.last_status}
         told = {exchange.prediction_status} if exchange.prediction_status else set()
-        return told | {shown["status"] for shown in _predictions(exchange) if isinstance(shown.get("status"), str)}
+        return told | {
+            shown["status"]
+            for shown in _predictions(exchange)
+            if isinstance(shown.get("status"), str)
+        }
 
 
 def served_whole(exchange: Exchange) -> bool:
@@ -206,7 +217,9 @@ def fault_of(exchange: Exchange) -> Fault:
 def _json_object(exchange: Exchange) -> dict[str, Any]:
     """The JSON object in a response's body; an empty one if there is none."""
     try:
-        value = msgspec.json.decode(exchange.body if exchange.origin == "receiver" else exchange.response_body)
+        value = msgspec.json.decode(
+            exchange.body if exchange.origin == "receiver" else exchange.response_body
+        )
     except msgspec.DecodeError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -223,7 +236,9 @@ def _predictions(exchange: Exchange) -> list[dict[str, Any]]:
 def operation_of(contract: Contract, model: str) -> Operation:
     """The create of a model. Raises MockServerError."""
     if model not in contract.models:
-        raise MockServerError(f"the contract has no model {model}; it has {', '.join(contract.models)}")
+        raise MockServerError(
+            f"the contract has no model {model}; it has {', '.join(contract.models)}"
+        )
     return contract.models[model]
 
 
@@ -243,14 +258,19 @@ def varieties(scenario: Mapping[str, Any]) -> tuple[str, ...]:
     body = scenario.get("body", {})
     named = [f"{how} {name}" for how in ("extra", "omit", "null") for name in body.get(how, ())]
     rest = [f"{name} {body[name]}" for name in body if name not in ("extra", "omit", "null")]
-    return (*named, *rest, *(f"{name} {scenario[name]}" for name in VARIETY if name != "body" and name in scenario))
+    return (
+        *named,
+        *rest,
+        *(f"{name} {scenario[name]}" for name in VARIETY if name != "body" and name in scenario),
+    )
 
 
 def control_case(case: Case) -> Case:
     """The case without legal variety, and without a Retry-After that cannot be read."""
     scenario = {name: part for name, part in case.scenario.items() if name not in VARIETY}
     faults = {
-        key: [_without_unreadable(fault) for fault in script] for key, script in scenario.get("faults", {}).items()
+        key: [_without_unreadable(fault) for fault in script]
+        for key, script in scenario.get("faults", {}).items()
     }
     if faults:
         scenario["faults"] = faults

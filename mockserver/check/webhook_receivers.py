@@ -47,7 +47,9 @@ def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:
     """The webhooks that are sent to a receiver, in order. `now` is in seconds since the epoch."""
     bodies = {status: msgspec.json.encode(shown) for status, shown in contract.templates.items()}
     done = bodies["succeeded"]
-    other = msgspec.json.encode({**contract.templates["succeeded"], "output": "https://evil.example/picture.jpg"})
+    other = msgspec.json.encode(
+        {**contract.templates["succeeded"], "output": "https://evil.example/picture.jpg"}
+    )
 
     def signed(key: str, identifier: str, at: int, body: bytes) -> dict[str, str]:
         return {
@@ -59,23 +61,55 @@ def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:
 
     for number, (status, body) in enumerate(bodies.items()):
         headers = signed(secret, f"msg_{number}", now, body)
-        yield Message("MC601", f"a genuine webhook of a prediction that is {status}", True, headers, body)
+        yield Message(
+            "MC601", f"a genuine webhook of a prediction that is {status}", True, headers, body
+        )
     two = signed(secret, "msg_two", now, done)
     two["webhook-signature"] = f"{sign(FORGED, 'msg_two', now, done)} {two['webhook-signature']}"
-    yield Message("MC601", "a genuine webhook with two signatures, of which the second is valid", True, two, done)
+    yield Message(
+        "MC601",
+        "a genuine webhook with two signatures, of which the second is valid",
+        True,
+        two,
+        done,
+    )
 
     genuine = signed(secret, "msg_genuine", now, done)
-    yield Message("MC602", "a webhook signed with another key", False, signed(FORGED, "msg_forged", now, done), done)
+    yield Message(
+        "MC602",
+        "a webhook signed with another key",
+        False,
+        signed(FORGED, "msg_forged", now, done),
+        done,
+    )
     unsigned = {name: value for name, value in genuine.items() if name != "webhook-signature"}
     yield Message("MC602", "a webhook without a signature", False, unsigned, done)
-    yield Message("MC602", "a webhook with an empty signature", False, {**genuine, "webhook-signature": ""}, done)
+    yield Message(
+        "MC602",
+        "a webhook with an empty signature",
+        False,
+        {**genuine, "webhook-signature": ""},
+        done,
+    )
     odd = {**genuine, "webhook-signature": "v1,?"}
     yield Message("MC602", "a webhook whose signature is not base64", False, odd, done)
     yield Message("MC603", "a webhook whose body was changed", False, genuine, other)
-    yield Message("MC603", "a webhook whose id was changed", False, {**genuine, "webhook-id": "msg_other"}, done)
+    yield Message(
+        "MC603",
+        "a webhook whose id was changed",
+        False,
+        {**genuine, "webhook-id": "msg_other"},
+        done,
+    )
     earlier = {**genuine, "webhook-timestamp": str(now - 1)}
     yield Message("MC603", "a webhook whose timestamp was changed", False, earlier, done)
-    yield Message("MC604", "a webhook signed an hour ago", False, signed(secret, "msg_stale", now - STALE, done), done)
+    yield Message(
+        "MC604",
+        "a webhook signed an hour ago",
+        False,
+        signed(secret, "msg_stale", now - STALE, done),
+        done,
+    )
     yield Message(
         "MC604",
         "a webhook signed with a time an hour ahead",
@@ -88,7 +122,11 @@ def messages(contract: Contract, secret: str, now: int) -> Iterator[Message]:
     yield Message("MC605", "the same webhook again", True, again, done)
     late = bodies.get("processing", done)
     yield Message(
-        "MC605", "a webhook that arrives after the last one", True, signed(secret, "msg_late", now, late), late
+        "MC605",
+        "a webhook that arrives after the last one",
+        True,
+        signed(secret, "msg_late", now, late),
+        late,
     )
 
 
@@ -96,7 +134,9 @@ def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Reacti
     """Send every message to a receiver, one after another. Raises MockServerError if there is none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise MockServerError(f"{url} is not the address of a receiver, such as http://127.0.0.1:8000/webhooks")
+        raise MockServerError(
+            f"{url} is not the address of a receiver, such as http://127.0.0.1:8000/webhooks"
+        )
     try:
         b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError as reason:
@@ -107,5 +147,7 @@ def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Reacti
         status, why = post(url, message.headers, message.body, TIMEOUT)
         reaction = Reaction(message, status, why or "")
         if number == 0 and reaction.status is None:
-            raise MockServerError(f"no receiver answers at {url}: {reaction.reason}; is it running?")
+            raise MockServerError(
+                f"no receiver answers at {url}: {reaction.reason}; is it running?"
+            )
         yield reaction

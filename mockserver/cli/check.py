@@ -31,12 +31,22 @@ files_option = option(
 
 @click.command(context_settings={"ignore_unknown_options": False})
 @option(
-    "--model", multiple=True, metavar="NAME", help="Call this model only; may be given again. All of them if left out."
+    "--model",
+    multiple=True,
+    metavar="NAME",
+    help="Call this model only; may be given again. All of them if left out.",
 )
 @option("--max-runs", default=300, type=click.IntRange(1), help="How many cases are played.")
-@option("--budget", default=30.0, type=click.FloatRange(0, min_open=True), help="Seconds that the whole may take.")
+@option(
+    "--budget",
+    default=30.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that the whole may take.",
+)
 @option("--seed", default=0, type=click.IntRange(0), help="Fixes which cases are drawn.")
-@option("--ignore", multiple=True, metavar="RULE", help="Do not look for this rule; may be given again.")
+@option(
+    "--ignore", multiple=True, metavar="RULE", help="Do not look for this rule; may be given again."
+)
 @option(
     "--deadline",
     default=DEADLINE,
@@ -48,8 +58,15 @@ files_option = option(
     type=click.FloatRange(0, min_open=True),
     help="Seconds after which the client promises to give up by itself; plays endless predictions too.",
 )
-@option("--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call.")
-@option("--jobs", type=click.IntRange(1), metavar="N", help="Play so many cases at once; four per core if left out.")
+@option(
+    "--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call."
+)
+@option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Play so many cases at once; four per core if left out.",
+)
 @option(
     "--webhook",
     metavar="PORT|URL",
@@ -57,10 +74,18 @@ files_option = option(
     help="Where CMD receives webhooks: its call has it as webhook_url. One case at a time, unless --jobs says more.",
 )
 @option(
-    "--concurrent", default=1, type=click.IntRange(1, 100), metavar="K", help="Make so many calls at once in each case."
+    "--concurrent",
+    default=1,
+    type=click.IntRange(1, 100),
+    metavar="K",
+    help="Make so many calls at once in each case.",
 )
 @files_option
-@option("--tls", is_flag=True, help="Speak https, with a certificate that the client's environment names.")
+@option(
+    "--tls",
+    is_flag=True,
+    help="Speak https, with a certificate that the client's environment names.",
+)
 @base_path_option
 @option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
 @option(
@@ -69,12 +94,25 @@ files_option = option(
     type=click.Path(path_type=Path),
     help="Write a report: .json, .xml (JUnit), .html or .md.",
 )
-@option("--client-version", default="", metavar="TEXT", help="What the client is called in reports: replicate 1.0.7.")
-@option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted.")
 @option(
-    "--baseline-update", is_flag=True, help="Write what was found to the --baseline file: it is accepted from now on."
+    "--client-version",
+    default="",
+    metavar="TEXT",
+    help="What the client is called in reports: replicate 1.0.7.",
 )
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@option(
+    "--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted."
+)
+@option(
+    "--baseline-update",
+    is_flag=True,
+    help="Write what was found to the --baseline file: it is accepted from now on.",
+)
+@option(
+    "--contract",
+    type=click.Path(path_type=Path),
+    help="OpenAPI 3.1 file; the shipped one if left out.",
+)
 @color_option
 @command_argument
 def check(
@@ -93,12 +131,13 @@ def check(
 ) -> None:
     """Find what breaks a client, and show the smallest case of each.
 
-    CMD makes one call. It reads a line of JSON from standard input, {"model", "input", "base_url", "token"}, and
-    prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands for the picture's bytes. "client"
-    beside it may say what is checked, such as "replicate 1.4.0". It also finds REPLICATE_BASE_URL and
-    REPLICATE_API_TOKEN in its environment.
+    CMD makes one call. It reads a line of JSON from standard input, {"model", "input", "base_url",
+    "token"}, and prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands
+    for the picture's bytes. "client" beside it may say what is checked, such as "replicate 1.4.0".
+    It also finds REPLICATE_BASE_URL and REPLICATE_API_TOKEN in its environment.
 
-    Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, 2 if the client cannot run.
+    Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, 2 if the
+    client cannot run.
 
     Example: mockserver check -- node client.mjs
     """
@@ -120,11 +159,18 @@ def check(
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
         loaded = Contract.load(contract)
         harness = Harness(
-            loaded, files=FILES[files], seed=seed, base_path=base_path, authority=authority, webhook=webhook
+            loaded,
+            files=FILES[files],
+            seed=seed,
+            base_path=base_path,
+            authority=authority,
+            webhook=webhook,
         )
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
         hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
-        hunt.report.flags = _replay_flags(worker, files, base_path, webhook, contract, plan.limits.deadline)
+        hunt.report.flags = _replay_flags(
+            worker, files, base_path, webhook, contract, plan.limits.deadline
+        )
         click.echo(_heading(command, len(hunt.report.models), seed))
         try:
             found = hunt.run()
@@ -140,7 +186,9 @@ def receiver(word: str | None) -> str | None:
     if word is None or word.startswith(("http://", "https://")):
         return word
     if not word.isdecimal() or not 0 < int(word) < 65536:
-        raise click.BadParameter(f"{word!r} is neither a port nor an address such as http://127.0.0.1:8000/hook")
+        raise click.BadParameter(
+            f"{word!r} is neither a port nor an address such as http://127.0.0.1:8000/hook"
+        )
     return f"http://127.0.0.1:{word}/"
 
 
@@ -171,7 +219,12 @@ def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
 
 
 def _replay_flags(
-    worker: bool, files: str, base_path: str, webhook: str | None, contract: Path | None, deadline: float
+    worker: bool,
+    files: str,
+    base_path: str,
+    webhook: str | None,
+    contract: Path | None,
+    deadline: float,
 ) -> str:
     """The flags with which `replay` plays a finding as `check` has."""
     words = ["--worker"] if worker else []
@@ -224,7 +277,17 @@ def _plan(
 
     known = read_baseline(baseline, may_be_new=baseline_update)
     limits = Limits(deadline=deadline, client_timeout=client_timeout, strict_urls=strict_urls)
-    return Plan(model, max_runs, budget, seed, frozenset(ignore), limits, known, jobs or default_jobs(), concurrent)
+    return Plan(
+        model,
+        max_runs,
+        budget,
+        seed,
+        frozenset(ignore),
+        limits,
+        known,
+        jobs or default_jobs(),
+        concurrent,
+    )
 
 
 def use_hypothesis() -> None:

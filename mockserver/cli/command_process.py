@@ -30,17 +30,17 @@ def run_command(
     allow_empty: bool,
     say: Say,
     har: Path | None = None,
-    gateway: str | None = None,
+    gateway_url: str | None = None,
 ) -> int:
     """Run a command against a server that is not started yet; the exit code for the shell.
 
-    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no request came, or the
-    `gateway` behind the server, if there is one, answered none.
+    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no
+    request came, or the gateway at `gateway_url` behind the server, if there is one, answered none.
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
         server.settle()
-        verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
+        verdict = server.call_in_loop(lambda backend: backend.verdict_of_all())
         unwritten = _write(server, har)
     lines = failures(verdict, REASONS)
     if lines:
@@ -49,15 +49,23 @@ def run_command(
         say(f"  - {line}")
     departures = failures(verdict, ["departures"])
     if departures:
-        say(f"mockserver: the gateway answered what the contract does not allow ({len(departures)}):")
+        say(
+            f"mockserver: the gateway answered what the contract does not allow ({len(departures)}):"
+        )
     for line in departures:
         say(f"  - {line}")
-    if code == 0 and not (verdict["exchanges"] or verdict["answered"] or verdict["unreadable"]) and not allow_empty:
-        say("mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?")
+    if (
+        code == 0
+        and not (verdict["exchanges"] or verdict["answered"] or verdict["unreadable"])
+        and not allow_empty
+    ):
+        say(
+            "mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?"
+        )
         say("            (--allow-empty for those who mean it)")
         return 2
-    if code == 0 and gateway is not None and not verdict["answered"] and not allow_empty:
-        say(f"mockserver: {gateway} answered nothing, so nothing was tested")
+    if code == 0 and gateway_url is not None and not verdict["answered"] and not allow_empty:
+        say(f"mockserver: {gateway_url} answered nothing, so nothing was tested")
         return 2
     if unwritten:
         say(f"mockserver: {unwritten}")
@@ -90,7 +98,8 @@ def _environment(server: MockServer) -> dict[str, str]:
 class _Signals:
     """Passes SIGINT and SIGTERM on to a command, for the time of a `with` block; a command that ignores them is killed.
 
-    `received` are those that came. They end the command and never this process, which has a verdict to give.
+    `received` are those that came. They end the command and never this process, which has a verdict
+    to give.
     """
 
     def __init__(self) -> None:

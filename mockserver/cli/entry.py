@@ -54,7 +54,10 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="flux-mockserver", prog_name="mockserver")
 def main() -> None:
     """A local test double of the Replicate-style FLUX gateway.
@@ -63,5 +66,17 @@ def main() -> None:
     """
 
 
-for command in (serve, run, verdict, verify, proxy, shards, check, replay, check_webhook, rules, explain):
+for command in (
+    serve,
+    run,
+    verdict,
+    verify,
+    proxy,
+    shards,
+    check,
+    replay,
+    check_webhook,
+    rules,
+    explain,
+):
     main.add_command(command)

@@ -19,36 +19,67 @@ from mockserver.scenarios.scenario import Urls
 DEFAULT_PORT = 3589
 
 
-def option(flag: str, *names: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def option(
+    flag: str, *names: str, **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A flag that an environment variable can set too: --ready-file is MOCKSERVER_READY_FILE."""
     variable = "MOCKSERVER_" + flag.removeprefix("--").replace("-", "_").upper()
-    settings.setdefault("show_default", settings.get("default") is not None and not settings.get("is_flag"))
+    settings.setdefault(
+        "show_default", settings.get("default") is not None and not settings.get("is_flag")
+    )
     return click.option(flag, *names, envvar=variable, show_envvar=True, **settings)
 
 
 def command_argument(function: Callable[..., None]) -> Callable[..., None]:
     """The words after `--`: the client to run."""
-    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")(function)
+    return click.argument(
+        "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD..."
+    )(function)
 
 
 # What `serve` and `run` have in common.
 SERVING = (
     option(
-        "--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file to serve; the shipped one if left out."
+        "--contract",
+        type=click.Path(path_type=Path),
+        help="OpenAPI 3.1 file to serve; the shipped one if left out.",
     ),
-    option("--scenario", default="succeeded", help="How the gateway behaves: a scenario's name, or a file with one."),
-    option("--clock", default="autojump", type=click.Choice(MODES), help="How time passes for predictions."),
+    option(
+        "--scenario",
+        default="succeeded",
+        help="How the gateway behaves: a scenario's name, or a file with one.",
+    ),
+    option(
+        "--clock",
+        default="autojump",
+        type=click.Choice(MODES),
+        help="How time passes for predictions.",
+    ),
     option(
         "--speed",
         default=1.0,
         type=click.FloatRange(0, min_open=True),
         help="With --clock real: how many times faster.",
     ),
-    option("--seed", type=click.IntRange(0), help="Fixes ids, logs and pictures; drawn and printed if left out."),
+    option(
+        "--seed",
+        type=click.IntRange(0),
+        help="Fixes ids, logs and pictures; drawn and printed if left out.",
+    ),
     option("--require-auth", is_flag=True, help="Refuse requests without a bearer token (401)."),
     option("--strict", is_flag=True, help="Refuse unknown request fields too (422)."),
-    option("--urls", default="local", type=click.Choice(get_args(Urls)), help="Where urls.* in predictions point."),
-    option("--errors", default="upstream", type=click.Choice(get_args(Dialect)), help="The dialect of error bodies."),
+    option(
+        "--urls",
+        default="local",
+        type=click.Choice(get_args(Urls)),
+        help="Where urls.* in predictions point.",
+    ),
+    option(
+        "--errors",
+        default="upstream",
+        type=click.Choice(get_args(Dialect)),
+        help="The dialect of error bodies.",
+    ),
     option("--tls", is_flag=True, help="Speak https, with a certificate made for this run."),
     option(
         "--tls-name",
@@ -68,7 +99,11 @@ SERVING = (
         type=click.Choice(("same", "separate")),
         help="Whether pictures come from the API's address or from a host of their own.",
     ),
-    option("--public-url", metavar="URL", help="Address in URLs handed out; the one the client used if left out."),
+    option(
+        "--public-url",
+        metavar="URL",
+        help="Address in URLs handed out; the one the client used if left out.",
+    ),
     option(
         "--webhook-allow",
         metavar="HOST",
@@ -88,7 +123,11 @@ SERVING = (
         multiple=True,
         help="Let pages of this origin (or *) call the API from a browser; may be given again.",
     ),
-    option("--admin-token", metavar="SECRET", help="Answer /__admin only to those who send it as X-Mock-Admin-Token."),
+    option(
+        "--admin-token",
+        metavar="SECRET",
+        help="Answer /__admin only to those who send it as X-Mock-Admin-Token.",
+    ),
 )
 
 
@@ -126,7 +165,9 @@ def checked_url(url: str | None) -> str | None:
     if url is None:
         return None
     if not _ORIGIN.fullmatch(url.rstrip("/")):
-        raise MockServerError(f"--public-url {url}: an address such as https://double.example:8443 is needed")
+        raise MockServerError(
+            f"--public-url {url}: an address such as https://double.example:8443 is needed"
+        )
     return url.rstrip("/")
 
 

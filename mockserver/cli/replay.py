@@ -29,7 +29,11 @@ from mockserver.cli.options import base_path_option, color_option, command_argum
     callback=lambda context, parameter, text: receiver(text),
     help="Where CMD receives webhooks.",
 )
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
+@option(
+    "--contract",
+    type=click.Path(path_type=Path),
+    help="OpenAPI 3.1 file; the shipped one if left out.",
+)
 @color_option
 @command_argument
 def replay(
@@ -44,8 +48,8 @@ def replay(
 ) -> None:
     """Play a saved finding to a client again.
 
-    Exits with 1 if the rule is still broken, 0 if not, 2 if the client cannot run. To debug the client against the
-    same behaviour at leisure: mockserver serve --scenario FINDING.
+    Exits with 1 if the rule is still broken, 0 if not, 2 if the client cannot run. To debug the
+    client against the same behaviour at leisure: mockserver serve --scenario FINDING.
     """
     use_hypothesis()
     from mockserver.check.drive.interrupts import exit_on_second_interrupt
@@ -62,7 +66,13 @@ def replay(
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if saved.tls else None
         loaded = Contract.load(contract)
         harness = stack.enter_context(
-            Harness(loaded, files=FILES[files], base_path=base_path, authority=authority, webhook=webhook)
+            Harness(
+                loaded,
+                files=FILES[files],
+                base_path=base_path,
+                authority=authority,
+                webhook=webhook,
+            )
         )
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
@@ -71,5 +81,8 @@ def replay(
             driver.close()
     click.echo(describe(again))
     still = again.confirmed > 0
-    click.secho(f"{saved.rule} is {'still broken' if still else 'not broken any more'}", fg="red" if still else "green")
+    click.secho(
+        f"{saved.rule} is {'still broken' if still else 'not broken any more'}",
+        fg="red" if still else "green",
+    )
     sys.exit(1 if still else 0)

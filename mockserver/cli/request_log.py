@@ -14,14 +14,26 @@ def log_line(tenant: str, exchange: Exchange) -> str:
     """
     status = str(exchange.status or "---")
     who = tenant if tenant == ANONYMOUS else shortened_secret(tenant)
-    parts = [status, f"{exchange.method:<6}", _one_line(exchange.path), exchange.prediction_status or "", f"[{who}]"]
+    parts = [
+        status,
+        f"{exchange.method:<6}",
+        _one_line(exchange.path),
+        exchange.prediction_status or "",
+        f"[{who}]",
+    ]
     if exchange.fault is not None:
         parts.append(
-            "fault: " + ", ".join(f"{name} {part}" for name, part in exchange.fault.items() if name != "times")
+            "fault: "
+            + ", ".join(
+                f"{name} {part}" for name, part in exchange.fault.items() if name != "times"
+            )
         )
     if exchange.unmatched:
         parts.append("violation: not in the contract")
-    parts += [f"violation: {each.pointer or '/'} {_one_line(each.description)}" for each in exchange.violations]
+    parts += [
+        f"violation: {each.pointer or '/'} {_one_line(each.description)}"
+        for each in exchange.violations
+    ]
     return redacted("  ".join(filter(None, parts)), exchange.token)
 
 

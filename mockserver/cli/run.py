@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mockserver.cli.options import command_argument, har_option, learn_option, option, server_settings, serving_options
+from mockserver.cli.options import (
+    command_argument,
+    har_option,
+    learn_option,
+    option,
+    server_settings,
+    serving_options,
+)
 from mockserver.cli.proxy import proxying_options
 from mockserver.errors import MockServerError
 
@@ -20,9 +27,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @serving_options
-@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@click.option(
+    "--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double."
+)
 @har_option
-@option("--proxy", metavar="URL", help="Stand between the command and this gateway, instead of a double.")
+@option(
+    "--proxy",
+    metavar="URL",
+    help="Stand between the command and this gateway, instead of a double.",
+)
 @proxying_options
 @learn_option
 @command_argument
@@ -37,38 +50,48 @@ def run(
 ) -> None:
     """Run a command against a double of its own, and judge what it sent.
 
-    CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in /replicate, and in
-    MOCKSERVER_URL; a token in REPLICATE_API_TOKEN, unless it has one. When it has ended, every tenant is judged. Exits
-    with its exit code; with 1 if that was 0 and something was wrong; with 2 if it was 0 and no request reached the
-    double, or the double could not start; with 127 if there is no such command.
+    CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in
+    /replicate, and in MOCKSERVER_URL; a token in REPLICATE_API_TOKEN, unless it has one. When it
+    has ended, every tenant is judged. Exits with its exit code; with 1 if that was 0 and something
+    was wrong; with 2 if it was 0 and no request reached the double, or the double could not start;
+    with 127 if there is no such command.
 
     Example: mockserver run -- npm test
     """
     from mockserver.cli.command_process import run_command
 
-    talking = {name: behavior.pop(name) for name in ("max_creates", "rewrite_urls", "upstream_ca", "insecure")}
+    talking = {
+        name: behavior.pop(name)
+        for name in ("max_creates", "rewrite_urls", "upstream_ca", "insecure")
+    }
     if proxy is None:
         if given := [name for name, value in {**talking, "learn": learn}.items() if value]:
-            raise MockServerError(f"--{given[0].replace('_', '-')} is for a gateway behind --proxy URL")
+            raise MockServerError(
+                f"--{given[0].replace('_', '-')} is for a gateway behind --proxy URL"
+            )
         from mockserver.server.mock_server import MockServer
 
         server, learner = MockServer(tls=tls, **server_settings(behavior)), None
     else:
         server, learner = _proxy_server(proxy, talking, behavior)
     say = partial(click.echo, err=True)
-    code = run_command(server, command, allow_empty=allow_empty, say=say, har=har, gateway=proxy)
+    code = run_command(
+        server, command, allow_empty=allow_empty, say=say, har=har, gateway_url=proxy
+    )
     if learn and learner:
         learner.write(learn)
     sys.exit(code)
 
 
-def _proxy_server(url: str, talking: dict[str, Any], behavior: dict[str, Any]) -> tuple[MockServer, Learner]:
+def _proxy_server(
+    url: str, talking: dict[str, Any], behavior: dict[str, Any]
+) -> tuple[MockServer, Learner]:
     """A proxy of the gateway at a URL, and what learns from it; flags that only a double has are left out."""
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import ProxyServer, proxy_app
 
     kept = {name: behavior[name] for name in ("contract", "strict", "admin_token")}
     app = proxy_app(url, **talking, **kept)
-    learner = Learner(app.gateway.contract, app.upstream.origin)
+    learner = Learner(app.backend.contract, app.upstream.origin)
     app.watch.append(learner)
     return ProxyServer(app), learner

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mockserver.cli.options import DEFAULT_PORT, har_option, option, server_settings, serving_options
+from mockserver.cli.options import (
+    DEFAULT_PORT,
+    har_option,
+    option,
+    server_settings,
+    serving_options,
+)
 
 if TYPE_CHECKING:
-    from mockserver.backend.backend import Gateway
+    from mockserver.backend.backend import Backend
     from mockserver.server.reload import Watch
     from mockserver.server.tls import Authority
 
@@ -52,7 +58,11 @@ class _PortOption(click.Option):
     type=click.FloatRange(0, MAX_DRAIN),
     help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
 )
-@option("--watch", is_flag=True, help="Read the contract and the scenario's file again when they change.")
+@option(
+    "--watch",
+    is_flag=True,
+    help="Read the contract and the scenario's file again when they change.",
+)
 @har_option
 def serve(
     host: str,
@@ -68,14 +78,14 @@ def serve(
 ) -> None:
     """Serve the gateway's API until Ctrl-C.
 
-    Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each token is a
-    world of its own.
+    Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each
+    token is a world of its own.
     """
     from mockserver.admin.har import write_har
     from mockserver.server.app import build_app
     from mockserver.server.ready_file import remove_own, remove_stale, write
     from mockserver.server.tls import Authority
-    from mockserver.server.uvicorn_server import listen, url_of, whereabouts
+    from mockserver.server.uvicorn_server import listen, server_info, url_of
     from mockserver.server.uvicorn_server import serve as run_server
 
     watching = _watch(behavior) if watch else None
@@ -85,20 +95,20 @@ def serve(
     authority = Authority(host, *tls_names) if tls else None
     listener = listen(host, port)
     if log:
-        _print_requests(app.gateway)
+        _print_requests(app.backend)
     url = url_of(listener, "https" if authority else "http")
 
     def announce() -> None:
         if ready_file:
-            write(ready_file, whereabouts(listener, authority))
-        _announce(app.gateway, url, host, authority)
+            write(ready_file, server_info(listener, authority))
+        _announce(app.backend, url, host, authority)
         if watching:
             click.echo(f"watching {' and '.join(map(str, watching.files))}")
 
     beside = partial(watching.follow, app, _say) if watching else None
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain, beside=beside)
     if har:
-        write_har(app.gateway, har, url)
+        write_har(app.backend, har, url)
     if authority:
         authority.close()
     if ready_file:
@@ -115,24 +125,36 @@ def _say(line: str) -> None:
     click.echo(f"mockserver: {line}", err=True)
 
 
-def _announce(gateway: Gateway, url: str, host: str, authority: Authority | None) -> None:
+def _announce(backend: Backend, url: str, host: str, authority: Authority | None) -> None:
     from mockserver.client import BASE_PATH, PREFIX
 
-    options, name = gateway.options, gateway.options.scenario.name or "of its own"
+    options, name = backend.options, backend.options.scenario.name or "of its own"
     click.echo(f"mockserver listening on {url}")
-    click.echo(f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {gateway.contract.name}")
+    click.echo(
+        f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {backend.contract.name}"
+    )
     if authority:
         click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
-    click.echo(f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)")
+    click.echo(
+        f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)"
+    )
     if options.also_at is not None:
         click.echo(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
     click.echo(f"inspector: {url}{PREFIX}/")
     if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
-        said = "" if options.admin_token else f"; --admin-token SECRET would keep others out of {PREFIX}"
-        click.echo(f"it listens on every address of this machine ({host}), so others on the network reach it{said}")
+        said = (
+            ""
+            if options.admin_token
+            else f"; --admin-token SECRET would keep others out of {PREFIX}"
+        )
+        click.echo(
+            f"it listens on every address of this machine ({host}), so others on the network reach it{said}"
+        )
 
 
-def _print_requests(gateway: Gateway) -> None:
+def _print_requests(backend: Backend) -> None:
     from mockserver.cli.request_log import log_line
 
-    gateway.store.observers.append(lambda tenant, exchange: click.echo(log_line(tenant.name, exchange)))
+    backend.store.observers.append(
+        lambda tenant, exchange: click.echo(log_line(tenant.name, exchange))
+    )

@@ -24,7 +24,10 @@ MAX_LINKS = 5
     default=[f"http://127.0.0.1:{DEFAULT_PORT}"],
     help="The double's address; of several, each of which has a part of the tenants, again for each.",
 )
-@option("--token", help="Judge this tenant only: the bearer token that a suite sent. All of them if left out.")
+@option(
+    "--token",
+    help="Judge this tenant only: the bearer token that a suite sent. All of them if left out.",
+)
 @option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
 @option(
     "--fail-on",
@@ -33,15 +36,23 @@ MAX_LINKS = 5
     help="What makes it exit with 1, comma-separated: violations, unmatched, departures, unused-faults, "
     "undelivered-webhooks.",
 )
-@click.option("--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double.")
+@click.option(
+    "--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double."
+)
 @click.option("--quiet", is_flag=True, help="Leave the coverage of the contract out.")
 def verdict(
-    url: tuple[str, ...], token: str | None, admin_token: str | None, fail_on: str, allow_empty: bool, quiet: bool
+    url: tuple[str, ...],
+    token: str | None,
+    admin_token: str | None,
+    fail_on: str,
+    allow_empty: bool,
+    quiet: bool,
 ) -> None:
     """Judge what a suite sent to a running double.
 
-    Prints the verdict over all tenants, or over one, and then what of the contract that one has met. Exits with 0 if
-    there is nothing to fail on, 1 if there is, 2 if there is no verdict, or no request has reached the double.
+    Prints the verdict over all tenants, or over one, and then what of the contract that one has
+    met. Exits with 0 if there is nothing to fail on, 1 if there is, 2 if there is no verdict, or no
+    request has reached the double.
     """
     reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
     if unknown := [word for word in reasons if word not in REASONS]:
@@ -50,8 +61,12 @@ def verdict(
     whole = "?all=true" if token is None else ""
     found = add_up([_ask(server, "/verdict" + whole) for server in servers])
     where = ", ".join(url)
-    names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or ("none" if token is None else "1")
-    click.echo(f"{found['exchanges']} exchanges with {where} ({found['evicted']} no longer in the journal)")
+    names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or (
+        "none" if token is None else "1"
+    )
+    click.echo(
+        f"{found['exchanges']} exchanges with {where} ({found['evicted']} no longer in the journal)"
+    )
     click.echo(f"tenants judged: {names}")
     for reason in REASONS:
         lines = failures(found, [reason])
@@ -60,7 +75,9 @@ def verdict(
             click.echo(f"  - {line}")
     failed = bool(failures(found, reasons))
     if not failed and not (found["exchanges"] or found["answered"]) and not allow_empty:
-        raise MockServerError(f"no request has reached {where}, so there is nothing to judge (--allow-empty to accept)")
+        raise MockServerError(
+            f"no request has reached {where}, so there is nothing to judge (--allow-empty to accept)"
+        )
     click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
     for link in _links(servers, token) if failed else ():
         click.echo(f"look at it: {link}")
@@ -78,7 +95,10 @@ def _links(servers: Sequence[Tenant], token: str | None) -> list[str]:
             wrong = each["violating_exchanges"] or each["unmatched_exchanges"]
             if wrong if token is None else each["handle"] == told["asking"]:
                 show = "violations" if each["violating_exchanges"] else "unmatched" if wrong else ""
-                links.append(f"{server.url}{PREFIX}/#tenant={each['handle']}" + (f"&show={show}" if show else ""))
+                links.append(
+                    f"{server.url}{PREFIX}/#tenant={each['handle']}"
+                    + (f"&show={show}" if show else "")
+                )
     return links[:MAX_LINKS]
 
 

@@ -18,24 +18,64 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("url")
 @click.option(
-    "--token", envvar="REPLICATE_API_TOKEN", show_envvar=True, help="The bearer token; it goes to the gateway alone."
-)
-@option("--spend", default=0, type=click.IntRange(0, 1000), help="How many predictions may be billed, at most.")
-@option(
-    "--fuzz", default=0, type=click.IntRange(0, 1000), help="Have Schemathesis draw N creates more that are forbidden."
-)
-@click.option("--dry-run", is_flag=True, help="Print what would be sent, and what it can cost at most; send nothing.")
-@option("--poll", default=1.0, type=click.FloatRange(0, 3600), help="Seconds between two reads of a prediction.")
-@option(
-    "--deadline", default=600.0, type=click.FloatRange(0, min_open=True), help="Seconds that a prediction may take."
+    "--token",
+    envvar="REPLICATE_API_TOKEN",
+    show_envvar=True,
+    help="The bearer token; it goes to the gateway alone.",
 )
 @option(
-    "--report", multiple=True, type=click.Path(path_type=Path), help="Write a report: .json, .xml (JUnit) or .html."
+    "--spend",
+    default=0,
+    type=click.IntRange(0, 1000),
+    help="How many predictions may be billed, at most.",
 )
-@option("--baseline", type=click.Path(path_type=Path), help="A JSON report whose departures are accepted.")
-@option("--contract", type=click.Path(path_type=Path), help="OpenAPI 3.1 file; the shipped one if left out.")
-@option("--upstream-ca", type=click.Path(path_type=Path), help="Certificate to verify the gateway's own with.")
-@click.option("--insecure", is_flag=True, help="Talk to a gateway without TLS that is not on this machine.")
+@option(
+    "--fuzz",
+    default=0,
+    type=click.IntRange(0, 1000),
+    help="Have Schemathesis draw N creates more that are forbidden.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be sent, and what it can cost at most; send nothing.",
+)
+@option(
+    "--poll",
+    default=1.0,
+    type=click.FloatRange(0, 3600),
+    help="Seconds between two reads of a prediction.",
+)
+@option(
+    "--deadline",
+    default=600.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that a prediction may take.",
+)
+@option(
+    "--report",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Write a report: .json, .xml (JUnit) or .html.",
+)
+@option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="A JSON report whose departures are accepted.",
+)
+@option(
+    "--contract",
+    type=click.Path(path_type=Path),
+    help="OpenAPI 3.1 file; the shipped one if left out.",
+)
+@option(
+    "--upstream-ca",
+    type=click.Path(path_type=Path),
+    help="Certificate to verify the gateway's own with.",
+)
+@click.option(
+    "--insecure", is_flag=True, help="Talk to a gateway without TLS that is not on this machine."
+)
 @learn_option
 @color_option
 def verify(
@@ -55,9 +95,10 @@ def verify(
 ) -> None:
     """Hold the real gateway against the contract.
 
-    URL is the gateway's address, to which the contract's paths are appended. Without --spend nothing is sent that could
-    be billed. Exits with 0 if the gateway conforms as far as it was seen, 1 if it departs, 2 if it cannot be reached,
-    refuses the token, is out of order, or makes no prediction where --spend allows for some.
+    URL is the gateway's address, to which the contract's paths are appended. Without --spend
+    nothing is sent that could be billed. Exits with 0 if the gateway conforms as far as it was
+    seen, 1 if it departs, 2 if it cannot be reached, refuses the token, is out of order, or makes
+    no prediction where --spend allows for some.
 
     Example: mockserver verify https://gateway.example --spend 2
     """

@@ -26,7 +26,11 @@ def drawn_creates(contract: Contract, operation: Operation, count: int) -> list[
     found: dict[bytes, Forbidden] = {}
     for number in range(ROUNDS if count else 0):
         for body in _bodies(contract, operation, number, 2 * count):
-            if len(found) < count and body not in found and _is_forbidden(contract, operation, body):
+            if (
+                len(found) < count
+                and body not in found
+                and _is_forbidden(contract, operation, body)
+            ):
                 found[body] = Forbidden(f"drawn {len(found) + 1}", JSON, body)
         if len(found) == count:
             break
@@ -65,7 +69,9 @@ def _bodies(contract: Contract, operation: Operation, seed: int, count: int) -> 
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    hypothesis.seed(seed)(settings(hypothesis.given(strategy)(lambda case: drawn.append(case.body))))()
+    hypothesis.seed(seed)(
+        settings(hypothesis.given(strategy)(lambda case: drawn.append(case.body)))
+    )()
     for value in drawn:
         try:
             body = value if isinstance(value, bytes) else msgspec.json.encode(value)
@@ -77,10 +83,26 @@ def _bodies(contract: Contract, operation: Operation, seed: int, count: int) -> 
 
 def _document(contract: Contract, operation: Operation) -> dict[str, Any]:
     """An OpenAPI document of the create alone, in which neither webhooks nor pictures can be named."""
-    inputs = {name: _inlined(contract, node) for name, node in operation.input.items() if name not in operation.images}
-    needed = [name for name in input_schema(contract, operation).get("required", []) if name in inputs]
-    given = {"type": "object", "properties": inputs, "required": needed, "additionalProperties": False}
-    body = {"type": "object", "properties": {"input": given}, "required": ["input"], "additionalProperties": False}
+    inputs = {
+        name: _inlined(contract, node)
+        for name, node in operation.input.items()
+        if name not in operation.images
+    }
+    needed = [
+        name for name in input_schema(contract, operation).get("required", []) if name in inputs
+    ]
+    given = {
+        "type": "object",
+        "properties": inputs,
+        "required": needed,
+        "additionalProperties": False,
+    }
+    body = {
+        "type": "object",
+        "properties": {"input": given},
+        "required": ["input"],
+        "additionalProperties": False,
+    }
     create = {
         "requestBody": {"required": True, "content": {JSON: {"schema": body}}},
         "responses": {"200": {"description": "The prediction."}},
@@ -93,5 +115,9 @@ def _inlined(contract: Contract, node: Any) -> Any:
     """A schema with its references followed."""
     node = contract.resolve(node)
     if isinstance(node, Mapping):
-        return {name: _inlined(contract, part) for name, part in node.items() if not name.startswith("x-")}
+        return {
+            name: _inlined(contract, part)
+            for name, part in node.items()
+            if not name.startswith("x-")
+        }
     return [_inlined(contract, part) for part in node] if isinstance(node, list) else node

@@ -59,7 +59,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         if self.rule in _OF_SEVERAL_KINDS:
             return _VALUE.sub("#", self.message)
         if self.rule in ("MC702", "MC703"):
-            return self._answered if self.pointer else f"{self._answered} {_VALUE.sub('#', self.message)}"
+            return (
+                self._answered
+                if self.pointer
+                else f"{self._answered} {_VALUE.sub('#', self.message)}"
+            )
         return ""
 
 
@@ -73,10 +77,11 @@ class NotSeen(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, kw_only=True):
     """The result of a verification.
 
-    `findings` are errors, `advice` is not; `accepted` are those that the baseline has, `fixed` those of it that are
-    gone. `spent` is how many predictions were billed, or may have been, and `lid` how many were allowed.
-    `unverified` is why it is not `ok` though nothing departs: nothing could be seen. `operations` tells of each
-    operation by status whether it `conforms`, `departs`, or was `not seen`. `seconds` is wall time.
+    `findings` are errors, `advice` is not; `accepted` are those that the baseline has, `fixed`
+    those of it that are gone. `spent` is how many predictions were billed, or may have been, and
+    `lid` how many were allowed. `unverified` is why it is not `ok` though nothing departs: nothing
+    could be seen. `operations` tells of each operation by status whether it `conforms`, `departs`,
+    or was `not seen`. `seconds` is wall time.
     """
 
     ok: bool = True
@@ -99,7 +104,9 @@ class Report(msgspec.Struct, kw_only=True):
 class Collector:
     """Gathers what exchanges showed into a report."""
 
-    def __init__(self, contract: Contract, report: Report, token: str, accepted: Sequence[Finding]) -> None:
+    def __init__(
+        self, contract: Contract, report: Report, token: str, accepted: Sequence[Finding]
+    ) -> None:
         self._contract = contract
         self._report = report
         self._token = token
@@ -119,7 +126,10 @@ class Collector:
             known = self._found.get(finding.key)
             if known is not None:
                 self._found[finding.key] = msgspec.structs.replace(known, times=known.times + 1)
-            elif sum(other.severity == each.severity for other in self._found.values()) < MAX_FINDINGS:
+            elif (
+                sum(other.severity == each.severity for other in self._found.values())
+                < MAX_FINDINGS
+            ):
                 self._found[finding.key] = finding
 
     def _finding(self, probe: str, seen: Observed, found: Departure) -> Finding:
@@ -155,4 +165,6 @@ class Collector:
         for operation in self._contract.operations:
             seen = report.operations.setdefault(operation.operation_id, {})
             if not any(200 <= int(status) < 300 for status in seen):
-                seen[next((str(each) for each in operation.responses if 200 <= each < 300), "2xx")] = "not seen"
+                seen[
+                    next((str(each) for each in operation.responses if 200 <= each < 300), "2xx")
+                ] = "not seen"

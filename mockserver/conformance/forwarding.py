@@ -35,7 +35,9 @@ class GatewayError(Exception):
 class Reply:
     """The head of an answer; `chunks` are the pieces of its body, as they come and are encoded."""
 
-    def __init__(self, status: int, headers: Headers, chunks: AsyncIterator[bytes], response: Any) -> None:
+    def __init__(
+        self, status: int, headers: Headers, chunks: AsyncIterator[bytes], response: Any
+    ) -> None:
         self.status = status
         self.headers = headers
         self.chunks = chunks
@@ -43,7 +45,9 @@ class Reply:
 
     def header(self, name: bytes) -> str:
         """The value of a header by its lower-case name, the last of equal names; else nothing."""
-        return next((value.decode("latin-1") for key, value in reversed(self.headers) if key == name), "")
+        return next(
+            (value.decode("latin-1") for key, value in reversed(self.headers) if key == name), ""
+        )
 
     async def close(self) -> None:
         """Have done with it, whether it has come to its end or not."""
@@ -58,7 +62,9 @@ class Forwarder:
         self._httpx = require_httpx("proxy")
         self._transport: Any = None  # made where the event loop runs
 
-    async def send(self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Reply:
+    async def send(
+        self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]
+    ) -> Reply:
         """Pass a request on, and return the head of the answer. Raises GatewayError.
 
         `target` is path and query as they came, `headers` what `passed_on` left of the client's.
@@ -72,23 +78,37 @@ class Forwarder:
         refused = await asyncio.to_thread(self.upstream.may_fetch, url)
         if refused is not None:
             raise GatewayError(502, f"{url[:200]} is not fetched: {refused}")
-        kept = [(name, value) for name, value in headers if name not in (b"authorization", b"cookie")]
+        kept = [
+            (name, value) for name, value in headers if name not in (b"authorization", b"cookie")
+        ]
         return await self._ask("GET", self._httpx.URL(url), kept, b"")
 
-    async def _ask(self, method: str, url: Any, headers: Headers, body: bytes | AsyncIterator[bytes]) -> Reply:
+    async def _ask(
+        self, method: str, url: Any, headers: Headers, body: bytes | AsyncIterator[bytes]
+    ) -> Reply:
         httpx = self._httpx
         if self._transport is None:
-            limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE)
+            limits = httpx.Limits(
+                max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE
+            )
             http2 = find_spec("h2") is not None
-            self._transport = httpx.AsyncHTTPTransport(verify=self.upstream.tls(), http2=http2, limits=limits)
+            self._transport = httpx.AsyncHTTPTransport(
+                verify=self.upstream.tls(), http2=http2, limits=limits
+            )
         timeout = {"connect": CONNECT, "read": PATIENCE, "write": WRITE, "pool": CONNECT}
         try:
-            request = httpx.Request(method, url, headers=list(headers), content=body, extensions={"timeout": timeout})
+            request = httpx.Request(
+                method, url, headers=list(headers), content=body, extensions={"timeout": timeout}
+            )
             response = await self._transport.handle_async_request(request)
         except httpx.TimeoutException as reason:
-            raise GatewayError(504, f"no answer from {url.host} in time ({type(reason).__name__})") from reason
+            raise GatewayError(
+                504, f"no answer from {url.host} in time ({type(reason).__name__})"
+            ) from reason
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as reason:
-            raise GatewayError(502, f"no answer from {url.host}: {reason or type(reason).__name__}") from reason
+            raise GatewayError(
+                502, f"no answer from {url.host}: {reason or type(reason).__name__}"
+            ) from reason
         named = [(name.lower(), value) for name, value in response.headers.raw]
         return Reply(response.status_code, without_hops(named), self._pieces(response), response)
 
@@ -97,7 +117,9 @@ class Forwarder:
             async for piece in response.stream:
                 yield piece
         except (self._httpx.HTTPError, OSError) as reason:
-            raise GatewayError(502, f"the answer of {self.upstream.url} broke off: {reason}") from reason
+            raise GatewayError(
+                502, f"the answer of {self.upstream.url} broke off: {reason}"
+            ) from reason
 
     async def close(self) -> None:
         """Close every connection."""
@@ -117,8 +139,15 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 def without_hops(headers: Headers) -> Headers:
     """Headers without those that concern one connection alone (RFC 9110, 7.6.1)."""
-    named = {word.strip().lower() for name, value in headers if name == b"connection" for word in value.split(b",")}
-    return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
+    named = {
+        word.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for word in value.split(b",")
+    }
+    return [
+        (name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named
+    ]
 
 
 def _readable(accepted: bytes) -> bytes:

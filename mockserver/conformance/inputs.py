@@ -43,23 +43,42 @@ class Forbidden(NamedTuple):
 def valid_input(contract: Contract, operation: Operation) -> dict[str, Any]:
     """An input that shows much: the contract's example, but with a ratio that is no square and an unusual format.
 
-    No pictures are sent along. Raises MockServerError if the contract's schemas do not say enough to make one.
+    No pictures are sent along. Raises MockServerError if the contract's schemas do not say enough
+    to make one.
     """
     schema = input_schema(contract, operation)
-    example = {name: value for name, value in _example(contract, operation).items() if name not in operation.images}
-    given = {name: _sample(operation.input[name]) for name in schema.get("required", []) if name in operation.input}
+    example = {
+        name: value
+        for name, value in _example(contract, operation).items()
+        if name not in operation.images
+    }
+    given = {
+        name: _sample(operation.input[name])
+        for name in schema.get("required", [])
+        if name in operation.input
+    }
     given |= example
     ratio, kind = operation.picture["ratio"], operation.picture["format"]
     if ratio in operation.input and parse_ratio(str(given.get(ratio))) in (None, 1.0):
-        wide = [each for each in operation.input[ratio].get("enum", []) if parse_ratio(str(each)) not in (None, 1.0)]
+        wide = [
+            each
+            for each in operation.input[ratio].get("enum", [])
+            if parse_ratio(str(each)) not in (None, 1.0)
+        ]
         if wide:
             given[ratio] = "3:2" if "3:2" in wide else wide[0]
-    others = [each for each in operation.input.get(kind, {}).get("enum", []) if each != operation.defaults.get(kind)]
+    others = [
+        each
+        for each in operation.input.get(kind, {}).get("enum", [])
+        if each != operation.defaults.get(kind)
+    ]
     if others:
         given[kind] = others[0]
     if found := operation.check_body(JSON, {"input": given}):
         place = f"{operation.method} {operation.path}"
-        raise MockServerError(f"no valid input for {place} can be made from the contract: {found[0].description}")
+        raise MockServerError(
+            f"no valid input for {place} can be made from the contract: {found[0].description}"
+        )
     return given
 
 
@@ -75,17 +94,23 @@ def forbidden_creates(contract: Contract, operation: Operation) -> Iterator[Forb
         yield Forbidden("a body declared text/plain", "text/plain", body)
 
 
-def forbidden_by_version(contract: Contract, operation: Operation, model: Operation) -> Iterator[Forbidden]:
+def forbidden_by_version(
+    contract: Contract, operation: Operation, model: Operation
+) -> Iterator[Forbidden]:
     """Creates that the contract forbids of an operation whose body names the model, in `version`."""
     given = valid_input(contract, model)
     bodies = {"no version": {"input": given}, "no input": {"version": model.model}}
     for wrong, value in bodies.items():
         if any(violation.fatal for violation in operation.check_body(JSON, value)):
             yield Forbidden(wrong, JSON, msgspec.json.encode(value))
-    yield Forbidden("broken JSON", JSON, msgspec.json.encode({"version": model.model, "input": given})[:-2])
+    yield Forbidden(
+        "broken JSON", JSON, msgspec.json.encode({"version": model.model, "input": given})[:-2]
+    )
 
 
-def _wrong_bodies(contract: Contract, operation: Operation, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _wrong_bodies(
+    contract: Contract, operation: Operation, given: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
     yield "no input", {}
     for name in input_schema(contract, operation).get("required", []):
         yield f"no {name}", {"input": {key: value for key, value in given.items() if key != name}}
@@ -135,4 +160,6 @@ def _sample(node: Mapping[str, Any]) -> Any:
     if node.get("enum"):
         return node["enum"][0]
     kind = node.get("type")
-    return node.get("minimum", _SAMPLE[kind if isinstance(kind, str) and kind in _SAMPLE else "string"])
+    return node.get(
+        "minimum", _SAMPLE[kind if isinstance(kind, str) and kind in _SAMPLE else "string"]
+    )

@@ -29,16 +29,27 @@ def judge(contract: Contract, seen: Observed, origin: str) -> list[Departure]:
 
 
 def departure(
-    seen: Observed, rule: str, pointer: str, message: str, contract: str = "", *, advice: bool = False
+    seen: Observed,
+    rule: str,
+    pointer: str,
+    message: str,
+    contract: str = "",
+    *,
+    advice: bool = False,
 ) -> Departure:
     """A departure in an exchange; `contract` is the place that says otherwise, the operation if left out."""
     place = contract or pointer_to(("paths", seen.operation.path, seen.operation.method.lower()))
     return Departure(
-        rule, "advice" if advice else _SEVERITY[rule], seen.operation.operation_id, pointer, message, place
+        rule,
+        "advice" if advice else _SEVERITY[rule],
+        seen.operation.operation_id,
+        pointer,
+        message,
+        place,
     )
 
 
-def nothing_seen(status: int) -> bool:
+def is_inconclusive(status: int) -> bool:
     """Whether an answer says nothing of what was asked for: come back later, or the gateway is at fault."""
     return status == 429 or status >= 500
 
@@ -68,12 +79,20 @@ class _Judge:
         seen = self._seen
         content = seen.operation.responses.get(seen.status)
         if content is None:
-            if not nothing_seen(seen.status):
+            if not is_inconclusive(seen.status):
                 listed = ", ".join(map(str, seen.operation.responses))
-                yield departure(seen, "MC701", "", f"answered {seen.status}; the contract lists {listed}", self._place)
+                yield departure(
+                    seen,
+                    "MC701",
+                    "",
+                    f"answered {seen.status}; the contract lists {listed}",
+                    self._place,
+                )
             return
         if seen.must_refuse and 200 <= seen.status < 300:
-            yield departure(seen, "MC705", "", f"answered {seen.status} to what the contract forbids")
+            yield departure(
+                seen, "MC705", "", f"answered {seen.status} to what the contract forbids"
+            )
             return
         if content and seen.method != "HEAD":
             yield from self._body(content)
@@ -85,7 +104,9 @@ class _Judge:
         spelt = {token, quote(token), quote(token, safe="")}
         for name, value in seen.headers:
             if any(each in value for each in spelt):
-                yield departure(seen, "MC709", f"{name[:60]}:", "the token that was sent stands in this header")
+                yield departure(
+                    seen, "MC709", f"{name[:60]}:", "the token that was sent stands in this header"
+                )
                 return
         if any(each.encode() in seen.body for each in spelt):
             yield departure(seen, "MC709", "", "the token that was sent stands in the body")
@@ -103,8 +124,12 @@ class _Judge:
             return
         media_type = seen.media_type
         if media_type not in content:
-            said = f"{shorten(media_type)} is declared" if media_type else "no media type is declared"
-            yield departure(seen, "MC703", "Content-Type:", f"{said}; the contract has {listed}", place)
+            said = (
+                f"{shorten(media_type)} is declared" if media_type else "no media type is declared"
+            )
+            yield departure(
+                seen, "MC703", "Content-Type:", f"{said}; the contract has {listed}", place
+            )
             media_type = next((each for each in content if "json" in each), "")
         validator = content.get(media_type)
         if validator is None or not seen.whole:
@@ -129,7 +154,9 @@ class _Judge:
         known = [
             each
             for each in value["results"]
-            if not isinstance(each, dict) or not isinstance(each.get("model"), str) or each["model"] in models
+            if not isinstance(each, dict)
+            or not isinstance(each.get("model"), str)
+            or each["model"] in models
         ]
         return {**value, "results": known}
 
@@ -140,7 +167,9 @@ class _Judge:
         echoed = list(self._echo(value))
         yield from echoed
         errors = list(islice(validator.iter_errors(value), MAX_DEPARTURES))
-        wrong_anyway = {tuple(error.instance_path) for error in errors if "then" not in error.schema_path}
+        wrong_anyway = {
+            tuple(error.instance_path) for error in errors if "then" not in error.schema_path
+        }
         for error in errors:
             told = violation_of(error)
             rule = self._rule_of(error, told.pointer, shape)
@@ -151,11 +180,13 @@ class _Judge:
             message = f"{told.description}; sent {told.sent}, allowed: {told.allowed}"
             yield departure(seen, rule, told.pointer, message, self._keyword(error))
         if not errors:
-            for pointer in shape_of(self._contract, seen.operation.operation_id, seen.status, media_type).unknown(
-                value
-            ):
+            for pointer in shape_of(
+                self._contract, seen.operation.operation_id, seen.status, media_type
+            ).unknown(value):
                 said = "the contract does not know this property"
-                yield departure(seen, "MC702", pointer, said, f"{self._place}/{seen.status}", advice=True)
+                yield departure(
+                    seen, "MC702", pointer, said, f"{self._place}/{seen.status}", advice=True
+                )
         yield from self._urls(value)
 
     def _rule_of(self, error: jsonschema_rs.ValidationError, pointer: str, shape: str) -> str:
@@ -177,19 +208,28 @@ class _Judge:
     def _echo(self, value: Any) -> Iterator[Departure]:
         """Where the answer to a create does not tell what was asked for."""
         seen = self._seen
-        if seen.operation.role != "create" or seen.status >= 300 or not isinstance(value, dict) or seen.must_refuse:
+        if (
+            seen.operation.role != "create"
+            or seen.status >= 300
+            or not isinstance(value, dict)
+            or seen.must_refuse
+        ):
             return
         asked = self._contract.model_asked(seen.operation, seen.sent)
         if asked is None:
             return
         if value.get("model") != asked.model:
-            yield departure(seen, "MC706", "/model", f"{shorten(value.get('model'))}; {asked.model} was asked")
+            yield departure(
+                seen, "MC706", "/model", f"{shorten(value.get('model'))}; {asked.model} was asked"
+            )
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
         echoed = value.get("input")
         if value.get("data_removed") is True or not isinstance(given, dict):
             return
         if not isinstance(echoed, dict):
-            yield departure(seen, "MC706", "/input", f"{shorten(echoed)}; {shorten(given)} was sent")
+            yield departure(
+                seen, "MC706", "/input", f"{shorten(echoed)}; {shorten(given)} was sent"
+            )
             return
         for name, sent in given.items():
             if name in asked.images or name not in asked.known:
@@ -201,7 +241,11 @@ class _Judge:
 
     def _urls(self, value: Any) -> Iterator[Departure]:
         urls = value.get("urls") if isinstance(value, dict) else None
-        if not isinstance(urls, dict) or self._seen.operation.role not in ("create", "get", "cancel"):
+        if not isinstance(urls, dict) or self._seen.operation.role not in (
+            "create",
+            "get",
+            "cancel",
+        ):
             return
         for name, url in islice(urls.items(), MAX_DEPARTURES):
             where = origin_of(url) if isinstance(url, str) else None

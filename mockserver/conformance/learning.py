@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from mockserver.clock import SECOND, timestamp, wall_time
-from mockserver.conformance.judgement import nothing_seen, origin_of
+from mockserver.conformance.judgement import is_inconclusive, origin_of
 from mockserver.conformance.lives import instant
 from mockserver.conformance.observed import Observed
 from mockserver.contract.contract import Contract
@@ -89,7 +89,11 @@ class Learner:
     def _keep_inputs_secret(self, seen: Observed) -> None:
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
         if isinstance(given, dict) and len(self._secrets) < MAX_LIVES:
-            texts = [value for name, value in given.items() if isinstance(value, str) and len(value) >= MIN_SECRET]
+            texts = [
+                value
+                for name, value in given.items()
+                if isinstance(value, str) and len(value) >= MIN_SECRET
+            ]
             self._secrets.update(text[:MAX_TEXT] for text in texts)
 
     def _take_script(self, seen: Observed) -> None:
@@ -101,10 +105,18 @@ class Learner:
         """What went wrong in an exchange that its request does not explain; None if nothing did."""
         if not seen.status:
             return {"disconnect": "close"}
-        if seen.status < 400 or seen.status in _NATURAL or (seen.must_refuse and not nothing_seen(seen.status)):
+        if (
+            seen.status < 400
+            or seen.status in _NATURAL
+            or (seen.must_refuse and not is_inconclusive(seen.status))
+        ):
             return None
         named = seen.path.rstrip("/").split("/")
-        if seen.status == 404 and not any(part in self._lives for part in named) and seen.operation.role != "create":
+        if (
+            seen.status == 404
+            and not any(part in self._lives for part in named)
+            and seen.operation.role != "create"
+        ):
             return None  # nobody has told of it
         fault: dict[str, Any] = {"status": seen.status}
         retry_after = seen.header("retry-after")
@@ -145,10 +157,16 @@ class Learner:
             self._create_statuses[seen.status] += 1
             given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
             echoed = prediction.get("input")
-            if isinstance(given, dict) and isinstance(echoed, dict) and echoed.keys() - given.keys():
+            if (
+                isinstance(given, dict)
+                and isinstance(echoed, dict)
+                and echoed.keys() - given.keys()
+            ):
                 self._effective = True
             if seen.sent_headers.get("prefer", "").startswith("wait"):
-                self._waits.append("recorded" if status == "processing" and prediction.get("output") else status)
+                self._waits.append(
+                    "recorded" if status == "processing" and prediction.get("output") else status
+                )
         if identifier not in self._lives and len(self._lives) >= MAX_LIVES:
             return
         life = self._lives.setdefault(identifier, _LearntLife())
@@ -229,7 +247,11 @@ class Learner:
             return [*self._open_lifecycle(life)[:-1], last]
         if started is None:
             return [life.step("starting", completed - created), last]
-        return [life.step("starting", started - created), life.step("processing", completed - started), last]
+        return [
+            life.step("starting", started - created),
+            life.step("processing", completed - started),
+            last,
+        ]
 
     def _open_lifecycle(self, life: _LearntLife) -> list[dict[str, Any]]:
         """The statuses as they were told, with the times of the reads; the last one lasts."""
@@ -242,7 +264,13 @@ class Learner:
         known = self._contract.prediction_schema["properties"]
         extra: dict[str, Any] = {}
         for each in whole:
-            extra.update({name: value for name, value in each.items() if name not in known and name not in extra})
+            extra.update(
+                {
+                    name: value
+                    for name, value in each.items()
+                    if name not in known and name not in extra
+                }
+            )
         for name, value in list(extra.items())[:50]:
             yield {"body": {"extra": {name: self._without_secrets(value)}}}
         for name in self._omitted(whole):
@@ -257,7 +285,12 @@ class Learner:
         }
         for name in sorted(empty - filled):
             yield {"body": {"null": [name]}}
-        digits = {_digits(each[name]) for each in whole for name in _TIMES if isinstance(each.get(name), str)}
+        digits = {
+            _digits(each[name])
+            for each in whole
+            for name in _TIMES
+            if isinstance(each.get(name), str)
+        }
         if len(digits) == 1 and digits != {3} and None not in digits:
             yield {"body": {"fraction": digits.pop()}}
         if self._effective:
@@ -268,7 +301,11 @@ class Learner:
         """Names that reads never have; nor do creates, unless the contract requires them there."""
         templates = self._contract.templates
         # What never started lacks more than others, and says nothing of them.
-        whole = [each for each in whole if each["status"] not in ("canceled", "aborted") or "started_at" in each]
+        whole = [
+            each
+            for each in whole
+            if each["status"] not in ("canceled", "aborted") or "started_at" in each
+        ]
         reads = [each for each in whole if not any(each is created for created in self._created)]
         absent, there = _compared(reads or whole, templates)
         created = _compared(self._created, templates)[1] if reads else set()
@@ -283,14 +320,20 @@ class Learner:
 
     def _of_urls(self, whole: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         rule = self._contract.url_rules.get("get")
-        leading = {origin_of(str(each["urls"].get("get"))) for each in whole if isinstance(each.get("urls"), dict)}
+        leading = {
+            origin_of(str(each["urls"].get("get")))
+            for each in whole
+            if isinstance(each.get("urls"), dict)
+        }
         if rule is not None and rule.documented and leading == {origin_of(rule.documented)}:
             yield {"urls": "documented"}
 
     def _without_secrets(self, value: Any) -> Any:
         """A value in which whatever holds a token, a prompt or another text that was sent is left out."""
         if isinstance(value, str):
-            return REDACTED if any(secret in value for secret in self._secrets) else value[:MAX_TEXT]
+            return (
+                REDACTED if any(secret in value for secret in self._secrets) else value[:MAX_TEXT]
+            )
         if isinstance(value, Mapping):
             return {name: self._without_secrets(part) for name, part in value.items()}
         return [self._without_secrets(part) for part in value] if isinstance(value, list) else value
@@ -309,7 +352,9 @@ def _merged(value: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _compared(told: list[dict[str, Any]], templates: Mapping[str, Mapping[str, Any]]) -> tuple[set[str], set[str]]:
+def _compared(
+    told: list[dict[str, Any]], templates: Mapping[str, Mapping[str, Any]]
+) -> tuple[set[str], set[str]]:
     """Names that the contract's examples of the same statuses have: those that were absent, and those there."""
     absent: set[str] = set()
     there: set[str] = set()
@@ -332,7 +377,11 @@ def _error_text(seen: Observed) -> str | None:
         return None
     if not isinstance(value, dict):
         return None
-    told = value["error"].get("message") if isinstance(value.get("error"), dict) else value.get("detail")
+    told = (
+        value["error"].get("message")
+        if isinstance(value.get("error"), dict)
+        else value.get("detail")
+    )
     return told[:MAX_TEXT] if isinstance(told, str) else None
 
 

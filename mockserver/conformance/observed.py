@@ -23,10 +23,11 @@ _SHOWN_OF_REQUEST = frozenset({"content-type", "prefer", "cancel-after", "author
 class Observed(msgspec.Struct, kw_only=True):
     """An exchange with a gateway.
 
-    `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in lower case. `body`
-    is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it; `whole` tells whether that is all,
-    `unreadable` why it cannot be decoded, if so. With `must_refuse` the contract forbids the request. `at` is
-    when it was asked, in nanoseconds since the epoch, `seconds` how long it took.
+    `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in
+    lower case. `body` is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it;
+    `whole` tells whether that is all, `unreadable` why it cannot be decoded, if so. With
+    `must_refuse` the contract forbids the request. `at` is when it was asked, in nanoseconds since
+    the epoch, `seconds` how long it took.
     """
 
     operation: Operation
@@ -75,13 +76,19 @@ class Observed(msgspec.Struct, kw_only=True):
             "request": {
                 "method": self.method,
                 "path": self.path,
-                "headers": {name: value for name, value in self.sent_headers.items() if name in _SHOWN_OF_REQUEST},
+                "headers": {
+                    name: value
+                    for name, value in self.sent_headers.items()
+                    if name in _SHOWN_OF_REQUEST
+                },
                 "body": _text(self.sent_body),
             },
             "response": {
                 "status": self.status,
                 "headers": {
-                    name: value[:500] for name, value in self.headers[:MAX_SHOWN_HEADERS] if name != "set-cookie"
+                    name: value[:500]
+                    for name, value in self.headers[:MAX_SHOWN_HEADERS]
+                    if name != "set-cookie"
                 },
                 "body": _text(self.body) if _is_text(self.media_type) else "",
                 "body_size": self.size,
@@ -103,8 +110,9 @@ def _text(body: bytes) -> str:
 class BodyReader:
     """The first bytes of a body that comes in pieces, decoded from its Content-Encoding.
 
-    However little it takes to stand for much, no more than `limit` bytes are made of it. `size` counts the bytes that
-    came, `whole` tells whether all of them are in `body`, `unreadable` why they cannot be decoded, if so.
+    However little it takes to stand for much, no more than `limit` bytes are made of it. `size`
+    counts the bytes that came, `whole` tells whether all of them are in `body`, `unreadable` why
+    they cannot be decoded, if so.
     """
 
     def __init__(self, encoding: str, limit: int = MAX_JUDGED) -> None:
@@ -113,9 +121,13 @@ class BodyReader:
         self._kept = bytearray()
         self.size = 0
         self.whole = encoding in ("", *READABLE_ENCODINGS)
-        self.unreadable = "" if self.whole else f"encoded as {shorten(encoding)}, which nobody asked for"
+        self.unreadable = (
+            "" if self.whole else f"encoded as {shorten(encoding)}, which nobody asked for"
+        )
         if encoding in ("gzip", "deflate"):
-            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which finds out which of the two it is
+            self._decoder = zlib.decompressobj(
+                zlib.MAX_WBITS | 32
+            )  # which finds out which of the two it is
 
     @property
     def body(self) -> bytes:

@@ -25,14 +25,20 @@ def judge_picture(
 ) -> Iterator[Departure]:
     """What of a picture is not as it was asked for by an input of an operation that creates predictions.
 
-    `seen` is the exchange that fetched it, of which the first bytes are enough unless it is to be decoded.
+    `seen` is the exchange that fetched it, of which the first bytes are enough unless it is to be
+    decoded.
     """
     if seen.status != 200:
         yield departure(seen, "MC707", "", f"the picture is answered {seen.status}")
         return
     look = look_at(seen.body, decode=decode and seen.whole)
     if look is None:
-        yield departure(seen, "MC707", "", f"its {seen.size} bytes are not a whole jpeg, png, gif or webp picture")
+        yield departure(
+            seen,
+            "MC707",
+            "",
+            f"its {seen.size} bytes are not a whole jpeg, png, gif or webp picture",
+        )
         return
     media_type, (width, height) = look
     if seen.media_type in _MEDIA_TYPES.values() and seen.media_type != media_type:
@@ -41,14 +47,21 @@ def judge_picture(
     word = given.get(creating.picture["format"], creating.defaults.get(creating.picture["format"]))
     wanted = DRAWABLE.get(word) if isinstance(word, str) else None
     if wanted is not None and wanted != media_type:
-        yield departure(seen, "MC707", "", f"the picture is {media_type}; {shorten(word)} was asked for")
+        yield departure(
+            seen, "MC707", "", f"the picture is {media_type}; {shorten(word)} was asked for"
+        )
     asked = given.get(creating.picture["ratio"])
     ratio = parse_ratio(asked) if isinstance(asked, str) else None
     if ratio is None:
         return
     nearest = nearest_size(creating.picture["sizes"], ratio)
-    if not any(abs(width / height / each - 1) <= RATIO_TOLERANCE for each in (ratio, nearest[0] / nearest[1])):
-        yield departure(seen, "MC707", "", f"the picture has {width} x {height} pixels; {asked} was asked for")
+    if not any(
+        abs(width / height / each - 1) <= RATIO_TOLERANCE
+        for each in (ratio, nearest[0] / nearest[1])
+    ):
+        yield departure(
+            seen, "MC707", "", f"the picture has {width} x {height} pixels; {asked} was asked for"
+        )
 
 
 def look_at(data: bytes, *, decode: bool) -> tuple[str, tuple[int, int]] | None:
@@ -65,6 +78,10 @@ def look_at(data: bytes, *, decode: bool) -> tuple[str, tuple[int, int]] | None:
                 width, height = image.size
                 if decode and width * height <= MAX_PIXELS:
                     image.load()
-                return (_MEDIA_TYPES[image.format or ""], (width, height)) if width and height else None
+                return (
+                    (_MEDIA_TYPES[image.format or ""], (width, height))
+                    if width and height
+                    else None
+                )
         except Exception:
             return None

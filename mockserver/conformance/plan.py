@@ -64,7 +64,10 @@ class Plan(NamedTuple):
         )
         lines += [f"  {probe.method:<6} {probe.path}  ({probe.title})" for probe in self.forbidden]
         lines.append(f"{len(self.lives)} predictions, as far as the lid on spending allows:")
-        lines += [f"  {life.operation.method:<6} {life.operation.path}  ({life.title})" for life in self.lives]
+        lines += [
+            f"  {life.operation.method:<6} {life.operation.path}  ({life.title})"
+            for life in self.lives
+        ]
         return [*lines, f"billed at most: {spend} predictions"]
 
 
@@ -75,11 +78,20 @@ def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> Plan:
     """
     creates = list(contract.models.values())
     if not creates or contract.reader is None:
-        raise MockServerError(f"the contract {contract.name} has no predictions, so there is nothing to verify")
+        raise MockServerError(
+            f"the contract {contract.name} has no predictions, so there is nothing to verify"
+        )
     unknown = prediction_id("000", seed, 0)
-    wrong = [(operation, forbidden) for operation in creates for forbidden in forbidden_creates(contract, operation)]
+    wrong = [
+        (operation, forbidden)
+        for operation in creates
+        for forbidden in forbidden_creates(contract, operation)
+    ]
     for operation in _by_version(contract):
-        wrong += [(operation, forbidden) for forbidden in forbidden_by_version(contract, operation, creates[0])]
+        wrong += [
+            (operation, forbidden)
+            for forbidden in forbidden_by_version(contract, operation, creates[0])
+        ]
     for number, operation in enumerate(creates):
         share = fuzz // len(creates) + (number < fuzz % len(creates))
         wrong += [(operation, drawn) for drawn in drawn_creates(contract, operation, share)]
@@ -96,7 +108,9 @@ def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> Plan:
         )
         for operation, each in wrong
     ]
-    return Plan(list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates)))
+    return Plan(
+        list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates))
+    )
 
 
 def _by_version(contract: Contract) -> list[Operation]:
@@ -108,12 +122,24 @@ def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe
     path = reader.path.replace("{prediction_id}", unknown)
     yield Probe("an id that nobody has", reader, reader.method, path, must_refuse=True)
     for cancel in contract.of_role("cancel"):
-        yield Probe("an id that nobody has", cancel, cancel.method, _filled(cancel, unknown), must_refuse=True)
+        yield Probe(
+            "an id that nobody has",
+            cancel,
+            cancel.method,
+            _filled(cancel, unknown),
+            must_refuse=True,
+        )
     for role in ("create", "cancel", "get"):
         for operation in contract.of_role(role):
             method = _wrong_method(contract, operation)
             if method is not None:
-                yield Probe("a wrong method", operation, method, _filled(operation, unknown), must_refuse=True)
+                yield Probe(
+                    "a wrong method",
+                    operation,
+                    method,
+                    _filled(operation, unknown),
+                    must_refuse=True,
+                )
     for operation in contract.of_role("list"):
         yield Probe("the list", operation, operation.method, operation.path)
     for operation in contract.of_role("model"):
@@ -121,7 +147,9 @@ def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe
             owner, name = model.split("/")
             yield Probe("a model", operation, operation.method, _model_path(operation, owner, name))
         missing = _model_path(operation, "mockserver-verify", unknown)
-        yield Probe("a model that is not there", operation, operation.method, missing, must_refuse=True)
+        yield Probe(
+            "a model that is not there", operation, operation.method, missing, must_refuse=True
+        )
     yield Probe("no token", reader, reader.method, path, auth="none", must_refuse=True)
     yield Probe("a wrong token", reader, reader.method, path, auth="wrong", must_refuse=True)
 
@@ -144,17 +172,24 @@ def _wrong_method(contract: Contract, operation: Operation) -> str | None:
 
 def _lives(contract: Contract, creates: Sequence[Operation]) -> Iterator[LifeProbe]:
     first, *others = creates
-    bodies = {each.operation_id: msgspec.json.encode({"input": valid_input(contract, each)}) for each in creates}
+    bodies = {
+        each.operation_id: msgspec.json.encode({"input": valid_input(contract, each)})
+        for each in creates
+    }
     body = bodies[first.operation_id]
     yield LifeProbe(f"{first.model}, followed to its end", first, "follow", body)
     if contract.of_role("cancel"):
         yield LifeProbe(f"{first.model}, cancelled", first, "cancel", body)
     for other in others:
-        yield LifeProbe(f"{other.model}, followed to its end", other, "follow", bodies[other.operation_id])
+        yield LifeProbe(
+            f"{other.model}, followed to its end", other, "follow", bodies[other.operation_id]
+        )
     yield LifeProbe(f"{first.model}, with Prefer: wait", first, "wait", body)
     for operation in _by_version(contract):
         value = {"version": first.model, "input": valid_input(contract, first)}
-        yield LifeProbe(f"{first.model}, by its version", operation, "follow", msgspec.json.encode(value))
+        yield LifeProbe(
+            f"{first.model}, by its version", operation, "follow", msgspec.json.encode(value)
+        )
 
 
 def request_headers(probe: Probe, token: str) -> dict[str, str]:

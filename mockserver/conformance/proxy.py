@@ -15,7 +15,13 @@ import msgspec
 from starlette.routing import compile_path
 
 from mockserver.backend.backend import Options
-from mockserver.backend.journal import ANONYMOUS, MAX_RECORDED_BODY, Departure, Exchange, pack_headers
+from mockserver.backend.journal import (
+    ANONYMOUS,
+    MAX_RECORDED_BODY,
+    Departure,
+    Exchange,
+    pack_headers,
+)
 from mockserver.backend.memory import Bounded
 from mockserver.backend.metrics import UNMATCHED
 from mockserver.backend.tenant import TenantState
@@ -37,7 +43,9 @@ from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 from mockserver.server.mock_server import MockServer
 
-MAX_HELD = 1024 * 1024  # bytes of a JSON body that are held until it has been judged; a longer one is not judged
+MAX_HELD = (
+    1024 * 1024
+)  # bytes of a JSON body that are held until it has been judged; a longer one is not judged
 MAX_PICTURE_HEAD = 256 * 1024  # bytes of a picture that are looked at
 MAX_LIVES = 10_000  # predictions that are remembered
 MAX_URL = 2000  # characters
@@ -76,12 +84,12 @@ class ProxyServer(MockServer):
     """A proxy in a background thread of this process, for the time of a `with` block."""
 
     def __init__(self, app: ProxyApp) -> None:
-        super().__init__(contract=app.gateway.contract, admin_token=app.gateway.options.admin_token)
+        super().__init__(contract=app.backend.contract, admin_token=app.backend.options.admin_token)
         self._app = app
 
 
 @dataclass
-class Exchanged:
+class ProxyExchange:
     """One exchange on its way: the request and its body as far as it is held, and what is known of the answer."""
 
     request: Request
@@ -103,7 +111,9 @@ class ProxyApp(App):
     """The ASGI application of a proxy: the admin API is its own, everything else is the gateway's."""
 
     def __init__(self, contract: Contract, forwarder: Forwarder, options: ProxyOptions) -> None:
-        settings = Options(strict=options.strict, admin_token=options.admin_token, public_url=options.public_url)
+        settings = Options(
+            strict=options.strict, admin_token=options.admin_token, public_url=options.public_url
+        )
         super().__init__(contract, Catalogue(contract), settings)
         self._contract = contract
         self._forwarder = forwarder
@@ -112,8 +122,12 @@ class ProxyApp(App):
             (compile_path(path)[0], {operation.method: operation for operation in operations})
             for path, operations in contract.paths.items()
         ]
-        self._lives: Bounded[str, Life] = Bounded(_footprint, max_items=MAX_LIVES, max_bytes=16 * 1024 * 1024)
-        self._elsewhere: Bounded[str, str] = Bounded(len, max_items=MAX_LIVES)  # where urls led, by our own paths
+        self._lives: Bounded[str, Life] = Bounded(
+            _footprint, max_items=MAX_LIVES, max_bytes=16 * 1024 * 1024
+        )
+        self._elsewhere: Bounded[str, str] = Bounded(
+            len, max_items=MAX_LIVES
+        )  # where urls led, by our own paths
         self.creates = 0  # passed on and not refused
         self.watch: list[Callable[[Observed], None]] = []  # each is told of every exchange
 
@@ -136,19 +150,21 @@ class ProxyApp(App):
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, scope["path_params"] = self._operation(scope["method"], scope["path"])
         request = read_head(scope, receive, send, self._options.public_url)
-        tenant = self.gateway.store.tenant(request.token or ANONYMOUS)
+        tenant = self.backend.store.tenant(request.token or ANONYMOUS)
         query = scope["query_string"]
         target = scope.get("raw_path", scope["path"].encode()) + (b"?" + query if query else b"")
-        exchanged = Exchanged(request, operation, tenant, target, tenant.journal.next_number())
+        exchanged = ProxyExchange(request, operation, tenant, target, tenant.journal.next_number())
         if not await self._read_ahead(exchanged):
             return  # the client hung up before it had said what it wants
         refusal = self._judge_request(exchanged) or self._count_create(exchanged)
         if refusal is not None:
-            await self._answer_ourselves(exchanged, refusal)
+            await self._respond_locally(exchanged, refusal)
             return
         await request.channel.cancel_on_disconnect(self._exchange(exchanged, send))
         if exchanged.status == NO_RESPONSE:
-            self._record(exchanged, BodyReader(""))  # the client left, and what it asked for is no longer waited for
+            self._record(
+                exchanged, BodyReader("")
+            )  # the client left, and what it asked for is no longer waited for
 
     def _operation(self, method: str, path: str) -> tuple[Operation | None, dict[str, str]]:
         for pattern, operations in self._operations:
@@ -156,10 +172,14 @@ class ProxyApp(App):
                 return operations.get(method), found.groupdict()
         return None, {}
 
-    async def _read_ahead(self, exchanged: Exchanged) -> bool:
+    async def _read_ahead(self, exchanged: ProxyExchange) -> bool:
         """Read as much of the body as is judged: JSON whole, if it is not too long; of others, the first piece."""
         request, operation = exchanged.request, exchanged.operation
-        whole = operation is not None and operation.body is not None and any("json" in kind for kind in operation.body)
+        whole = (
+            operation is not None
+            and operation.body is not None
+            and any("json" in kind for kind in operation.body)
+        )
         limit = MAX_HELD if whole else MAX_RECORDED_BODY
         if whole and self._options.strict and operation is not None:
             limit = operation.max_body + 1
@@ -174,25 +194,31 @@ class ProxyApp(App):
             size += len(chunk)
         exchanged.body, exchanged.more = b"".join(chunks), more
         request.body = exchanged.body
-        request.body_size = size if not more else max(size, int(request.headers.get(b"content-length") or 0))
+        request.body_size = (
+            size if not more else max(size, int(request.headers.get(b"content-length") or 0))
+        )
         return True
 
-    def _judge_request(self, exchanged: Exchanged) -> ApiError | None:
+    def _judge_request(self, exchanged: ProxyExchange) -> ApiError | None:
         """Hold a request against the contract; the refusal, if it is to be refused here."""
         operation, request = exchanged.operation, exchanged.request
         if operation is None:
             return None
-        held_back = exchanged.more and operation.body is not None and any("json" in kind for kind in operation.body)
+        held_back = (
+            exchanged.more
+            and operation.body is not None
+            and any("json" in kind for kind in operation.body)
+        )
         if held_back and not self._options.strict:
             return None  # too long to be held
         try:
-            validate(self.gateway, operation, request)
+            validate(self.backend, operation, request)
         except ApiError as refusal:
             exchanged.must_refuse = True
             return refusal if self._options.strict else None
         return None
 
-    def _count_create(self, exchanged: Exchanged) -> ApiError | None:
+    def _count_create(self, exchanged: ProxyExchange) -> ApiError | None:
         """Count a create, or refuse it where the lid is reached."""
         if exchanged.operation is None or exchanged.operation.role != "create":
             return None
@@ -204,29 +230,37 @@ class ProxyApp(App):
         exchanged.counted = True
         return None
 
-    async def _answer_ourselves(self, exchanged: Exchanged, refusal: ApiError) -> None:
+    async def _respond_locally(self, exchanged: ProxyExchange, refusal: ApiError) -> None:
         """Answer in the gateway's place, in the API's own shape of an error."""
-        media_type, template = self._contract.error_template(exchanged.operation, refusal.status, "upstream")
+        media_type, template = self._contract.error_template(
+            exchanged.operation, refusal.status, "upstream"
+        )
         value = error_body(template, "upstream", refusal)
         headers: tuple[tuple[bytes, bytes], ...] = ((b"x-mockserver-proxy", b"answered here"),)
         if exchanged.more:
             headers = (*headers, CLOSE)  # what is still to come of the body is not read
-        response = Response(refusal.status, msgspec.json.encode(value), media_type, headers, value=value)
-        exchanged.status, exchanged.headers, exchanged.ours = response.status, response.raw_headers(), True
+        response = Response(
+            refusal.status, msgspec.json.encode(value), media_type, headers, value=value
+        )
+        exchanged.status, exchanged.headers, exchanged.ours = (
+            response.status,
+            response.raw_headers(),
+            True,
+        )
         reader = BodyReader("")
         reader.feed(response.body)
         self._record(exchanged, reader)
         body = b"" if exchanged.request.method == "HEAD" else response.body
         await exchanged.request.channel.send_response(response, body)
 
-    async def _exchange(self, exchanged: Exchanged, send: Send) -> None:
+    async def _exchange(self, exchanged: ProxyExchange, send: Send) -> None:
         """Pass a request on, and its answer back."""
         request = exchanged.request
         try:
             reply = await self._send(exchanged)
         except GatewayError as reason:
             self._tell_watchers(exchanged)
-            await self._answer_ourselves(exchanged, ApiError(reason.status, str(reason)))
+            await self._respond_locally(exchanged, ApiError(reason.status, str(reason)))
             return
         try:
             self._settle_create(exchanged, reply.status)
@@ -239,15 +273,20 @@ class ProxyApp(App):
         finally:
             await reply.close()
 
-    def _tell_watchers(self, exchanged: Exchanged) -> None:
+    def _tell_watchers(self, exchanged: ProxyExchange) -> None:
         """Tell that a request was not answered."""
         request, operation = exchanged.request, exchanged.operation
         if operation is not None:
-            seen = Observed(operation=operation, method=request.method, path=request.path, token=request.token or "")
+            seen = Observed(
+                operation=operation,
+                method=request.method,
+                path=request.path,
+                token=request.token or "",
+            )
             for watcher in self.watch:
                 watcher(seen)
 
-    async def _send(self, exchanged: Exchanged) -> Reply:
+    async def _send(self, exchanged: ProxyExchange) -> Reply:
         request = exchanged.request
         headers = passed_on(request.raw_headers)
         elsewhere = self._elsewhere.get(request.path)
@@ -256,15 +295,18 @@ class ProxyApp(App):
         body = _rest(exchanged) if exchanged.more else exchanged.body
         return await self._forwarder.send(request.method, exchanged.target, headers, body)
 
-    def _settle_create(self, exchanged: Exchanged, status: int) -> None:
+    def _settle_create(self, exchanged: ProxyExchange, status: int) -> None:
         """A create that was refused is not billed; one that failed otherwise may be."""
         if exchanged.counted and 300 <= status < 500:
             self.creates -= 1
 
-    async def _return(self, exchanged: Exchanged, reply: Reply, reader: BodyReader, send: Send) -> None:
+    async def _return(
+        self, exchanged: ProxyExchange, reply: Reply, reader: BodyReader, send: Send
+    ) -> None:
         """Pass an answer back as it comes.
 
-        JSON is held, if it is short, until it stands in the journal: whoever has the answer finds it there.
+        JSON is held, if it is short, until it stands in the journal: whoever has the answer finds
+        it there.
         """
         exchanged.status = reply.status
         held: list[bytes] | None = [] if "json" in reply.header(b"content-type") else None
@@ -272,38 +314,55 @@ class ProxyApp(App):
         done = False
         try:
             if held is None:
-                await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+                await send(
+                    {"type": "http.response.start", "status": reply.status, "headers": headers}
+                )
             async for piece in reply.chunks:
                 reader.feed(piece)
                 if held is not None:
                     held.append(piece)
                     if reader.size <= MAX_HELD:
                         continue
-                    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+                    await send(
+                        {"type": "http.response.start", "status": reply.status, "headers": headers}
+                    )
                     piece, held = b"".join(held), None
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             done = True
         finally:
-            reader.whole = reader.whole and done  # what broke off says nothing of what it would have been
+            reader.whole = (
+                reader.whole and done
+            )  # what broke off says nothing of what it would have been
             self._record(exchanged, reader)
         if held is None:
             await send({"type": "http.response.body", "body": b""})
             return
-        headers, body = self._led_back(exchanged, headers, b"".join(held))
+        headers, body = self._rewrite_urls(exchanged, headers, b"".join(held))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if exchanged.request.method == "HEAD" else body})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": b"" if exchanged.request.method == "HEAD" else body,
+            }
+        )
 
-    def _led_back(self, exchanged: Exchanged, headers: Headers, body: bytes) -> tuple[Headers, bytes]:
+    def _rewrite_urls(
+        self, exchanged: ProxyExchange, headers: Headers, body: bytes
+    ) -> tuple[Headers, bytes]:
         """An answer whose urls lead back here, if that is wanted and it has any."""
         if not self._options.rewrite_urls or exchanged.prediction is None:
             return headers, body
         rewritten = self._rewritten(exchanged, exchanged.prediction)
         if rewritten is None:
             return headers, body
-        kept = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
+        kept = [
+            (name, value)
+            for name, value in headers
+            if name not in (b"content-encoding", b"content-length")
+        ]
         return [*kept, (b"content-length", b"%d" % len(rewritten))], rewritten
 
-    def _rewritten(self, exchanged: Exchanged, prediction: Mapping[str, Any]) -> bytes | None:
+    def _rewritten(self, exchanged: ProxyExchange, prediction: Mapping[str, Any]) -> bytes | None:
         """A prediction whose urls lead back here; None if it has none."""
         urls = prediction.get("urls")
         if not isinstance(urls, dict):
@@ -327,7 +386,7 @@ class ProxyApp(App):
             led[name] = here + path
         return msgspec.json.encode({**prediction, "urls": led})
 
-    def _record(self, exchanged: Exchanged, reader: BodyReader) -> None:
+    def _record(self, exchanged: ProxyExchange, reader: BodyReader) -> None:
         """Judge an answer, and write the exchange down. Whatever goes wrong here, the client gets its answer."""
         departures: Sequence[Departure] = ()
         try:
@@ -343,9 +402,11 @@ class ProxyApp(App):
         took = wall_time() - request.received_at
         if not exchanged.ours:
             name = UNMATCHED if operation is None else operation.operation_id
-            self.gateway.metrics.record(name, exchanged.status, took / SECOND)
-        media_type = next((v.decode("latin-1") for n, v in exchanged.headers if n == b"content-type"), "")
-        self.gateway.store.record(
+            self.backend.metrics.record(name, exchanged.status, took / SECOND)
+        media_type = next(
+            (v.decode("latin-1") for n, v in exchanged.headers if n == b"content-type"), ""
+        )
+        self.backend.store.record(
             tenant,
             Exchange(
                 number=exchanged.number,
@@ -365,13 +426,19 @@ class ProxyApp(App):
                 scenario="",
                 violations=request.violations,
                 fault=None,
-                committed=operation is not None and operation.commits and 200 <= exchanged.status < 300,
+                committed=operation is not None
+                and operation.commits
+                and 200 <= exchanged.status < 300,
                 status=exchanged.status,
-                response_body=reader.body[:MAX_RECORDED_BODY] if "json" in media_type or "text" in media_type else b"",
+                response_body=reader.body[:MAX_RECORDED_BODY]
+                if "json" in media_type or "text" in media_type
+                else b"",
                 response_size=len(reader.body) if reader.whole else reader.size,
                 content_type=media_type,
                 response_headers=tuple(
-                    each for each in exchanged.headers if each[0] not in (b"content-type", b"content-length")
+                    each
+                    for each in exchanged.headers
+                    if each[0] not in (b"content-type", b"content-length")
                 ),
                 nearest=self._nearest(exchanged),
                 took=took,
@@ -379,14 +446,14 @@ class ProxyApp(App):
             ),
         )
 
-    def _nearest(self, exchanged: Exchanged) -> str:
+    def _nearest(self, exchanged: ProxyExchange) -> str:
         """What the contract has that looks most like a request that it does not have."""
         if exchanged.operation is not None:
             return ""
         near = self._contract.nearest(exchanged.request.method, exchanged.request.path)
         return "" if near is None else f"{near.method} {near.path}"
 
-    def _judge(self, exchanged: Exchanged, reader: BodyReader) -> list[Departure]:
+    def _judge(self, exchanged: ProxyExchange, reader: BodyReader) -> list[Departure]:
         request, operation = exchanged.request, exchanged.operation
         if operation is None or exchanged.status == NO_RESPONSE or exchanged.ours:
             return []
@@ -399,7 +466,10 @@ class ProxyApp(App):
             sent_headers={"prefer": request.header(b"prefer") or ""},
             must_refuse=exchanged.must_refuse,
             status=exchanged.status,
-            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchanged.headers],
+            headers=[
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in exchanged.headers
+            ],
             body=reader.body,
             size=reader.size,
             whole=reader.whole,
@@ -420,10 +490,14 @@ class ProxyApp(App):
                 found += judge_picture(seen, creating, life.asked)
         return found
 
-    def _follow(self, exchanged: Exchanged, seen: Observed, prediction: Mapping[str, Any]) -> list[Departure]:
+    def _follow(
+        self, exchanged: ProxyExchange, seen: Observed, prediction: Mapping[str, Any]
+    ) -> list[Departure]:
         """Go on with the life of a prediction that was told of."""
         coverage = exchanged.tenant.coverage
-        identifier = str(exchanged.request.path_params.get("prediction_id") or prediction["id"])[:100]
+        identifier = str(exchanged.request.path_params.get("prediction_id") or prediction["id"])[
+            :100
+        ]
         life = self._lives.get(identifier)
         if life is None:
             life = Life(identifier)
@@ -433,7 +507,11 @@ class ProxyApp(App):
         found = life.take(seen, prediction)
         coverage.status_sent(before, life.status)
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
-        creating = self._contract.model_asked(seen.operation, seen.sent) if seen.operation.role == "create" else None
+        creating = (
+            self._contract.model_asked(seen.operation, seen.sent)
+            if seen.operation.role == "create"
+            else None
+        )
         if creating is not None and isinstance(given, dict):
             coverage.record_input(creating.operation_id, creating.known.intersection(given))
             shown = (creating.picture["ratio"], creating.picture["format"])
@@ -442,7 +520,7 @@ class ProxyApp(App):
         return found
 
 
-async def _rest(exchanged: Exchanged) -> AsyncIterator[bytes]:
+async def _rest(exchanged: ProxyExchange) -> AsyncIterator[bytes]:
     """A body that is not held: what has been read of it, and then the rest as it comes."""
     yield exchanged.body
     more = True

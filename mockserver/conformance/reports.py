@@ -36,7 +36,9 @@ def read_baseline(path: Path) -> tuple[Finding, ...]:
     except OSError as reason:
         raise MockServerError(f"cannot read the baseline {path}: {reason.strerror}") from reason
     except (msgspec.DecodeError, UnicodeDecodeError) as reason:
-        raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver verify`: {reason}") from reason
+        raise MockServerError(
+            f"the baseline {path} is not a JSON report of `mockserver verify`: {reason}"
+        ) from reason
     return (*report.findings, *report.advice, *report.accepted)
 
 
@@ -53,7 +55,11 @@ def github_annotations(report: Report) -> Iterator[str]:
 
 def _within_workspace(name: str) -> str | None:
     try:
-        return str(Path(name).resolve().relative_to(Path(os.environ.get("GITHUB_WORKSPACE", Path.cwd())).resolve()))
+        return str(
+            Path(name)
+            .resolve()
+            .relative_to(Path(os.environ.get("GITHUB_WORKSPACE", Path.cwd())).resolve())
+        )
     except (OSError, ValueError):
         return None
 
@@ -85,31 +91,45 @@ def _as_junit(report: Report) -> bytes:
         )
         found = [finding for finding in report.findings if finding.rule == rule.code]
         if found:
-            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(found[0].message))
+            failure = ElementTree.SubElement(
+                case, "failure", type=rule.code, message=printable(found[0].message)
+            )
             failure.text = printable("\n\n".join(map(describe, found)))
-        advised = [finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code]
+        advised = [
+            finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code
+        ]
         if advised:
-            ElementTree.SubElement(case, "system-out").text = printable("\n\n".join(map(describe, advised)))
+            ElementTree.SubElement(case, "system-out").text = printable(
+                "\n\n".join(map(describe, advised))
+            )
     if report.unverified:
         case = ElementTree.SubElement(
             suite, "testcase", classname="mockserver.verify", name="the gateway can be verified"
         )
         ElementTree.SubElement(case, "error", message=printable(report.unverified))
     for missing in report.not_seen:
-        case = ElementTree.SubElement(suite, "testcase", classname="mockserver.verify", name=printable(missing.what))
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="mockserver.verify", name=printable(missing.what)
+        )
         ElementTree.SubElement(case, "skipped", message=printable(missing.reason))
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
+    return (
+        b'<?xml version="1.0" encoding="UTF-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode").encode()
+    )
 
 
 def _as_html(report: Report) -> bytes:
-    template = Template(resources.files("mockserver.conformance").joinpath("report.html").read_text())
+    template = Template(
+        resources.files("mockserver.conformance").joinpath("report.html").read_text()
+    )
     sections = [
         _section("Departures", report.findings),
         _section("Advice", report.advice),
         _section("Accepted by the baseline", report.accepted),
     ]
     missing = "".join(
-        f"<li>{escape(visible(each.what))}: {escape(visible(each.reason))}</li>" for each in report.not_seen
+        f"<li>{escape(visible(each.what))}: {escape(visible(each.reason))}</li>"
+        for each in report.not_seen
     )
     page = template.substitute(
         url=escape(visible(report.url)),
@@ -125,7 +145,8 @@ def _as_html(report: Report) -> bytes:
 def _rows(report: Report) -> Iterator[str]:
     for operation, statuses in report.operations.items():
         told = "".join(
-            f'<li class="{said.replace(" ", "-")}">{escape(status)} {said}</li>' for status, said in statuses.items()
+            f'<li class="{said.replace(" ", "-")}">{escape(status)} {said}</li>'
+            for status, said in statuses.items()
         )
         yield f"<tr><th><code>{escape(operation)}</code><td><ul>{told}</ul>"
 
@@ -147,4 +168,8 @@ def _card(finding: Finding) -> str:
     )
 
 
-_FORMATS: dict[str, Callable[[Report], bytes]] = {".json": _as_json, ".xml": _as_junit, ".html": _as_html}
+_FORMATS: dict[str, Callable[[Report], bytes]] = {
+    ".json": _as_json,
+    ".xml": _as_junit,
+    ".html": _as_html,
+}

@@ -44,17 +44,25 @@ class Shape:
                 if name not in self._known:
                     yield place + pointer_to((name,))
                 elif isinstance(inner, dict | list):
-                    yield from self._of_property(name)._unknown(inner, place + pointer_to((name,)), levels - 1)
+                    yield from self._of_property(name)._unknown(
+                        inner, place + pointer_to((name,)), levels - 1
+                    )
 
     def _of_property(self, name: str) -> Shape:
         if name not in self._inner:
-            nodes = [part["properties"][name] for part in self._parts if name in part.get("properties", {})]
+            nodes = [
+                part["properties"][name]
+                for part in self._parts
+                if name in part.get("properties", {})
+            ]
             self._inner[name] = Shape(self._contract, nodes)
         return self._inner[name]
 
     def _of_items(self) -> Shape:
         if "/" not in self._inner:
-            self._inner["/"] = Shape(self._contract, [part["items"] for part in self._parts if "items" in part])
+            self._inner["/"] = Shape(
+                self._contract, [part["items"] for part in self._parts if "items" in part]
+            )
         return self._inner["/"]
 
 
@@ -81,5 +89,7 @@ def _takes_anything(part: Mapping[str, Any]) -> bool:
     """Whether a schema declares an object and says nothing of its properties."""
     if part.get("additionalProperties") not in (None, False):
         return True
-    declared = part.get("type") == "object" or (isinstance(part.get("type"), list) and "object" in part["type"])
+    declared = part.get("type") == "object" or (
+        isinstance(part.get("type"), list) and "object" in part["type"]
+    )
     return declared and not part.keys() & {"properties", *_APPLICATORS}

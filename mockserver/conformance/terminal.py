@@ -19,7 +19,9 @@ _CLEAR_LINE = "\r\x1b[K"
 def visible(text: str) -> str:
     """Text in which nothing moves a cursor, changes colours or turns letters round."""
     return "".join(
-        letter if letter.isprintable() else {"\n": "\\n", "\t": " "}.get(letter, f"\\u{ord(letter):04x}")
+        letter
+        if letter.isprintable()
+        else {"\n": "\\n", "\t": " "}.get(letter, f"\\u{ord(letter):04x}")
         for letter in text
     )
 
@@ -46,12 +48,16 @@ class Progress:
 def summary(report: Report) -> str:
     """A report in one line."""
     count = len(report.findings)
-    conforms = "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
+    conforms = (
+        "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
+    )
     found = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
     advice = f" · {len(report.advice)} advice" if report.advice else ""
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
     spent = f"{report.spent} of {report.lid} spent"
-    return f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{advice}{missing}"
+    return (
+        f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{advice}{missing}"
+    )
 
 
 def describe(finding: Finding) -> str:
@@ -72,7 +78,11 @@ def describe(finding: Finding) -> str:
     lines.append(f"    answered  {response['status'] or 'nothing'} {media_type}".rstrip())
     if response["body"]:
         lines.append(f"              {_short(response['body'])}")
-    lines += ["", f"  Contract: {finding.contract}{line}", f"  Rests on: {BY_CODE[finding.rule].rests_on}."]
+    lines += [
+        "",
+        f"  Contract: {finding.contract}{line}",
+        f"  Rests on: {BY_CODE[finding.rule].rests_on}.",
+    ]
     return "\n".join(lines)
 
 
@@ -86,16 +96,23 @@ def show(report: Report) -> None:
     width = max((len(name) for name in report.operations), default=0)
     for name, statuses in report.operations.items():
         told = ", ".join(
-            click.style(f"{status} {said}", fg=_COLOURS[said]) for status, said in sorted(statuses.items())
+            click.style(f"{status} {said}", fg=_COLOURS[said])
+            for status, said in sorted(statuses.items())
         )
         click.echo(f"  {name:<{width}}  {told}")
     for finding in (*report.findings, *report.advice):
         head, _, rest = describe(finding).partition("\n")
         click.echo()
-        click.echo(click.style(head, fg="red" if finding.severity == "error" else "yellow", bold=True) + "\n" + rest)
+        click.echo(
+            click.style(head, fg="red" if finding.severity == "error" else "yellow", bold=True)
+            + "\n"
+            + rest
+        )
     click.echo()
     for finding in report.accepted:
-        click.echo(f"accepted by the baseline: {finding.rule} {finding.operation} {visible(finding.pointer)}".rstrip())
+        click.echo(
+            f"accepted by the baseline: {finding.rule} {finding.operation} {visible(finding.pointer)}".rstrip()
+        )
     for gone in report.fixed:
         click.echo(f"fixed, so take it out of the baseline: {visible(gone)}")
     for reason in dict.fromkeys(missing.reason for missing in report.not_seen):
@@ -103,5 +120,7 @@ def show(report: Report) -> None:
         shown = "; ".join(whats[:3]) + (f"; and {len(whats) - 3} more" if len(whats) > 3 else "")
         click.echo(f"not seen, since {visible(reason)}: {visible(shown)}")
     if report.interrupted:
-        click.echo("Interrupted: what is shown is what was seen until then; what was running has been cancelled.")
+        click.echo(
+            "Interrupted: what is shown is what was seen until then; what was running has been cancelled."
+        )
     click.secho(summary(report), fg="green" if report.ok else "red", bold=True)

@@ -35,10 +35,20 @@ class Upstream:
         self.url = url.rstrip("/")
         parts = _split(url)
         origin = origin_of(url)
-        if parts is None or origin is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-            raise MockServerError(f"{url[:200]!r}: the gateway's address is needed, such as https://gateway.example")
+        if (
+            parts is None
+            or origin is None
+            or parts.scheme not in ("http", "https")
+            or parts.query
+            or parts.fragment
+        ):
+            raise MockServerError(
+                f"{url[:200]!r}: the gateway's address is needed, such as https://gateway.example"
+            )
         if parts.username or parts.password:
-            raise MockServerError("the gateway's address holds a name or password; the token goes into --token")
+            raise MockServerError(
+                "the gateway's address holds a name or password; the token goes into --token"
+            )
         self.origin = origin
         self.host = parts.hostname or ""
         self.loopback = is_loopback(self.host)
@@ -52,7 +62,9 @@ class Upstream:
     def tls(self) -> ssl.SSLContext:
         """What the gateway's certificate is verified with. Raises MockServerError."""
         try:
-            return ssl.create_default_context(cafile=None if self._ca_file is None else str(self._ca_file))
+            return ssl.create_default_context(
+                cafile=None if self._ca_file is None else str(self._ca_file)
+            )
         except (OSError, ssl.SSLError) as reason:
             raise MockServerError(f"--upstream-ca {self._ca_file}: {reason}") from reason
 
@@ -66,7 +78,11 @@ class Upstream:
             return None
         if parts.scheme == "http" and not self.insecure:
             return "it is without TLS"
-        return None if _is_public(parts.hostname or "") else "it leads to an address that is not public"
+        return (
+            None
+            if _is_public(parts.hostname or "")
+            else "it leads to an address that is not public"
+        )
 
 
 def _split(url: str) -> Any:
@@ -90,7 +106,9 @@ def is_loopback(host: str) -> bool:
 def _is_public(host: str) -> bool:
     """Whether all the addresses of a host are public ones; a name that has none will not be reached anyway."""
     try:
-        found = {str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        found = {
+            str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        }
     except (OSError, UnicodeError):
         return True
     return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
@@ -99,7 +117,9 @@ def _is_public(host: str) -> bool:
 def require_httpx(command: str) -> Any:
     """The httpx package, which is only needed to talk to a gateway. Raises MockServerError."""
     if find_spec("httpx") is None:
-        raise MockServerError(f"`mockserver {command}` needs httpx: pip install 'flux-mockserver[verify]'")
+        raise MockServerError(
+            f"`mockserver {command}` needs httpx: pip install 'flux-mockserver[verify]'"
+        )
     import httpx
 
     return httpx
@@ -108,7 +128,9 @@ def require_httpx(command: str) -> Any:
 class Reply:
     """What came back: `headers` in lower case, the body decoded and within bounds; `at` in ns since the epoch."""
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: BodyReader, at: int, seconds: float) -> None:
+    def __init__(
+        self, status: int, headers: list[tuple[str, str]], body: BodyReader, at: int, seconds: float
+    ) -> None:
         self.status = status
         self.headers = headers
         self.body = body.body
@@ -127,7 +149,8 @@ class Session:
         self._httpx = require_httpx("verify")
 
     def __enter__(self) -> Self:
-        # Not by the environment: ~/.netrc would add credentials, and a proxy would be sent the token.
+        # Not by the environment: ~/.netrc would add credentials, and a proxy would be sent the
+        # token.
         self._client = self._httpx.Client(
             verify=self.upstream.tls(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
         )
@@ -136,7 +159,9 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Reply:
         """One request of the API. Raises UpstreamUnreachable."""
         return self._exchange(method, self.upstream.url + path, headers, body, None)
 
@@ -154,10 +179,20 @@ class Session:
         raise UpstreamUnreachable(f"more than {MAX_REDIRECTS} redirects")
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limit: int | None,
     ) -> Reply:
         at, began = wall_time(), perf_counter()
-        sent = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "mockserver-verify", **headers}
+        sent = {
+            "accept": "*/*",
+            "accept-encoding": "gzip",
+            "user-agent": "mockserver-verify",
+            **headers,
+        }
         try:
             with self._client.stream(method, url, headers=sent, content=body) as response:
                 encoding = response.headers.get("content-encoding", "").strip().lower()
@@ -169,7 +204,8 @@ class Session:
                     if perf_counter() - began > PATIENCE:
                         raise UpstreamUnreachable(f"no whole answer within {PATIENCE:g} s")
                 named = [
-                    (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+                    (name.decode("latin-1").lower(), value.decode("latin-1"))
+                    for name, value in response.headers.raw
                 ]
                 return Reply(response.status_code, named, reader, at, perf_counter() - began)
         except (self._httpx.HTTPError, self._httpx.InvalidURL, OSError, ValueError) as reason:
@@ -187,4 +223,8 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     named = body.get("retry_after") if isinstance(body, dict) else None
-    return float(named) if isinstance(named, int | float) and not isinstance(named, bool) and named >= 0 else None
+    return (
+        float(named)
+        if isinstance(named, int | float) and not isinstance(named, bool) and named >= 0
+        else None
+    )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from mockserver.conformance.findings import Collector, Finding, NotSeen, Report
 from mockserver.conformance.inputs import JSON
-from mockserver.conformance.judgement import departure, judge, nothing_seen
+from mockserver.conformance.judgement import departure, is_inconclusive, judge
 from mockserver.conformance.lives import Life
 from mockserver.conformance.observed import Observed
 from mockserver.conformance.picture import judge_picture
@@ -70,9 +70,15 @@ class Verification:
         self.plan: Plan = plan_for(contract, token_bytes(16), settings.fuzz)
         self.report = Report(url=session.upstream.url, contract=contract.name, lid=settings.spend)
         self._collector = Collector(contract, self.report, settings.token, settings.accepted)
-        self._asked: Counter[str] = Counter()  # creates of any kind, those of lives, and reads of theirs
-        self._seen: Counter[str] = Counter()  # those that were answered; of lives and reads, with a prediction
-        self._running: dict[str, str] = {}  # predictions that nobody has seen end yet, and why they were made
+        self._asked: Counter[str] = (
+            Counter()
+        )  # creates of any kind, those of lives, and reads of theirs
+        self._seen: Counter[str] = (
+            Counter()
+        )  # those that were answered; of lives and reads, with a prediction
+        self._running: dict[
+            str, str
+        ] = {}  # predictions that nobody has seen end yet, and why they were made
 
     def run(self) -> Report:
         """Carry the plan out.
@@ -87,7 +93,7 @@ class Verification:
             for probe in self.plan.forbidden:
                 self._send(probe)
             for life in self.plan.lives:
-                self._live(life)
+                self._run_lifecycle(life)
         except KeyboardInterrupt:
             self.report.interrupted = True
         finally:
@@ -103,18 +109,29 @@ class Verification:
     def _why_unverified(self) -> str:
         """Why nothing is known of the gateway that is worth the name, though nothing departs; else nothing."""
         told = self.report.operations.values()
-        answers = sorted({status for each in told for status, said in each.items() if said != "not seen"})
+        answers = sorted(
+            {status for each in told for status, said in each.items() if said != "not seen"}
+        )
         if not any(status.startswith("2") for status in answers):
             return f"it is out of order: all it answered was {', '.join(answers)}"
-        said = {"create": "no create was answered", "life": "no prediction could be made", "read": "none could be read"}
-        return next((why for kind, why in said.items() if self._asked[kind] and not self._seen[kind]), "")
+        said = {
+            "create": "no create was answered",
+            "life": "no prediction could be made",
+            "read": "none could be read",
+        }
+        return next(
+            (why for kind, why in said.items() if self._asked[kind] and not self._seen[kind]), ""
+        )
 
     def _check_reach(self) -> None:
         """Whether the gateway is there, and takes the token."""
         first = self.plan.free[0]
         try:
             seen = self._exchange(
-                first.operation, first.method, first.path, request_headers(first, self._settings.token)
+                first.operation,
+                first.method,
+                first.path,
+                request_headers(first, self._settings.token),
             )
         except UpstreamUnreachable as reason:
             raise MockServerError(f"cannot reach {self.report.url}: {reason}") from reason
@@ -134,7 +151,9 @@ class Verification:
         """Send one request of the plan, and judge what comes back."""
         what = f"{probe.operation.operation_id}: {probe.title}"
         if probe.creates and not self._may_spend:
-            self._skip(what, LID_REACHED if self._settings.spend else "it could be billed (--spend)")
+            self._skip(
+                what, LID_REACHED if self._settings.spend else "it could be billed (--spend)"
+            )
             return
         self._listen(what)
         token = self._wrong_token if probe.auth == "wrong" else self._settings.token
@@ -150,33 +169,53 @@ class Verification:
     def _cancel_accepted(self, probe: Probe, prediction: Mapping[str, Any] | None) -> None:
         """Cancel at once what should have been refused."""
         if prediction is None:
-            self._skip(f"{probe.operation.operation_id}: {probe.title}: its cancel", "the answer names no prediction")
+            self._skip(
+                f"{probe.operation.operation_id}: {probe.title}: its cancel",
+                "the answer names no prediction",
+            )
             return
         identifier = str(prediction.get("id"))
         self._running[identifier] = probe.title
         self._cancel(identifier, probe.title)
 
-    def _patiently(self, probe: Probe, headers: Mapping[str, str], what: str, token: str) -> Observed | None:
+    def _patiently(
+        self, probe: Probe, headers: Mapping[str, str], what: str, token: str
+    ) -> Observed | None:
         """One exchange, again if the gateway says: come back later. None if nothing of it was seen."""
         self._asked["create"] += probe.creates
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 seen = self._exchange(
-                    probe.operation, probe.method, probe.path, headers, probe.body, probe.must_refuse, token
+                    probe.operation,
+                    probe.method,
+                    probe.path,
+                    headers,
+                    probe.body,
+                    probe.must_refuse,
+                    token,
                 )
             except UpstreamUnreachable as reason:
                 self.report.spent += probe.creates  # nobody knows whether it was created
-                self._watch(Observed(operation=probe.operation, method=probe.method, path=probe.path, token=token))
+                self._watch(
+                    Observed(
+                        operation=probe.operation, method=probe.method, path=probe.path, token=token
+                    )
+                )
                 self._skip(what, f"no answer: {reason}")
                 return None
             # What failed on the gateway's side may have been created all the same.
             self.report.spent += probe.creates and (200 <= seen.status < 300 or seen.status >= 500)
-            if not nothing_seen(seen.status):
+            if not is_inconclusive(seen.status):
                 self._seen["create"] += probe.creates
                 return seen
             wait = _asked_to_wait(seen) if seen.status in (429, 503) else None
             self._judge(probe.title, seen)
-            if attempt == ATTEMPTS or wait is None or wait > MAX_PATIENCE or (probe.creates and not self._may_spend):
+            if (
+                attempt == ATTEMPTS
+                or wait is None
+                or wait > MAX_PATIENCE
+                or (probe.creates and not self._may_spend)
+            ):
                 break
             self._listen(f"{what}: waiting {wait:.0f} s, as asked")
             self._sleep(wait)
@@ -207,14 +246,23 @@ class Verification:
             found += life.take(seen, prediction)
         self._collector.take(title, seen, found)
 
-    def _live(self, probe: LifeProbe) -> None:
+    def _run_lifecycle(self, probe: LifeProbe) -> None:
         """Create a prediction, and follow it as the plan says."""
         what = f"{probe.operation.operation_id}: {probe.title}"
         if not self._may_spend:
-            self._skip(what, LID_REACHED if self._settings.spend else "it would be billed (--spend)")
+            self._skip(
+                what, LID_REACHED if self._settings.spend else "it would be billed (--spend)"
+            )
             return
         self._listen(what)
-        create = Probe(probe.title, probe.operation, probe.operation.method, probe.operation.path, JSON, probe.body)
+        create = Probe(
+            probe.title,
+            probe.operation,
+            probe.operation.method,
+            probe.operation.path,
+            JSON,
+            probe.body,
+        )
         headers = request_headers(create, self._settings.token)
         if probe.way == "wait":
             headers["prefer"] = "wait"
@@ -249,7 +297,9 @@ class Verification:
                 self._skip(f"{title}: its end", f"its status is {life.status!r}")
                 return False
             if time.perf_counter() > deadline:
-                self._skip(f"{title}: its end", f"it was {life.status} after {self._settings.deadline:g} s")
+                self._skip(
+                    f"{title}: its end", f"it was {life.status} after {self._settings.deadline:g} s"
+                )
                 return False
             self._sleep(self._settings.poll)
             unanswered = 0 if self._read(life, title) else unanswered + 1
@@ -266,7 +316,9 @@ class Verification:
         probe = Probe(title, reader, reader.method, path)
         what = f"{reader.operation_id}: {title}"
         self._asked["read"] += 1
-        seen = self._patiently(probe, request_headers(probe, self._settings.token), what, self._settings.token)
+        seen = self._patiently(
+            probe, request_headers(probe, self._settings.token), what, self._settings.token
+        )
         if seen is None:
             return False
         self._judge(title, seen, life)
@@ -303,7 +355,9 @@ class Verification:
             path = operation.path.replace("{prediction_id}", _safe(identifier))
             probe = Probe(title, operation, operation.method, path)
             what = f"{operation.operation_id}: {title}"
-            seen = self._patiently(probe, request_headers(probe, self._settings.token), what, self._settings.token)
+            seen = self._patiently(
+                probe, request_headers(probe, self._settings.token), what, self._settings.token
+            )
             if seen is not None:
                 self._judge(title, seen, life)
             return seen
@@ -311,7 +365,9 @@ class Verification:
 
     def _look_at_picture(self, status: str, output: object, probe: LifeProbe) -> None:
         """Fetch the picture of a prediction that has succeeded, and judge it."""
-        deliver = next((each for each in self._contract.of_role("deliver") if each.method == "GET"), None)
+        deliver = next(
+            (each for each in self._contract.of_role("deliver") if each.method == "GET"), None
+        )
         if status != "succeeded" or deliver is None:
             self._skip(f"{probe.title}: its picture", f"it is {status}")
             return
@@ -323,9 +379,13 @@ class Verification:
         try:
             reply = self._session.fetch(output)
         except UpstreamUnreachable as reason:
-            seen = Observed(operation=deliver, method="GET", path=output, token=self._settings.token)
+            seen = Observed(
+                operation=deliver, method="GET", path=output, token=self._settings.token
+            )
             self._collector.take(
-                probe.title, seen, [departure(seen, "MC707", "", f"the picture cannot be fetched: {reason}")]
+                probe.title,
+                seen,
+                [departure(seen, "MC707", "", f"the picture cannot be fetched: {reason}")],
             )
             return
         seen = observed(deliver, "GET", output, {}, None, reply)
@@ -335,11 +395,18 @@ class Verification:
         creating = self._contract.model_asked(probe.operation, sent)
         assert creating is not None
         found = judge(self._contract, seen, self._origin) if seen.status == 200 else []
-        self._collector.take(probe.title, seen, [*found, *judge_picture(seen, creating, sent["input"], decode=True)])
+        self._collector.take(
+            probe.title, seen, [*found, *judge_picture(seen, creating, sent["input"], decode=True)]
+        )
 
 
 def observed(
-    operation: Operation, method: str, path: str, headers: Mapping[str, str], body: bytes | None, reply: Reply
+    operation: Operation,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    reply: Reply,
 ) -> Observed:
     """An exchange with a gateway as it is judged."""
     return Observed(

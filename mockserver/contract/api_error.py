@@ -13,8 +13,9 @@ Dialect = Literal["upstream", "gateway"]
 class ApiError(Exception):
     """The API refuses a request.
 
-    `detail` and `title` replace those of the contract's example for `status`; `hint` is added to the former. `example`
-    is the ending of that example's name, where the contract has one for this reason.
+    `detail` and `title` replace those of the contract's example for `status`; `hint` is added to
+    the former. `example` is the ending of that example's name, where the contract has one for this
+    reason.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class ApiError(Exception):
 
 def validation_error(violations: Sequence[Violation]) -> ApiError:
     """A 422 that lists every violation, one a line, as upstream does."""
-    lines = [f"{violation.field}: {violation.description}".removeprefix(": ") for violation in violations]
+    lines = [
+        f"{violation.field}: {violation.description}".removeprefix(": ") for violation in violations
+    ]
     return ApiError(422, "".join(f"- {line}\n" for line in lines), violations=violations)
 
 
@@ -51,7 +54,9 @@ def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) 
         error["message"] = _sentence(error["message"], reason)
         if reason.violations:
             error["param"] = reason.violations[0].field
-            error["metadata"] = {"invalid_fields": [v.as_invalid_field() for v in reason.violations]}
+            error["metadata"] = {
+                "invalid_fields": [v.as_invalid_field() for v in reason.violations]
+            }
         return {**template, "error": error}
     body = {**template, "detail": _sentence(template["detail"], reason)}
     if reason.title is not None:

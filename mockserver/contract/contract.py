@@ -49,7 +49,9 @@ class Contract:
         self._validators_at: dict[str, jsonschema_rs.Validator] = {}
         self.max_body: int = document.get("x-mock-max-body", 16 * 1024 * 1024)
         try:
-            self._registry = jsonschema_rs.Registry([(_URN, document)], draft=jsonschema_rs.Draft202012)
+            self._registry = jsonschema_rs.Registry(
+                [(_URN, document)], draft=jsonschema_rs.Draft202012
+            )
         except jsonschema_rs.ReferencingError as reason:
             raise self._error("", f"its schemas cannot be read: {_first_line(reason)}") from reason
         info = document["info"]
@@ -61,7 +63,9 @@ class Contract:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise self._error("/paths", f"operationId {twice!r} is used more than once")
         self._check_roles()
-        self.nearest = lru_cache(64)(self._nearest)  # asked for the answer, and again for the journal
+        self.nearest = lru_cache(64)(
+            self._nearest
+        )  # asked for the answer, and again for the journal
 
     @classmethod
     def load(cls, path: Path | None = None) -> Contract:
@@ -93,7 +97,11 @@ class Contract:
     @cached_property
     def models(self) -> dict[str, Operation]:
         """The models, `owner/name`, each with the operation that creates predictions of it."""
-        return {operation.model: operation for operation in self.of_role("create") if operation.model is not None}
+        return {
+            operation.model: operation
+            for operation in self.of_role("create")
+            if operation.model is not None
+        }
 
     @cached_property
     def versions(self) -> dict[str, Operation]:
@@ -125,34 +133,48 @@ class Contract:
     @cached_property
     def templates(self) -> dict[str, dict[str, Any]]:
         """A whole prediction for each status: the examples of the operation that reads one."""
-        examples = [_mapping(self.resolve(each)).get("value") for each in self._reading().get("examples", {}).values()]
+        examples = [
+            _mapping(self.resolve(each)).get("value")
+            for each in self._reading().get("examples", {}).values()
+        ]
         found = [dict(_mapping(example)) for example in examples]
         return {str(example["status"]): example for example in found if "status" in example}
 
     @cached_property
     def statuses(self) -> list[str]:
         """The statuses of a prediction."""
-        return [str(status) for status in self.prediction_schema["properties"].get("status", {}).get("enum", [])]
+        return [
+            str(status)
+            for status in self.prediction_schema["properties"].get("status", {}).get("enum", [])
+        ]
 
     @cached_property
     def url_rules(self) -> dict[str, UrlRule]:
         """The rule of each URL in a prediction's `urls`, and of its `output`."""
         properties = self.prediction_schema["properties"]
         nodes = {**self._properties(properties.get("urls")), "output": properties.get("output", {})}
-        return {name: self._url_rule(node["x-mock-url"]) for name, node in nodes.items() if "x-mock-url" in node}
+        return {
+            name: self._url_rule(node["x-mock-url"])
+            for name, node in nodes.items()
+            if "x-mock-url" in node
+        }
 
     def _url_rule(self, given: object) -> UrlRule:
         rule = _mapping(given)
         operation = self.by_id.get(str(rule.get("operation")))
         path = rule.get("path") if operation is None else operation.path
         if not isinstance(path, str) or ("operation" in rule and operation is None):
-            raise self._error("", f"x-mock-url {given!r}: it names an operation that is there, or has a `path`")
+            raise self._error(
+                "", f"x-mock-url {given!r}: it names an operation that is there, or has a `path`"
+            )
         return UrlRule(path, rule.get("documented"))
 
     def _reading(self) -> Mapping[str, Any]:
         if self.reader is None:
             return {}
-        return _json_media(_mapping(self.resolve(self.reader.document["responses"][str(self.reader.success)])))
+        return _json_media(
+            _mapping(self.resolve(self.reader.document["responses"][str(self.reader.success)]))
+        )
 
     def error_template(
         self, operation: Operation | None, status: int, dialect: Dialect, reason: str | None = None
@@ -168,10 +190,14 @@ class Contract:
                     if isinstance(example.get("value"), Mapping):
                         return media_type, example["value"]
         if dialect == "gateway":
-            return "application/json", {"error": {"message": "Error", "type": "new_api_error", "code": ""}}
+            return "application/json", {
+                "error": {"message": "Error", "type": "new_api_error", "code": ""}
+            }
         return "application/json", {"detail": "Error", "status": status}
 
-    def _error_responses(self, operation: Operation | None, status: int) -> Iterator[Mapping[str, Any]]:
+    def _error_responses(
+        self, operation: Operation | None, status: int
+    ) -> Iterator[Mapping[str, Any]]:
         # An unmatched path has no operation: it is answered as any other operation would.
         candidates = ([operation] if operation else []) + list(self.operations)
         for candidate in candidates:
@@ -204,7 +230,8 @@ class Contract:
         return node
 
     def _lookup(self, reference: object) -> Any:
-        # Not by the registry, which hands out copies with their keys sorted: examples are sent as they are written.
+        # Not by the registry, which hands out copies with their keys sorted: examples are sent as
+        # they are written.
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise self._error("", f"$ref {reference!r} leads out of this file")
         target: Any = self.document
@@ -258,7 +285,11 @@ class Contract:
                 registry=self._registry,
                 validate_formats=True,
             )
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as reason:
+        except (
+            jsonschema_rs.ValidationError,
+            jsonschema_rs.ReferencingError,
+            ValueError,
+        ) as reason:
             raise self._error(pointer, f"not a usable schema: {_first_line(reason)}") from reason
 
     def _operations(self) -> Iterator[Operation]:
@@ -271,9 +302,15 @@ class Contract:
         place = ("paths", path, method)
         node: Mapping[str, Any] = item[method]
         role = node.get("x-mock-role")
-        request = self._follow("request-body", *place, "requestBody")[0] if "requestBody" in node else None
+        request = (
+            self._follow("request-body", *place, "requestBody")[0]
+            if "requestBody" in node
+            else None
+        )
         parameters = tuple(self._parameters(path, method, item))
-        free = all(parameter.where == "header" and not parameter.required for parameter in parameters)
+        free = all(
+            parameter.where == "header" and not parameter.required for parameter in parameters
+        )
         return Operation(
             operation_id=node["operationId"],
             method=method.upper(),
@@ -281,8 +318,12 @@ class Contract:
             role=role,
             document=node,
             parameters=parameters,
-            optional=frozenset(parameter.key.encode() for parameter in parameters) if free else None,
-            body=self._validators("request-body", *place, "requestBody") if request is not None else None,
+            optional=frozenset(parameter.key.encode() for parameter in parameters)
+            if free
+            else None,
+            body=self._validators("request-body", *place, "requestBody")
+            if request is not None
+            else None,
             body_required=request is not None and request.get("required") is True,
             responses={
                 int(status): self._validators("response", *place, "responses", status)
@@ -299,7 +340,9 @@ class Contract:
         node, pointer = self._follow(kind, *place)
         content: Mapping[str, Any] = node.get("content", {})
         return {
-            media_type.lower(): self.validator(pointer + pointer_to(("content", media_type, "schema")))
+            media_type.lower(): self.validator(
+                pointer + pointer_to(("content", media_type, "schema"))
+            )
             if "json" in media_type and "schema" in media
             else None
             for media_type, media in content.items()
@@ -318,7 +361,9 @@ class Contract:
             raise self._error(pointer_to(("paths", path)), said)
         missing = set(names) - {name for where, name in found if where == "path"}
         if missing:
-            raise self._error(pointer_to(("paths", path)), f"path parameter {min(missing)!r} is not described")
+            raise self._error(
+                pointer_to(("paths", path)), f"path parameter {min(missing)!r} is not described"
+            )
         return iter(found.values())
 
     def _parameter(self, node: Mapping[str, Any], pointer: str) -> Parameter:
@@ -332,19 +377,21 @@ class Contract:
             validator=self.validator(pointer + "/schema"),
         )
 
-    def _creation(self, path: str, place: tuple[str, ...], request: Mapping[str, Any]) -> dict[str, Any]:
+    def _creation(
+        self, path: str, place: tuple[str, ...], request: Mapping[str, Any]
+    ) -> dict[str, Any]:
         model = _MODEL_PATH.search(path)
         body = self._properties(_json_media(request).get("schema"))
         if not model and body.keys() >= {"version", "input"}:
             return {}
         if not model:
-            said = (
-                "a path with x-mock-role create ends in /models/{owner}/{name}/predictions, or its body has a `version`"
-            )
+            said = "a path with x-mock-role create ends in /models/{owner}/{name}/predictions, or its body has a `version`"
             raise self._error(pointer_to(place), said)
         properties = self._properties(body.get("input"))
         if not properties:
-            raise self._error(pointer_to(place), "its request body needs an `input` object with properties")
+            raise self._error(
+                pointer_to(place), "its request body needs an `input` object with properties"
+            )
         operation: Mapping[str, Any] = self.document["paths"][path][place[-1]]
         picture = self._picture(place, operation)
         return {
@@ -352,7 +399,9 @@ class Contract:
             "input": properties,
             "known": frozenset(properties),
             "images": frozenset(picture["images"]),
-            "defaults": {name: node["default"] for name, node in properties.items() if "default" in node},
+            "defaults": {
+                name: node["default"] for name, node in properties.items() if "default" in node
+            },
             "picture": picture,
             "logs": self._logs(place, operation.get("x-mock-logs", {})),
         }
@@ -366,7 +415,9 @@ class Contract:
         picture = {**self.document.get("x-mock-picture", {}), **operation.get("x-mock-picture", {})}
         if missing := PICTURE_KEYS - picture.keys():
             where = pointer_to((*place, "x-mock-picture"))
-            raise self._error(where, f"says nothing of {', '.join(sorted(missing))}; nor does the file's own")
+            raise self._error(
+                where, f"says nothing of {', '.join(sorted(missing))}; nor does the file's own"
+            )
         return {**picture, "sizes": tuple((width, height) for width, height in picture["sizes"])}
 
     def _logs(self, place: tuple[str, ...], logs: Mapping[str, str]) -> Mapping[str, str]:
@@ -375,14 +426,22 @@ class Contract:
                 text.format(seed="1", seconds=1.5)
             except (LookupError, ValueError) as reason:
                 where = pointer_to((*place, "x-mock-logs", status))
-                raise self._error(where, f"only {{seed}} and {{seconds}} can be filled in ({reason})") from reason
-            if any(name == "seed" and (spec or kind) for _, name, spec, kind in Formatter().parse(text)):
-                raise self._error(pointer_to((*place, "x-mock-logs", status)), "{seed} is filled in as it is")
+                raise self._error(
+                    where, f"only {{seed}} and {{seconds}} can be filled in ({reason})"
+                ) from reason
+            if any(
+                name == "seed" and (spec or kind) for _, name, spec, kind in Formatter().parse(text)
+            ):
+                raise self._error(
+                    pointer_to((*place, "x-mock-logs", status)), "{seed} is filled in as it is"
+                )
         return logs
 
     def _check_document(self) -> None:
         """Hold the file against what the double needs, and against OpenAPI's own schema."""
-        if not isinstance(self.document, dict) or not str(self.document.get("openapi", "")).startswith("3.1"):
+        if not isinstance(self.document, dict) or not str(
+            self.document.get("openapi", "")
+        ).startswith("3.1"):
             raise self._error("/openapi", "an OpenAPI 3.1 document is needed")
         for schema in (own_schema(), openapi_schema()):
             for error in schema.iter_errors(self.document):
@@ -392,10 +451,16 @@ class Contract:
         for operation in self.operations:
             place = pointer_to(("paths", operation.path, operation.method.lower()))
             if operation.role is not None and operation.role not in ROLES:
-                raise self._error(place, f"x-mock-role {operation.role!r} is not one of {', '.join(ROLES)}")
+                raise self._error(
+                    place, f"x-mock-role {operation.role!r} is not one of {', '.join(ROLES)}"
+                )
             if operation.role is None and self.example(operation) is None:
-                raise self._error(place, "an operation without x-mock-role needs an example to answer with")
-            if operation.role is not None and not any(200 <= status < 300 for status in operation.responses):
+                raise self._error(
+                    place, "an operation without x-mock-role needs an example to answer with"
+                )
+            if operation.role is not None and not any(
+                200 <= status < 300 for status in operation.responses
+            ):
                 raise self._error(place, "an operation with x-mock-role needs an answer of 2xx")
         if self.of_role("create"):
             self._check_reader()
@@ -403,7 +468,9 @@ class Contract:
     def _check_reader(self) -> None:
         readers = self.of_role("get")
         if len(readers) != 1:
-            raise self._error("/paths", f"{len(readers)} operations have x-mock-role get; one is needed")
+            raise self._error(
+                "/paths", f"{len(readers)} operations have x-mock-role get; one is needed"
+            )
         missing = [status for status in self.statuses if status not in self.templates]
         if missing:
             place = pointer_to(("paths", readers[0].path, "get"))
@@ -436,7 +503,9 @@ def _read(source: bytes, name: str) -> Contract:
     try:
         document = read_yaml(source)
     except yaml.YAMLError as reason:
-        raise ContractError(f"contract {name}: not YAML: {' '.join(str(reason).split())}") from reason
+        raise ContractError(
+            f"contract {name}: not YAML: {' '.join(str(reason).split())}"
+        ) from reason
     return Contract(document, source, name)
 
 
@@ -482,7 +551,11 @@ def nearest_operation(operations: Sequence[Operation], method: str, path: str) -
             for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
         ]
         same = difflib.SequenceMatcher(None, path[:MAX_COMPARED], "/".join(filled)).ratio()
-        return same + operation.ends_like(path[:MAX_COMPARED]) + (0.05 if operation.method == method else 0)
+        return (
+            same
+            + operation.ends_like(path[:MAX_COMPARED])
+            + (0.05 if operation.method == method else 0)
+        )
 
     return max(operations, key=likeness)
 

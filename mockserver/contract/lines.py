@@ -44,7 +44,11 @@ def _property(contract: Contract, place: str, part: str) -> str | None:
     place = _followed(contract, place)
     node = _node(contract, place)
     if part.replace("~1", "/").replace("~0", "~") not in _mapping(node.get("properties")):
-        inner = (f"{place}/{word}/{number}" for word in _APPLICATORS for number in range(len(node.get(word, []))))
+        inner = (
+            f"{place}/{word}/{number}"
+            for word in _APPLICATORS
+            for number in range(len(node.get(word, [])))
+        )
         return next((found for each in inner if (found := _property(contract, each, part))), None)
     return f"{place}/properties/{part}"
 

@@ -8,16 +8,29 @@ from typing import Any
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 
-_TOLD = ("type", "default", "enum", "minimum", "maximum", "format", "description")  # of the schema of an input
+_TOLD = (
+    "type",
+    "default",
+    "enum",
+    "minimum",
+    "maximum",
+    "format",
+    "description",
+)  # of the schema of an input
 
 
 def describe_model(contract: Contract, create: Operation) -> dict[str, Any]:
     """A model as upstream tells of it: the contract's example, with its own facts filled in."""
     shown = _example(contract, "model")
     owner, _, name = str(create.model).partition("/")
-    url = str(shown.get("url", "")).replace(f"{shown.get('owner')}/{shown.get('name')}", str(create.model))
+    url = str(shown.get("url", "")).replace(
+        f"{shown.get('owner')}/{shown.get('name')}", str(create.model)
+    )
     own = {"url": url, "owner": owner, "name": name, "description": create.document.get("summary")}
-    own |= {"default_example": _default_example(contract, create), "latest_version": describe_version(contract, create)}
+    own |= {
+        "default_example": _default_example(contract, create),
+        "latest_version": describe_version(contract, create),
+    }
     return {**shown, **{key: value for key, value in own.items() if key in shown}}
 
 
@@ -61,7 +74,10 @@ def _default_example(contract: Contract, create: Operation) -> dict[str, Any] | 
     """A prediction of a model: the contract's example of success, with the input of its example of a request."""
     shown = contract.templates.get("succeeded")
     media = contract.resolve(create.document["requestBody"])["content"]["application/json"]
-    given = [contract.resolve(example)["value"]["input"] for example in media.get("examples", {}).values()]
+    given = [
+        contract.resolve(example)["value"]["input"]
+        for example in media.get("examples", {}).values()
+    ]
     return {**shown, "model": create.model, "input": given[0]} if shown and given else None
 
 

@@ -13,15 +13,21 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import msgspec
 
-from mockserver.contract.violations import MAX_VIOLATIONS, Violation, in_order, violation_of, violations_of
+from mockserver.contract.violations import (
+    MAX_VIOLATIONS,
+    Violation,
+    in_order,
+    violation_of,
+    violations_of,
+)
 
 
 class Role(NamedTuple):
     """What an operation can have the double do: its `x-mock-role`.
 
-    `family` is the name by which scenarios know all
-    operations of the role; where there is none, each goes by its operationId. `commits` tells whether it creates or
-    changes something, so that its response can be lost after that.
+    `family` is the name by which scenarios know all operations of the role; where there is none,
+    each goes by its operationId. `commits` tells whether it creates or changes something, so that
+    its response can be lost after that.
     """
 
     name: str
@@ -65,26 +71,35 @@ class Parameter:
 
     def check(self, text: str | None) -> list[Violation]:
         """What is wrong with the parameter as sent; None stands for one that was not."""
-        pointer = {"query": f"?{self.name}", "path": f"{{{self.name}}}"}.get(self.where, f"{self.name}:")
+        pointer = {"query": f"?{self.name}", "path": f"{{{self.name}}}"}.get(
+            self.where, f"{self.name}:"
+        )
         if text is None:
             if not self.required:
                 return []
             said = f"{self.name} is required"
-            return [Violation(pointer, "required", self.name, said, "nothing", f"a value for {self.name}")]
+            return [
+                Violation(
+                    pointer, "required", self.name, said, "nothing", f"a value for {self.name}"
+                )
+            ]
         value = self.convert(text)
         if self.validator.is_valid(value):
             return []
-        return [violation_of(error, pointer, self.name) for error in self.validator.iter_errors(value)]
+        return [
+            violation_of(error, pointer, self.name) for error in self.validator.iter_errors(value)
+        ]
 
 
 @dataclass(frozen=True)
 class Operation:
     """One method and path of the contract.
 
-    `responses` holds, by status and media type, the validator of the body (None where the contract sets no
-    schema). `optional` are the names of the parameters, as bytes, if all are headers that may be left out; else it
-    is None. `model`, `input`, `defaults`, `picture` and `logs` are set where the role is `create`, unless the body of
-    a request names the model; so are `known`, the names of the inputs, and `images`, of those that carry pictures.
+    `responses` holds, by status and media type, the validator of the body (None where the contract
+    sets no schema). `optional` are the names of the parameters, as bytes, if all are headers that
+    may be left out; else it is None. `model`, `input`, `defaults`, `picture` and `logs` are set
+    where the role is `create`, unless the body of a request names the model; so are `known`, the
+    names of the inputs, and `images`, of those that carry pictures.
     """
 
     operation_id: str
@@ -131,7 +146,9 @@ class Operation:
     @cached_property
     def has_body(self) -> bool:
         """Whether its success is answered with a body, sent in one piece."""
-        return self.role != "stream" and self.method != "HEAD" and bool(self.responses[self.success])
+        return (
+            self.role != "stream" and self.method != "HEAD" and bool(self.responses[self.success])
+        )
 
     def ends_like(self, path: str) -> bool:
         """Whether a path is the operation's own but for a prefix that was forgotten."""
@@ -152,8 +169,15 @@ class Operation:
             try:
                 validator.validate(value)
             except jsonschema_rs.ValidationError as error:
-                return [msgspec.structs.replace(fault, fatal=True) for fault in violations_of(error, self.input)][:1]
-        found = (fault for error in validator.iter_errors(value) for fault in violations_of(error, self.input))
+                return [
+                    msgspec.structs.replace(fault, fatal=True)
+                    for fault in violations_of(error, self.input)
+                ][:1]
+        found = (
+            fault
+            for error in validator.iter_errors(value)
+            for fault in violations_of(error, self.input)
+        )
         return _most_telling(found)
 
     def check_response(self, status: int, media_type: str, value: object) -> list[Violation]:
@@ -170,11 +194,17 @@ class Operation:
             if media_type not in content:
                 listed = ", ".join(content)
                 said = f"{self.operation_id} answers {status} with {listed}, not {media_type}"
-                return [Violation("Content-Type:", "media_type", "Content-Type", said, media_type, listed)]
+                return [
+                    Violation(
+                        "Content-Type:", "media_type", "Content-Type", said, media_type, listed
+                    )
+                ]
         validator = content[media_type]
         if validator is None or validator.is_valid(value):
             return []
-        return [violation_of(error) for error in islice(validator.iter_errors(value), MAX_VIOLATIONS)]
+        return [
+            violation_of(error) for error in islice(validator.iter_errors(value), MAX_VIOLATIONS)
+        ]
 
 
 def _most_telling(found: Iterator[Violation]) -> list[Violation]:

@@ -18,10 +18,10 @@ MAX_VIOLATIONS = 100  # violations that are told of one request
 class Violation(msgspec.Struct, frozen=True, gc=False):
     """One thing in a request that the contract does not allow.
 
-    `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query parameter, a path
-    parameter or a header. `kind` is upstream's word for the fault (`required`, `enum`, `number_gte`, …).
-    `field` is upstream's dotted path, empty for the body as a whole. `sent` is what arrived, shortened; `allowed` what
-    would have been right.
+    `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query
+    parameter, a path parameter or a header. `kind` is upstream's word for the fault (`required`,
+    `enum`, `number_gte`, …). `field` is upstream's dotted path, empty for the body as a whole.
+    `sent` is what arrived, shortened; `allowed` what would have been right.
     """
 
     pointer: str
@@ -42,7 +42,9 @@ class Violation(msgspec.Struct, frozen=True, gc=False):
         }
 
 
-def violations_of(error: jsonschema_rs.ValidationError, inputs: Iterable[str]) -> Iterator[Violation]:
+def violations_of(
+    error: jsonschema_rs.ValidationError, inputs: Iterable[str]
+) -> Iterator[Violation]:
     """The faults behind one error of a body; each unknown property is one of its own.
 
     Unknown inputs are not fatal; unknown properties beside `input` are, as upstream.
@@ -82,7 +84,9 @@ def violation_of(
     kind, description, allowed = _describe(error)
     where = list(error.instance_path)
     if pointer is None:
-        pointer = pointer_to((*where, error.kind.as_dict()["property"]) if kind == "required" else where)
+        pointer = pointer_to(
+            (*where, error.kind.as_dict()["property"]) if kind == "required" else where
+        )
     return Violation(
         pointer=cut(pointer, MAX_POINTER),
         kind=kind,
@@ -103,11 +107,19 @@ def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
     last = str(error.instance_path[-1]) if error.instance_path else "it"
     match name:
         case "required":
-            return "required", f"{about['property']} is required", f"a value for {about['property']}"
+            return (
+                "required",
+                f"{about['property']} is required",
+                f"a value for {about['property']}",
+            )
         case "type":
             wanted = " or ".join(about["types"])
             given = _type_name(error.instance)
-            return "invalid_type", f"Invalid type. Expected: {wanted}, given: {given}", f"type {wanted}"
+            return (
+                "invalid_type",
+                f"Invalid type. Expected: {wanted}, given: {given}",
+                f"type {wanted}",
+            )
         case "enum":
             options = ", ".join(msgspec.json.encode(option).decode() for option in about["options"])
             return "enum", f"{last} must be one of the following: {options}", options
@@ -118,9 +130,17 @@ def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
             limit = f"less than or equal to {about['limit']}"
             return "number_lte", f"Must be {limit}", limit
         case "pattern":
-            return "pattern", f"Does not match pattern '{about['pattern']}'", f"pattern {about['pattern']}"
+            return (
+                "pattern",
+                f"Does not match pattern '{about['pattern']}'",
+                f"pattern {about['pattern']}",
+            )
         case "format":
-            return "format", f"Does not match format '{about['format']}'", f"format {about['format']}"
+            return (
+                "format",
+                f"Does not match format '{about['format']}'",
+                f"format {about['format']}",
+            )
         case "minLength":
             limit = f"greater than or equal to {about['limit']}"
             return "string_gte", f"String length must be {limit}", f"length {limit}"

@@ -33,7 +33,8 @@ _PLAIN = (
 
 def read_yaml(source: bytes) -> Any:
     """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
-    # To libyaml, which speaks YAML 1.1, U+2028 and U+2029 are line breaks: not all JSON is YAML to it.
+    # To libyaml, which speaks YAML 1.1, U+2028 and U+2029 are line breaks: not all JSON is YAML to
+    # it.
     with suppress(ValueError):
         return _read_json(source)
     builder = _Builder()
@@ -67,8 +68,8 @@ class _Collection:
 class _Builder:
     """Builds values from the parser's events.
 
-    An alias repeats a whole tree, which may have aliases itself: a few hundred bytes can stand for more than any memory
-    holds. The trees are shared, and what they would come to is counted.
+    An alias repeats a whole tree, which may have aliases itself: a few hundred bytes can stand for
+    more than any memory holds. The trees are shared, and what they would come to is counted.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,11 @@ class _Builder:
             self._add(value, values, None)
 
     def _takes_key(self) -> bool:
-        return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].key is None
+        return (
+            bool(self._open)
+            and isinstance(self._open[-1].value, dict)
+            and self._open[-1].key is None
+        )
 
     def _take_key(self, event: yaml.Event, key: Any) -> None:
         if not isinstance(key, str):

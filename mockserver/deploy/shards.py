@@ -1,7 +1,8 @@
 """Configurations for many doubles behind a load balancer, each with a part of the tenants.
 
-They are written from the files in `deployments/`, in which `@word` stands for what differs. What is between `@if tls`
-and `@end` is for load balancers that speak TLS, what is between `@if plain` and `@end` for the others.
+They are written from the files in `deployments/`, in which `@word` stands for what differs. What is
+between `@if tls` and `@end` is for load balancers that speak TLS, what is between `@if plain` and
+`@end` for the others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ PORT = 3589  # of each of them
 SEED = 1  # the same for all, so that a tenant is the same wherever it is led
 DRAIN = 30  # seconds
 MAX_SERVERS = 1000  # no more than there are shards
-CERTIFICATE = {"kubernetes": "/etc/haproxy-tls/tls.pem", "compose": "/etc/haproxy-tls/tls.pem"}  # within the container
+CERTIFICATE = {
+    "kubernetes": "/etc/haproxy-tls/tls.pem",
+    "compose": "/etc/haproxy-tls/tls.pem",
+}  # within the container
 _SERVER = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 _LISTEN = re.compile(r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]|\*):(\d{1,5})", re.ASCII)
 _POD = re.compile(r"([a-z][a-z0-9-]*)-(\d+)", re.ASCII)
@@ -67,7 +71,9 @@ def configuration(deployment: Deployment, contract: Contract) -> str:
     """A configuration as text. Raises MockServerError."""
     for flag, value in (("--tls-cert", deployment.tls_cert), ("--image", deployment.image)):
         if value is not None and not _WORD.fullmatch(value):
-            raise MockServerError(f"{flag} {value[:100]!r}: letters, digits and ./:@+-_ are possible, and nothing else")
+            raise MockServerError(
+                f"{flag} {value[:100]!r}: letters, digits and ./:@+-_ are possible, and nothing else"
+            )
     if deployment.tls_cert and not deployment.public_url and deployment.format != "haproxy":
         raise MockServerError(
             "--tls-cert needs --public-url https://NAME too: the doubles speak http, and cannot know that their "
@@ -79,7 +85,9 @@ def configuration(deployment: Deployment, contract: Contract) -> str:
         return balancer
     host, port = read_address(deployment.listen, _LISTEN, "--listen")
     if deployment.format == "kubernetes" and host:
-        raise MockServerError(f"--listen {deployment.listen}: in Kubernetes it is only a port, such as :{PORT}")
+        raise MockServerError(
+            f"--listen {deployment.listen}: in Kubernetes it is only a port, such as :{PORT}"
+        )
     command = _serve(deployment, "0.0.0.0", servers[0].port)  # noqa: S104 - within its container
     shown = balancer.replace("$", "$$") if deployment.format == "compose" else balancer
     return _filled(
@@ -105,7 +113,11 @@ def read_servers(text: str, form: Format) -> list[Server]:
     """The doubles of `--servers`: HOST:PORT of each; where names can be made up, how many. Raises MockServerError."""
     if form != "haproxy" and text.isdecimal() and len(text) <= 4:
         text = ",".join(f"{NAME}-{number}:{PORT}" for number in range(int(text)))
-    servers = [Server(*read_address(part.strip(), _SERVER, "--servers")) for part in text.split(",") if part.strip()]
+    servers = [
+        Server(*read_address(part.strip(), _SERVER, "--servers"))
+        for part in text.split(",")
+        if part.strip()
+    ]
     if not 0 < len(servers) <= MAX_SERVERS:
         raise MockServerError(f"--servers: 1 to {MAX_SERVERS} of them are possible")
     if twice := [server for server in servers if servers.count(server) > 1]:
@@ -119,7 +131,11 @@ def read_address(text: str, pattern: re.Pattern[str], flag: str) -> tuple[str, i
     """Host and port. Raises MockServerError."""
     found = pattern.fullmatch(text)
     if not found or not 0 < int(found[2]) < 65536:
-        right = f"[HOST]:PORT such as :{PORT}" if pattern is _LISTEN else f"HOST:PORT such as 127.0.0.1:{PORT}"
+        right = (
+            f"[HOST]:PORT such as :{PORT}"
+            if pattern is _LISTEN
+            else f"HOST:PORT such as 127.0.0.1:{PORT}"
+        )
         raise MockServerError(f"{flag} {text[:100]!r}: {right} is needed")
     return found[1], int(found[2])
 
@@ -130,7 +146,9 @@ def _check_started(servers: Sequence[Server], form: Format) -> None:
         raise MockServerError(f"--servers: under --format {form} all have one port")
     if form == "compose":
         if wrong := [server.host for server in servers if not _SERVICE.fullmatch(server.host)]:
-            raise MockServerError(f"--servers: {wrong[0]} is no name for a service; say how many, or name them")
+            raise MockServerError(
+                f"--servers: {wrong[0]} is no name for a service; say how many, or name them"
+            )
         return
     pods = [_POD.fullmatch(server.host) for server in servers]
     expected = [f"{pods[0][1]}-{number}" if pods[0] else "" for number in range(len(servers))]
@@ -156,7 +174,11 @@ def _serve(deployment: Deployment, host: str, port: int | str) -> list[str]:
 
 def _balancer(deployment: Deployment, servers: Sequence[Server], contract: Contract) -> str:
     form = deployment.format
-    listen = deployment.listen if form == "haproxy" else f":{read_address(deployment.listen, _LISTEN, '--listen')[1]}"
+    listen = (
+        deployment.listen
+        if form == "haproxy"
+        else f":{read_address(deployment.listen, _LISTEN, '--listen')[1]}"
+    )
     read_address(listen, _LISTEN, "--listen")
     return _filled(
         "haproxy.cfg",
@@ -167,7 +189,9 @@ def _balancer(deployment: Deployment, servers: Sequence[Server], contract: Contr
         certificate=CERTIFICATE.get(form, deployment.tls_cert),
         of_prediction=_patterns(contract, "prediction_id"),
         of_file=_patterns(contract, "file_id"),
-        servers="\n".join(f"    server {_label(server, form)} {_address(server, form)}" for server in servers),
+        servers="\n".join(
+            f"    server {_label(server, form)} {_address(server, form)}" for server in servers
+        ),
     )
 
 
@@ -176,7 +200,9 @@ def _label(server: Server, form: Format) -> str:
 
 
 def _address(server: Server, form: Format) -> str:
-    if form == "kubernetes":  # a name in full: HAProxy adds none of the domains that the system would look in
+    if (
+        form == "kubernetes"
+    ):  # a name in full: HAProxy adds none of the domains that the system would look in
         service = server.host.rpartition("-")[0]
         return f'"{server.host}.{service}.${{NAMESPACE}}.svc.cluster.local:{server.port}"'
     return f"{server.host}:{server.port}"
@@ -189,7 +215,9 @@ def _patterns(contract: Contract, parameter: str) -> str:
 def public_paths(contract: Contract, parameter: str) -> list[str]:
     """Regular expressions for the paths that may be asked for without a token, and have an id that tells the shard."""
     paths = {
-        operation.path for operation in contract.operations if operation.public and f"{{{parameter}}}" in operation.path
+        operation.path
+        for operation in contract.operations
+        if operation.public and f"{{{parameter}}}" in operation.path
     }
     return sorted(f"^{'[^/]+'.join(map(re.escape, re.split(r'{[^}]+}', path)))}$" for path in paths)
 
@@ -197,5 +225,7 @@ def public_paths(contract: Contract, parameter: str) -> list[str]:
 def _filled(template: str, *, tls: bool, **values: object) -> str:
     text = resources.files("mockserver.deploy").joinpath("templates", template).read_text()
     for word, holds in (("tls", tls), ("plain", not tls)):
-        text = re.sub(rf"^ *@if {word}\n(.*?)^ *@end\n", r"\1" if holds else "", text, flags=re.M | re.S)
+        text = re.sub(
+            rf"^ *@if {word}\n(.*?)^ *@end\n", r"\1" if holds else "", text, flags=re.M | re.S
+        )
     return _Template(text).substitute(values)

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.rate_limit import Quota
 from mockserver.backend.tenant import EACH_PREDICTION, TENANT_SCRIPT, TenantState
 from mockserver.contract.api_error import Dialect
@@ -24,7 +24,8 @@ _PROMPT_SCENARIO = b"[mock:"
 class Behavior(msgspec.Struct, frozen=True):
     """The scenario of an exchange, the dialect of its errors, the fault that is due in it, and what a limit says of it.
 
-    `chosen` is the scenario where the request itself, or the one that created its prediction, asked for it.
+    `chosen` is the scenario where the request itself, or the one that created its prediction, asked
+    for it.
     """
 
     scenario: Scenario
@@ -34,21 +35,34 @@ class Behavior(msgspec.Struct, frozen=True):
     quota: Quota | None = None
 
 
-def behavior_of(gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request) -> Behavior:
+def behavior_of(
+    backend: Backend, tenant: TenantState, operation: Operation | None, request: Request
+) -> Behavior:
     """Choose the scenario, and take the fault due. Raises ScenarioError."""
-    scenario, chosen, source = _choose(gateway, tenant, operation, request)
+    scenario, chosen, source = _choose(backend, tenant, operation, request)
     fault, quota = None, None
     if operation is not None and scenario.limits:
         fault, quota = _throttled(tenant, operation, scenario, source)
-    script = scenario.script(operation) if operation is not None and scenario.faults and fault is None else None
+    script = (
+        scenario.script(operation)
+        if operation is not None and scenario.faults and fault is None
+        else None
+    )
     if operation is not None and script is not None:
         if scenario.faults_per == "prediction" and source == TENANT_SCRIPT and request.path_params:
             source = EACH_PREDICTION + request.path_params.get("prediction_id", "")
-            source = source if source.removeprefix(EACH_PREDICTION) in tenant.predictions else TENANT_SCRIPT
+            source = (
+                source
+                if source.removeprefix(EACH_PREDICTION) in tenant.predictions
+                else TENANT_SCRIPT
+            )
         fault = tenant.consume_fault(
-            source, *script, partial(_can_exhibit, operation), repeat=source.startswith(REQUEST_SCRIPT)
+            source,
+            *script,
+            partial(_can_exhibit, operation),
+            repeat=source.startswith(REQUEST_SCRIPT),
         )
-    return Behavior(scenario, chosen, scenario.errors or gateway.options.errors, fault, quota)
+    return Behavior(scenario, chosen, scenario.errors or backend.options.errors, fault, quota)
 
 
 def _throttled(
@@ -67,7 +81,7 @@ def _throttled(
 
 
 def _choose(
-    gateway: Gateway, tenant: TenantState, operation: Operation | None, request: Request
+    backend: Backend, tenant: TenantState, operation: Operation | None, request: Request
 ) -> tuple[Scenario, Scenario | None, str]:
     """The scenario, strongest first; what the request or its prediction asked for; whose faults are counted.
 
@@ -76,15 +90,15 @@ def _choose(
     chosen, source = None, TENANT_SCRIPT
     named = request.header(SCENARIO_HEADER)
     if named is None and _PROMPT_SCENARIO in request.body:
-        named = _named_in_prompt(gateway, operation, request)
+        named = _named_in_prompt(backend, operation, request)
     if named is not None:
-        chosen = gateway.catalogue.named(named)
+        chosen = backend.catalogue.named(named)
         source = REQUEST_SCRIPT + named
     elif request.path_params:
         prediction = tenant.predictions.get(request.path_params.get("prediction_id", ""))
         if prediction is not None and prediction.scenario is not None:
             chosen, source = prediction.scenario, prediction.id
-    return chosen or gateway.scenario(tenant), chosen, source
+    return chosen or backend.scenario(tenant), chosen, source
 
 
 def _can_exhibit(operation: Operation, fault: Fault) -> bool:
@@ -96,12 +110,12 @@ def _can_exhibit(operation: Operation, fault: Fault) -> bool:
     return fault.after is None or operation.commits
 
 
-def _named_in_prompt(gateway: Gateway, operation: Operation | None, request: Request) -> str | None:
+def _named_in_prompt(backend: Backend, operation: Operation | None, request: Request) -> str | None:
     if operation is None or operation.role != "create":
         return None
     try:
         body = read_json(request.body)
-        model = gateway.contract.model_asked(operation, body)
+        model = backend.contract.model_asked(operation, body)
         prompt = body["input"][model.picture["prompt"]] if model is not None else ""
         name, closed, _ = prompt.partition(_PROMPT_SCENARIO.decode())[2].partition("]")
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -29,10 +29,10 @@ PIECE = 64 * 1024  # bytes
 class Response(msgspec.Struct, frozen=True):
     """What goes out: status, body, type and further headers.
 
-    `value` is the decoded body where the contract can be asked about it; `events` what is sent bit by bit instead of
-    a body, where None stands for a connection that breaks off. The prediction told of, if any, and
-    whether something was created or changed, are for the journal. `kept` tells that the body is one that is kept
-    anyway, as of a file.
+    `value` is the decoded body where the contract can be asked about it; `events` what is sent bit
+    by bit instead of a body, where None stands for a connection that breaks off. The prediction
+    told of, if any, and whether something was created or changed, are for the journal. `kept` tells
+    that the body is one that is kept anyway, as of a file.
     """
 
     status: int
@@ -80,7 +80,9 @@ class Channel:
         self._send = send
         self._started = False
         self._chunks = scope.get("http_version", "1.1") != "1.0" or "state" not in scope
-        self._connection: Connection | None = scope["state"].get(CONNECTION) if "state" in scope else None
+        self._connection: Connection | None = (
+            scope["state"].get(CONNECTION) if "state" in scope else None
+        )
 
     async def send_response(self, response: Response, body: bytes) -> None:
         """Send a response whole, with `body` under its headers (HEAD has none)."""
@@ -90,7 +92,8 @@ class Channel:
     async def send_early(self, response: Response) -> None:
         """Send a response to a request whose body has not come to its end, and let the client finish, for a moment.
 
-        A connection that is closed while its client sends is reset, and what was sent to the client may be lost.
+        A connection that is closed while its client sends is reset, and what was sent to the client
+        may be lost.
         """
         await self._start(response)
         await self._send({"type": "http.response.body", "body": response.body, "more_body": True})
@@ -187,8 +190,8 @@ class Channel:
     async def abandon(self, rest: bytes = b"") -> None:
         """Have done with an exchange whose client is gone; `rest` is what of the body has not been sent.
 
-        uvicorn lets only the newest request of a connection end without a whole response. This one may have others
-        sent ahead behind it, so the closed connection is given what is due.
+        uvicorn lets only the newest request of a connection end without a whole response. This one
+        may have others sent ahead behind it, so the closed connection is given what is due.
         """
         if not self._started:
             await self._send({"type": "http.response.start", "status": 500, "headers": []})
@@ -202,7 +205,9 @@ class Channel:
     async def _start(self, response: Response) -> None:
         self._started = True
         headers = response.raw_headers()
-        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self._send(
+            {"type": "http.response.start", "status": response.status, "headers": headers}
+        )
 
     async def _send_share(self, response: Response, share: float) -> bytes:
         """Send the first part of a body; the rest of it."""
@@ -213,7 +218,9 @@ class Channel:
 
     async def _drip(self, response: Response, seconds: float) -> None:
         size = max(1, -(-len(response.body) // DRIP_PIECES))
-        pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [b""]
+        pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [
+            b""
+        ]
         await self._start(response)
         for number, piece in enumerate(pieces, 1):
             more = number < len(pieces)
@@ -224,7 +231,9 @@ class Channel:
 
     async def _disconnect(self, *, reset: bool) -> None:
         if self._connection is None:
-            raise RuntimeError("this fault needs a connection of ours: run the double by `mockserver serve`")
+            raise RuntimeError(
+                "this fault needs a connection of ours: run the double by `mockserver serve`"
+            )
         if reset:
             self._connection.reset()
         else:

@@ -1,7 +1,7 @@
 """An HTTP/1.1 connection: uvicorn's protocol, with bounds on what a client can make it hold.
 
-Beneath uvicorn only asyncio's transport interface and the parser callbacks of httptools are used, above it only ASGI's
-`state`, so that any release of uvicorn serves.
+Beneath uvicorn only asyncio's transport interface and the parser callbacks of httptools are used,
+above it only ASGI's `state`, so that any release of uvicorn serves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mockserver.backend.memory import Meter
 from mockserver.http.channel import CONNECTION, ASGIApp, Receive, Scope, Send
 
-KEEP_ALIVE = 75  # seconds; longer than clients pool their connections, so that none is reused as it closes
+KEEP_ALIVE = (
+    75  # seconds; longer than clients pool their connections, so that none is reused as it closes
+)
 SHUTDOWN_GRACE = 0.5  # seconds
 READ_AHEAD = 16 * 1024  # bytes
 MAX_HEAD = 64 * 1024  # bytes of a head, of trailers, or of one chunk's size, about
@@ -39,17 +41,18 @@ def _refusal(status: bytes, reason: bytes) -> bytes:
 _NOT_HTTP = _refusal(b"400 Bad Request", b"Invalid HTTP request received.")
 _HEAD_TOO_LARGE = _refusal(
     b"431 Request Header Fields Too Large",
-    b"The request line and the headers have more than %d bytes, or more than %d headers.\n" % (MAX_HEAD, MAX_FIELDS),
+    b"The request line and the headers have more than %d bytes, or more than %d headers.\n"
+    % (MAX_HEAD, MAX_FIELDS),
 )
 
 
-class Handled:
+class InFlight:
     """How many requests are being handled, whether their clients are still there or not."""
 
     count = 0
 
 
-def tracked(app: ASGIApp, handled: Handled) -> ASGIApp:
+def count_in_flight(app: ASGIApp, handled: InFlight) -> ASGIApp:
     """An application that counts what it is handling, and tells each connection when one of its requests is done."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,9 +69,10 @@ def tracked(app: ASGIApp, handled: Handled) -> ASGIApp:
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol, reachable from the application as `scope["state"][CONNECTION]`.
 
-    It reads only so far ahead of the answers, bounds the head of a request, and closes a connection that is idle. The
-    application has to be `tracked`. A connection that is open is one of `connections`. What comes and cannot be read as
-    a request is counted in `unreadable`, by the status that it is answered with.
+    It reads only so far ahead of the answers, bounds the head of a request, and closes a connection
+    that is idle. The application has to be `tracked`. A connection that is open is one of
+    `connections`. What comes and cannot be read as a request is counted in `unreadable`, by the
+    status that it is answered with.
     """
 
     def __init__(
@@ -83,7 +87,10 @@ class HttpConnection(HttpToolsProtocol):
         self._connections = connections
         self._unreadable = unreadable
         self._meter = Meter(meter)
-        self._state = {**app_state, CONNECTION: self}  # uvicorn puts a copy into every request's scope
+        self._state = {
+            **app_state,
+            CONNECTION: self,
+        }  # uvicorn puts a copy into every request's scope
         super().__init__(app_state=self._state, **settings)
         self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
         self._unanswered = 0  # requests whose head has been parsed
@@ -123,7 +130,8 @@ class HttpConnection(HttpToolsProtocol):
 
     async def wait_until_lost(self, seconds: float | None) -> bool:
         """Wait some seconds of real time (None: for ever), or until the connection is gone; tell whether it is."""
-        # uvicorn tells only the newest request of a connection, and not the one under way before it.
+        # uvicorn tells only the newest request of a connection, and not the one under way before
+        # it.
         await asyncio.wait({self._lost}, timeout=seconds)
         return self._lost.done()
 
@@ -153,7 +161,9 @@ class HttpConnection(HttpToolsProtocol):
         """Break the connection off: the client is sent a RST."""
         # Lingering for zero seconds turns the close into a RST.
         linger = struct.pack("ii", 1, 0)
-        self._real_transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._real_transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
         self._real_transport.abort()
 
     def request_done(self) -> None:
@@ -173,7 +183,12 @@ class HttpConnection(HttpToolsProtocol):
             self._parse_ahead()
 
     def _parse_ahead(self) -> None:
-        while self._ahead and self._unanswered < 2 and not self._ended and not self._shared.is_closing():
+        while (
+            self._ahead
+            and self._unanswered < 2
+            and not self._ended
+            and not self._shared.is_closing()
+        ):
             piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
             self._parse(piece)
         self._shared.hold(bool(self._ahead))
@@ -181,7 +196,8 @@ class HttpConnection(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Have uvicorn parse a piece, but for offers to change the protocol: the parser would skip the body then.
 
-        Java's client makes one with its first request. A line that may become one is held until it is whole.
+        Java's client makes one with its first request. A line that may become one is held until it
+        is whole.
         """
         data, self._held = self._held + data, b""
         place = 0 if self._line_begins and _MAY_BE_OFFER.match(data) else _next_offer(data)
@@ -275,8 +291,9 @@ class HttpConnection(HttpToolsProtocol):
 class _SharedTransport(asyncio.Transport):
     """A connection's transport as uvicorn sees it.
 
-    The writes of one turn of the event loop go out together: uvicorn writes a head and a body one after the other, and
-    each would be a system call, and wake the client. Reading is paused while either uvicorn or the connection wants so.
+    The writes of one turn of the event loop go out together: uvicorn writes a head and a body one
+    after the other, and each would be a system call, and wake the client. Reading is paused while
+    either uvicorn or the connection wants so.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

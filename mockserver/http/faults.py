@@ -18,13 +18,15 @@ HTML_PAGE = (
 )
 
 
-def agreeing(value: Mapping[str, Any], fault: Fault) -> dict[str, Any]:
+def with_matching_retry_after(value: Mapping[str, Any], fault: Fault) -> dict[str, Any]:
     """The body of an error that says the same of its Retry-After as the header."""
     asked = fault.retry_after_date if fault.retry_after_date is not None else fault.retry_after
     if isinstance(asked, str):
         asked = int(asked) if asked.isdecimal() else None
     said = "a while" if asked is None else f"~{math.ceil(asked)}s"
-    detail = value["detail"] if fault.detail is not None else re.sub(r"~\d+s", said, value["detail"])
+    detail = (
+        value["detail"] if fault.detail is not None else re.sub(r"~\d+s", said, value["detail"])
+    )
     rest = {name: part for name, part in value.items() if name != "retry_after"}
     return {**rest, "detail": detail, **({} if asked is None else {"retry_after": asked})}
 
@@ -55,13 +57,19 @@ async def send_response(request: Request, response: Response, fault: Fault | Non
         await _send_faulty(request, response, body, fault)
 
 
-async def _send_faulty(request: Request, response: Response, body: bytes, fault: Fault | None) -> None:
+async def _send_faulty(
+    request: Request, response: Response, body: bytes, fault: Fault | None
+) -> None:
     """Send a response as a fault breaks it; nothing, if the client has hung up."""
     channel = request.channel
     if fault is None or (response.status == NO_RESPONSE and fault.disconnect is None):
         await channel.abandon()
         return
-    if fault.delay is not None and fault.after is not None and await channel.wait_for_disconnect(fault.delay):
+    if (
+        fault.delay is not None
+        and fault.after is not None
+        and await channel.wait_for_disconnect(fault.delay)
+    ):
         await channel.abandon()
         return
     await channel.send_broken(response, fault, body)

@@ -11,7 +11,9 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 
-def post(url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> tuple[int | None, str | None]:
+def post(
+    url: str, headers: Mapping[str, str], body: bytes, seconds: float
+) -> tuple[int | None, str | None]:
     """The status that a receiver answers within some seconds of real time, or why there is none.
 
     Redirects are not followed, and the body of the answer is not read.
@@ -21,7 +23,8 @@ def post(url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> t
         parts = urlsplit(url)
         kind = _SecureConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
-        # The connection's own timeout is for each read: one that sends a byte a second would never end.
+        # The connection's own timeout is for each read: one that sends a byte a second would never
+        # end.
         timer = threading.Timer(seconds, _hang_up, (connection, overdue))
         timer.start()
         try:
@@ -46,7 +49,9 @@ class _SecureConnection(HTTPSConnection):
     def connect(self) -> None:
         HTTPConnection.connect(self)
         context = ssl.create_default_context()
-        self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = context.wrap_socket(
+            self.sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
         self.sock.do_handshake()
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.deliveries import Delivery
 from mockserver.backend.journal import Exchange
 from mockserver.backend.prediction import Prediction, effective_timeline, next_stage
@@ -19,17 +19,26 @@ from mockserver.scenarios.scenario import Urls
 
 
 def life_of(
-    gateway: Gateway, tenant: TenantState, prediction: Prediction, origin: str, urls: Urls | None = None
+    backend: Backend,
+    tenant: TenantState,
+    prediction: Prediction,
+    origin: str,
+    urls: Urls | None = None,
 ) -> dict[str, Any]:
     """A prediction with its timeline, in seconds of its own time, and what is to come."""
     age = prediction.age(tenant.clock.elapsed())
     coming = next_stage(prediction, age)
     return {
-        "prediction": gateway.render(tenant, prediction, origin, urls or gateway.options.urls),
+        "prediction": backend.render(tenant, prediction, origin, urls or backend.options.urls),
         "now": timestamp(tenant.clock.now()),
         "age": age / SECOND,
-        "stages": [{"status": stage.status, "at": stage.at / SECOND} for stage in effective_timeline(prediction)],
-        "next": None if coming is None else {"status": coming.status, "in": (coming.at - age) / SECOND},
+        "stages": [
+            {"status": stage.status, "at": stage.at / SECOND}
+            for stage in effective_timeline(prediction)
+        ],
+        "next": None
+        if coming is None
+        else {"status": coming.status, "in": (coming.at - age) / SECOND},
     }
 
 
@@ -55,17 +64,24 @@ class Event(NamedTuple):
 
 
 def page_of(
-    life: Mapping[str, Any], exchanges: Iterable[Exchange], deliveries: Iterable[Delivery], mode: Mode, secret: str
+    life: Mapping[str, Any],
+    exchanges: Iterable[Exchange],
+    deliveries: Iterable[Delivery],
+    mode: Mode,
+    secret: str,
 ) -> str:
     """The page of a prediction whose `life` is as the admin API tells it; `mode` and `secret` are its tenant's.
 
     Of the exchanges and deliveries those that concern it are told.
     """
     shown = life["prediction"]
-    concerning = (each for each in exchanges if shown["id"] == each.prediction_id or shown["id"] in each.path)
+    concerning = (
+        each for each in exchanges if shown["id"] == each.prediction_id or shown["id"] in each.path
+    )
     own = (each for each in deliveries if each.prediction_id == shown["id"])
     events = sorted(
-        [*_entered(life), *_asked(life, concerning, mode, secret), *_posted(life, own)], key=lambda each: each.at
+        [*_entered(life), *_asked(life, concerning, mode, secret), *_posted(life, own)],
+        key=lambda each: each.at,
     )
     facts = escape(msgspec.json.format(msgspec.json.encode(shown)).decode())
     picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
@@ -107,17 +123,27 @@ def _entered(life: Mapping[str, Any]) -> Iterator[Event]:
             yield Event(stage["at"], stage["status"])
 
 
-def _asked(life: Mapping[str, Any], exchanges: Iterable[Exchange], mode: Mode, secret: str) -> Iterator[Event]:
+def _asked(
+    life: Mapping[str, Any], exchanges: Iterable[Exchange], mode: Mode, secret: str
+) -> Iterator[Event]:
     created, at = parse_timestamp(life["prediction"]["created_at"]), 0.0
     for each in exchanges:
-        told = [str(each.status) if each.status else "no answer", *filter(None, [each.prediction_status])]
+        told = [
+            str(each.status) if each.status else "no answer",
+            *filter(None, [each.prediction_status]),
+        ]
         fault = f" · fault {msgspec.json.encode(each.fault).decode()}" if each.fault else ""
-        wrong = "".join(f" · {violation.pointer or '/'}: {violation.description}" for violation in each.violations)
+        wrong = "".join(
+            f" · {violation.pointer or '/'}: {violation.description}"
+            for violation in each.violations
+        )
         text = redacted(f"{each.method} {each.path} → {' '.join(told)}{fault}{wrong}", secret)
         if mode == "autojump":  # its own time stands still until somebody looks
             at = _entered_at(life, each.prediction_status, at)
         else:
-            since = (each.tenant_time - created) // MILLISECOND * MILLISECOND  # as fine as `created_at`
+            since = (
+                (each.tenant_time - created) // MILLISECOND * MILLISECOND
+            )  # as fine as `created_at`
             at = max(0.0, since / SECOND, _entered_at(life, each.prediction_status, 0))
         yield Event(at, text, bool(each.fault or each.violations))
 
@@ -132,4 +158,6 @@ def _posted(life: Mapping[str, Any], deliveries: Iterable[Delivery]) -> Iterator
 
 def _entered_at(life: Mapping[str, Any], status: str | None, otherwise: float) -> float:
     """When a status was entered, in seconds; who was told it was told by then."""
-    return next((float(stage["at"]) for stage in life["stages"] if stage["status"] == status), otherwise)
+    return next(
+        (float(stage["at"]) for stage in life["stages"] if stage["status"] == status), otherwise
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.journal import MAX_RECORDED_BODY, Exchange, Origin, pack_headers
 from mockserver.backend.memory import compact
 from mockserver.backend.metrics import UNMATCHED, Metrics
@@ -18,7 +18,7 @@ from mockserver.scenarios.scenario import Fault
 
 
 def record_exchange(
-    gateway: Gateway,
+    backend: Backend,
     tenant: TenantState,
     number: int,
     operation: Operation | None,
@@ -34,16 +34,20 @@ def record_exchange(
         tenant.coverage.record_fault(behavior.fault.kind)
     nearest = ""
     if operation is None and origin != "foreign":
-        near = gateway.contract.nearest(request.method, request.path)
+        near = backend.contract.nearest(request.method, request.path)
         nearest = "" if near is None else f"{near.method} {near.path}"
     kind = response.content_type
-    gateway.store.record(
+    backend.store.record(
         tenant,
         Exchange(  # in the order of its fields: so many keywords would be a dictionary, made for each request
             number,
             request.received_at,
             tenant.clock.now(),
-            "" if request.token is None else tenant.name if tenant.name == request.token else request.token,
+            ""
+            if request.token is None
+            else tenant.name
+            if tenant.name == request.token
+            else request.token,
             request.method,
             request.path,
             request.query,

@@ -19,17 +19,20 @@ from mockserver.contract.api_error import ApiError
 from mockserver.contract.violations import Violation
 from mockserver.http.channel import Channel, Receive, Scope, Send
 
-DRAIN_FACTOR = 8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
+DRAIN_FACTOR = (
+    8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
+)
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 
 class Request(msgspec.Struct):
     """What a client sent. `value` is the decoded body; `violations` grows as it is checked.
 
-    `token` is that of its Authorization, `origin` the address that the client used. `headers` are keyed by lower-case
-    name, the last of equal names counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells
-    whether it says which server it is for, as it must, but for HTTP/1.0. `refusal` is why its body was not read,
-    `held` the bytes that `meter` counts for it while it is under way.
+    `token` is that of its Authorization, `origin` the address that the client used. `headers` are
+    keyed by lower-case name, the last of equal names counts. `received_at` is in nanoseconds since
+    the epoch. `has_one_host` tells whether it says which server it is for, as it must, but for
+    HTTP/1.0. `refusal` is why its body was not read, `held` the bytes that `meter` counts for it
+    while it is under way.
     """
 
     method: str
@@ -76,7 +79,8 @@ def read_head(scope: Scope, receive: Receive, send: Send, public_url: str | None
         raw,
         headers,
         bearer_token(headers.get(b"authorization", b"")),
-        public_url or _origin(scope["scheme"], headers.get(b"host", b"")[:300], scope.get("server")),
+        public_url
+        or _origin(scope["scheme"], headers.get(b"host", b"")[:300], scope.get("server")),
         scope.get("path_params", {}),
         dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         Channel(scope, receive, send),
@@ -119,7 +123,8 @@ def bearer_token(authorization: bytes) -> str | None:
 async def read_body(request: Request, limit: int, store: Store) -> bool:
     """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up.
 
-    One that comes in pieces counts among what the store holds; where there is no room, `refusal` says so.
+    One that comes in pieces counts among what the store holds; where there is no room, `refusal`
+    says so.
     """
     announced = int(request.headers.get(b"content-length") or 0)
     if announced > limit and (b"expect" in request.headers or announced > limit * DRAIN_FACTOR):
@@ -137,7 +142,9 @@ async def read_body(request: Request, limit: int, store: Store) -> bool:
             continue
         if more or request.held:
             if not store.take(len(chunk)):
-                request.refusal = ApiError(503, hint="There is no room for the body: too much is under way already.")
+                request.refusal = ApiError(
+                    503, hint="There is no room for the body: too much is under way already."
+                )
                 return True
             request.held += len(chunk)
             request.meter = store.underway

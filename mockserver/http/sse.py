@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.prediction import Prediction
 from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND
@@ -31,7 +31,9 @@ class ServerSentEvent(msgspec.Struct, frozen=True):
         return ("\n".join(lines) + "\n\n").encode()
 
 
-def stream_events(gateway: Gateway, prediction: Prediction, age: int, origin: str) -> list[ServerSentEvent]:
+def stream_events(
+    backend: Backend, prediction: Prediction, age: int, origin: str
+) -> list[ServerSentEvent]:
     """The events of a prediction's life up to an own time of `age`, in nanoseconds."""
     found: list[ServerSentEvent] = []
     second = prediction.created_at // SECOND
@@ -39,15 +41,17 @@ def stream_events(gateway: Gateway, prediction: Prediction, age: int, origin: st
     def add(name: str, data: str) -> None:
         found.append(ServerSentEvent(name, data, f"{second}:{len(found)}"))
 
-    for stage, text in gateway.log_pieces(prediction, age):
+    for stage, text in backend.log_pieces(prediction, age):
         if text:
             add("logs", text)
         if stage.status == "succeeded":
-            add("output", gateway.output_url(prediction, origin))
+            add("output", backend.output_url(prediction, origin))
             found.append(ServerSentEvent("done", "{}"))
         elif stage.status == "failed":
             found.append(
-                ServerSentEvent("error", msgspec.json.encode({"detail": gateway.error_of(stage) or ""}).decode())
+                ServerSentEvent(
+                    "error", msgspec.json.encode({"detail": backend.error_of(stage) or ""}).decode()
+                )
             )
             found.append(ServerSentEvent("done", '{"reason":"error"}'))
         elif stage.status in TERMINAL:
@@ -57,11 +61,13 @@ def stream_events(gateway: Gateway, prediction: Prediction, age: int, origin: st
 
 def resume_index(events: Sequence[ServerSentEvent], last_id: str | None) -> int:
     """Where a stream goes on behind the event with an id; at the beginning if there is none like it."""
-    return next((number + 1 for number, event in enumerate(events) if last_id and event.id == last_id), 0)
+    return next(
+        (number + 1 for number, event in enumerate(events) if last_id and event.id == last_id), 0
+    )
 
 
 async def follow(
-    gateway: Gateway,
+    backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
     origin: str,
@@ -78,7 +84,7 @@ async def follow(
         while prediction.id in tenant.predictions:
             prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
-            events = stream_events(gateway, prediction, age, origin)
+            events = stream_events(backend, prediction, age, origin)
             if sent is None:
                 sent = resume_index(events, last_id)
             for number in range(sent, len(events)):
@@ -90,4 +96,4 @@ async def follow(
             sent = max(sent, len(events))
             if events and events[-1].name == "done":
                 return
-            await gateway.await_next_change(tenant, prediction, follower)
+            await backend.await_next_change(tenant, prediction, follower)

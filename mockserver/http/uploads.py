@@ -21,7 +21,10 @@ MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
 MAX_NAME = 1024  # characters of a file's name, of its content type, and of the form's
 LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
 T = TypeVar("T")
-for _name in ("python_multipart", "multipart"):  # what it warns of is the client's doing, and answered
+for _name in (
+    "python_multipart",
+    "multipart",
+):  # what it warns of is the client's doing, and answered
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
@@ -32,7 +35,11 @@ class _InMemory(MultiPartParser):
 
 async def read_upload(content_type: str, body: bytes) -> Upload:
     """What a form uploads. Raises ApiError (400, 422)."""
-    return await asyncio.to_thread(_read, content_type, body) if len(body) > LARGE else _read(content_type, body)
+    return (
+        await asyncio.to_thread(_read, content_type, body)
+        if len(body) > LARGE
+        else _read(content_type, body)
+    )
 
 
 def _read(content_type: str, body: bytes) -> Upload:
@@ -41,7 +48,9 @@ def _read(content_type: str, body: bytes) -> Upload:
 
     if len(content_type) > MAX_NAME:  # to read its parameters takes the square of its length
         raise _not_a_form(f"its Content-Type has more than {MAX_NAME} characters")
-    if not _is_whole(content_type, body):  # the parser would take the parts before, and not close the file of the last
+    if not _is_whole(
+        content_type, body
+    ):  # the parser would take the parts before, and not close the file of the last
         raise _not_a_form("it ends before its closing boundary")
     try:
         headers = Headers({"content-type": content_type})
@@ -78,12 +87,16 @@ def _upload_in(form: FormData) -> Upload:
     content, metadata = form.get("content"), form.get("metadata", "{}")
     if not isinstance(content, UploadFile):
         said, shown = "content is required, as a file", "nothing" if content is None else "a field"
-        raise validation_error([Violation("/content", "required", "content", said, shown, "a file")])
+        raise validation_error(
+            [Violation("/content", "required", "content", said, shown, "a file")]
+        )
     kind = content.content_type or "application/octet-stream"
     name = content.filename or "file"
     (name + kind).encode()
     if max(len(name), len(kind)) > MAX_NAME:
-        raise _not_a_form(f"a file's name, and its content type, have at most {MAX_NAME} characters")
+        raise _not_a_form(
+            f"a file's name, and its content type, have at most {MAX_NAME} characters"
+        )
     return Upload.of(name, kind, content.file.read(), _metadata(metadata))
 
 
@@ -95,15 +108,21 @@ def _metadata(sent: str | UploadFile) -> bytes:
     """Metadata may come as a field or, as some clients send it, as a file of JSON."""
     text = sent.file.read(MAX_METADATA + 1) if isinstance(sent, UploadFile) else sent.encode()
     if len(text) > MAX_METADATA:
-        raise _wrong_metadata(f"metadata has at most {MAX_METADATA} bytes", "more", f"{MAX_METADATA} bytes")
+        raise _wrong_metadata(
+            f"metadata has at most {MAX_METADATA} bytes", "more", f"{MAX_METADATA} bytes"
+        )
     try:
         value = read_json(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise _wrong_metadata("metadata must be a JSON object", shorten(text.decode("utf-8", "replace")), "an object")
+        raise _wrong_metadata(
+            "metadata must be a JSON object", shorten(text.decode("utf-8", "replace")), "an object"
+        )
     return msgspec.json.encode(value)
 
 
 def _wrong_metadata(said: str, sent: str, allowed: str) -> ApiError:
-    return validation_error([Violation("/metadata", "invalid_type", "metadata", said, sent, allowed)])
+    return validation_error(
+        [Violation("/metadata", "invalid_type", "metadata", said, sent, allowed)]
+    )

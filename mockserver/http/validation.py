@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.operation import Operation
 from mockserver.contract.violations import MAX_VIOLATIONS, Violation
@@ -12,25 +12,35 @@ from mockserver.json_text import MAX_SHOWN, cut, read_json, shorten
 MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
 
 
-def validate(gateway: Gateway, operation: Operation, request: Request) -> None:
+def validate(backend: Backend, operation: Operation, request: Request) -> None:
     """Hold the request against the contract. Raises ApiError; leaves what is tolerated in `violations`."""
     noted: list[Violation] = []
-    if not operation.public and not request.headers.get(b"authorization", b"").startswith(b"Bearer "):
-        noted = request.violations = _check_token(gateway, request)
+    if not operation.public and not request.headers.get(b"authorization", b"").startswith(
+        b"Bearer "
+    ):
+        noted = request.violations = _check_token(backend, request)
     if request.body_size > operation.max_body:
         said = f"It has {request.body_size} bytes; at most {operation.max_body} are taken."
-        raise _refused(request, 413, "body_too_large", "", said, f"{request.body_size} bytes", f"{operation.max_body}")
+        raise _refused(
+            request,
+            413,
+            "body_too_large",
+            "",
+            said,
+            f"{request.body_size} bytes",
+            f"{operation.max_body}",
+        )
     found = noted + _check_parameters(operation, request)
     if found:
         request.violations = found
         if any(violation.pointer.startswith("{") for violation in found):
             raise ApiError(404, hint=f"{found[0].field}: {found[0].description}.")
     if operation.body is not None:
-        found += _check_body(gateway, operation, request)
+        found += _check_body(backend, operation, request)
     if not found:
         return
     request.violations = found
-    fatal = [violation for violation in found if violation.fatal or gateway.options.strict]
+    fatal = [violation for violation in found if violation.fatal or backend.options.strict]
     if fatal:
         raise validation_error(fatal)
 
@@ -41,19 +51,27 @@ def no_single_host(request: Request) -> ApiError:
     return _refused(request, 400, "host", "Host:", said, "none or several", "one")
 
 
-def _check_token(gateway: Gateway, request: Request) -> list[Violation]:
+def _check_token(backend: Backend, request: Request) -> list[Violation]:
     """What is wrong with the authorisation but tolerated. Raises ApiError (401) for what is not."""
     sent = request.header(b"authorization")
-    if sent is None and not gateway.options.require_auth:
+    if sent is None and not backend.options.require_auth:
         return []
     scheme = (sent or "").partition(" ")[0]
     if request.token is not None and scheme.lower() == "bearer":
         return []
     right = "Authorization: Bearer <token>"
-    said = "Authorization is required" if sent is None else "The scheme must be Bearer, followed by a token"
+    said = (
+        "Authorization is required"
+        if sent is None
+        else "The scheme must be Bearer, followed by a token"
+    )
     shown = "nothing" if sent is None else shorten(scheme)
-    tolerated = request.token is not None and not gateway.options.strict  # `Token`, which upstream still takes
-    fault = Violation("Authorization:", "authorization", "Authorization", said, shown, right, fatal=not tolerated)
+    tolerated = (
+        request.token is not None and not backend.options.strict
+    )  # `Token`, which upstream still takes
+    fault = Violation(
+        "Authorization:", "authorization", "Authorization", said, shown, right, fatal=not tolerated
+    )
     if tolerated:
         return [fault]
     request.violations = [fault]
@@ -61,7 +79,11 @@ def _check_token(gateway: Gateway, request: Request) -> list[Violation]:
 
 
 def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
-    if operation.optional is not None and operation.optional.isdisjoint(request.headers) and not request.query:
+    if (
+        operation.optional is not None
+        and operation.optional.isdisjoint(request.headers)
+        and not request.query
+    ):
         return []
     query = request.query_params
     found: list[Violation] = []
@@ -79,17 +101,33 @@ def _check_parameters(operation: Operation, request: Request) -> list[Violation]
         said = f"Query parameter {shorten(name)} is not known"
         shown = cut(name, MAX_SHOWN)
         found.append(
-            Violation(f"?{shown}", "unknown_parameter", shown, said, shorten(query[name]), "none", fatal=False)
+            Violation(
+                f"?{shown}",
+                "unknown_parameter",
+                shown,
+                said,
+                shorten(query[name]),
+                "none",
+                fatal=False,
+            )
         )
     return found
 
 
-def _check_body(gateway: Gateway, operation: Operation, request: Request) -> list[Violation]:
+def _check_body(backend: Backend, operation: Operation, request: Request) -> list[Violation]:
     assert operation.body is not None
     if not request.body:
         if operation.body_required:
             taken = " or ".join(operation.body)
-            raise _refused(request, 400, "empty_body", "", f"The body is empty; send {taken}.", "nothing", taken)
+            raise _refused(
+                request,
+                400,
+                "empty_body",
+                "",
+                f"The body is empty; send {taken}.",
+                "nothing",
+                taken,
+            )
         return []
     media_type = request.header(b"content-type") or ""
     if media_type not in operation.body:
@@ -115,26 +153,33 @@ def _check_body(gateway: Gateway, operation: Operation, request: Request) -> lis
     if operation.role == "create" and operation.model is None:
         if any(violation.pointer in ("", "/version", "/input") for violation in found):
             return found
-        model = _model_of_version(gateway, operation, request)
+        model = _model_of_version(backend, operation, request)
         found += model.check_body(media_type, {"input": request.value["input"]}, vast=vast)
     if model.images and not any(violation.pointer in ("", "/input") for violation in found):
-        found += gateway.check_images(model, request.value["input"])
+        found += backend.check_images(model, request.value["input"])
     return found
 
 
-def _model_of_version(gateway: Gateway, operation: Operation, request: Request) -> Operation:
+def _model_of_version(backend: Backend, operation: Operation, request: Request) -> Operation:
     """The model that a create by version is about. Raises ApiError (422)."""
-    model = gateway.contract.model_asked(operation, request.value)
+    model = backend.contract.model_asked(operation, request.value)
     if model is None:
-        known = ", ".join(gateway.contract.models)
+        known = ", ".join(backend.contract.models)
         sent = shorten(request.value["version"])
-        fault = Violation("/version", "version", "version", "The specified version does not exist", sent, known)
+        fault = Violation(
+            "/version", "version", "version", "The specified version does not exist", sent, known
+        )
         request.violations = [*request.violations, fault]
         raise ApiError(422, hint=f"The contract's models are {known}.", example="version")
     return model
 
 
-def _refused(request: Request, status: int, kind: str, pointer: str, said: str, sent: str, allowed: str) -> ApiError:
+def _refused(
+    request: Request, status: int, kind: str, pointer: str, said: str, sent: str, allowed: str
+) -> ApiError:
     """A refusal of a request as a whole, which is also written down as a violation."""
-    request.violations = [*request.violations, Violation(pointer, kind, pointer.rstrip(":"), said, sent, allowed)]
+    request.violations = [
+        *request.violations,
+        Violation(pointer, kind, pointer.rstrip(":"), said, sent, allowed),
+    ]
     return ApiError(status, hint=said)

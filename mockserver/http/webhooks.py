@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.deliveries import Delivery
 from mockserver.backend.followers import Follower
 from mockserver.backend.prediction import Prediction
@@ -26,9 +26,18 @@ from mockserver.http.post import post
 from mockserver.scenarios.scenario import Urls, Webhooks
 from mockserver.scenarios.timeline import TERMINAL
 
-RETRIES = (1, 2, 4, 8, 16, 30)  # seconds after one another; upstream gives up about a minute after completion
+RETRIES = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    30,
+)  # seconds after one another; upstream gives up about a minute after completion
 FORGED = Webhooks(signature="wrong")  # how a forged one is delivered: once
-NOT_ALLOWED = "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
+NOT_ALLOWED = (
+    "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
+)
 TIMEOUT = 5.0  # seconds of real time that a receiver is given
 STALE = 3600  # seconds by which a stale timestamp lies in the past
 
@@ -43,7 +52,10 @@ class WebhookEvent(msgspec.Struct, frozen=True):
 
 def secret_of(tenant: TenantState) -> str:
     """The key that a tenant's webhooks are signed with, as upstream hands it out."""
-    return "whsec_" + b64encode(blake2b(tenant.key, digest_size=24, person=b"webhooks").digest()).decode()
+    return (
+        "whsec_"
+        + b64encode(blake2b(tenant.key, digest_size=24, person=b"webhooks").digest()).decode()
+    )
 
 
 def sign(secret: str, identifier: str, timestamp: int, body: bytes) -> str:
@@ -63,7 +75,7 @@ def is_allowed(url: str, allowed: Iterable[str]) -> bool:
 
 
 def webhook_events(
-    gateway: Gateway,
+    backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
     age: int,
@@ -82,16 +94,18 @@ def webhook_events(
         found.append(WebhookEvent(name, f"msg_{digest}", lambda: {**value(), **asked}))
 
     def shown(at: int) -> dict[str, Any]:
-        return gateway.render(tenant, prediction, origin, urls, age=at, include_expired=True)
+        return backend.render(tenant, prediction, origin, urls, age=at, include_expired=True)
 
     def with_output(at: int) -> dict[str, Any]:
         # An output is told of before the end: the prediction still runs, and has it.
         before = shown(max(0, at - 1))
         running = before["status"] == "processing"
-        return {**before, "output": gateway.output_url(prediction, origin)} if running else shown(at)
+        return (
+            {**before, "output": backend.output_url(prediction, origin)} if running else shown(at)
+        )
 
     add("start", partial(shown, 0))
-    for stage, text in gateway.log_pieces(prediction, age):
+    for stage, text in backend.log_pieces(prediction, age):
         if stage.status not in TERMINAL:
             if text:
                 add("logs", partial(shown, stage.at))
@@ -103,7 +117,7 @@ def webhook_events(
 
 
 async def deliver_webhooks(
-    gateway: Gateway,
+    backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
     url: str,
@@ -120,7 +134,7 @@ async def deliver_webhooks(
         while prediction.id in tenant.predictions:
             prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
-            events = webhook_events(gateway, tenant, prediction, age, origin, urls, asked)
+            events = webhook_events(backend, tenant, prediction, age, origin, urls, asked)
             ended = events[-1].name == "completed"
             fresh = [event for event in events[told:] if wanted is None or event.name in wanted]
             told = len(events)
@@ -130,16 +144,18 @@ async def deliver_webhooks(
             for event in fresh:
                 await asyncio.sleep(faults.late)
                 if faults.forged and event.name == "completed":
-                    await _deliver_event(gateway, tenant, prediction, url, _forged(event, origin), FORGED, follower)
+                    await _deliver_event(
+                        backend, tenant, prediction, url, _forged(event, origin), FORGED, follower
+                    )
                 for _ in range(2 if faults.duplicate else 1):
-                    await _deliver_event(gateway, tenant, prediction, url, event, faults, follower)
+                    await _deliver_event(backend, tenant, prediction, url, event, faults, follower)
             if ended:
                 return
-            await gateway.await_next_change(tenant, prediction, follower)
+            await backend.await_next_change(tenant, prediction, follower)
 
 
 async def _deliver_event(
-    gateway: Gateway,
+    backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
     url: str,
@@ -167,12 +183,16 @@ async def _deliver_event(
         )
         if faults.lost:
             ended = _not_sent(attempted, event, "lost, as the scenario has it")
-        elif is_allowed(url, gateway.options.webhook_allow):
-            secret = secret_of(tenant) if faults.signature == "valid" else "whsec_" + b64encode(b"wrong").decode()
-            ended = await _send(gateway, tenant, attempted, event, secret)
+        elif is_allowed(url, backend.options.webhook_allow):
+            secret = (
+                secret_of(tenant)
+                if faults.signature == "valid"
+                else "whsec_" + b64encode(b"wrong").decode()
+            )
+            ended = await _send(backend, tenant, attempted, event, secret)
         else:
             ended = _not_sent(attempted, event, NOT_ALLOWED)
-        gateway.store.record_delivery(tenant, ended)
+        backend.store.record_delivery(tenant, ended)
         if ended.delivered:
             return
         if attempt < len(pauses):
@@ -184,10 +204,10 @@ def _not_sent(attempted: Delivery, event: WebhookEvent, why: str) -> Delivery:
 
 
 async def _send(
-    gateway: Gateway, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
+    backend: Backend, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
 ) -> Delivery:
     """Post an event, and wait for the receiver's answer: the delivery with what came of it."""
-    async with gateway.posting:  # what waits for its turn has no body yet: there may be many
+    async with backend.posting:  # what waits for its turn has no body yet: there may be many
         body = msgspec.json.encode(event.value())
         headers = {
             "content-type": "application/json",
@@ -197,10 +217,12 @@ async def _send(
             "webhook-signature": sign(secret, event.id, attempted.timestamp, body),
         }
         sent = msgspec.structs.replace(attempted, body=body, sent_at=wall_time())
-        with gateway.store.holding(len(body)), tenant.deliveries.awaiting(sent):
+        with backend.store.holding(len(body)), tenant.deliveries.awaiting(sent):
             status, error = await _post_in_thread(sent.url, headers, body)
     delivered = status is not None and 200 <= status < 300
-    return msgspec.structs.replace(sent, status=status, error=error, delivered=delivered, final=delivered or sent.final)
+    return msgspec.structs.replace(
+        sent, status=status, error=error, delivered=delivered, final=delivered or sent.final
+    )
 
 
 def _forged(event: WebhookEvent, origin: str) -> WebhookEvent:
@@ -217,7 +239,9 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
         await follower.sleep_until(due)
 
 
-async def _post_in_thread(url: str, headers: dict[str, str], body: bytes) -> tuple[int | None, str | None]:
+async def _post_in_thread(
+    url: str, headers: dict[str, str], body: bytes
+) -> tuple[int | None, str | None]:
     """Post in a thread of its own: a pool would be shared with pictures, and silent receivers would fill it."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()

@@ -42,7 +42,9 @@ def nearest_size(sizes: tuple[tuple[int, int], ...], ratio: float) -> tuple[int,
     return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
 
 
-def draw(*, prompt: str, caption: Sequence[str], size: tuple[int, int], media_type: str, seed: int) -> bytes:
+def draw(
+    *, prompt: str, caption: Sequence[str], size: tuple[int, int], media_type: str, seed: int
+) -> bytes:
     """A picture with a prompt and a caption readable in it; the same bytes for the same arguments."""
     picture = _landscape(size, random.Random(seed))  # noqa: S311
     _write(picture, prompt, caption)
@@ -81,15 +83,23 @@ def _write(picture: Image.Image, prompt: str, caption: Sequence[str]) -> None:
     from PIL import ImageDraw
 
     width, height = picture.size
-    unit = max(10, min(picture.size) // 22)  # pixels; the height of the prompt's letters, and every margin
+    unit = max(
+        10, min(picture.size) // 22
+    )  # pixels; the height of the prompt's letters, and every margin
     most = max(1, int(height * 0.5 / (unit * LEADING)))
-    shown = prompt[: MAX_COLUMNS * (most + 1)]  # a prompt can be very long; this much is all that can be seen
+    shown = prompt[
+        : MAX_COLUMNS * (most + 1)
+    ]  # a prompt can be very long; this much is all that can be seen
     lines = wrapped(showable(shown), unit, width - 4 * unit, most)
-    rows = [(line, unit, 255) for line in lines] + [(showable(line), unit // 2, 180) for line in caption]
+    rows = [(line, unit, 255) for line in lines] + [
+        (showable(line), unit // 2, 180) for line in caption
+    ]
     left, foot = 2 * unit, height - 2 * unit
     top = foot - sum(letters * LEADING for _, letters, _ in rows) - (unit / 2 if lines else 0)
     canvas = ImageDraw.Draw(picture, "RGBA")
-    canvas.rounded_rectangle((unit, top - unit, width - unit, height - unit), radius=unit, fill=(0, 0, 0, 150))
+    canvas.rounded_rectangle(
+        (unit, top - unit, width - unit, height - unit), radius=unit, fill=(0, 0, 0, 150)
+    )
     for number, (line, letters, light) in enumerate(rows):
         if lines and number == len(lines):
             top += unit / 2

@@ -31,7 +31,8 @@ def read_data_uri(uri: str) -> bytes:
 
 def measure(data: bytes) -> tuple[int, int]:
     """Width and height in pixels, from the header alone. Raises UnsupportedImage."""
-    # Not by Pillow, which reads all that may stand before the picture: half a million empty chunks take it seconds.
+    # Not by Pillow, which reads all that may stand before the picture: half a million empty chunks
+    # take it seconds.
     for read in (_png_size, _jpeg_size, _gif_size, _webp_size):
         size = read(data)
         if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS:
@@ -41,7 +42,11 @@ def measure(data: bytes) -> tuple[int, int]:
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
     head = data[12:29]
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or head[:4] != b"IHDR" or data[29:33] != crc32(head).to_bytes(4, "big"):
+    if (
+        data[:8] != b"\x89PNG\r\n\x1a\n"
+        or head[:4] != b"IHDR"
+        or data[29:33] != crc32(head).to_bytes(4, "big")
+    ):
         return None
     return int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
 
@@ -63,7 +68,9 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(frame[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 " and frame[3:6] == b"\x9d\x01\x2a":
-        return int.from_bytes(frame[6:8], "little") & 0x3FFF, int.from_bytes(frame[8:10], "little") & 0x3FFF
+        return int.from_bytes(frame[6:8], "little") & 0x3FFF, int.from_bytes(
+            frame[8:10], "little"
+        ) & 0x3FFF
     return None
 
 

@@ -1,7 +1,8 @@
 """Text in any script, in the fonts that there are: how it is broken into lines, and drawn. Pillow is imported late.
 
-The first font is Pillow's own, which has English; the second FiraGO, which has Latin, Greek, Cyrillic, Arabic, Hebrew,
-Thai and more; the last, if its extra is installed, has Chinese, Japanese and Korean. What none of them has is a box.
+The first font is Pillow's own, which has English; the second FiraGO, which has Latin, Greek,
+Cyrillic, Arabic, Hebrew, Thai and more; the last, if its extra is installed, has Chinese, Japanese
+and Korean. What none of them has is a box.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _seen(character: str) -> str:
     kind = unicodedata.category(character)
     if kind in ("Cc", "Zs", "Zl", "Zp"):
         return " "
-    if kind == "Cf" or "\ufe00" <= character <= "\ufe0f":  # the latter choose between forms of a letter
+    if (
+        kind == "Cf" or "\ufe00" <= character <= "\ufe0f"
+    ):  # the latter choose between forms of a letter
         return ""
     return "\ufffd" if kind == "Cs" else character
 
@@ -98,17 +101,27 @@ def length(text: str, size: int) -> float:
     return sum(_run_length(run, size) for run in runs(text))
 
 
-def write(canvas: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, ink: tuple[int, ...]) -> None:
+def write(
+    canvas: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    size: int,
+    ink: tuple[int, ...],
+) -> None:
     """Draw a line of text."""
     left, top = place
     for run in runs(text):
         if run.font is None:
             for character in run.text:
                 wide = _box_width(character, size)
-                canvas.rectangle((left + 1, top + size * 0.15, left + wide - 2, top + size), outline=ink)
+                canvas.rectangle(
+                    (left + 1, top + size * 0.15, left + wide - 2, top + size), outline=ink
+                )
                 left += wide
         else:
-            canvas.text((left, top + _drop(run.font, size)), run.text, font=_font(run.font, size), fill=ink)
+            canvas.text(
+                (left, top + _drop(run.font, size)), run.text, font=_font(run.font, size), fill=ink
+            )
             left += _run_length(run, size)
 
 
@@ -162,7 +175,9 @@ def _font(number: int, size: int, *, shaping: bool = True) -> Font:
     size = max(6, size)
     if number == 0:
         return ImageFont.load_default(size)
-    engine = None if shaping else ImageFont.Layout.BASIC  # the one that joins letters, where there is one
+    engine = (
+        None if shaping else ImageFont.Layout.BASIC
+    )  # the one that joins letters, where there is one
     if number == 1:
         return ImageFont.truetype(io.BytesIO(_fira()), size, layout_engine=engine)
     from noto_cjk_sans_otc import FONT_PATH

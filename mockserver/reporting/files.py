@@ -14,7 +14,9 @@ T = TypeVar("T")
 def choose_format(path: Path, formats: Mapping[str, T]) -> T:
     """What formats a report for a file of that suffix. Raises MockServerError."""
     if path.suffix not in formats:
-        raise MockServerError(f"--report {path}: the file ends in {', '.join(formats)}, which says what format it has")
+        raise MockServerError(
+            f"--report {path}: the file ends in {', '.join(formats)}, which says what format it has"
+        )
     return formats[path.suffix]
 
 
@@ -31,7 +33,10 @@ def printable(text: str) -> str:
     """Text without the characters that XML 1.0 does not have."""
     return "".join(
         letter
-        if letter in "\t\n" or " " <= letter <= "\ud7ff" or "\ue000" <= letter <= "\ufffd" or letter > "\uffff"
+        if letter in "\t\n"
+        or " " <= letter <= "\ud7ff"
+        or "\ue000" <= letter <= "\ufffd"
+        or letter > "\uffff"
         else "\ufffd"
         for letter in text
     )

@@ -41,7 +41,9 @@ class Catalogue:
         self._validator = jsonschema_rs.validator_for(self.schema)
         self._named: dict[str, Scenario] = {}
         for name, value in _packaged("scenarios.yaml").items():
-            with suppress(ScenarioError):  # one that does not fit another contract is not offered there
+            with suppress(
+                ScenarioError
+            ):  # one that does not fit another contract is not offered there
                 self._named[name] = self.parse({"name": name, **value})
 
     def __contains__(self, name: str) -> bool:
@@ -88,7 +90,9 @@ class Catalogue:
         try:
             value = read_yaml(Path(word).read_bytes())
         except (OSError, yaml.YAMLError) as reason:
-            raise ScenarioError(f"scenario file {word}: {' '.join(str(reason).split())}") from reason
+            raise ScenarioError(
+                f"scenario file {word}: {' '.join(str(reason).split())}"
+            ) from reason
         if isinstance(value, Mapping) and "rule" in value and "scenario" in value:
             value = {"name": Path(word).stem.lower(), **value["scenario"]}
         return self.parse(value)
@@ -97,7 +101,9 @@ class Catalogue:
         if statuses := self._contract.statuses:
             yield from _lifecycle_faults("/lifecycle", scenario.lifecycle, statuses)
             for number, share in enumerate(scenario.sometimes):
-                yield from _lifecycle_faults(f"/sometimes/{number}/lifecycle", share.lifecycle, statuses)
+                yield from _lifecycle_faults(
+                    f"/sometimes/{number}/lifecycle", share.lifecycle, statuses
+                )
         if sum(share.chance for share in scenario.sometimes) > 1:
             yield "/sometimes: their chances add up to more than 1"
         for key, faults in scenario.faults.items():
@@ -107,7 +113,9 @@ class Catalogue:
                 yield self._unknown(pointer_to(("limits", key)))
         yield from self._body_faults(scenario.body)
         creates = self._contract.of_role("create")
-        listed = sorted({status for operation in creates for status in operation.responses if status < 300})
+        listed = sorted(
+            {status for operation in creates for status in operation.responses if status < 300}
+        )
         if scenario.create_status not in (None, *listed):
             yield f"/create_status: the contract answers a create with one of {listed}"
 
@@ -120,19 +128,29 @@ class Catalogue:
             if fault is None:
                 continue
             place = pointer_to(("faults", key, number))
-            if fault.status and not any(fault.status in operation.responses for operation in operations):
-                listed = sorted({s for operation in operations for s in operation.responses if s >= 400})
+            if fault.status and not any(
+                fault.status in operation.responses for operation in operations
+            ):
+                listed = sorted(
+                    {s for operation in operations for s in operation.responses if s >= 400}
+                )
                 yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
             if fault.after and not any(operation.commits for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
-            if fault.kind in BODY_FAULTS and not any(operation.has_body for operation in operations):
+            if fault.kind in BODY_FAULTS and not any(
+                operation.has_body for operation in operations
+            ):
                 yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"
 
     def _named_by(self, key: str) -> list[Operation]:
         """The operations that a key of faults or limits stands for."""
-        return [each for each in self._contract.operations if key in ("*", each.operation_id, each.family)]
+        return [
+            each
+            for each in self._contract.operations
+            if key in ("*", each.operation_id, each.family)
+        ]
 
     def _unknown(self, place: str) -> str:
         names = dict.fromkeys(operation.family for operation in self._contract.operations)
@@ -155,7 +173,8 @@ class Catalogue:
         """Whether the contract allows a change in a prediction of some status."""
         reader = self._contract.reader
         return reader is not None and any(
-            vary(body, reader, reader.success, shown) != shown for shown in self._contract.templates.values()
+            vary(body, reader, reader.success, shown) != shown
+            for shown in self._contract.templates.values()
         )
 
 
@@ -166,7 +185,9 @@ def _schema_fault(error: jsonschema_rs.ValidationError) -> str:
     return f"{cut(pointer_to(error.instance_path), 300) or '/'}: {said}"
 
 
-def _lifecycle_faults(where: str, lifecycle: Sequence[Step], statuses: Sequence[str]) -> Iterator[str]:
+def _lifecycle_faults(
+    where: str, lifecycle: Sequence[Step], statuses: Sequence[str]
+) -> Iterator[str]:
     order = {"starting": 0, "processing": 1}
     before = -1
     for number, step in enumerate(lifecycle):

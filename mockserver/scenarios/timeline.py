@@ -30,7 +30,9 @@ def with_deadline(stages: Timeline, at: int) -> Timeline:
     return (*lived, Stage(at, "aborted" if lived[-1].status == "starting" else "canceled"))
 
 
-def build_timeline(lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None]]) -> Timeline:
+def build_timeline(
+    lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None]],
+) -> Timeline:
     """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
     stages, at = [], 0
     for status, seconds, error in lifecycle:

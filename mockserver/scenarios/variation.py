@@ -49,7 +49,9 @@ def _with_fraction(digits: int, value: dict[str, Any]) -> dict[str, Any]:
     return {name: rewritten(part) for name, part in value.items()}
 
 
-def vary(body: Body, operation: Operation, status: int, prediction: dict[str, Any]) -> dict[str, Any]:
+def vary(
+    body: Body, operation: Operation, status: int, prediction: dict[str, Any]
+) -> dict[str, Any]:
     """A prediction with a body's variety applied, wherever the contract allows it."""
     varied = prediction
     candidates: list[Callable[[dict[str, Any]], dict[str, Any]]] = [

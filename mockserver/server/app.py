@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router, compile_path
 
 from mockserver.admin.api import Admin
-from mockserver.backend.backend import Gateway, Options
+from mockserver.backend.backend import Backend, Options
 from mockserver.client import BASE_PATH, PREFIX
 from mockserver.contract.contract import Contract
 from mockserver.http.channel import ASGIApp, Receive, Scope, Send
@@ -26,36 +26,36 @@ class App:
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self._extra_origins: dict[int, ASGIApp] = {}
-        self.answer_by(Gateway(contract, catalogue, options))
+        self.use_backend(Backend(contract, catalogue, options))
 
-    def answer_by(self, gateway: Gateway) -> None:
+    def use_backend(self, backend: Backend) -> None:
         """Have a gateway answer from here on. What is under way is answered by the one before."""
-        self.gateway = gateway
-        options = gateway.options
-        endpoints = _endpoints(gateway)
+        self.backend = backend
+        options = backend.options
+        endpoints = _endpoints(backend)
         if options.also_at is not None:
             endpoints |= _aliases(endpoints, options.also_at)
-        self._own = _Paths(endpoints, _router(gateway))
+        self._own = _Paths(endpoints, _router(backend))
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
         if self._extra_origins:
-            self.listen_as_decoy(gateway.foreign_origin)
-        if gateway.files_origin is not None:
-            self.listen_as_file_host(gateway.files_origin)
+            self.listen_as_decoy(backend.foreign_origin)
+        if backend.files_origin is not None:
+            self.listen_as_file_host(backend.files_origin)
 
     async def close(self) -> None:
         """Let go of what it holds open while it serves."""
 
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
-        self._extra_origins[_port(url)] = Decoy(self.gateway)
-        self.gateway.foreign_origin = url
+        self._extra_origins[_port(url)] = Decoy(self.backend)
+        self.backend.foreign_origin = url
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
-        files = _file_host(self.gateway)
-        cors = self.gateway.options.cors
+        files = _file_host(self.backend)
+        cors = self.backend.options.cors
         self._extra_origins[_port(url)] = _with_cors(files, cors) if cors else files
-        self.gateway.files_origin = url
+        self.backend.files_origin = url
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
@@ -74,7 +74,9 @@ class _Paths:
     def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
         # A path without parameters needs no search, however many models there are.
         self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._patterns = [
+            (compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path
+        ]
         self._rest = rest
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -92,28 +94,31 @@ class _Paths:
         return self._rest, {}
 
 
-def _router(gateway: Gateway) -> Router:
+def _router(backend: Backend) -> Router:
     """What answers beside the contract's paths: the admin API, the documents, and all that matches nothing."""
-    unmatched = Endpoint(gateway, {})
-    # The last route takes known paths with other methods; the default, what no pattern takes: `*`, or a line break.
-    routes = [*_routes(gateway), Route("/{path:path}", unmatched)]
+    unmatched = Endpoint(backend, {})
+    # The last route takes known paths with other methods; the default, what no pattern takes: `*`,
+    # or a line break.
+    routes = [*_routes(backend), Route("/{path:path}", unmatched)]
     return Router(routes, redirect_slashes=False, default=unmatched)
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """An application that pages of other origins may call. It answers their preflights, which no journal has."""
-    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+    )
 
 
 def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def _endpoints(gateway: Gateway) -> dict[str, Endpoint]:
+def _endpoints(backend: Backend) -> dict[str, Endpoint]:
     """What answers at each path of the contract."""
     return {
-        path: Endpoint(gateway, {operation.method: operation for operation in operations})
-        for path, operations in gateway.contract.paths.items()
+        path: Endpoint(backend, {operation.method: operation for operation in operations})
+        for path, operations in backend.contract.paths.items()
     }
 
 
@@ -127,19 +132,21 @@ def _aliases(endpoints: Mapping[str, Endpoint], also_at: str) -> dict[str, Endpo
     return {path: endpoint for path, endpoint in aliases.items() if path not in endpoints}
 
 
-def _routes(gateway: Gateway) -> list[Route]:
+def _routes(backend: Backend) -> list[Route]:
     return [
-        *Admin(gateway).routes(),
-        Route("/openapi.json", _document(gateway.contract.as_json, "application/json")),
-        Route("/openapi.yaml", _document(gateway.contract.source, "application/yaml")),
+        *Admin(backend).routes(),
+        Route("/openapi.json", _document(backend.contract.as_json, "application/json")),
+        Route("/openapi.yaml", _document(backend.contract.source, "application/yaml")),
         Route("/", _welcome),
     ]
 
 
-def _file_host(gateway: Gateway) -> ASGIApp:
-    delivering = {operation.method: operation for operation in gateway.contract.of_role("deliver")}
-    paths = {operation.path: Endpoint(gateway, delivering, "files") for operation in delivering.values()}
-    return _Paths(paths, Endpoint(gateway, {}, "files"))
+def _file_host(backend: Backend) -> ASGIApp:
+    delivering = {operation.method: operation for operation in backend.contract.of_role("deliver")}
+    paths = {
+        operation.path: Endpoint(backend, delivering, "files") for operation in delivering.values()
+    }
+    return _Paths(paths, Endpoint(backend, {}, "files"))
 
 
 async def _welcome(request: Request) -> Response:
@@ -158,7 +165,9 @@ def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Res
     return serve
 
 
-def build_app(contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any) -> App:
+def build_app(
+    contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any
+) -> App:
     """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
     loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
     catalogue = Catalogue(loaded)

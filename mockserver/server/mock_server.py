@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mockserver.admin.har import write_har
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.store import MAX_MEMORY
 from mockserver.client import BASE_PATH, Tenant
@@ -24,7 +24,14 @@ from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios.scenario import Scenario, Urls
 from mockserver.server.app import build_app
 from mockserver.server.tls import Authority
-from mockserver.server.uvicorn_server import T, UvicornServer, extra_origins, listen, run_server, url_of
+from mockserver.server.uvicorn_server import (
+    T,
+    UvicornServer,
+    extra_origins,
+    listen,
+    run_server,
+    url_of,
+)
 
 SETTLE = 2.0  # seconds that answers under way are waited for before a verdict
 
@@ -42,9 +49,9 @@ def _owners(name: str) -> set[str]:
 class MockServer:
     """A double in a background thread of this process, for the time of a `with` block.
 
-    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is a name, a file, a
-    Scenario or its JSON value; the other settings are those of `mockserver serve`. The seed is fixed, so that a
-    suite's ids and pictures are the same on every run.
+    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is
+    a name, a file, a Scenario or its JSON value; the other settings are those of `mockserver
+    serve`. The seed is fixed, so that a suite's ids and pictures are the same on every run.
     """
 
     def __init__(
@@ -138,15 +145,23 @@ class MockServer:
     def strays(self) -> list[str]:
         """The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then.
 
-        A token that was given out may have a plus and the name of a scenario after it. What needs no token, as a
-        picture, is none of them.
+        A token that was given out may have a plus and the name of a scenario after it. What needs
+        no token, as a picture, is none of them.
         """
 
-        def collect(gateway: Gateway) -> list[str]:
-            strangers = [tenant for tenant in gateway.store.tenants() if not self._given & _owners(tenant.name)]
+        def collect(backend: Backend) -> list[str]:
+            strangers = [
+                tenant
+                for tenant in backend.store.tenants()
+                if not self._given & _owners(tenant.name)
+            ]
             for tenant in strangers:
-                gateway.store.forget(tenant.name)
-            public = {operation.operation_id for operation in gateway.contract.operations if operation.public}
+                backend.store.forget(tenant.name)
+            public = {
+                operation.operation_id
+                for operation in backend.contract.operations
+                if operation.public
+            }
             found = [exchange for tenant in strangers for exchange in tenant.journal]
             return [_stray(exchange) for exchange in found if exchange.operation_id not in public]
 
@@ -154,16 +169,16 @@ class MockServer:
 
     def write_har(self, path: Path) -> None:
         """Write the journals of all tenants to an HTTP Archive. Raises MockServerError."""
-        self.call_in_loop(lambda gateway: write_har(gateway, path, self.url))
+        self.call_in_loop(lambda backend: write_har(backend, path, self.url))
 
-    def call_in_loop(self, function: Callable[[Gateway], T]) -> T:
+    def call_in_loop(self, function: Callable[[Backend], T]) -> T:
         """Call a function with the running gateway on the server's own thread, between requests; return its result."""
         assert self._server is not None
         result: Future[T] = Future()
 
         def call() -> None:
             try:
-                result.set_result(function(self._app.gateway))
+                result.set_result(function(self._app.backend))
             except BaseException as reason:
                 result.set_exception(reason)
 
@@ -177,7 +192,9 @@ class MockServer:
 
     def __enter__(self) -> Self:
         if self._thread is not None:
-            raise MockServerError("this MockServer is running already; for a second one beside it, make another")
+            raise MockServerError(
+                "this MockServer is running already; for a second one beside it, make another"
+            )
         if self._owns_authority:
             self._authority = Authority(self._host, *self._tls_names)
         listener = listen(self._host, self._port)
@@ -186,7 +203,9 @@ class MockServer:
         sockets = [listener, *extra_origins(self._app, scheme)]
         ready = threading.Event()
         self._server = UvicornServer(self._app, ready.set, self._authority)
-        self._thread = threading.Thread(target=run_server, args=(self._server, sockets), name="mockserver", daemon=True)
+        self._thread = threading.Thread(
+            target=run_server, args=(self._server, sockets), name="mockserver", daemon=True
+        )
         self._thread.start()
         ready.wait()
         return self

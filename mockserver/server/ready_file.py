@@ -16,7 +16,9 @@ def remove_stale(path: Path) -> None:
     """Remove what another server has left. Raises MockServerError if that is no file that may be replaced."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise MockServerError(f"the ready file {path} is there, and is no regular file; name another")
+            raise MockServerError(
+                f"the ready file {path} is there, and is no regular file; name another"
+            )
         path.unlink()
     except FileNotFoundError:
         pass

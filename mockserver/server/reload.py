@@ -28,13 +28,17 @@ class Loaded(NamedTuple):
 class Watch:
     """The files of a double's contract and scenario, and what they held when they were last looked at.
 
-    Make it before the double is built from them, so that no change between is missed. `scenario` is a name or a file.
+    Make it before the double is built from them, so that no change between is missed. `scenario` is
+    a name or a file.
     """
 
     def __init__(self, contract: Path | None, scenario: str) -> None:
         self._contract = contract or shipped_contract()
         self._scenario = scenario
-        self.files: Sequence[Path] = [self._contract, *([Path(scenario)] if Path(scenario).is_file() else [])]
+        self.files: Sequence[Path] = [
+            self._contract,
+            *([Path(scenario)] if Path(scenario).is_file() else []),
+        ]
         self._seen = self._before = self._contents()
         self._wrong = False
 
@@ -60,17 +64,17 @@ class Watch:
         self._use(loaded, app, say)
 
     def _use(self, loaded: Loaded, app: App, say: Callable[[str], None]) -> None:
-        gateway, was_wrong = app.gateway, self._wrong
+        backend, was_wrong = app.backend, self._wrong
         self._wrong = False
-        if loaded.contract.source != gateway.contract.source:
-            app.answer_by(gateway.with_contract(*loaded))
+        if loaded.contract.source != backend.contract.source:
+            app.use_backend(backend.with_contract(*loaded))
             say(f"contract {self._contract} read again: all tenants begin anew")
-        elif loaded.scenario != gateway.options.scenario:
-            gateway.use_scenario(loaded.scenario)
+        elif loaded.scenario != backend.options.scenario:
+            backend.use_scenario(loaded.scenario)
             say(f"scenario {self._scenario} read again: its faults are counted afresh")
         elif was_wrong:
             say("the files are right again, and as they were read before")
-        gateway.store.changes.note()
+        backend.store.changes.note()
 
     def _contents(self) -> list[bytes | None]:
         return [_content(file) for file in self.files]

@@ -11,16 +11,21 @@ from mockserver.errors import MockServerError
 class Authority:
     """A certificate authority made for one run.
 
-    `file` is its certificate, which clients can be told to trust; `server_file` the server's own, with its key.
+    `file` is its certificate, which clients can be told to trust; `server_file` the server's own,
+    with its key.
     """
 
     def __init__(self, *hosts: str) -> None:
         try:
             import trustme
         except ImportError as reason:
-            raise MockServerError("--tls needs trustme: pip install 'flux-mockserver[tls]'") from reason
+            raise MockServerError(
+                "--tls needs trustme: pip install 'flux-mockserver[tls]'"
+            ) from reason
         authority = trustme.CA(organization_name="mockserver")
-        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")  # which only its owner can read
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="mockserver-"
+        )  # which only its owner can read
         self.file = Path(self._folder.name) / "ca.pem"
         authority.cert_pem.write_to_path(str(self.file))
         self.server_file = Path(self._folder.name) / "server.pem"
@@ -28,7 +33,9 @@ class Authority:
             certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", *hosts)
         except (ValueError, UnicodeError) as reason:
             self.close()
-            raise MockServerError(f"no certificate can be made for {', '.join(hosts)}: {reason}") from reason
+            raise MockServerError(
+                f"no certificate can be made for {', '.join(hosts)}: {reason}"
+            ) from reason
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self.server_file))
 
     def close(self) -> None:

@@ -16,20 +16,22 @@ from typing import Any, TypeVar
 import uvicorn
 
 from mockserver.errors import MockServerError
-from mockserver.http.connection import KEEP_ALIVE, Handled, HttpConnection, tracked
+from mockserver.http.connection import KEEP_ALIVE, HttpConnection, InFlight, count_in_flight
 from mockserver.server.app import App
 from mockserver.server.tls import Authority
 
 T = TypeVar("T")
 SHUTDOWN = 3  # seconds that requests under way are given
-QUIET_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
+IDLE_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
 TURN = 0.005  # seconds between looks at what is under way
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises MockServerError."""
     try:
-        host.encode("idna")  # create_server leaves its socket open when it finds that a host cannot be encoded
+        host.encode(
+            "idna"
+        )  # create_server leaves its socket open when it finds that a host cannot be encoded
         return socket.create_server((host, port), backlog=2048, family=_family(host))
     except (OSError, TypeError, UnicodeError) as reason:
         errno = reason.errno if isinstance(reason, OSError) else None
@@ -54,7 +56,7 @@ def extra_origins(app: App, scheme: str) -> list[socket.socket]:
     """The sockets of the origins beside the API's, on free ports of loopback."""
     decoy = listen("127.0.0.1", 0)
     app.listen_as_decoy(url_of(decoy, scheme))
-    if app.gateway.options.files_origin == "same":
+    if app.backend.options.files_origin == "same":
         return [decoy]
     files = listen("127.0.0.1", 0)
     app.listen_as_file_host(url_of(files, scheme))
@@ -64,14 +66,18 @@ def extra_origins(app: App, scheme: str) -> list[socket.socket]:
 class UvicornServer(uvicorn.Server):
     """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
 
-    def __init__(self, app: App, on_ready: Callable[[], None], authority: Authority | None = None) -> None:
+    def __init__(
+        self, app: App, on_ready: Callable[[], None], authority: Authority | None = None
+    ) -> None:
         self._connections: set[HttpConnection] = set()
-        self._handled = Handled()
-        gateway = app.gateway
-        connection = partial(HttpConnection, self._connections, gateway.store.underway, gateway.metrics.unreadable)
+        self._in_flight = InFlight()
+        backend = app.backend
+        connection = partial(
+            HttpConnection, self._connections, backend.store.underway, backend.metrics.unreadable
+        )
         super().__init__(
             uvicorn.Config(
-                tracked(app, self._handled),
+                count_in_flight(app, self._in_flight),
                 interface="asgi3",
                 http=connection,  # type: ignore[arg-type]  # called as a class is
                 ws="none",
@@ -103,10 +109,10 @@ class UvicornServer(uvicorn.Server):
     async def settle(self, seconds: float) -> None:
         """Read and answer what clients have sent before they left; wait some seconds at most for what takes long."""
         end, quiet, busy = self.loop.time() + seconds, 0, False
-        while quiet < QUIET_TURNS and self.loop.time() < end:
+        while quiet < IDLE_TURNS and self.loop.time() < end:
             before = len(self._connections)
             await asyncio.sleep(TURN if busy else 0)
-            busy = self._handled.count > 0 or any(each.is_answering for each in self._connections)
+            busy = self._in_flight.count > 0 or any(each.is_answering for each in self._connections)
             quiet = 0 if busy or len(self._connections) != before else quiet + 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -152,8 +158,8 @@ def run_server(
     try:
         runner.run(run())
     finally:
-        # uvloop warns of a connection whose handshake has not ended, before it closes it: where warnings are errors,
-        # it would wait for that one for ever.
+        # uvloop warns of a connection whose handshake has not ended, before it closes it: where
+        # warnings are errors, it would wait for that one for ever.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             runner.close()
@@ -170,23 +176,30 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered; `beside` goes on meanwhile.
 
-    For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to stop.
+    For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to
+    stop.
     """
     others = extra_origins(app, "https" if authority else "http")
     server = UvicornServer(app, on_ready, authority)
 
-    # What start-up made stays: without it the collector, at work beneath requests, has little to walk.
+    # What start-up made stays: without it the collector, at work beneath requests, has little to
+    # walk.
     gc.collect()
     gc.freeze()
 
     def terminate() -> None:
-        if drain and not app.gateway.draining:
-            app.gateway.draining = True
+        if drain and not app.backend.draining:
+            app.backend.draining = True
             asyncio.get_running_loop().call_later(drain, _end, server)
         else:
             _stop(server)
 
-    run_server(server, [listener, *others], {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate}, beside)
+    run_server(
+        server,
+        [listener, *others],
+        {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate},
+        beside,
+    )
 
 
 def _stop(server: uvicorn.Server) -> None:
@@ -198,7 +211,7 @@ def _end(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def whereabouts(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
+def server_info(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
     """Where a server is: `url`, `port`, and `ca_file` if it speaks TLS."""
     facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
     facts["port"] = listener.getsockname()[1]

@@ -42,7 +42,9 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 
 
 def name_of(parameter: dict[str, Any]) -> str:
-    return str(parameter["name"] if "name" in parameter else parameter["$ref"].rpartition("/")[2].lower())
+    return str(
+        parameter["name"] if "name" in parameter else parameter["$ref"].rpartition("/")[2].lower()
+    )
 
 
 def test_it_is_openapi(document: dict[str, Any]) -> None:
@@ -61,8 +63,10 @@ def test_every_operation_has_a_name_a_summary_and_a_description(document: dict[s
 
 
 def test_it_lists_what_there_is_and_nothing_else(document: dict[str, Any]) -> None:
-    served = Admin(App(CONTRACT, Catalogue(CONTRACT), Options()).gateway).operations()
-    assert operations(document).keys() == {(method, path) for method, path, _ in served if path != "/"}
+    served = Admin(App(CONTRACT, Catalogue(CONTRACT), Options()).backend).operations()
+    assert operations(document).keys() == {
+        (method, path) for method, path, _ in served if path != "/"
+    }
 
 
 def test_it_says_what_a_scenario_may_hold(document: dict[str, Any], client: httpx.Client) -> None:
@@ -75,8 +79,15 @@ def test_it_says_what_a_scenario_may_hold(document: dict[str, Any], client: http
 @pytest.fixture
 def seasoned(tenant: Tenant, client: httpx.Client, receiver: Receiver) -> Tenant:
     """A tenant with something of everything: violations, unknown paths, faults met and never met, webhooks."""
-    tenant.use({"name": "seasoned", "faults": {"getPrediction": [{"status": 502}], "listPredictions": [{"delay": 1}]}})
-    made = client.post(ULTRA, json={"input": {"prompt": "a lighthouse"}, "webhook": receiver.url}).json()
+    tenant.use(
+        {
+            "name": "seasoned",
+            "faults": {"getPrediction": [{"status": 502}], "listPredictions": [{"delay": 1}]},
+        }
+    )
+    made = client.post(
+        ULTRA, json={"input": {"prompt": "a lighthouse"}, "webhook": receiver.url}
+    ).json()
     for _ in range(3):
         client.get(made["urls"]["get"])
     client.post(KONTEXT, json={"input": {"output_format": "gif"}, "more": 1})
@@ -89,7 +100,9 @@ def seasoned(tenant: Tenant, client: httpx.Client, receiver: Receiver) -> Tenant
 
 def holds(document: dict[str, Any], response: httpx.Response, operation: dict[str, Any]) -> None:
     """The response is one that the operation lists, and its body fits."""
-    listed = operation["responses"].get(str(response.status_code), operation["responses"]["default"])
+    listed = operation["responses"].get(
+        str(response.status_code), operation["responses"]["default"]
+    )
     if "$ref" in listed:
         listed = document["components"]["responses"][listed["$ref"].rpartition("/")[2]]
     content = listed["content"]
@@ -103,19 +116,35 @@ def holds(document: dict[str, Any], response: httpx.Response, operation: dict[st
 
 
 BODIES: dict[str, list[Any]] = {
-    "setScenario": ["nsfw", {"name": "mine", "faults": {"getPrediction": [None, {"status": 502}]}}, "no-such", 7],
-    "setClock": [{"mode": "frozen", "now": "2025-01-01T00:00:00Z"}, {"mode": "real", "speed": 2}, {"mode": "x"}],
+    "setScenario": [
+        "nsfw",
+        {"name": "mine", "faults": {"getPrediction": [None, {"status": 502}]}},
+        "no-such",
+        7,
+    ],
+    "setClock": [
+        {"mode": "frozen", "now": "2025-01-01T00:00:00Z"},
+        {"mode": "real", "speed": 2},
+        {"mode": "x"},
+    ],
     "advance": [{"seconds": 0.5}, {"seconds": -1}],
 }
 
 
-def test_every_answer_is_as_it_says(document: dict[str, Any], seasoned: Tenant, client: httpx.Client) -> None:
+def test_every_answer_is_as_it_says(
+    document: dict[str, Any], seasoned: Tenant, client: httpx.Client
+) -> None:
     prediction = seasoned.predictions()[0]["id"]
     # What changes something comes last.
-    for (method, path), operation in sorted(operations(document).items(), key=lambda item: item[0][0] != "GET"):
+    for (method, path), operation in sorted(
+        operations(document).items(), key=lambda item: item[0][0] != "GET"
+    ):
         if operation["operationId"] in STREAMS:
             continue
-        queries: list[dict[str, Any]] = [{}, *({each: "true"} for each in ("all", "violations", "unmatched", "check"))]
+        queries: list[dict[str, Any]] = [
+            {},
+            *({each: "true"} for each in ("all", "violations", "unmatched", "check")),
+        ]
         for body in BODIES.get(operation["operationId"], [None]):
             for query in queries if operation.get("parameters") else [{}]:
                 url = PREFIX + path.replace("{prediction_id}", prediction)
@@ -126,7 +155,11 @@ def test_every_answer_is_as_it_says(document: dict[str, Any], seasoned: Tenant, 
 
 def test_a_refusal_is_as_it_says(document: dict[str, Any], client: httpx.Client) -> None:
     operation = operations(document)["GET", "/requests"]
-    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Authorization": "Basic x"}):
+    for headers in (
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Authorization": "Basic x"},
+    ):
         response = client.get(PREFIX + "/requests", headers=headers)
         assert response.status_code in (401, 403)
         holds(document, response, operation)
@@ -143,13 +176,20 @@ def test_a_tenant_can_be_named_by_its_handle(tenant: Tenant, client: httpx.Clien
     assert [each["request"]["path"] for each in found["requests"]] == ["/nowhere"]
     assert handle in [each["handle"] for each in tenant.call("GET", "/tenants")["tenants"]]
     refused = httpx.get(tenant.url + PREFIX + "/requests", headers={"X-Mock-Tenant": "0" * 12})
-    assert (refused.status_code, refused.json()["detail"][:30]) == (404, "There is no tenant '0000000000")
+    assert (refused.status_code, refused.json()["detail"][:30]) == (
+        404,
+        "There is no tenant '0000000000",
+    )
 
 
 def test_a_change_is_told_to_those_who_listen(tenant: Tenant, client: httpx.Client) -> None:
     with client.stream("GET", PREFIX + "/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
-        told = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line.startswith("data: "))
+        told = (
+            json.loads(line.removeprefix("data: "))
+            for line in stream.iter_lines()
+            if line.startswith("data: ")
+        )
         assert next(told)["recorded"] == 0
         client.get("/nowhere")
         assert next(told)["recorded"] == 1
@@ -160,7 +200,10 @@ def test_a_change_is_told_to_those_who_listen(tenant: Tenant, client: httpx.Clie
 def test_so_many_may_listen_and_no_more(own_server: MockServer) -> None:
     url = own_server.url + PREFIX + "/events"
     with httpx.Client(verify=False) as client, ExitStack() as listening:
-        heard = [listening.enter_context(client.stream("GET", url)).iter_lines() for _ in range(MAX_WATCHERS)]
+        heard = [
+            listening.enter_context(client.stream("GET", url)).iter_lines()
+            for _ in range(MAX_WATCHERS)
+        ]
         assert {next(lines) for lines in heard} == {"event: change"}
         refused = client.get(url)
         assert (refused.status_code, refused.json()["detail"]) == (
@@ -201,7 +244,9 @@ def test_a_prediction_has_a_timeline(tenant: Tenant, client: httpx.Client) -> No
     assert tenant.call("GET", f"/predictions/{made}")["next"] is None
 
 
-def test_a_filter_that_is_not_true_or_false_is_refused_though_nothing_was_sent(client: httpx.Client) -> None:
+def test_a_filter_that_is_not_true_or_false_is_refused_though_nothing_was_sent(
+    client: httpx.Client,
+) -> None:
     assert client.get(PREFIX + "/requests?violations=maybe").status_code == 422
 
 
@@ -222,7 +267,9 @@ CALLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_python_client_asks_what_it_says(name: str, document: dict[str, Any], tenant: Tenant) -> None:
+def test_the_python_client_asks_what_it_says(
+    name: str, document: dict[str, Any], tenant: Tenant
+) -> None:
     asked: list[tuple[str, str, object]] = []
 
     class Recorded(Tenant):
@@ -240,11 +287,15 @@ def test_the_python_client_asks_what_it_says(name: str, document: dict[str, Any]
     assert ("requestBody" in operation) == (value is not None)
     if value is not None:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        jsonschema_rs.validator_for({**schema, "components": document["components"]}).validate(value)
+        jsonschema_rs.validator_for({**schema, "components": document["components"]}).validate(
+            value
+        )
 
 
 def test_every_method_of_the_python_client_is_held_to_it() -> None:
-    offered = {name for name, value in vars(Tenant).items() if callable(value) and not name.startswith("_")}
+    offered = {
+        name for name, value in vars(Tenant).items() if callable(value) and not name.startswith("_")
+    }
     assert offered - {"call", "as_async"} == {"use", "set_clock", "freeze"} | CALLS.keys() & offered
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from mockserver import AdminError, MockServer, Tenant
 from mockserver.admin.api import Admin
-from mockserver.backend.backend import Gateway, Options
+from mockserver.backend.backend import Backend, Options
 from mockserver.backend.verdict import failures
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.catalogue import Catalogue
@@ -48,10 +48,23 @@ ROUTES: list[tuple[str, str, object, set[str]]] = [
     ("POST", "/clock/advance", {"seconds": 3.5}, {"now", "happened"}),
     (
         *("GET", "/verdict", None),
-        {"ok", "exchanges", "violations", "unmatched", "unused_faults", "undelivered_webhooks", "evicted"},
+        {
+            "ok",
+            "exchanges",
+            "violations",
+            "unmatched",
+            "unused_faults",
+            "undelivered_webhooks",
+            "evicted",
+        },
     ),
     ("GET", "/tenants", None, {"tenants", "store"}),
-    ("GET", "/coverage", None, {"operations", "inputs", "statuses", "transitions", "errors", "faults"}),
+    (
+        "GET",
+        "/coverage",
+        None,
+        {"operations", "inputs", "statuses", "transitions", "errors", "faults"},
+    ),
     ("GET", "/predictions", None, {"predictions", "evicted"}),
     ("GET", "/webhooks", None, {"deliveries", "recorded"}),
 ]
@@ -75,7 +88,9 @@ def create(client: httpx.Client, path: str = CREATE.path, **given: Any) -> Json:
     return created
 
 
-def admin(client: httpx.Client, method: str, path: str, value: object = None, **settings: Any) -> httpx.Response:
+def admin(
+    client: httpx.Client, method: str, path: str, value: object = None, **settings: Any
+) -> httpx.Response:
     if value is not None:
         settings["content"] = json.dumps(value)
     return client.request(method, "/__admin" + path, **settings)
@@ -93,7 +108,9 @@ def detail(response: httpx.Response, status: int) -> str:
 
 
 class TestRoutes:
-    @pytest.mark.parametrize(("method", "path", "body", "keys"), ROUTES, ids=[f"{m} {p}" for m, p, *_ in ROUTES])
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "keys"), ROUTES, ids=[f"{m} {p}" for m, p, *_ in ROUTES]
+    )
     def test_each_answers_with_what_it_is_there_for(
         self, client: httpx.Client, method: str, path: str, body: object, keys: set[str]
     ) -> None:
@@ -103,12 +120,18 @@ class TestRoutes:
         assert response.headers["cache-control"] == "no-store"
 
     def test_there_are_no_others(self) -> None:
-        routes = Admin(Gateway(CONTRACT, CATALOGUE, Options())).routes()
+        routes = Admin(Backend(CONTRACT, CATALOGUE, Options())).routes()
         paths = {route.path.removeprefix("/__admin") for route in routes}
-        assert paths - {"/{path:path}", ""} == {path for _, path, *_ in ROUTES} | {path for _, path in PAGES}
+        assert paths - {"/{path:path}", ""} == {path for _, path, *_ in ROUTES} | {
+            path for _, path in PAGES
+        }
 
-    @pytest.mark.parametrize("path", sorted({path for _, path, *_ in ROUTES} | {path for _, path in PAGES}))
-    def test_each_refuses_every_other_method_and_says_which_it_takes(self, client: httpx.Client, path: str) -> None:
+    @pytest.mark.parametrize(
+        "path", sorted({path for _, path, *_ in ROUTES} | {path for _, path in PAGES})
+    )
+    def test_each_refuses_every_other_method_and_says_which_it_takes(
+        self, client: httpx.Client, path: str
+    ) -> None:
         taken = [method for method, there, *_ in ROUTES if there == path] or ["GET"]
         for method in METHODS:
             if method not in taken:
@@ -116,7 +139,9 @@ class TestRoutes:
                 assert detail(refused, 405) == f"/__admin{path} takes {' and '.join(taken)}."
                 assert refused.headers["allow"] == ", ".join(taken)
 
-    @pytest.mark.parametrize("path", ["", "/nowhere", "/reset/", "/Health", "/requests/1", "//health"])
+    @pytest.mark.parametrize(
+        "path", ["", "/nowhere", "/reset/", "/Health", "/requests/1", "//health"]
+    )
     def test_a_path_that_is_not_there_is_named(self, client: httpx.Client, path: str) -> None:
         assert f"/__admin{path}" in detail(admin(client, "GET", path), 404)
 
@@ -145,17 +170,26 @@ class TestRoutes:
     def test_version_says_what_is_served(self, client: httpx.Client) -> None:
         told = admin(client, "GET", "/version").json()
         assert told["name"] == "mockserver"
-        assert told["models"] == ["black-forest-labs/flux-1.1-pro-ultra", "black-forest-labs/flux-kontext-max"]
+        assert told["models"] == [
+            "black-forest-labs/flux-1.1-pro-ultra",
+            "black-forest-labs/flux-kontext-max",
+        ]
         assert set(told["contract"]["operations"]) == set(CONTRACT.by_id)
 
-    def test_the_scenarios_and_their_schema_are_those_of_the_package(self, client: httpx.Client) -> None:
+    def test_the_scenarios_and_their_schema_are_those_of_the_package(
+        self, client: httpx.Client
+    ) -> None:
         named = admin(client, "GET", "/scenarios").json()["scenarios"]
         assert named == [json.loads(json.dumps(scenario.as_json())) for scenario in CATALOGUE]
         assert admin(client, "GET", "/scenarios/schema").json() == CATALOGUE.schema
 
     def test_a_scenario_is_set_shown_and_taken_back(self, client: httpx.Client) -> None:
         assert admin(client, "GET", "/scenario").json()["name"] == "succeeded"
-        mine = {"name": "mine", "lifecycle": [{"status": "aborted"}], "faults": {"*": [None, {"status": 503}]}}
+        mine = {
+            "name": "mine",
+            "lifecycle": [{"status": "aborted"}],
+            "faults": {"*": [None, {"status": 503}]},
+        }
         assert admin(client, "PUT", "/scenario", mine).json() == mine
         assert admin(client, "GET", "/scenario").json() == mine
         assert create(client)["status"] == "aborted"
@@ -178,7 +212,11 @@ class TestRoutes:
         created = client.post(CREATE.path, json=body).json()
         tenant.advance(1)
         (delivery,) = admin(client, "GET", "/webhooks").json()["deliveries"]
-        assert (delivery["event"], delivery["prediction_id"], delivery["url"]) == ("start", created["id"], url)
+        assert (delivery["event"], delivery["prediction_id"], delivery["url"]) == (
+            "start",
+            created["id"],
+            url,
+        )
         assert (delivery["delivered"], delivery["status"]) == (False, None)
         (undelivered,) = admin(client, "GET", "/verdict").json()["undelivered_webhooks"]
         assert undelivered["url"] == url
@@ -207,7 +245,11 @@ class TestRoutes:
         with MockServer() as server, httpx.Client(base_url=server.url, verify=False) as nobody:
             admin(nobody, "PUT", "/scenario", "aborted")
             assert create(nobody)["status"] == "starting"
-            assert len(server.tenant("").predictions()) == len(server.tenant("anonymous").predictions()) == 1
+            assert (
+                len(server.tenant("").predictions())
+                == len(server.tenant("anonymous").predictions())
+                == 1
+            )
             assert server.tenant("").scenario()["name"] == "aborted"
             assert server.tenant().scenario()["name"] == "succeeded"
 
@@ -217,13 +259,19 @@ TAKING_BODIES = [(method, path) for method, path, body, _ in ROUTES if body is n
 
 class TestWrongRequests:
     @pytest.mark.parametrize(("method", "path"), TAKING_BODIES)
-    @pytest.mark.parametrize("body", [b"", b"{", b"{'mode': 1}", b"\xff", b'{"seconds": 1e999}', b"NaN"])
-    def test_a_body_that_is_no_json_is_told_so(self, client: httpx.Client, method: str, path: str, body: bytes) -> None:
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"{'mode': 1}", b"\xff", b'{"seconds": 1e999}', b"NaN"]
+    )
+    def test_a_body_that_is_no_json_is_told_so(
+        self, client: httpx.Client, method: str, path: str, body: bytes
+    ) -> None:
         refused = admin(client, method, path, content=body)
         assert detail(refused, 400).startswith("The body is not valid JSON: ")
 
     @pytest.mark.parametrize(("method", "path"), TAKING_BODIES)
-    def test_a_body_beyond_the_limit_is_told_it(self, client: httpx.Client, method: str, path: str) -> None:
+    def test_a_body_beyond_the_limit_is_told_it(
+        self, client: httpx.Client, method: str, path: str
+    ) -> None:
         refused = admin(client, method, path, content=b" " * (64 * 1024 + 1))
         assert detail(refused, 413) == "The body is larger than 65536 bytes."
         assert admin(client, "GET", "/health").status_code == 200
@@ -231,17 +279,42 @@ class TestWrongRequests:
     @pytest.mark.parametrize(
         ("method", "path", "body", "said"),
         [
-            ("PUT", "/clock", {"mode": "fast"}, '/mode: "fast" is not one of "autojump", "real" or "frozen"'),
+            (
+                "PUT",
+                "/clock",
+                {"mode": "fast"},
+                '/mode: "fast" is not one of "autojump", "real" or "frozen"',
+            ),
             ("PUT", "/clock", {"mode": 1}, "/mode: "),
-            ("PUT", "/clock", {"mode": "real", "speed": 0}, "/speed: 0 is less than or equal to the minimum of 0"),
-            ("PUT", "/clock", {"mode": "real", "speed": "2"}, '/speed: "2" is not of type "number"'),
+            (
+                "PUT",
+                "/clock",
+                {"mode": "real", "speed": 0},
+                "/speed: 0 is less than or equal to the minimum of 0",
+            ),
+            (
+                "PUT",
+                "/clock",
+                {"mode": "real", "speed": "2"},
+                '/speed: "2" is not of type "number"',
+            ),
             ("PUT", "/clock", {"mode": "frozen", "now": 5}, '/now: 5 is not of type "string"'),
-            ("PUT", "/clock", {"mode": "frozen", "now": "yesterday"}, "/now: 'yesterday' is not an RFC 3339 timestamp"),
+            (
+                "PUT",
+                "/clock",
+                {"mode": "frozen", "now": "yesterday"},
+                "/now: 'yesterday' is not an RFC 3339 timestamp",
+            ),
             ("PUT", "/clock", {"mode": "frozen", "now": "2025-02-30T00:00:00Z"}, "/now: "),
             ("PUT", "/clock", {}, '"mode" is a required property'),
             ("PUT", "/clock", {"mode": "real", "pace": 2}, "'pace' was unexpected"),
             ("PUT", "/clock", "frozen", '"frozen" is not of type "object"'),
-            ("POST", "/clock/advance", {"seconds": -1}, "/seconds: -1 is less than the minimum of 0"),
+            (
+                "POST",
+                "/clock/advance",
+                {"seconds": -1},
+                "/seconds: -1 is less than the minimum of 0",
+            ),
             ("POST", "/clock/advance", {"seconds": "1"}, '/seconds: "1" is not of type "number"'),
             ("POST", "/clock/advance", {"seconds": True}, '/seconds: true is not of type "number"'),
             ("POST", "/clock/advance", {"seconds": 1e10}, "/seconds: "),
@@ -249,14 +322,44 @@ class TestWrongRequests:
             ("POST", "/clock/advance", 3.5, 'is not of type "object"'),
             ("PUT", "/scenario", "nfsw", "did you mean nsfw?"),
             ("PUT", "/scenario", ["nsfw"], 'is not of type "object"'),
-            ("PUT", "/scenario", {"lifecycle": [{"status": "done"}]}, "/lifecycle/0/status: 'done' is not a status"),
-            ("PUT", "/scenario", {"lifecycle": [{"status": "starting", "seconds": "1"}]}, "/lifecycle/0/seconds: "),
-            ("PUT", "/scenario", {"faults": {"getPicture": []}}, "/faults/getPicture: no such operation; there are: "),
+            (
+                "PUT",
+                "/scenario",
+                {"lifecycle": [{"status": "done"}]},
+                "/lifecycle/0/status: 'done' is not a status",
+            ),
+            (
+                "PUT",
+                "/scenario",
+                {"lifecycle": [{"status": "starting", "seconds": "1"}]},
+                "/lifecycle/0/seconds: ",
+            ),
+            (
+                "PUT",
+                "/scenario",
+                {"faults": {"getPicture": []}},
+                "/faults/getPicture: no such operation; there are: ",
+            ),
             ("PUT", "/scenario", {"faults": {"*": [{"status": "429"}]}}, "/faults/*/0/status: "),
             ("PUT", "/scenario", {"faults": {"*": [None, {"cut": 2}]}}, "/faults/*/1/cut: "),
-            ("PUT", "/scenario", {"faults": {"getPrediction": [{"status": 418}]}}, "the contract has no 418"),
-            ("PUT", "/scenario", {"body": {"omit": ["id"]}}, "/body/omit: the contract requires id"),
-            ("PUT", "/scenario", {"create_status": 204}, "/create_status: the contract answers a create with one of"),
+            (
+                "PUT",
+                "/scenario",
+                {"faults": {"getPrediction": [{"status": 418}]}},
+                "the contract has no 418",
+            ),
+            (
+                "PUT",
+                "/scenario",
+                {"body": {"omit": ["id"]}},
+                "/body/omit: the contract requires id",
+            ),
+            (
+                "PUT",
+                "/scenario",
+                {"create_status": 204},
+                "/create_status: the contract answers a create with one of",
+            ),
             ("PUT", "/scenario", {"nonsense": 1}, "'nonsense' was unexpected"),
         ],
     )
@@ -265,7 +368,9 @@ class TestWrongRequests:
     ) -> None:
         before = [admin(client, "GET", place).json() for place in ("/scenario", "/predictions")]
         assert said in detail(admin(client, method, path, body), 422)
-        assert [admin(client, "GET", place).json() for place in ("/scenario", "/predictions")] == before
+        assert [
+            admin(client, "GET", place).json() for place in ("/scenario", "/predictions")
+        ] == before
         assert admin(client, "GET", "/clock").json()["mode"] == "autojump"
 
     def test_every_fault_of_a_value_is_told_at_once(self, client: httpx.Client) -> None:
@@ -275,14 +380,19 @@ class TestWrongRequests:
         assert "'pace'" in said
 
     @pytest.mark.parametrize(
-        "query", ["since=x", "since=-1", "limit=1.5", "limit=", "limit=12345678901", "unmatched=maybe"]
+        "query",
+        ["since=x", "since=-1", "limit=1.5", "limit=", "limit=12345678901", "unmatched=maybe"],
     )
     def test_a_wrong_filter_is_told_which(self, client: httpx.Client, query: str) -> None:
         create(client)
-        assert f"?{query.partition('=')[0]} is " in detail(admin(client, "GET", f"/requests?{query}"), 422)
+        assert f"?{query.partition('=')[0]} is " in detail(
+            admin(client, "GET", f"/requests?{query}"), 422
+        )
 
     @pytest.mark.parametrize("authorization", ["Basic abc", "Bearer", "token"])
-    def test_an_authorization_that_names_no_tenant_is_told_how(self, server: MockServer, authorization: str) -> None:
+    def test_an_authorization_that_names_no_tenant_is_told_how(
+        self, server: MockServer, authorization: str
+    ) -> None:
         headers = {"Authorization": authorization}
         refused = httpx.get(server.url + "/__admin/requests", headers=headers)
         assert "`Authorization: Bearer <token>`" in detail(refused, 401)
@@ -333,11 +443,20 @@ class TestWhoIsKeptOut:
             assert admin(client, "GET", path, headers=headers).status_code == 403
         assert (len(tenant.requests()), tenant.scenario()["name"]) == (1, "aborted")
 
-    @pytest.mark.parametrize("host", ["localhost", "localhost:3589", "127.0.0.1", "127.0.0.1:9", "[::1]:1", "10.0.0.7"])
-    def test_the_machines_own_names_and_its_own_page_do(self, client: httpx.Client, host: str) -> None:
+    @pytest.mark.parametrize(
+        "host", ["localhost", "localhost:3589", "127.0.0.1", "127.0.0.1:9", "[::1]:1", "10.0.0.7"]
+    )
+    def test_the_machines_own_names_and_its_own_page_do(
+        self, client: httpx.Client, host: str
+    ) -> None:
         headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         assert admin(client, "GET", "/health", headers=headers).status_code == 200
-        assert admin(client, "GET", "/health", headers={"Host": host, "Sec-Fetch-Site": "none"}).status_code == 200
+        assert (
+            admin(
+                client, "GET", "/health", headers={"Host": host, "Sec-Fetch-Site": "none"}
+            ).status_code
+            == 200
+        )
 
     def test_a_preflight_of_another_page_is_not_granted(self, client: httpx.Client) -> None:
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
@@ -350,8 +469,19 @@ class TestWhoIsKeptOut:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a double that was started with --admin-token s3cret."""
     ready = tmp_path_factory.mktemp("guarded") / "ready.json"
-    command = [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--ready-file", str(ready)]
-    with subprocess.Popen([*command, "--admin-token", "s3cret"], stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "mockserver",
+        "serve",
+        "--port",
+        "0",
+        "--ready-file",
+        str(ready),
+    ]
+    with subprocess.Popen(
+        [*command, "--admin-token", "s3cret"], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("mockserver listening on ")
@@ -385,7 +515,9 @@ class TestAdminToken:
         """A service of a compose file is called by its name there; a page that made a name lead here has no token."""
         named = {"Host": "mockserver:3589"}
         assert httpx.get(guarded + "/__admin/scenario", headers=named).status_code == 403
-        allowed = httpx.get(guarded + "/__admin/scenario", headers={**named, "X-Mock-Admin-Token": "s3cret"})
+        allowed = httpx.get(
+            guarded + "/__admin/scenario", headers={**named, "X-Mock-Admin-Token": "s3cret"}
+        )
         assert allowed.json()["name"] == "succeeded"
         assert httpx.get(guarded + "/__admin/health", headers=named).status_code == 200
         assert httpx.get(guarded + "/replicate/v1/predictions", headers=named).status_code == 200
@@ -421,7 +553,9 @@ class TestAdminToken:
             "judged",
             "--allow-empty",
         ]
-        given = subprocess.run([*command, "--admin-token", "s3cret"], capture_output=True, text=True, timeout=30)
+        given = subprocess.run(
+            [*command, "--admin-token", "s3cret"], capture_output=True, text=True, timeout=30
+        )
         assert given.returncode == 0
         assert "\nverdict: ok\n" in given.stdout
         without = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -430,8 +564,12 @@ class TestAdminToken:
 
 
 class TestClock:
-    def test_a_frozen_clock_stands_until_it_is_advanced(self, client: httpx.Client, tenant: Tenant) -> None:
-        told = admin(client, "PUT", "/clock", {"mode": "frozen", "now": "2030-05-05T05:05:05.123Z"}).json()
+    def test_a_frozen_clock_stands_until_it_is_advanced(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        told = admin(
+            client, "PUT", "/clock", {"mode": "frozen", "now": "2030-05-05T05:05:05.123Z"}
+        ).json()
         assert (told["mode"], told["now"]) == ("frozen", "2030-05-05T05:05:05.123Z")
         first = create(client)
         assert first["created_at"] == "2030-05-05T05:05:05.123Z"
@@ -447,7 +585,10 @@ class TestClock:
         assert tenant.advance(0) == []
         assert [each["status"] for each in tenant.advance(3.5)] == ["succeeded"]
         done = client.get(f"{LIST}/{first['id']}").json()
-        assert (done["started_at"], done["completed_at"]) == ("2030-05-05T05:05:05.523Z", "2030-05-05T05:05:09.023Z")
+        assert (done["started_at"], done["completed_at"]) == (
+            "2030-05-05T05:05:05.523Z",
+            "2030-05-05T05:05:09.023Z",
+        )
 
     def test_an_advance_lists_what_happened_to_whom_in_the_order_of_time(
         self, client: httpx.Client, tenant: Tenant
@@ -457,7 +598,10 @@ class TestClock:
         for scenario in ("slow", "succeeded", "aborted", "stuck", "immediate"):
             tenant.use(scenario)
             ids[create(client)["id"]] = scenario
-        assert [(each["at"][11:19], ids[each["prediction"]], each["status"]) for each in tenant.advance(1000)] == [
+        assert [
+            (each["at"][11:19], ids[each["prediction"]], each["status"])
+            for each in tenant.advance(1000)
+        ] == [
             ("00:00:00", "succeeded", "processing"),
             ("00:00:00", "aborted", "aborted"),
             ("00:00:00", "stuck", "processing"),
@@ -466,7 +610,9 @@ class TestClock:
             ("00:02:30", "slow", "succeeded"),
         ]
 
-    def test_what_a_client_ended_happens_no_more(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_what_a_client_ended_happens_no_more(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze()
         first = create(client)
         tenant.advance(1)
@@ -474,7 +620,9 @@ class TestClock:
         assert tenant.advance(100) == []
         assert tenant.predictions()[0]["metrics"]["predict_time"] == 0.6
 
-    def test_time_resumes_from_where_it_was_advanced_to(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_time_resumes_from_where_it_was_advanced_to(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze("2030-01-01T00:00:00Z")
         first = create(client)
         tenant.advance(1)
@@ -483,7 +631,9 @@ class TestClock:
         assert resumed["now"] >= "2030-01-01T00:00:01"
         assert client.get(f"{LIST}/{first['id']}").json()["status"] == "succeeded"
 
-    def test_resumed_in_real_time_it_moves_by_itself(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_resumed_in_real_time_it_moves_by_itself(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze("2030-01-01T00:00:00Z")
         first = create(client)
         start = time.monotonic()
@@ -505,7 +655,9 @@ class TestClock:
         assert [each["status"] for each in tenant.advance(10)] == ["processing", "succeeded"]
         assert client.get(f"{LIST}/{first['id']}").json()["status"] == "succeeded"
 
-    def test_it_is_the_tenants_own(self, server: MockServer, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_is_the_tenants_own(
+        self, server: MockServer, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze("2030-01-01T00:00:00Z")
         other = server.tenant(clock="frozen")
         before = other.call("GET", "/clock")
@@ -516,7 +668,9 @@ class TestClock:
         assert other.call("GET", "/clock") == before
         assert other.predictions()[0]["status"] == "starting"
 
-    def test_data_are_gone_an_hour_after_the_end(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_data_are_gone_an_hour_after_the_end(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze()
         first = create(client)
         tenant.advance(3.9)
@@ -532,17 +686,26 @@ class TestJournal:
     def test_an_exchange_is_there_before_its_answer_has_been_read(self, tenant: Tenant) -> None:
         with client_of(tenant) as client:
             for number in range(1, 31):
-                with client.stream("POST", CREATE.path, json={"input": {"prompt": "p"}}) as response:
-                    assert [each["number"] for each in tenant.requests(since=number - 1)] == [number]
+                with client.stream(
+                    "POST", CREATE.path, json={"input": {"prompt": "p"}}
+                ) as response:
+                    assert [each["number"] for each in tenant.requests(since=number - 1)] == [
+                        number
+                    ]
                     response.read()
 
     def test_it_is_there_while_the_body_still_drips(self, tenant: Tenant) -> None:
         tenant.use({"faults": {"createPrediction": [{"drip": 30}]}})
-        with client_of(tenant) as client, client.stream("POST", CREATE.path, json={"input": {"prompt": "p"}}):
+        with (
+            client_of(tenant) as client,
+            client.stream("POST", CREATE.path, json={"input": {"prompt": "p"}}),
+        ):
             (exchange,) = tenant.requests()
             assert exchange["response"]["status"] == 200
 
-    def test_it_says_what_was_sent_and_what_was_answered(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_says_what_was_sent_and_what_was_answered(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.use("variety")
         tenant.freeze("2030-01-01T00:00:00Z")
         body = {"input": {"prompt": "p"}}
@@ -557,7 +720,10 @@ class TestJournal:
         assert (sent["method"], sent["path"], sent["body"]) == ("POST", CREATE.path, body)
         assert (sent["query"], sent["headers"]["x-mine"]) == ({"a": "1", "b": ""}, "yes")
         assert (replied["status"], replied["body"]) == (201, response.json())
-        assert (replied["prediction_status"], replied["body_size"]) == ("starting", len(response.content))
+        assert (replied["prediction_status"], replied["body_size"]) == (
+            "starting",
+            len(response.content),
+        )
 
     def test_each_violation_has_its_place_what_was_sent_and_what_is_allowed(
         self, client: httpx.Client, tenant: Tenant
@@ -565,7 +731,10 @@ class TestJournal:
         wrong = {"input": {"prompt": 1, "output_format": "gif", "seeed": 5}}
         client.post(CREATE.path + "?verbose=1", json=wrong, headers={"Prefer": "patience"})
         (exchange,) = tenant.requests()
-        found = {each["pointer"]: (each["sent"], each["allowed"], each["fatal"]) for each in exchange["violations"]}
+        found = {
+            each["pointer"]: (each["sent"], each["allowed"], each["fatal"])
+            for each in exchange["violations"]
+        }
         prefer = found.pop("Prefer:")
         assert (prefer[0], prefer[2]) == ('"patience"', True)
         assert found == {
@@ -600,16 +769,26 @@ class TestJournal:
         client.post(CREATE.path, json={"input": {}})
 
         def numbers(query: str) -> list[int]:
-            return [each["number"] for each in admin(client, "GET", f"/requests?{query}").json()["requests"]]
+            return [
+                each["number"]
+                for each in admin(client, "GET", f"/requests?{query}").json()["requests"]
+            ]
 
-        assert numbers("unmatched=true") == numbers("unmatched=1") == numbers("unmatched=True") == [2, 4]
+        assert (
+            numbers("unmatched=true")
+            == numbers("unmatched=1")
+            == numbers("unmatched=True")
+            == [2, 4]
+        )
         assert numbers("violations=true") == [3, 5]
         assert numbers("unmatched=false&violations=0") == [1, 2, 3, 4, 5]
         assert numbers("unmatched=true&violations=true") == []
         assert numbers("violations=true&since=3") == [5]
         assert numbers("unmatched=true&limit=1") == [2]
 
-    def test_it_can_be_forgotten_and_numbers_go_on(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_can_be_forgotten_and_numbers_go_on(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         client.get("/nowhere")
         assert admin(client, "DELETE", "/requests").json() == {"requests": []}
         assert (tenant.requests(), tenant.verdict()["ok"]) == ([], True)
@@ -617,7 +796,9 @@ class TestJournal:
         assert [each["number"] for each in tenant.requests()] == [2]
 
     @pytest.mark.slow
-    def test_it_is_bounded_and_still_fails_for_what_is_gone(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_is_bounded_and_still_fails_for_what_is_gone(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         client.get("/nowhere")
         for _ in range(1000):
             client.get("/replicate/v1/predictions")
@@ -640,16 +821,23 @@ class TestJournal:
         assert tenant.coverage()["operations"]["met"] == {}
 
     @pytest.mark.parametrize("method", ["TRACE", "PROPFIND"])
-    def test_not_even_with_an_unusual_method(self, client: httpx.Client, tenant: Tenant, method: str) -> None:
+    def test_not_even_with_an_unusual_method(
+        self, client: httpx.Client, tenant: Tenant, method: str
+    ) -> None:
         refused = admin(client, method, "/health")
         assert (tenant.requests(), tenant.verdict()["ok"]) == ([], True)
         assert detail(refused, 405) == "/__admin/health takes GET."
 
     def test_an_unusual_method_of_a_foreign_host_is_refused_too(self, client: httpx.Client) -> None:
-        assert admin(client, "PROPFIND", "/health", headers={"Host": "evil.example"}).status_code == 403
+        assert (
+            admin(client, "PROPFIND", "/health", headers={"Host": "evil.example"}).status_code
+            == 403
+        )
 
     @pytest.mark.parametrize("given", [5, True, 1.5, [{}], [["prompt"]]])
-    def test_an_input_that_is_no_object_is_refused_and_written_down(self, tenant: Tenant, given: object) -> None:
+    def test_an_input_that_is_no_object_is_refused_and_written_down(
+        self, tenant: Tenant, given: object
+    ) -> None:
         with client_of(tenant) as client:
             refused = client.post(CREATE.path, json={"input": given})
         assert refused.status_code == 422
@@ -671,7 +859,10 @@ SECRET = "r8_0123456789abcdefghijklmnop"
 def shown_of(tenant: Tenant) -> str:
     """All that the journal and the verdict tell of a tenant."""
     with client_of(tenant) as client:
-        return "".join(admin(client, "GET", path).text for path in ("/requests", "/verdict", "/webhooks", "/coverage"))
+        return "".join(
+            admin(client, "GET", path).text
+            for path in ("/requests", "/verdict", "/webhooks", "/coverage")
+        )
 
 
 class TestSecrets:
@@ -685,7 +876,9 @@ class TestSecrets:
         assert SECRET[6:] not in shown
         assert "Bearer r8_012…" in shown
 
-    def test_a_short_token_is_enough_to_tell_tenants_apart_and_not_shown_whole(self, server: MockServer) -> None:
+    def test_a_short_token_is_enough_to_tell_tenants_apart_and_not_shown_whole(
+        self, server: MockServer
+    ) -> None:
         tenant = server.tenant("ci-17")
         with client_of(tenant) as client:
             create(client)
@@ -695,15 +888,24 @@ class TestSecrets:
     def test_other_credentials_are_shown_in_part(self, server: MockServer, name: str) -> None:
         with httpx.Client(base_url=server.url, headers={name: "0123456789abcdef"}) as client:
             client.get("/nowhere")
-            journal = admin(client, "GET", "/requests?unmatched=true", headers={"Authorization": "Bearer anonymous"})
+            journal = admin(
+                client,
+                "GET",
+                "/requests?unmatched=true",
+                headers={"Authorization": "Bearer anonymous"},
+            )
         (*_, exchange) = journal.json()["requests"]
         assert exchange["request"]["headers"][name.lower()] == "01234…"
 
-    def test_each_of_several_cookies_is_shown_in_part(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_each_of_several_cookies_is_shown_in_part(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         client.get("/nowhere", headers={"Cookie": "session=0123456789abcdef; theme=dark"})
         assert "0123456789abcdef" not in shown_of(tenant)
 
-    def test_the_webhook_secret_is_shown_in_part(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_the_webhook_secret_is_shown_in_part(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         key = client.get("/replicate/v1/webhooks/default/secret").json()["key"]
         assert key not in shown_of(tenant)
 
@@ -726,13 +928,18 @@ class TestSecrets:
         tenant = server.tenant('r8"quoted"0123456789')
         with client_of(tenant) as client:
             create(client, prompt=f"my token is {tenant.token}")
-            client.get(f"/replicate/v1/predictions?key={quote(tenant.token)}", headers={"X-Key": quote(tenant.token)})
+            client.get(
+                f"/replicate/v1/predictions?key={quote(tenant.token)}",
+                headers={"X-Key": quote(tenant.token)},
+            )
             create(client, unknown=tenant.token)
         assert "quoted" not in tenant.requests()[0]["request"]["body"]["input"]["prompt"]
         assert "quoted" not in shown_of(tenant)
 
     @pytest.mark.parametrize("token", ["status", "method", "number", "request", "violations"])
-    def test_a_token_that_is_a_word_of_the_journals_own_does_not_break_it(self, server: MockServer, token: str) -> None:
+    def test_a_token_that_is_a_word_of_the_journals_own_does_not_break_it(
+        self, server: MockServer, token: str
+    ) -> None:
         tenant = server.tenant(token)
         plain = server.tenant()
         for each in (tenant, plain):
@@ -747,7 +954,9 @@ class TestSecrets:
 
 
 class TestVerdictAndCoverage:
-    def test_a_suite_that_sends_only_what_is_allowed_is_well_judged(self, client: httpx.Client) -> None:
+    def test_a_suite_that_sends_only_what_is_allowed_is_well_judged(
+        self, client: httpx.Client
+    ) -> None:
         create(client)
         assert admin(client, "GET", "/verdict").json() == {
             "ok": True,
@@ -763,7 +972,9 @@ class TestVerdictAndCoverage:
             "undelivered_webhooks": [],
         }
 
-    def test_violations_and_unknown_paths_count_against_it_with_their_places(self, client: httpx.Client) -> None:
+    def test_violations_and_unknown_paths_count_against_it_with_their_places(
+        self, client: httpx.Client
+    ) -> None:
         create(client)
         create(client, seeed=5)
         client.get("/replicate/v1/prediction")
@@ -772,7 +983,11 @@ class TestVerdictAndCoverage:
         assert (judged["violating_exchanges"], judged["unmatched_exchanges"]) == (1, 1)
         (violation,) = judged["violations"]
         assert (violation["exchange"], violation["operation"]) == (2, CREATE.operation_id)
-        assert (violation["pointer"], violation["sent"], violation["status"]) == ("/input/seeed", "5", 200)
+        assert (violation["pointer"], violation["sent"], violation["status"]) == (
+            "/input/seeed",
+            "5",
+            200,
+        )
         assert judged["unmatched"] == [
             {
                 "exchange": 3,
@@ -786,13 +1001,24 @@ class TestVerdictAndCoverage:
     def test_faults_never_met_are_listed_and_do_not_count_against_it(
         self, client: httpx.Client, tenant: Tenant
     ) -> None:
-        tenant.use({"faults": {"getPrediction": [None, {"status": 502}], "createPrediction": [{"delay": 0.01}]}})
+        tenant.use(
+            {
+                "faults": {
+                    "getPrediction": [None, {"status": 502}],
+                    "createPrediction": [{"delay": 0.01}],
+                }
+            }
+        )
         create(client)
         judged = admin(client, "GET", "/verdict").json()
-        assert judged["unused_faults"] == [{"operation": "getPrediction", "number": 1, "fault": {"status": 502}}]
+        assert judged["unused_faults"] == [
+            {"operation": "getPrediction", "number": 1, "fault": {"status": 502}}
+        ]
         assert judged["ok"] is True
 
-    def test_coverage_counts_what_was_met_and_lists_what_never_was(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_coverage_counts_what_was_met_and_lists_what_never_was(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.use("flaky")
         create(client)
         first = create(client, seed=1)
@@ -820,7 +1046,9 @@ class TestVerdictAndCoverage:
         assert admin(client, "GET", "/verdict").json()["exchanges"] == 0
         assert admin(client, "GET", "/coverage").json()["operations"]["met"] == {}
 
-    def test_a_status_that_never_left_was_not_met(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_a_status_that_never_left_was_not_met(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.use("lost-answer")
         with pytest.raises(httpx.ReadError):
             create(client)
@@ -835,14 +1063,21 @@ class TestUnmatched:
             ("GET", "/replicate/v1/predictions/", "GET /replicate/v1/predictions"),
             ("POST", CREATE.path.replace("max", "pro"), f"POST {CREATE.path}"),
             ("POST", CREATE.path.removeprefix("/replicate"), f"POST {CREATE.path}"),
-            ("POST", f"{LIST}/{'0' * 26}/cancl", "POST /replicate/v1/predictions/{prediction_id}/cancel"),
+            (
+                "POST",
+                f"{LIST}/{'0' * 26}/cancl",
+                "POST /replicate/v1/predictions/{prediction_id}/cancel",
+            ),
         ],
     )
     def test_an_unknown_path_is_told_the_nearest_operation(
         self, client: httpx.Client, tenant: Tenant, method: str, path: str, nearest: str
     ) -> None:
         response = client.request(method, path)
-        assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+        assert (response.status_code, response.headers["content-type"]) == (
+            404,
+            "application/problem+json",
+        )
         said = f'The contract has no {method} "{path}"; the nearest it has is {nearest}.'
         assert response.json()["detail"].endswith(said)
         (exchange,) = tenant.requests(unmatched=True)
@@ -857,7 +1092,9 @@ class TestUnmatched:
             ("/predictions", "GET /replicate/v1/predictions"),
         ],
     )
-    def test_a_prefix_left_out_is_told_as_well(self, client: httpx.Client, path: str, nearest: str) -> None:
+    def test_a_prefix_left_out_is_told_as_well(
+        self, client: httpx.Client, path: str, nearest: str
+    ) -> None:
         assert f"the nearest it has is {nearest}." in client.get(path).json()["detail"]
 
     @pytest.mark.parametrize(
@@ -885,7 +1122,9 @@ class TestUnmatched:
         assert [each["nearest"] for each in verdict["unmatched"]] == [None, None]
         assert "nor means to have it" in failures(verdict, ["unmatched"])[0]
 
-    def test_it_is_told_in_the_other_dialect_too(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_is_told_in_the_other_dialect_too(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.use({"errors": "gateway"})
         error = client.get("/replicate/v1/prediction").json()["error"]
         assert error["type"] == "invalid_request_error"
@@ -916,7 +1155,9 @@ class TestUnmatched:
         assert exchange["response"]["status"] == 405
         assert tenant.verdict()["ok"] is False
 
-    def test_the_contract_itself_is_no_unknown_path(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_the_contract_itself_is_no_unknown_path(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         assert client.get("/openapi.json").json()["openapi"].startswith("3.1")
         assert client.get("/openapi.yaml").status_code == 200
         assert tenant.requests() == []

@@ -40,7 +40,14 @@ HAR = jsonschema_rs.validator_for(
                         "type": "array",
                         "items": {
                             "type": "object",
-                            "required": ["startedDateTime", "time", "request", "response", "cache", "timings"],
+                            "required": [
+                                "startedDateTime",
+                                "time",
+                                "request",
+                                "response",
+                                "cache",
+                                "timings",
+                            ],
                             "properties": {
                                 "startedDateTime": {"type": "string", "format": "date-time"},
                                 "time": {"type": "number", "minimum": 0},
@@ -56,13 +63,22 @@ HAR = jsonschema_rs.validator_for(
                                         "queryString": NAMED,
                                         "headersSize": SIZE,
                                         "bodySize": SIZE,
-                                        "postData": {"type": "object", "required": ["mimeType", "text"]},
+                                        "postData": {
+                                            "type": "object",
+                                            "required": ["mimeType", "text"],
+                                        },
                                     },
                                 },
                                 "response": {
                                     "type": "object",
                                     "required": [
-                                        *("status", "statusText", "httpVersion", "cookies", "headers"),
+                                        *(
+                                            "status",
+                                            "statusText",
+                                            "httpVersion",
+                                            "cookies",
+                                            "headers",
+                                        ),
                                         *("content", "redirectURL", "headersSize", "bodySize"),
                                     ],
                                     "properties": {
@@ -71,7 +87,10 @@ HAR = jsonschema_rs.validator_for(
                                         "content": {
                                             "type": "object",
                                             "required": ["size", "mimeType"],
-                                            "properties": {"size": SIZE, "text": {"type": "string"}},
+                                            "properties": {
+                                                "size": SIZE,
+                                                "text": {"type": "string"},
+                                            },
                                         },
                                         "headersSize": SIZE,
                                         "bodySize": SIZE,
@@ -105,12 +124,23 @@ def some_traffic(client: httpx.Client) -> None:
     client.get("/replicate/v1/webhooks/default/secret")
 
 
-def test_the_journal_is_an_archive_of_the_standard_s_form(tenant: Tenant, client: httpx.Client) -> None:
+def test_the_journal_is_an_archive_of_the_standard_s_form(
+    tenant: Tenant, client: httpx.Client
+) -> None:
     some_traffic(client)
     archive = client.get("/__admin/requests.har").json()
     assert [error.message for error in HAR.iter_errors(archive)] == []
     entries = archive["log"]["entries"]
-    assert [entry["response"]["status"] for entry in entries] == [200, 200, 200, 200, 404, 400, 201, 200]
+    assert [entry["response"]["status"] for entry in entries] == [
+        200,
+        200,
+        200,
+        200,
+        404,
+        400,
+        201,
+        200,
+    ]
     assert entries[0]["request"]["url"] == tenant.url + KONTEXT
     assert json.loads(entries[0]["request"]["postData"]["text"]) == {"input": {"prompt": "a cat"}}
     assert json.loads(entries[2]["response"]["content"]["text"])["status"] == "succeeded"
@@ -131,10 +161,14 @@ def test_secrets_stand_in_it_in_part(tenant: Tenant, client: httpx.Client) -> No
 
 def test_it_is_the_tenant_s_own_or_of_all(tenant: Tenant, client: httpx.Client) -> None:
     client.get("/nowhere")
-    other = httpx.get(tenant.url + "/__admin/requests.har", headers={"Authorization": "Bearer nobody-else"}).json()
+    other = httpx.get(
+        tenant.url + "/__admin/requests.har", headers={"Authorization": "Bearer nobody-else"}
+    ).json()
     assert other["log"]["entries"] == []
     everybody = httpx.get(tenant.url + "/__admin/requests.har?all=true").json()
-    assert any(entry["request"]["url"].endswith("/nowhere") for entry in everybody["log"]["entries"])
+    assert any(
+        entry["request"]["url"].endswith("/nowhere") for entry in everybody["log"]["entries"]
+    )
 
 
 @pytest.mark.slow
@@ -142,12 +176,16 @@ def test_it_is_the_tenant_s_own_or_of_all(tenant: Tenant, client: httpx.Client) 
 def test_serve_and_run_write_it_in_the_end(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "serve.har"
     with serving("--har", str(file)) as (process, url):
-        httpx.get(url + "/replicate/v1/predictions", headers={"Authorization": "Bearer my-secret-token"})
+        httpx.get(
+            url + "/replicate/v1/predictions", headers={"Authorization": "Bearer my-secret-token"}
+        )
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
     archive = json.loads(file.read_text())
     assert HAR.is_valid(archive)
-    assert [entry["request"]["url"] for entry in archive["log"]["entries"]] == [url + "/replicate/v1/predictions"]
+    assert [entry["request"]["url"] for entry in archive["log"]["entries"]] == [
+        url + "/replicate/v1/predictions"
+    ]
     assert "my-secret-token" not in file.read_text()
 
     script = "import os, urllib.request as u; u.urlopen(os.environ['REPLICATE_BASE_URL'] + '/v1/predictions').read()"

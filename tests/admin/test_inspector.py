@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from mockserver import MockServer, Tenant
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.contract.lines import line_of_violation
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver
@@ -25,7 +25,9 @@ POSTED = KONTEXT.replace("/replicate/v1/models/black-forest-labs", "…")  # as 
 @pytest.fixture(scope="module")
 def context(browser: Any) -> Iterator[BrowserContext]:
     permissions = ["clipboard-read", "clipboard-write"]
-    with browser.new_context(viewport={"width": 1200, "height": 900}, permissions=permissions) as context:
+    with browser.new_context(
+        viewport={"width": 1200, "height": 900}, permissions=permissions
+    ) as context:
         yield context
 
 
@@ -35,7 +37,9 @@ def page(context: BrowserContext, tenant: Tenant) -> Iterator[Page]:
     page = context.new_page()
     trouble: list[str] = []
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: trouble.append(message.text) if message.type == "error" else None
+    )
     page.goto(tenant.url + "/__admin/")
     page.fill("#token", tenant.token)
     page.click("#who button")
@@ -86,7 +90,10 @@ def test_a_violation_is_marked_inside_the_body(page: Page, client: httpx.Client)
     client.post(KONTEXT, json={"input": {"aspect_ratio": "1:1"}})
     page.locator("#journal .row").nth(1).click()
     marks = page.locator("#journal mark")
-    lines = {name: line_of_violation(CONTRACT, OPERATION, f"/input/{name}") for name in ("prompt", "output_format")}
+    lines = {
+        name: line_of_violation(CONTRACT, OPERATION, f"/input/{name}")
+        for name in ("prompt", "output_format")
+    }
     expect(marks).to_have_text(
         [
             "1  ✗ Invalid type. Expected: string, given: integer; sent 1, allowed: type string; "
@@ -100,7 +107,10 @@ def test_a_violation_is_marked_inside_the_body(page: Page, client: httpx.Client)
 
 
 def test_what_clients_send_is_text_and_never_markup(page: Page, client: httpx.Client) -> None:
-    create(client, "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>")
+    create(
+        client,
+        "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>",
+    )
     client.get("/<script>document.title='owned'</script>")
     expect(rows(page)).to_have_count(2)
     page.locator("#journal .row").nth(1).click()
@@ -113,7 +123,9 @@ def test_another_tenant_is_looked_at_from_the_list_and_no_token_is_in_the_url(
     page: Page, client: httpx.Client, tenant: Tenant
 ) -> None:
     create(client)
-    other = httpx.post(tenant.url + KONTEXT, json={}, headers={"Authorization": "Bearer other-secret-7"})
+    other = httpx.post(
+        tenant.url + KONTEXT, json={}, headers={"Authorization": "Bearer other-secret-7"}
+    )
     assert other.status_code == 422
     page.locator("#tenants a", has_text="othe…").click()
     expect(page.locator("#verdict")).to_contain_text("failed")
@@ -138,14 +150,20 @@ def test_a_link_leads_to_what_was_looked_at(page: Page, client: httpx.Client, br
     again.close()
 
 
-def test_the_journal_is_filtered_and_searched(page: Page, client: httpx.Client, tenant: Tenant) -> None:
+def test_the_journal_is_filtered_and_searched(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.use({"faults": {"listPredictions": [{"status": 500}]}})
     create(client, "a lighthouse")
     client.get("/replicate/v1/predictions")
     client.get("/nowhere")
     client.post(KONTEXT, json={"input": {}})
     expect(rows(page)).to_have_count(4)
-    for show, shown in (("violations", POSTED), ("unmatched", "/nowhere"), ("faults", "…/predictions")):
+    for show, shown in (
+        ("violations", POSTED),
+        ("unmatched", "/nowhere"),
+        ("faults", "…/predictions"),
+    ):
         page.select_option("#show", show)
         expect(rows(page)).to_have_count(1)
         expect(rows(page)).to_contain_text(shown)
@@ -191,7 +209,9 @@ def test_a_prediction_has_its_timeline_with_all_that_concerned_it(
     expect(page.locator('#journal [data-number="2"] .details')).to_be_visible()
 
 
-def test_an_exchange_is_copied_as_curl_and_plays_again(page: Page, client: httpx.Client, tenant: Tenant) -> None:
+def test_an_exchange_is_copied_as_curl_and_plays_again(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
     create(client, "it's a lighthouse")
     page.locator("#journal .row").click()
     page.click(".copy-curl")
@@ -202,7 +222,9 @@ def test_an_exchange_is_copied_as_curl_and_plays_again(page: Page, client: httpx
     assert """'{"input":{"prompt":"it'\\''s a lighthouse"}}'""" in copied
 
 
-def test_the_faults_that_were_met_are_copied_as_a_scenario(page: Page, client: httpx.Client, tenant: Tenant) -> None:
+def test_the_faults_that_were_met_are_copied_as_a_scenario(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.use({"faults": {"getPrediction": [None, {"status": 502, "times": 2}]}})
     made = create(client)
     for _ in range(4):
@@ -210,11 +232,16 @@ def test_the_faults_that_were_met_are_copied_as_a_scenario(page: Page, client: h
     expect(rows(page)).to_have_count(5)
     page.click("#copy-scenario")
     copied = page.evaluate("navigator.clipboard.readText().then(JSON.parse)")
-    assert copied == {"name": "met-before", "faults": {"getPrediction": [None, {"status": 502}, {"status": 502}]}}
+    assert copied == {
+        "name": "met-before",
+        "faults": {"getPrediction": [None, {"status": 502}, {"status": 502}]},
+    }
     tenant.use(copied)
 
 
-def test_what_is_shown_is_copied_as_an_archive(page: Page, client: httpx.Client, tenant: Tenant) -> None:
+def test_what_is_shown_is_copied_as_an_archive(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
     create(client)
     client.get("/nowhere")
     page.select_option("#show", "unmatched")
@@ -242,7 +269,10 @@ def test_the_prediction_s_own_page_has_the_same_timeline(
     tenant.freeze()
     tenant.use({"faults": {"getPrediction": [{"status": 502}]}})
     made = create(
-        client, "<script>document.title='owned'</script>", webhook=receiver.url, webhook_events_filter=["start"]
+        client,
+        "<script>document.title='owned'</script>",
+        webhook=receiver.url,
+        webhook_events_filter=["start"],
     )
     tenant.advance(1)
     client.get(made["urls"]["get"])
@@ -254,7 +284,9 @@ def test_the_prediction_s_own_page_has_the_same_timeline(
     page.goto(made["urls"]["web"])
     expect(page.locator(".track span")).to_have_text(["starting", "processing", "succeeded"])
     expect(page.locator(".track .to-come")).to_have_text("succeeded")
-    expect(page.locator("p")).to_have_text("1.000 s of its own time have passed; succeeded in 2.900 s.")
+    expect(page.locator("p")).to_have_text(
+        "1.000 s of its own time have passed; succeeded in 2.900 s."
+    )
     shown = [text.split(None, 2) for text in page.locator("tr").all_inner_texts()]
     assert [(at, rest[:3]) for at, _, rest in shown] == [
         (at, rest[:3]) for at, _, rest in (text.split(None, 2) for text in expected)
@@ -263,7 +295,9 @@ def test_the_prediction_s_own_page_has_the_same_timeline(
     assert "owned" not in page.title()
 
 
-def test_scenario_and_clock_are_steered_from_it(page: Page, client: httpx.Client, tenant: Tenant) -> None:
+def test_scenario_and_clock_are_steered_from_it(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
     for name, value in (("scenario", "failed"), ("clock", "frozen")):
         with page.expect_response(lambda response: response.request.method == "PUT"):
             page.select_option(f"#{name}", value)
@@ -349,11 +383,13 @@ def test_ten_thousand_exchanges_are_scrolled_smoothly(
 ) -> None:
     client.get("/replicate/v1/predictions/014kj04mr0ay8pmag10pg90mg4")
 
-    def record(gateway: Gateway, count: int) -> None:
-        own = gateway.store.tenant(tenant.token)
+    def record(backend: Backend, count: int) -> None:
+        own = backend.store.tenant(tenant.token)
         last = next(iter(own.journal))
         for _ in range(count):
-            gateway.store.record(own, msgspec.structs.replace(last, number=own.journal.next_number()))
+            backend.store.record(
+                own, msgspec.structs.replace(last, number=own.journal.next_number())
+            )
 
     for batch in range(10):  # the server remembers a thousand; the page all that it was told of
         server.call_in_loop(partial(record, count=1000 if batch else 999))

@@ -70,23 +70,29 @@ def test_under_autojump_nothing_spins(server: MockServer, receiver: Receiver, fo
     tenant.use({"faults": {"createPrediction": [{"delay": 0.2}]}})
     headers = {"Authorization": f"Bearer {tenant.token}", "Prefer": "wait"}
     body = {**BODY, "webhook": receiver.url}
-    waiting = in_background(lambda: httpx.post(server.url + KONTEXT, json=body, headers=headers, timeout=PATIENCE))
+    waiting = in_background(
+        lambda: httpx.post(server.url + KONTEXT, json=body, headers=headers, timeout=PATIENCE)
+    )
     while tenant.verdict()["unused_faults"]:
         pass  # the create has not begun yet
     if forget == "reset":
         tenant.reset()
     else:
-        server.call_in_loop(lambda gateway: gateway.store.forget(tenant.token))
+        server.call_in_loop(lambda backend: backend.store.forget(tenant.token))
     assert waiting.result(PATIENCE).status_code == 200
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE):
         assert server.tenant().verdict()["exchanges"] == 0, "it answers others"
 
 
-def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(server: MockServer) -> None:
+def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(
+    server: MockServer,
+) -> None:
     tenant = server.tenant()
     headers = {"Authorization": f"Bearer {tenant.token}"}
     body = {"input": {"prompt": "p", "output_format": "png"}}
-    shown = httpx.post(server.url + KONTEXT, json=body, headers={**headers, "Prefer": "wait"}).json()
+    shown = httpx.post(
+        server.url + KONTEXT, json=body, headers={**headers, "Prefer": "wait"}
+    ).json()
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as unread:
         for url in [shown["output"]] * 3 + [shown["urls"]["stream"]]:
             unread.sendall(f"GET /{url.split('/', 3)[3]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -98,15 +104,21 @@ def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(server
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_thousand_others_end_what_is_under_way_and_the_server_ends_when_told(receiver: Receiver) -> None:
+def test_a_thousand_others_end_what_is_under_way_and_the_server_ends_when_told(
+    receiver: Receiver,
+) -> None:
     with serving("--clock", "frozen") as (process, url):
         body = {**BODY, "webhook": receiver.url}
         headers = {"Authorization": "Bearer the-first", "Prefer": "wait"}
-        waiting = in_background(lambda: httpx.post(url + KONTEXT, json=body, headers=headers, timeout=PATIENCE))
+        waiting = in_background(
+            lambda: httpx.post(url + KONTEXT, json=body, headers=headers, timeout=PATIENCE)
+        )
         created(Tenant(url, "the-first"))
         with httpx.Client(base_url=url) as client:
             for number in range(Bounds().tenants):
-                client.get("/replicate/v1/predictions", headers={"Authorization": f"Bearer other-{number}"})
+                client.get(
+                    "/replicate/v1/predictions", headers={"Authorization": f"Bearer other-{number}"}
+                )
         assert waiting.result(PATIENCE).json()["status"] == "starting"
         process.terminate()
         assert process.wait(PATIENCE) == 0

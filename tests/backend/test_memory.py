@@ -17,12 +17,17 @@ from tests.helpers.documents import KONTEXT, ULTRA
 MEGABYTE = 1024 * 1024
 FILES = "/replicate/v1/files"
 TENTH = 0.1
-SLACK = 12 * MEGABYTE  # what a process takes by the way, for a request under way and for its own tables
+SLACK = (
+    12 * MEGABYTE
+)  # what a process takes by the way, for a request under way and for its own tables
 
 pytestmark = [
     pytest.mark.thorough,
     pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes"),
+    pytest.mark.skipif(
+        not Path("/proc/self/statm").exists(),
+        reason="this system does not say what a process takes",
+    ),
 ]
 
 
@@ -44,7 +49,9 @@ class Double:
 
     def resident(self) -> int:
         """Bytes of memory that the process has."""
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        )
         return int(lines["VmRSS"].split()[0]) * 1024
 
     def store(self) -> dict[str, int]:
@@ -69,7 +76,11 @@ class Double:
 @pytest.fixture
 def double(request: pytest.FixtureRequest) -> Iterator[Double]:
     # What is freed is given back at once, so that what the process takes is what is held.
-    tidy = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    tidy = {
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+    }
     with serving(*getattr(request, "param", []), cwd=None, **tidy) as (process, url):
         double = Double(process.pid, url)
         yield double
@@ -81,7 +92,9 @@ def authorized(number: int) -> dict[str, str]:
 
 
 def upload(double: Double, size: int, number: int = 0) -> Any:
-    sent = double.client.post(FILES, files={"content": ("a", b"x" * size)}, headers=authorized(number))
+    sent = double.client.post(
+        FILES, files={"content": ("a", b"x" * size)}, headers=authorized(number)
+    )
     return sent.json()
 
 
@@ -98,7 +111,12 @@ def test_tenants_with_scenarios(double: Double) -> None:
     faults = [{"status": 429, "detail": "d" * 20, "retry_after": number} for number in range(400)]
     for number in range(200):
         scenario = {"faults": {"createPrediction": faults, "getPrediction": faults}}
-        assert double.client.put("/__admin/scenario", json=scenario, headers=authorized(number)).status_code == 200
+        assert (
+            double.client.put(
+                "/__admin/scenario", json=scenario, headers=authorized(number)
+            ).status_code
+            == 200
+        )
     double.assert_counted(30 * MEGABYTE)
 
 
@@ -113,7 +131,9 @@ def test_files(double: Double) -> None:
 def test_pictures_of_long_prompts(double: Double) -> None:
     for number in range(10):
         body = {"input": {"prompt": f"{number}" * 5 * MEGABYTE, "output_format": "png"}}
-        shown = double.client.post(KONTEXT, json=body, headers={**authorized(1), "Prefer": "wait"}).json()
+        shown = double.client.post(
+            KONTEXT, json=body, headers={**authorized(1), "Prefer": "wait"}
+        ).json()
         assert double.client.get(shown["output"]).status_code == 200
         Tenant(double.url, "tenant-00001").reset()
     double.assert_counted(0)
@@ -124,7 +144,9 @@ def test_uploads_that_stop(double: Double) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             line = stack.enter_context(double.connect())
-            line.sendall(f"POST {FILES} HTTP/1.1\r\nHost: x\r\nContent-Length: {60 * MEGABYTE}\r\n\r\n".encode())
+            line.sendall(
+                f"POST {FILES} HTTP/1.1\r\nHost: x\r\nContent-Length: {60 * MEGABYTE}\r\n\r\n".encode()
+            )
             line.sendall(b"x" * 50 * MEGABYTE)
         double.ask("others")
         double.assert_counted(200 * MEGABYTE)
@@ -140,10 +162,15 @@ def test_downloads_that_nobody_reads_even_of_what_is_deleted(double: Double) -> 
             for _ in range(4):
                 line = stack.enter_context(double.connect())
                 path = f"{FILES}/{file['id']}/download"
-                line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer tenant-00000\r\n\r\n".encode())
+                line.sendall(
+                    f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer tenant-00000\r\n\r\n".encode()
+                )
                 assert line.recv(1) == b"H"
             double.assert_counted(40 * MEGABYTE)
-            assert double.client.delete(f"{FILES}/{file['id']}", headers=authorized(0)).status_code == 204
+            assert (
+                double.client.delete(f"{FILES}/{file['id']}", headers=authorized(0)).status_code
+                == 204
+            )
         double.assert_counted(120 * MEGABYTE)
     while double.store()["bytes_under_way"] > MEGABYTE:
         pass
@@ -176,7 +203,9 @@ def test_what_is_over_the_bound_is_refused_or_forgotten(double: Double) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             line = stack.enter_context(double.connect())
-            line.sendall(f"POST {FILES} HTTP/1.1\r\nHost: x\r\nContent-Length: {60 * MEGABYTE}\r\n\r\n".encode())
+            line.sendall(
+                f"POST {FILES} HTTP/1.1\r\nHost: x\r\nContent-Length: {60 * MEGABYTE}\r\n\r\n".encode()
+            )
             with contextlib.suppress(OSError):
                 line.sendall(b"x" * 15 * MEGABYTE)
         refused = b""
@@ -194,7 +223,8 @@ def test_what_is_over_the_bound_is_refused_or_forgotten(double: Double) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [("1M", "is too little"), ("lots", "'lots' is no size such as 512M"), ("-1", "no size")]
+    ("size", "said"),
+    [("1M", "is too little"), ("lots", "'lots' is no size such as 512M"), ("-1", "no size")],
 )
 def test_a_bound_that_is_none_is_refused(size: str, said: str) -> None:
     ended = run("serve", "--port", "0", f"--max-memory={size}")

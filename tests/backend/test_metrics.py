@@ -16,7 +16,9 @@ HELD = {"tenants": 1, "predictions": 2, "bytes": 3, "evicted_tenants": 4, "evict
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/, by its grammar.
 LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
-SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? ([+-]?(?:\d[\d.e+-]*|Inf|NaN))")
+SAMPLE = re.compile(
+    rf"([a-zA-Z_:][\w:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? ([+-]?(?:\d[\d.e+-]*|Inf|NaN))"
+)
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -60,7 +62,11 @@ def test_what_is_counted_is_shown() -> None:
     assert shown["mockserver_info", ('version="1.2"',)] == 1
     assert shown["mockserver_requests_total", (operation, 'status="200"')] == 4
     assert shown["mockserver_requests_total", (operation, 'status="none"')] == 1
-    buckets = {key[1][1]: value for key, value in shown.items() if key[0] == "mockserver_request_seconds_bucket"}
+    buckets = {
+        key[1][1]: value
+        for key, value in shown.items()
+        if key[0] == "mockserver_request_seconds_bucket"
+    }
     assert buckets['le="0.0005"'] == 2
     assert buckets['le="0.0025"'] == 3
     assert buckets['le="60.0"'] == 4
@@ -103,7 +109,9 @@ def scrape(client: httpx.Client) -> Samples:
     return read(response.text)
 
 
-def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(client: httpx.Client) -> None:
+def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(
+    client: httpx.Client,
+) -> None:
     for token in ("secret-token-1", "secret-token-2"):
         headers = {"Authorization": f"Bearer {token}", "X-Mock-Scenario": "rate-limited"}
         body = {"input": {"prompt": "p", "more": 1}}
@@ -116,7 +124,9 @@ def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(clie
     assert shown["mockserver_requests_total", (kontext, 'status="200"')] == 2
     assert shown["mockserver_requests_total", (kontext, 'status="429"')] == 2
     assert shown["mockserver_requests_total", ('operation="none"', 'status="404"')] == 2
-    assert shown["mockserver_violations_total", (kontext,)] == 4, "of those too that a fault answered"
+    assert shown["mockserver_violations_total", (kontext,)] == 4, (
+        "of those too that a fault answered"
+    )
     assert shown["mockserver_faults_total", ('kind="status"',)] == 2
     assert shown["mockserver_tenants", ()] == 3
     del shown["mockserver_cpu_seconds_total", ()]

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mockserver.backend.backend import Gateway, Options
+from mockserver.backend.backend import Backend, Options
 from mockserver.backend.prediction import (
     Prediction,
     advance_to,
@@ -27,7 +27,7 @@ from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.timeline import TERMINAL, build_timeline
 from tests.helpers.documents import CONTRACT
 
-GATEWAY = Gateway(CONTRACT, Catalogue(CONTRACT), Options())
+BACKEND = Backend(CONTRACT, Catalogue(CONTRACT), Options())
 
 ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 SECONDS = st.floats(0, 100, allow_nan=False)
@@ -75,7 +75,9 @@ def test_statuses_never_go_back_and_a_terminal_one_stays(
 
 
 @given(predictions(), AGES, AGES)
-def test_a_cancel_wins_only_before_the_end_and_then_for_good(prediction: Prediction, at: int, later: int) -> None:
+def test_a_cancel_wins_only_before_the_end_and_then_for_good(
+    prediction: Prediction, at: int, later: int
+) -> None:
     canceled = cancel(prediction, at)
     if status(prediction, at) in TERMINAL:
         assert canceled is prediction
@@ -93,7 +95,9 @@ def test_a_second_cancel_changes_nothing(prediction: Prediction, at: int, later:
 
 
 @given(predictions(), AGES, st.none() | AGES)
-def test_work_begins_before_it_ends(prediction: Prediction, age: int, canceled_at: int | None) -> None:
+def test_work_begins_before_it_ends(
+    prediction: Prediction, age: int, canceled_at: int | None
+) -> None:
     if canceled_at is not None:
         prediction = cancel(prediction, canceled_at)
     started, ended = worked(effective_timeline(prediction), stage_at(prediction, age))
@@ -103,7 +107,9 @@ def test_work_begins_before_it_ends(prediction: Prediction, age: int, canceled_a
     assert (started is not None) is bool(passed & {"processing", "succeeded"})
 
 
-@given(predictions(), AGES, st.none() | AGES, st.lists(st.integers(0, 2**32), min_size=2, max_size=2))
+@given(
+    predictions(), AGES, st.none() | AGES, st.lists(st.integers(0, 2**32), min_size=2, max_size=2)
+)
 def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     prediction: Prediction, age: int, canceled_at: int | None, seeds: list[int]
 ) -> None:
@@ -114,13 +120,20 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     for seed in seeds:
         asked = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
         own = msgspec.structs.replace(prediction, operation_id=operation.operation_id, input=asked)
-        shown = GATEWAY.render(
-            GATEWAY.store.tenant("t"), own, "http://127.0.0.1:1", "local", age=age, include_expired=True
+        shown = BACKEND.render(
+            BACKEND.store.tenant("t"),
+            own,
+            "http://127.0.0.1:1",
+            "local",
+            age=age,
+            include_expired=True,
         )
         assert reader.check_response(200, "application/json", shown) == []
         if shown.get("logs"):
             met = [stage.status for stage in effective_timeline(own) if stage.at <= age]
-            assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count("processing")
+            assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count(
+                "processing"
+            )
         created, started, completed = (
             parse_timestamp(shown[name]) if shown.get(name) else None
             for name in ("created_at", "started_at", "completed_at")
@@ -156,7 +169,9 @@ def test_each_stage_is_entered_once_however_time_is_cut_up(
     if canceled_at is not None:
         prediction = cancel(prediction, canceled_at)
     edges = [-1, *sorted(cuts), 400 * SECOND]
-    seen = [stage for after, until in pairwise(edges) for stage in entered(prediction, after, until)]
+    seen = [
+        stage for after, until in pairwise(edges) for stage in entered(prediction, after, until)
+    ]
     assert seen == list(effective_timeline(prediction))
     assert [stage.at for stage in seen] == sorted(stage.at for stage in seen)
 
@@ -173,7 +188,9 @@ def test_data_are_removed_once_their_time_is_over_and_not_before_the_end(
 
 
 @given(predictions(), AGES, AGES)
-def test_moving_on_changes_nothing_but_the_time(prediction: Prediction, age: int, later: int) -> None:
+def test_moving_on_changes_nothing_but_the_time(
+    prediction: Prediction, age: int, later: int
+) -> None:
     moved = advance_to(prediction, age, later)
     assert moved.age(7) - prediction.age(7) == later - age
     assert msgspec.structs.replace(moved, time_offset=prediction.time_offset) == prediction
@@ -185,11 +202,22 @@ def test_a_shard_is_the_token_s_crc_32_in_three_digits() -> None:
     assert [shard_of(token) for token in ("anonymous", "test-000001", "é")] == ["014", "788", "425"]
 
 
-@given(st.binary(min_size=1, max_size=64), st.binary(min_size=1, max_size=64), st.integers(0, 2**32))
-def test_ids_are_fixed_by_key_and_number_and_look_like_the_documents(key: bytes, other: bytes, number: int) -> None:
+@given(
+    st.binary(min_size=1, max_size=64), st.binary(min_size=1, max_size=64), st.integers(0, 2**32)
+)
+def test_ids_are_fixed_by_key_and_number_and_look_like_the_documents(
+    key: bytes, other: bytes, number: int
+) -> None:
     assume(key != other)
     identifier = prediction_id("042", key, number)
     assert identifier == prediction_id("042", key, number)
-    assert len({identifier, prediction_id("042", key, number + 1), prediction_id("042", other, number)}) == 3
+    assert (
+        len(
+            {identifier, prediction_id("042", key, number + 1), prediction_id("042", other, number)}
+        )
+        == 3
+    )
     assert identifier.startswith("042")
-    assert re.fullmatch(CONTRACT.document["components"]["schemas"]["PredictionId"]["pattern"], identifier)
+    assert re.fullmatch(
+        CONTRACT.document["components"]["schemas"]["PredictionId"]["pattern"], identifier
+    )

@@ -19,7 +19,9 @@ BODY = {"input": {"prompt": "p"}}
     st.builds(Limit, per_minute=st.floats(1, 6000), burst=st.integers(1, 20)),
     st.lists(st.integers(0, 10 * SECOND), min_size=1, max_size=50),
 )
-def test_no_more_are_taken_than_the_burst_and_what_has_come_back(limit: Limit, pauses: list[int]) -> None:
+def test_no_more_are_taken_than_the_burst_and_what_has_come_back(
+    limit: Limit, pauses: list[int]
+) -> None:
     bucket: Bucket | None = None
     now = taken = 0
     for pause in pauses:
@@ -62,10 +64,18 @@ def left(response: httpx.Response) -> tuple[str, str]:
 def test_body_and_headers_say_the_same_and_count_down(client: httpx.Client, tenant: Tenant) -> None:
     tenant.freeze()
     tenant.use({"limits": {"createPrediction": {"per_minute": 6, "burst": 3}}})
-    assert [left(create(client, path)) for path in (KONTEXT, ULTRA, KONTEXT)] == [("2", "10"), ("1", "10"), ("0", "10")]
+    assert [left(create(client, path)) for path in (KONTEXT, ULTRA, KONTEXT)] == [
+        ("2", "10"),
+        ("1", "10"),
+        ("0", "10"),
+    ]
     tenant.advance(3)
     refused = create(client)
-    assert (refused.status_code, refused.headers["retry-after"], refused.json()["retry_after"]) == (429, "7", 7)
+    assert (refused.status_code, refused.headers["retry-after"], refused.json()["retry_after"]) == (
+        429,
+        "7",
+        7,
+    )
     assert left(refused) == ("0", "7")
     assert refused.json()["detail"] == "Request was throttled. Your rate limit resets in ~7s."
     assert len(tenant.predictions()) == 3
@@ -74,7 +84,9 @@ def test_body_and_headers_say_the_same_and_count_down(client: httpx.Client, tena
     assert tenant.verdict()["ok"]
 
 
-def test_under_a_frozen_clock_only_an_advance_refills_it(client: httpx.Client, tenant: Tenant) -> None:
+def test_under_a_frozen_clock_only_an_advance_refills_it(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.freeze()
     tenant.use("low-credit")
     assert [create(client).status_code for _ in range(3)] == [200, 429, 429]
@@ -84,7 +96,9 @@ def test_under_a_frozen_clock_only_an_advance_refills_it(client: httpx.Client, t
 
 
 @pytest.mark.parametrize("clock", ["autojump", "real"])
-def test_otherwise_it_refills_as_real_time_passes(client: httpx.Client, tenant: Tenant, clock: str) -> None:
+def test_otherwise_it_refills_as_real_time_passes(
+    client: httpx.Client, tenant: Tenant, clock: str
+) -> None:
     tenant.set_clock(clock)  # type: ignore[arg-type]
     tenant.use({"limits": {"createPrediction": {"per_minute": 1200}}})  # one each 50 ms
     assert create(client).status_code == 200
@@ -99,22 +113,35 @@ def test_otherwise_it_refills_as_real_time_passes(client: httpx.Client, tenant: 
 def test_each_tenant_has_its_own_and_a_scenario_set_anew_begins_anew(server: MockServer) -> None:
     for _ in range(2):
         tenant = server.tenant(scenario="low-credit")
-        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+        with httpx.Client(
+            base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
+        ) as client:
             assert [create(client).status_code for _ in range(2)] == [200, 429]
             tenant.use("low-credit")
             assert create(client).status_code == 200
 
 
-def test_a_request_may_choose_it_and_is_counted_with_the_others_that_do(client: httpx.Client) -> None:
+def test_a_request_may_choose_it_and_is_counted_with_the_others_that_do(
+    client: httpx.Client,
+) -> None:
     chosen = {"X-Mock-Scenario": "low-credit"}
-    asked = [client.post(KONTEXT, json=BODY, headers=headers) for headers in (chosen, {}, chosen, {})]
+    asked = [
+        client.post(KONTEXT, json=BODY, headers=headers) for headers in (chosen, {}, chosen, {})
+    ]
     assert [response.status_code for response in asked] == [200, 200, 429, 200]
 
 
-def test_reads_can_be_limited_and_faults_wait_for_their_turn(client: httpx.Client, tenant: Tenant) -> None:
+def test_reads_can_be_limited_and_faults_wait_for_their_turn(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.freeze()
     url = create(client).json()["urls"]["get"]
-    tenant.use({"limits": {"getPrediction": {"per_minute": 60}}, "faults": {"getPrediction": [{"status": 502}]}})
+    tenant.use(
+        {
+            "limits": {"getPrediction": {"per_minute": 60}},
+            "faults": {"getPrediction": [{"status": 502}]},
+        }
+    )
     assert [client.get(url).status_code for _ in range(2)] == [502, 429]
     tenant.advance(1)
     assert client.get(url).status_code == 200

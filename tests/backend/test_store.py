@@ -61,7 +61,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.put(tenant, new)
         own = self.held[name]
         own.append(new)
-        while len(own) > 1 and (len(own) > BOUNDS.predictions_per_tenant or self.total(own) > BOUNDS.bytes_per_tenant):
+        while len(own) > 1 and (
+            len(own) > BOUNDS.predictions_per_tenant or self.total(own) > BOUNDS.bytes_per_tenant
+        ):
             own.pop(0)
         while sum(map(self.total, self.held.values())) > BOUNDS.bytes and len(self.recent) > 1:
             self.drop()
@@ -71,7 +73,9 @@ class StoreMachine(RuleBasedStateMachine):
     def change(self, data: Any) -> None:
         name = data.draw(st.sampled_from([name for name, own in self.held.items() if own]))
         number = data.draw(st.integers(0, len(self.held[name]) - 1))
-        changed = msgspec.structs.replace(self.held[name][number], time_offset=data.draw(st.integers(0, 9)))
+        changed = msgspec.structs.replace(
+            self.held[name][number], time_offset=data.draw(st.integers(0, 9))
+        )
         self.store.replace(self.visit(name), changed)
         self.held[name][number] = changed
 
@@ -122,7 +126,9 @@ def test_journals_count_among_what_is_held() -> None:
     full.tenant("ann").journal.clear()
     assert full.counts()["bytes"] == 2 * BASE + full.tenant("bob").journal.bytes
     full.record(full.tenant("ann"), poll(response_body=b"x" * 16_000))
-    assert [tenant.name for tenant in full.tenants()] == ["ann"], "the one that came by least of late has gone"
+    assert [tenant.name for tenant in full.tenants()] == ["ann"], (
+        "the one that came by least of late has gone"
+    )
     before = full.tenant("ann")
     full.reset("ann")
     full.record(before, poll(response_body=b"late"))
@@ -152,18 +158,32 @@ def test_a_path_names_the_prediction_whose_id_it_has() -> None:
     known = prediction(tenant)
     full.put(tenant, known)
     strangers = [fresh.id for fresh in map(prediction, [full.tenant("bob")] * MAX_IDS)]
-    for path in (f"/files/{known.id}/out-0.png", f"/stream/a-{known.id}-b", "/".join([*strangers[1:], known.id])):
+    for path in (
+        f"/files/{known.id}/out-0.png",
+        f"/stream/a-{known.id}-b",
+        "/".join([*strangers[1:], known.id]),
+    ):
         assert full.find_in_path(path) == (tenant, known)
-    for path in ("/files", f"/files/{known.id}0", f"/{strangers[0]}", "/".join([*strangers, known.id])):
+    for path in (
+        "/files",
+        f"/files/{known.id}0",
+        f"/{strangers[0]}",
+        "/".join([*strangers, known.id]),
+    ):
         assert full.find_in_path(path) is None
 
 
 def test_a_script_is_met_once_or_again_and_again() -> None:
     tenant = store().tenant("ann")
     faults = (Fault(status=429), None, Fault(status=500))
-    once = [tenant.consume_fault("tenant", "k", faults, lambda fault: True, repeat=False) for _ in range(8)]
+    once = [
+        tenant.consume_fault("tenant", "k", faults, lambda fault: True, repeat=False)
+        for _ in range(8)
+    ]
     assert once == [*faults, None, None, None, None, None]
-    again = [tenant.consume_fault("call", "k", faults, lambda fault: True, repeat=True) for _ in range(8)]
+    again = [
+        tenant.consume_fault("call", "k", faults, lambda fault: True, repeat=True) for _ in range(8)
+    ]
     assert again == [*faults, None, *faults, None]
 
 
@@ -172,9 +192,17 @@ def test_a_fault_that_cannot_be_shown_stays_due() -> None:
     faults = (Fault(status=402), Fault(status=500))
 
     def take(status: int) -> Fault | None:
-        return tenant.consume_fault("tenant", "*", faults, lambda fault: fault.status == status, repeat=False)
+        return tenant.consume_fault(
+            "tenant", "*", faults, lambda fault: fault.status == status, repeat=False
+        )
 
-    assert [take(500), take(402), take(402), take(500), take(500)] == [None, faults[0], None, faults[1], None]
+    assert [take(500), take(402), take(402), take(500), take(500)] == [
+        None,
+        faults[0],
+        None,
+        faults[1],
+        None,
+    ]
 
 
 def test_what_is_evicted_does_not_come_back_when_its_clock_changes() -> None:

@@ -44,14 +44,22 @@ Step = tuple[str, Any]
 
 PREDICTION = st.integers(0, 3)  # the how-manieth of the tenant's own
 STEPS = st.one_of(
-    st.tuples(st.just("create"), st.sampled_from([KONTEXT, ULTRA, "[mock:failed]", "[mock:flaky]", "wrong"])),
+    st.tuples(
+        st.just("create"),
+        st.sampled_from([KONTEXT, ULTRA, "[mock:failed]", "[mock:flaky]", "wrong"]),
+    ),
     st.tuples(st.sampled_from(["get", "cancel", "picture", "view"]), PREDICTION),
     st.tuples(st.just("list"), st.none()),
-    st.tuples(st.just("use"), st.sampled_from(["aborted", "rate-limited", "low-credit", "variety", None])),
+    st.tuples(
+        st.just("use"), st.sampled_from(["aborted", "rate-limited", "low-credit", "variety", None])
+    ),
     st.tuples(st.just("advance"), st.sampled_from([0.4, 1, 5, 4000])),
     st.tuples(st.just("clock"), st.sampled_from(["2031-01-01T00:00:00Z", "2029-01-01T00:00:00Z"])),
     st.tuples(st.just("reset"), st.none()),
-    st.tuples(st.just("admin"), st.sampled_from(["verdict", "coverage", "predictions", "scenario", "clock"])),
+    st.tuples(
+        st.just("admin"),
+        st.sampled_from(["verdict", "coverage", "predictions", "scenario", "clock"]),
+    ),
 )
 
 
@@ -60,7 +68,9 @@ class Actor:
 
     def __init__(self, server: MockServer, token: str) -> None:
         self.tenant = server.tenant(token)
-        self.client = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"} if token else {})
+        self.client = httpx.Client(
+            base_url=server.url, headers={"Authorization": f"Bearer {token}"} if token else {}
+        )
         self.ids: list[str] = []
         self.responses: list[tuple[int, str]] = []
         self.tenant.reset()
@@ -81,7 +91,9 @@ class Actor:
 
     def create(self, what: str) -> None:
         path = what if what.startswith("/") else KONTEXT
-        prompt: object = 1 if what == "wrong" else f"a lighthouse {what if what.startswith('[') else ''}"
+        prompt: object = (
+            1 if what == "wrong" else f"a lighthouse {what if what.startswith('[') else ''}"
+        )
         response = self.note(self.client.post(path, json={"input": {"prompt": prompt}}))
         if "id" in response.json():
             self.ids.append(response.json()["id"])
@@ -125,7 +137,9 @@ class Actor:
         self.note(self.client.get(f"/__admin/{what}"))
 
 
-def play(server: MockServer, programmes: dict[str, list[Step]], order: list[str]) -> dict[str, list[tuple[int, str]]]:
+def play(
+    server: MockServer, programmes: dict[str, list[Step]], order: list[str]
+) -> dict[str, list[tuple[int, str]]]:
     """Have each tenant take its steps, in the order of whose turn it is; then what each was answered."""
     with ExitStack() as stack:
         actors = {name: Actor(server, name) for name in programmes}
@@ -142,7 +156,9 @@ def play(server: MockServer, programmes: dict[str, list[Step]], order: list[str]
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), STEPS), min_size=4, max_size=30))
 @settings(deadline=None, max_examples=12)
-def test_interleaved_tenants_are_answered_as_if_each_were_alone(turns: list[tuple[str, Step]]) -> None:
+def test_interleaved_tenants_are_answered_as_if_each_were_alone(
+    turns: list[tuple[str, Step]],
+) -> None:
     programmes = {name: [step for who, step in turns if who == name] for name in NAMES}
     together = play(shared(), programmes, [who for who, _ in turns])
     for name in NAMES:
@@ -196,42 +212,60 @@ def suite(url: str, token: str, scenario: str) -> None:
 
 
 @pytest.mark.thorough
-def test_fifty_tests_in_parallel_five_times_over_do_not_disturb_each_other(server: MockServer) -> None:
+def test_fifty_tests_in_parallel_five_times_over_do_not_disturb_each_other(
+    server: MockServer,
+) -> None:
     names = list(ENDINGS)
     with ThreadPoolExecutor(50) as pool:
         for _ in range(5):
             runs = [
-                pool.submit(suite, server.url, f"suite-{number}", names[number % len(names)]) for number in range(50)
+                pool.submit(suite, server.url, f"suite-{number}", names[number % len(names)])
+                for number in range(50)
             ]
             for run in runs:
                 run.result()
 
 
 def test_every_scenario_that_answers_plainly_takes_part() -> None:
-    plain = {scenario.name for scenario in Catalogue(CONTRACT) if not scenario.faults and not scenario.limits}
+    plain = {
+        scenario.name
+        for scenario in Catalogue(CONTRACT)
+        if not scenario.faults and not scenario.limits
+    }
     assert plain - ENDINGS.keys() == {"stuck", "silent-processing"}
 
 
 def a_run(server: MockServer, token: str) -> list[tuple[int, str]]:
-    steps: list[Step] = [("create", ULTRA), ("get", 0), ("advance", 5), ("get", 0), ("picture", 0), ("list", None)]
+    steps: list[Step] = [
+        ("create", ULTRA),
+        ("get", 0),
+        ("advance", 5),
+        ("get", 0),
+        ("picture", 0),
+        ("list", None),
+    ]
     return play(server, {token: steps}, [token] * len(steps))[token]
 
 
 def test_the_same_seed_tenant_and_requests_give_the_same_bytes() -> None:
-    with MockServer(seed=1) as one, MockServer(seed=1) as same, MockServer(seed=2) as another:
+    with MockServer(seed=1) as one, MockServer(seed=1) as same, MockServer(seed=2) as clone:
         first = a_run(one, "t")
         assert a_run(same, "t") == first
         assert a_run(one, "t") == first  # after a reset
-        assert a_run(another, "t") != first
+        assert a_run(clone, "t") != first
         assert a_run(one, "u") != first
 
 
 @pytest.mark.parametrize("token", ["", "ann", "bob+nsfw", "Größe, 12"])
-def test_whatever_is_asked_without_a_token_names_the_tenants_shard(server: MockServer, token: str) -> None:
+def test_whatever_is_asked_without_a_token_names_the_tenants_shard(
+    server: MockServer, token: str
+) -> None:
     shard = f"{crc32((token or 'anonymous').encode('latin-1')) % 1000:03}"
     headers = {b"Authorization": f"Bearer {token}".encode("latin-1")} if token else {}
     with httpx.Client(base_url=server.url, headers=headers, verify=False) as client:
-        told = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"X-Mock-Scenario": "immediate"}).json()
+        told = client.post(
+            ULTRA, json={"input": {"prompt": "p"}}, headers={"X-Mock-Scenario": "immediate"}
+        ).json()
         file = client.post(FILES, files={"content": ("a.txt", b"a", "text/plain")}).json()
     assert (told["id"][:3], len(told["id"])) == (shard, 26)
     assert b64decode(file["id"]).decode()[:3] == shard, "its id is a UUID in base64"

@@ -48,12 +48,18 @@ def test_an_error_is_told_however_much_advice_there_is(before: bool) -> None:
     for number, departure in enumerate(departures):
         journal.record(exchange("GET", GET, number=number, departures=[departure]))
     verdict = verdict_of(journal, Deliveries(), Scenario(), {})
-    assert (verdict["ok"], len(verdict["departures"]), len(failures(verdict, ["departures"]))) == (False, 1000, 1)
+    assert (verdict["ok"], len(verdict["departures"]), len(failures(verdict, ["departures"]))) == (
+        False,
+        1000,
+        1,
+    )
 
 
 def test_an_error_that_is_no_longer_there_is_told_though_advice_is() -> None:
     verdict = {"departures": [{"severity": "advice"}], "departing_exchanges": 2}
-    assert failures(verdict, ["departures"]) == ["2 exchanges with departures are no longer in the journal"]
+    assert failures(verdict, ["departures"]) == [
+        "2 exchanges with departures are no longer in the journal"
+    ]
 
 
 def work(url: str, token: str) -> None:

@@ -11,7 +11,9 @@ async def call_once(call: Call) -> str:
     """The output's URL."""
     headers = {"AUTHORIZATION": f"Bearer {call.token}"}
     async with httpx.AsyncClient(base_url=call.base_url, headers=headers) as client:
-        response = await client.post(f"/v1/models/{call.model}/predictions", json={"input": dict(call.input)})
+        response = await client.post(
+            f"/v1/models/{call.model}/predictions", json={"input": dict(call.input)}
+        )
         prediction = response.raise_for_status().json()
         while prediction["status"] in ("starting", "processing"):
             await asyncio.sleep(0.004)

@@ -69,12 +69,18 @@ def python_subjects() -> Iterator[Subject]:
     yield Subject("python: asynchronous", partial(CallableDriver, async_client.call_once), set())
     yield Subject("python: streaming", partial(CallableDriver, stream_client.call_once), set())
     deaf = partial(stream_client.call_once, bug="takes a cut stream for a whole one")
-    yield Subject("python: takes a cut stream for a whole one", partial(CallableDriver, deaf), {"MC301"})
+    yield Subject(
+        "python: takes a cut stream for a whole one", partial(CallableDriver, deaf), {"MC301"}
+    )
     for bug, rules in client.BUGS.items():
         call = partial(client.call_once, bug=bug)
         deadline = 3.0 if rules == {"MC406"} else 10.0
         yield Subject(
-            f"python: {bug}", partial(CallableDriver, call), rules, client.TIMEOUT.get(bug), deadline=deadline
+            f"python: {bug}",
+            partial(CallableDriver, call),
+            rules,
+            client.TIMEOUT.get(bug),
+            deadline=deadline,
         )
 
 
@@ -82,10 +88,14 @@ def webhook_subjects() -> Iterator[Subject]:
     """Clients that wait for webhooks."""
     for variant in webhook_client.VARIANTS:
         call = partial(webhook_client.call_once, variant=variant)
-        yield Subject(f"webhooks: {variant}", partial(CallableDriver, call), set(), webhook_client.PATIENCE)
+        yield Subject(
+            f"webhooks: {variant}", partial(CallableDriver, call), set(), webhook_client.PATIENCE
+        )
     for bug, rules in webhook_client.BUGS.items():
         call = partial(webhook_client.call_once, bug=bug)
-        yield Subject(f"webhooks: {bug}", partial(CallableDriver, call), rules, webhook_client.PATIENCE)
+        yield Subject(
+            f"webhooks: {bug}", partial(CallableDriver, call), rules, webhook_client.PATIENCE
+        )
 
 
 def shared_subjects() -> Iterator[Subject]:
@@ -95,7 +105,9 @@ def shared_subjects() -> Iterator[Subject]:
         yield Subject(f"at once: {variant}", partial(_driver_of, shared), set(), concurrent=3)
     for bug, rules in shared_client.BUGS.items():
         shared = partial(shared_client.SharedClient, bug)
-        yield Subject(f"at once: {bug}", partial(_driver_of, shared), rules, concurrent=3, deadline=3.0)
+        yield Subject(
+            f"at once: {bug}", partial(_driver_of, shared), rules, concurrent=3, deadline=3.0
+        )
 
 
 def _driver_of(make: Callable[[], Callable[[Call], Any]]) -> Driver:
@@ -107,24 +119,37 @@ def node_subjects() -> Iterator[Subject]:
     if node is None or not NODE_CLIENT.exists():
         return
     listed = json.loads(
-        subprocess.run([node, NODE_CLIENT, "--list"], capture_output=True, check=True, text=True).stdout
+        subprocess.run(
+            [node, NODE_CLIENT, "--list"], capture_output=True, check=True, text=True
+        ).stdout
     )
     for variant in listed["variants"]:
         command = [node, str(NODE_CLIENT), "--worker", "--variant", variant]
         yield Subject(f"node: {variant}", partial(WorkerDriver, command), set())
     for bug, facts in listed["bugs"].items():
         command = [node, str(NODE_CLIENT), "--worker", "--bug", bug]
-        yield Subject(f"node: {bug}", partial(WorkerDriver, command), set(facts["rules"]), facts.get("timeout"))
+        yield Subject(
+            f"node: {bug}",
+            partial(WorkerDriver, command),
+            set(facts["rules"]),
+            facts.get("timeout"),
+        )
 
 
 def library_subjects() -> Iterator[Subject]:
     """Legal clients on libraries that people use, where those are installed."""
     python = Path(os.environ.get("LIBRARIES_PYTHON", ROOT / ".venv-libraries" / "bin" / "python"))
-    for library in ("urllib3", "requests", "aiohttp", "tenacity", "backoff") if python.exists() else ():
+    for library in (
+        ("urllib3", "requests", "aiohttp", "tenacity", "backoff") if python.exists() else ()
+    ):
         command = [str(python), str(LIBRARIES / "worker.py"), library]
         yield Subject(f"library: {library}", partial(WorkerDriver, command), set())
     node = shutil.which("node")
-    for library in ("undici", "axios", "got", "ky", "fetch") if node and (LIBRARIES / "node_modules").exists() else ():
+    for library in (
+        ("undici", "axios", "got", "ky", "fetch")
+        if node and (LIBRARIES / "node_modules").exists()
+        else ()
+    ):
         command = [str(node), str(LIBRARIES / "worker.mjs"), library]
         yield Subject(f"library: {library}", partial(WorkerDriver, command), set())
 
@@ -144,7 +169,9 @@ def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
     with Harness(Contract.load(), seed=seed) as harness:
         limits = Limits(deadline=subject.deadline, client_timeout=subject.timeout)
         # A legal client is to be played as often as the budget allows; planted bugs are timed, one case after the other.
-        settings.setdefault("jobs", 1 if subject.rules or isinstance(driver, CallableDriver) else default_jobs())
+        settings.setdefault(
+            "jobs", 1 if subject.rules or isinstance(driver, CallableDriver) else default_jobs()
+        )
         plan = Plan(seed=seed, limits=limits, concurrent=subject.concurrent, **settings)
         began = time.perf_counter()
         wanted = subject.rules
@@ -178,15 +205,23 @@ def _fails_again(harness: Harness, driver: Driver, finding: Finding, limits: Lim
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="hunts of each legal client; 0 leaves them out")
-    parser.add_argument("--only", action="append", help="subjects whose name holds this; may be given again")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="hunts of each legal client; 0 leaves them out"
+    )
+    parser.add_argument(
+        "--only", action="append", help="subjects whose name holds this; may be given again"
+    )
     parser.add_argument("--legal", action="store_true", help="leave the planted bugs out")
     wanted = parser.parse_args()
     words = wanted.only or [""]
-    subjects = [subject for subject in every_subject() if any(word in subject.name for word in words)]
+    subjects = [
+        subject for subject in every_subject() if any(word in subject.name for word in words)
+    ]
     subjects = [subject for subject in subjects if not (wanted.legal and subject.rules)]
     killed, missed, alarms, legal_runs = [], [], [], []
-    print(f"| {'planted bug':<52} | rule | runs | seconds | size | replay |\n|---|---|---:|---:|---:|---|")
+    print(
+        f"| {'planted bug':<52} | rule | runs | seconds | size | replay |\n|---|---|---:|---:|---:|---|"
+    )
     for subject in [subject for subject in subjects if subject.rules]:
         result = hunt(subject)
         if result.finding is None:
@@ -208,8 +243,12 @@ def main() -> None:
             legal_runs.append(result)
             if result.finding is not None:
                 alarms.append((subject, seed, result.finding))
-                print(f"FALSE ALARM {subject.name} seed {seed}: {result.finding.rule} {result.finding.message}")
-        print(f"| {subject.name:<52} | legal | {legal_runs[-1].runs} | {legal_runs[-1].seconds:.1f} | | |")
+                print(
+                    f"FALSE ALARM {subject.name} seed {seed}: {result.finding.rule} {result.finding.message}"
+                )
+        print(
+            f"| {subject.name:<52} | legal | {legal_runs[-1].runs} | {legal_runs[-1].seconds:.1f} | | |"
+        )
         sys.stdout.flush()
     print()
     total = len(killed) + len(missed)
@@ -221,7 +260,9 @@ def main() -> None:
             f"median {statistics.median(r.runs for r in killed):.0f} runs and {statistics.median(r.seconds for r in killed):.1f} s to the finding"
         )
         sizes = [size(r.finding.case) for r in killed if r.finding]
-        print(f"size of the smallest case: median {statistics.median(sizes):.0f}, largest {max(sizes)}")
+        print(
+            f"size of the smallest case: median {statistics.median(sizes):.0f}, largest {max(sizes)}"
+        )
         print(f"replays that fail again: {sum(r.fails_again for r in killed)} of {len(killed)}")
     if legal_runs:
         print(

@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 from mockserver.check.drive.protocol import Call
 
 POLL = 0.004  # seconds
-VARIANTS = ("plain", "wait", "no-retry", "confirm", "slow", "download", "download-unchecked", "list-of-one")
+VARIANTS = (
+    "plain",
+    "wait",
+    "no-retry",
+    "confirm",
+    "slow",
+    "download",
+    "download-unchecked",
+    "list-of-one",
+)
 
 # Each bug, and the rules of which it breaks at least one.
 BUGS: dict[str, set[str]] = {
@@ -143,7 +152,13 @@ class Client:
         self.started = time.monotonic()
         address = urlsplit(call.base_url)
         self.root = "" if bug == "forgets the prefix" else address.path
-        timeout = None if bug in WITHOUT_TIMEOUT else 3 if bug == "creates again when it has waited long enough" else 5
+        timeout = (
+            None
+            if bug in WITHOUT_TIMEOUT
+            else 3
+            if bug == "creates again when it has waited long enough"
+            else 5
+        )
         self.connection = http.client.HTTPConnection(address.netloc, timeout=timeout)
 
     def run(self) -> Any:
@@ -156,7 +171,11 @@ class Client:
     def create(self) -> dict[str, Any]:
         """Create a prediction; what was refused before it took effect is sent again."""
         bug, retries = self.bug, 0 if self.variant == "no-retry" else 3
-        model = "black-forest-labs/flux-1.1-pro-ultra" if bug == "always the first model" else self.call.model
+        model = (
+            "black-forest-labs/flux-1.1-pro-ultra"
+            if bug == "always the first model"
+            else self.call.model
+        )
         noun = "model" if bug == "typo in the path" else "models"
         headers = {"Prefer": "wait"} if self.variant == "wait" else {}
         for attempt in range(10**6):
@@ -171,7 +190,9 @@ class Client:
             except _Again:
                 continue
             except (OSError, http.client.HTTPException) as reason:
-                if bug == "creates again when it has waited long enough" and isinstance(reason, TimeoutError):
+                if bug == "creates again when it has waited long enough" and isinstance(
+                    reason, TimeoutError
+                ):
                     continue
                 if bug == "creates again when the network fails" and attempt < 2:
                     continue
@@ -182,7 +203,11 @@ class Client:
                 raise
             again = status in (429, 503) and not (status == 503 and not head.get("Retry-After"))
             again = again or (bug == "creates again on any 5xx" and status >= 500)
-            again = again or (bug == "repeats 402" and status == 402) or (bug == "repeats 422" and status == 422)
+            again = (
+                again
+                or (bug == "repeats 402" and status == 402)
+                or (bug == "repeats 422" and status == 422)
+            )
             if bug == "retries creates for ever" and status >= 429:
                 again, retries = True, 10**6
             if not again or attempt >= retries:
@@ -194,14 +219,26 @@ class Client:
     def created(self, prediction: dict[str, Any], attempt: int) -> dict[str, Any]:
         """What the create has come to; of one that was to wait, some bugs make something else."""
         ended = prediction["status"] in ("succeeded", "failed", "canceled", "aborted")
-        waited_in_vain = self.variant == "wait" and not ended and prediction["output"] is None
-        if self.bug == "takes what a wait returns for the end" and prediction["status"] == "processing":
+        prefer_wait_timed_out = (
+            self.variant == "wait" and not ended and prediction["output"] is None
+        )
+        if (
+            self.bug == "takes what a wait returns for the end"
+            and prediction["status"] == "processing"
+        ):
             return {**prediction, "status": "succeeded"}
-        if self.bug == "creates again when the wait is over" and waited_in_vain and attempt < 2:
+        if (
+            self.bug == "creates again when the wait is over"
+            and prefer_wait_timed_out
+            and attempt < 2
+        ):
             raise _Again
-        if self.bug == "knows the end of a wait by processing alone" and prediction["status"] == "succeeded":
+        if (
+            self.bug == "knows the end of a wait by processing alone"
+            and prediction["status"] == "succeeded"
+        ):
             raise FluxError("processing was expected")
-        if self.bug == "gives up after the wait" and waited_in_vain:
+        if self.bug == "gives up after the wait" and prefer_wait_timed_out:
             raise FluxError("timed out")
         return prediction
 
@@ -215,7 +252,10 @@ class Client:
         if bug == "drops booleans that are false and zeros":
             given = {name: value for name, value in given.items() if value not in (False, 0)}
         if bug == "numbers as text":
-            given = {name: str(value) if isinstance(value, float) else value for name, value in given.items()}
+            given = {
+                name: str(value) if isinstance(value, float) else value
+                for name, value in given.items()
+            }
         if bug == "trims the prompt":
             given["prompt"] = given["prompt"].strip() or given["prompt"]
         if bug == "truncates the prompt":
@@ -230,8 +270,10 @@ class Client:
         """Poll a prediction to its end."""
         ends = {"succeeded", "failed", "canceled", "aborted"}
         ends -= {"aborted"} if self.bug == "does not know aborted" else set()
-        waited_in_vain = self.bug == "does not know aborted after a wait" and prediction["status"] == "starting"
-        ends -= {"aborted"} if waited_in_vain else set()
+        prefer_wait_timed_out = (
+            self.bug == "does not know aborted after a wait" and prediction["status"] == "starting"
+        )
+        ends -= {"aborted"} if prefer_wait_timed_out else set()
         ends -= {"canceled"} if self.bug == "does not know canceled" else set()
         ends |= {"processing"} if self.bug == "processing is the end" else set()
         if self.bug == "never polls" and prediction["status"] not in ends:
@@ -255,7 +297,9 @@ class Client:
         if self.bug == "sleeps for ever after failed" and prediction["status"] == "failed":
             while True:
                 time.sleep(0.2)
-        for _ in range({"polls on after success": 3}.get(self.bug, 1 if self.variant == "confirm" else 0)):
+        for _ in range(
+            {"polls on after success": 3}.get(self.bug, 1 if self.variant == "confirm" else 0)
+        ):
             prediction = self.poll(prediction)
         return prediction
 
@@ -265,7 +309,9 @@ class Client:
         retries = 0 if self.variant == "no-retry" or self.bug == "no retry of polls" else 5
         for attempt in range(10**6):
             try:
-                status, response, head = self.request("GET", self.address_of(prediction, path), None, {})
+                status, response, head = self.request(
+                    "GET", self.address_of(prediction, path), None, {}
+                )
                 if 200 <= status < 300:
                     return self.read(response)
             except (OSError, http.client.HTTPException, ValueError):
@@ -280,7 +326,9 @@ class Client:
                     raise
                 time.sleep(0.01)
                 continue
-            again = status in (429, 500, 502, 503, 504) or (status == 404 and self.variant == "confirm")
+            again = status in (429, 500, 502, 503, 504) or (
+                status == 404 and self.variant == "confirm"
+            )
             if self.bug == "creates again when not found" and status == 404:
                 return self.create()
             if self.bug == "creates again when polls are throttled" and status == 429:
@@ -380,7 +428,11 @@ class Client:
             return None
         if bug == "failed is success" and status == "failed":
             return prediction["output"]
-        if bug == "trusts the error, not the status" and prediction["error"] is None and status != "aborted":
+        if (
+            bug == "trusts the error, not the status"
+            and prediction["error"] is None
+            and status != "aborted"
+        ):
             return prediction["output"]
         if status not in good or (prediction["output"] is None and bug not in BUGS):
             raise FluxError(f"prediction {status}: {prediction.get('error')}")
@@ -396,7 +448,11 @@ class Client:
     def download(self, url: str) -> bytes:
         """The picture, whole, without the token."""
         address = urlsplit(url)
-        headers = {"Authorization": f"Bearer {self.call.token}"} if self.bug == "token to the file host" else {}
+        headers = (
+            {"Authorization": f"Bearer {self.call.token}"}
+            if self.bug == "token to the file host"
+            else {}
+        )
         connection = http.client.HTTPConnection(address.netloc, timeout=5)
         try:
             connection.request("GET", address.path, headers=headers)
@@ -409,9 +465,13 @@ class Client:
                 if self.bug != "returns a cut picture":
                     raise
                 return reason.partial
-            if self.variant == "download-unchecked":  # as long as Content-Length says: http.client has checked that
+            if (
+                self.variant == "download-unchecked"
+            ):  # as long as Content-Length says: http.client has checked that
                 return data
-            if not data.startswith((b"\xff\xd8", b"\x89PNG")) or not data.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")):
+            if not data.startswith((b"\xff\xd8", b"\x89PNG")) or not data.endswith(
+                (b"\xff\xd9", b"IEND\xaeB`\x82")
+            ):
                 raise FluxError("the picture is broken")
             return data
         finally:
@@ -455,7 +515,19 @@ class Client:
 
 
 KNOWN = {
-    *("id", "model", "version", "input", "logs", "output", "data_removed", "error", "status", "source", "deadline"),
+    *(
+        "id",
+        "model",
+        "version",
+        "input",
+        "logs",
+        "output",
+        "data_removed",
+        "error",
+        "status",
+        "source",
+        "deadline",
+    ),
     *("created_at", "started_at", "completed_at", "urls", "metrics", "deployment"),
 }
 

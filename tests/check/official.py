@@ -31,7 +31,13 @@ def npm_replicate(*words: str) -> Driver:
 
 def found_in_python(name: str, environment: str = "") -> Driver:
     """A client that `make findings` installs in an environment of its own."""
-    return WorkerDriver([str(ROOT / ".venv-findings" / environment / "bin" / "python"), str(FOUND / "worker.py"), name])
+    return WorkerDriver(
+        [
+            str(ROOT / ".venv-findings" / environment / "bin" / "python"),
+            str(FOUND / "worker.py"),
+            name,
+        ]
+    )
 
 
 def found_in_node(name: str) -> Driver:

@@ -49,7 +49,9 @@ class WebhookReceiver:
             return 204
         if self.bug != "ignores the time" and abs(time.time() - float(stamp)) > 300:
             return 400
-        signed = body if self.bug == "signs the body alone" else f"{identifier}.{stamp}.".encode() + body
+        signed = (
+            body if self.bug == "signs the body alone" else f"{identifier}.{stamp}.".encode() + body
+        )
         key = b64decode(SECRET.removeprefix("whsec_"))
         right = "v1," + b64encode(hmac.new(key, signed, sha256).digest()).decode()
         given = headers.get("webhook-signature", "")

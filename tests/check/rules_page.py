@@ -37,10 +37,10 @@ def heading(rule: RuleFacts) -> str:
 
 def section(rule: RuleFacts, shown: str) -> str:
     """The section of a rule; `shown` is what is shown of one who breaks it."""
-    advice = "This is advice: it is printed, and does not fail. " if rule.severity == "advice" else ""
-    text = (
-        f"{heading(rule)}\n\n{rule.demand}\n\n{advice}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
+    advice = (
+        "This is advice: it is printed, and does not fail. " if rule.severity == "advice" else ""
     )
+    text = f"{heading(rule)}\n\n{rule.demand}\n\n{advice}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
     text += f"\n**Mends it:** {rule.fix}\n" if rule.fix else ""
     return text + (f"\n```text\n{shown}\n```\n" if shown else "")
 
@@ -94,15 +94,20 @@ def _receiver(code: str) -> Iterator[str]:
 
 def _departure(code: str) -> str:
     planted = next(each for each in PLANTED if each.rule == code)
-    with MockServer() as double, standing(Departing(double.url, planted.change, planted.prepare)) as gateway:
-        report = verified(gateway.url, SPEND)
+    with (
+        MockServer() as double,
+        standing(Departing(double.url, planted.change, planted.prepare)) as backend,
+    ):
+        report = verified(backend.url, SPEND)
     found = [*report.findings, *report.advice]
     return describe_departure(next(each for each in found if each.rule == code))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="show anew what is shown already (minutes)")
+    parser.add_argument(
+        "--all", action="store_true", help="show anew what is shown already (minutes)"
+    )
     anew = parser.parse_args().all
     page = PAGE.read_text()
     shown = {}

@@ -35,8 +35,12 @@ SUBJECTS: dict[str, Callable[[], Driver]] = {
     "PyPI replicate, in this process": lambda: CallableDriver(pypi_replicate),
     "npm replicate, a worker": npm_replicate,
     "npm replicate, polling, a worker": lambda: npm_replicate("poll"),
-    "examples/client.mjs, a process per call": lambda: ProcessDriver([NODE, str(ROOT / "examples" / "client.mjs")]),
-    "examples/worker.mjs, a worker": lambda: WorkerDriver([NODE, str(ROOT / "examples" / "worker.mjs")]),
+    "examples/client.mjs, a process per call": lambda: ProcessDriver(
+        [NODE, str(ROOT / "examples" / "client.mjs")]
+    ),
+    "examples/worker.mjs, a worker": lambda: WorkerDriver(
+        [NODE, str(ROOT / "examples" / "worker.mjs")]
+    ),
     "python: canceled returns nothing": lambda: CallableDriver(
         partial(client.call_once, bug="canceled returns nothing")
     ),
@@ -65,15 +69,21 @@ def hunt(make: Callable[[], Driver], jobs: int, seed: int) -> Hunted:
 
 def found_in(report: Report) -> list[tuple[str, tuple[str, ...], bytes]]:
     """What was found: rules, their causes, and the smallest cases."""
-    return sorted((found.rule, found.cause, found.case.key) for found in (*report.findings, *report.advice))
+    return sorted(
+        (found.rule, found.cause, found.case.key) for found in (*report.findings, *report.advice)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds the findings are compared for")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many seeds the findings are compared for"
+    )
     parser.add_argument("--only", default="", help="clients whose name holds this")
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:  # how long it takes to read many certificates is not the kit's
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # how long it takes to read many certificates is not the kit's
         os.environ.update(one_authority(Path(folder)))
         sys.exit(not compare(wanted.only, wanted.seeds))
 

@@ -14,7 +14,9 @@ def call_once(call: Call, bug: str = "") -> str | None:
     try:
         headers = {"Authorization": f"Bearer {call.token}", "Content-Type": "application/json"}
         body = json.dumps({"input": dict(call.input)})
-        connection.request("POST", f"{address.path}/v1/models/{call.model}/predictions", body, headers)
+        connection.request(
+            "POST", f"{address.path}/v1/models/{call.model}/predictions", body, headers
+        )
         response = connection.getresponse()
         created = json.loads(response.read())
         if response.status >= 300:

@@ -51,19 +51,29 @@ LEGAL = ("python: no-retry", "python: asynchronous", "python: streaming")
 
 def without(subjects: Iterable[Subject], words: tuple[str, ...]) -> list[Any]:
     return sorted_out(
-        subject for subject in subjects if subject.rules and not any(word in subject.name for word in words)
+        subject
+        for subject in subjects
+        if subject.rules and not any(word in subject.name for word in words)
     )
 
 
 def those(subjects: Iterable[Subject], words: tuple[str, ...]) -> list[Any]:
-    return sorted_out(subject for subject in subjects if any(word in subject.name for word in words))
+    return sorted_out(
+        subject for subject in subjects if any(word in subject.name for word in words)
+    )
 
 
 def sorted_out(subjects: Iterable[Subject]) -> list[Any]:
     """The subjects, those that are not for each run marked as such."""
-    first = [*(f"python: {name}" for name in FOR_EACH_RULE), "node: canceled returns null", "node: follows urls.get"]
+    first = [
+        *(f"python: {name}" for name in FOR_EACH_RULE),
+        "node: canceled returns null",
+        "node: follows urls.get",
+    ]
     return [
-        pytest.param(subject, id=subject.name, marks=() if subject.name in first else pytest.mark.thorough)
+        pytest.param(
+            subject, id=subject.name, marks=() if subject.name in first else pytest.mark.thorough
+        )
         for subject in subjects
     ]
 
@@ -72,7 +82,9 @@ def test_a_bug_for_each_rule_is_played_each_time() -> None:
     subjects = {subject.name: subject for subject in python_subjects()}
     assert all(f"python: {name}" in subjects for name in FOR_EACH_RULE)
     rules = {rule for name in FOR_EACH_RULE for rule in subjects[f"python: {name}"].rules}
-    assert {rule for subject in subjects.values() for rule in subject.rules} - rules == {"MC406"}, "takes a deadline"
+    assert {rule for subject in subjects.values() for rule in subject.rules} - rules == {"MC406"}, (
+        "takes a deadline"
+    )
 
 
 @pytest.mark.parametrize("subject", without(python_subjects(), SLOW))

@@ -62,7 +62,9 @@ class Pool:
 
 @pytest.mark.parametrize("variant", first(1, ["plain", "wait", "download"]))
 def test_a_right_client_breaks_no_rule(variant: str) -> None:
-    report = check_client(partial(client.call_once, variant=variant), max_runs=40, concurrent=4, budget=100)
+    report = check_client(
+        partial(client.call_once, variant=variant), max_runs=40, concurrent=4, budget=100
+    )
     assert (report.findings, report.flaky, report.runs) == ([], [], 40)
 
 
@@ -86,11 +88,15 @@ def test_a_client_that_fails_only_beside_others_is_found() -> None:
 
 def test_the_other_rules_hold_for_each_call() -> None:
     def call(call: Call) -> Any:
-        bug = "creates again when the network fails" if call.input["prompt"].startswith("3: ") else ""
+        bug = (
+            "creates again when the network fails" if call.input["prompt"].startswith("3: ") else ""
+        )
         return client.call_once(call, bug)
 
     report = check_client(call, max_runs=45, concurrent=3)
-    assert {finding.rule for finding in report.findings} <= {"MC201"}, "two creates of two calls are no double billing"
+    assert {finding.rule for finding in report.findings} <= {"MC201"}, (
+        "two creates of two calls are no double billing"
+    )
 
 
 def test_fewer_calls_are_smaller() -> None:
@@ -119,22 +125,33 @@ class TestProcesses:
     def command(self, identifier: str) -> list[str]:
         return python(WORKER % identifier)
 
-    def test_results_come_in_any_order_with_the_ids_of_their_calls(self, driver: Callable[..., Any]) -> None:
-        report = hunt(driver(self.command('"id": call.get("id")')), concurrent=3, max_runs=4, jobs=2)
+    def test_results_come_in_any_order_with_the_ids_of_their_calls(
+        self, driver: Callable[..., Any]
+    ) -> None:
+        report = hunt(
+            driver(self.command('"id": call.get("id")')), concurrent=3, max_runs=4, jobs=2
+        )
         assert (report.findings, report.flaky, report.runs) == ([], [], 4)
 
     def test_results_of_other_calls_are_mixed_up(self, driver: Callable[..., Any]) -> None:
-        report = hunt(driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')), concurrent=3, max_runs=1)
+        report = hunt(
+            driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')),
+            concurrent=3,
+            max_runs=1,
+        )
         assert [finding.rule for finding in report.findings] == ["MC306"]
 
     def test_a_result_without_an_id_cannot_be_ascribed(self, driver: Callable[..., Any]) -> None:
         with pytest.raises(ClientError, match=r"each result is to carry the `id` of its call"):
             hunt(driver(self.command('"more": 1')), concurrent=3, max_runs=1)
 
-    def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(self, driver: Callable[..., Any]) -> None:
+    def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(
+        self, driver: Callable[..., Any]
+    ) -> None:
         source = WORKER % '"id": call.get("id")'
         dying = source.replace(
-            "call = json.loads(line)", "call = json.loads(line)\n    if call.get('id') == 2: __import__('os')._exit(3)"
+            "call = json.loads(line)",
+            "call = json.loads(line)\n    if call.get('id') == 2: __import__('os')._exit(3)",
         )
         report = hunt(driver(python(dying)), concurrent=3, max_runs=1)
         (finding,) = [finding for finding in report.findings if finding.rule == "MC306"]

@@ -72,7 +72,12 @@ class TestProcesses:
                 )
             )
         )
-        facts = {"base_url": CALL.base_url, "token": CALL.token, "model": CALL.model, "input": CALL.input}
+        facts = {
+            "base_url": CALL.base_url,
+            "token": CALL.token,
+            "model": CALL.model,
+            "input": CALL.input,
+        }
         assert outcome.value == {**facts, "env": [CALL.base_url, CALL.token]}
         assert "some chatter" in outcome.printed
 
@@ -123,7 +128,9 @@ for number, line in enumerate(sys.stdin):
 
 @pytest.fixture
 def worker(request: pytest.FixtureRequest) -> Iterator[WorkerDriver]:
-    driver = WorkerDriver(python(WORKER.format(**{"die_at": -1, "hang_at": -1, **getattr(request, "param", {})})))
+    driver = WorkerDriver(
+        python(WORKER.format(**{"die_at": -1, "hang_at": -1, **getattr(request, "param", {})}))
+    )
     yield driver
     driver.close()
 

@@ -42,11 +42,17 @@ def test_what_cannot_be_asked_for_is_one_line(arguments: list[str], said: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
-@pytest.mark.parametrize("arguments", [["rules"], ["explain", "MC201"], ["serve", "--port", "0"], ["--help"]])
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no device that is always full"
+)
+@pytest.mark.parametrize(
+    "arguments", [["rules"], ["explain", "MC201"], ["serve", "--port", "0"], ["--help"]]
+)
 def test_a_full_standard_output_is_one_line(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        ended = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
     assert ended.returncode == 2
     assert ended.stderr == "mockserver: cannot write: No space left on device\n"
 
@@ -65,7 +71,9 @@ def test_a_closed_standard_output_is_no_traceback() -> None:
 def test_what_a_client_sends_is_no_warning_on_standard_error() -> None:
     with serving() as (process, url):
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
-        assert httpx.post(url + "/replicate/v1/files", content=b"x", headers=kind).status_code == 400
+        assert (
+            httpx.post(url + "/replicate/v1/files", content=b"x", headers=kind).status_code == 400
+        )
         process.terminate()
         _, errors = process.communicate(timeout=20)
     assert errors == ""
@@ -76,7 +84,10 @@ def test_what_a_client_sends_is_no_warning_on_standard_error() -> None:
 def test_an_admin_token_that_no_header_can_hold_is_refused_at_start(token: str) -> None:
     ended = invoke("serve", "--port", "0", "--admin-token", token)
     assert ended.returncode == 2
-    assert ended.stderr == "mockserver: the admin token is sent in a header: it has letters of ASCII, and no spaces\n"
+    assert (
+        ended.stderr
+        == "mockserver: the admin token is sent in a header: it has letters of ASCII, and no spaces\n"
+    )
     with pytest.raises(MockServerError, match="admin token"):
         MockServer(admin_token=token)
 
@@ -86,7 +97,9 @@ def test_a_report_that_cannot_be_written_is_said_before_the_hunt(tmp_path: Path)
     (tmp_path / "file").touch()
     ended = run("check", "--report", str(tmp_path / "file" / "report.json"), "--", *CLIENT)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"mockserver: cannot write the report {tmp_path}/file/report.json: ")
+    assert ended.stderr.startswith(
+        f"mockserver: cannot write the report {tmp_path}/file/report.json: "
+    )
     assert ended.stderr.count("\n") == 1
 
 
@@ -97,7 +110,11 @@ def test_where_findings_cannot_be_saved_they_are_shown_all_the_same(tmp_path: Pa
     client = [sys.executable, str(CLIENT_WITH_BUGS), "body without content type"]
     flags = ["--max-runs", "10", "--budget", "30", "--report", "report.json"]
     ended = subprocess.run(
-        [*COMMAND, "check", *flags, "--", *client], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [*COMMAND, "check", *flags, "--", *client],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ended.stderr.startswith(
         "mockserver: cannot save findings in .mockserver: File exists; what is found is shown"
@@ -117,7 +134,9 @@ class Unshowable(Exception):
 
 
 @pytest.mark.parametrize(
-    "odd", [RuntimeError(ODD), ValueError("http://\udfff"), Unshowable()], ids=["odd", "lone", "unshowable"]
+    "odd",
+    [RuntimeError(ODD), ValueError("http://\udfff"), Unshowable()],
+    ids=["odd", "lone", "unshowable"],
 )
 def test_an_exception_that_cannot_be_shown_is_one_all_the_same(odd: Exception) -> None:
     def call_fn(call: Call) -> object:
@@ -156,7 +175,10 @@ def test_two_with_blocks_on_one_server_at_once_are_told_so() -> None:
     server = MockServer()
     with server:
         with (
-            pytest.raises(MockServerError, match="is running already; for a second one beside it, make another"),
+            pytest.raises(
+                MockServerError,
+                match="is running already; for a second one beside it, make another",
+            ),
             server,
         ):
             pass

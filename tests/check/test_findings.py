@@ -25,10 +25,16 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "findings.md").read_text(
 FINDINGS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: f"{finding['client']} {finding['rule']}")
+@pytest.mark.parametrize(
+    "finding", FINDINGS, ids=lambda finding: f"{finding['client']} {finding['rule']}"
+)
 def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
-    if "npm" in finding["client"] and not (shutil.which("node") and (WORKER.parent / "node_modules").exists()):
-        pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
+    if "npm" in finding["client"] and not (
+        shutil.which("node") and (WORKER.parent / "node_modules").exists()
+    ):
+        pytest.skip(
+            "no Node on this machine, or its packages are not installed (`make test` does it)"
+        )
     create = next(iter(CONTRACT.models.values()))
     given = finding.get("input") or next(boundary_inputs(create))
     case = Case(model=str(create.model), input=given, scenario=finding["scenario"])
@@ -39,9 +45,13 @@ def test_the_case_breaks_the_rule(finding: dict[str, Any]) -> None:
     try:
         with Harness(CONTRACT) as harness:
             if name in MORE:  # some take long to start
-                harness.play(msgspec.structs.replace(case, scenario={}), driver, Limits(deadline=60))
+                harness.play(
+                    msgspec.structs.replace(case, scenario={}), driver, Limits(deadline=60)
+                )
             run = harness.play(case, driver, Limits(deadline=3))
-            broken = find_breaches(with_control(run, lambda control: harness.play(control, driver, Limits())))
+            broken = find_breaches(
+                with_control(run, lambda control: harness.play(control, driver, Limits()))
+            )
     finally:
         driver.close()
     assert finding["rule"] in [found.rule for found in broken]
@@ -56,7 +66,17 @@ def test_every_rule_in_the_table_has_its_case_and_the_versions_are_those_install
     for name, version in json.loads((FOUND / "package.json").read_text())["dependencies"].items():
         assert (f"npm `ai` {version}," if name == "ai" else f"## npm `{name}` {version}\n") in PAGE
     locked = (FOUND / "requirements.txt").read_text() + (FOUND / "beta.txt").read_text()
-    shown = {"huggingface-hub": "## PyPI `huggingface_hub` {}\n", "pipecat-ai": "with `pipecat-ai` {}. "}
-    for name in ("huggingface-hub", "langchain-community", "litellm", "pipecat-ai", "pipecat-replicate", "replicate"):
+    shown = {
+        "huggingface-hub": "## PyPI `huggingface_hub` {}\n",
+        "pipecat-ai": "with `pipecat-ai` {}. ",
+    }
+    for name in (
+        "huggingface-hub",
+        "langchain-community",
+        "litellm",
+        "pipecat-ai",
+        "pipecat-replicate",
+        "replicate",
+    ):
         for version in re.findall(rf"^{name}==(\S+)", locked, re.M):
             assert shown.get(name, f"## PyPI `{name}` {{}}\n").format(version) in PAGE

@@ -89,28 +89,48 @@ class TestCases:
             assert all(is_valid(operation, case) for case in found)
             assert {name for case in found for name in case} == set(operation.input)
             assert found[0] == {"prompt": "a"}
-            assert any(case.get("safety_tolerance") == operation.input["safety_tolerance"]["minimum"] for case in found)
+            assert any(
+                case.get("safety_tolerance") == operation.input["safety_tolerance"]["minimum"]
+                for case in found
+            )
 
     def test_the_fixed_cases_hold_every_way_to_end_and_every_status_of_the_contract(self) -> None:
         fixed = [case.scenario for case in fixed_cases(CONTRACT, MODELS, None)]
         assert fixed[0] == {}
-        ends = {scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario}
+        ends = {
+            scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario
+        }
         assert ends == set(CONTRACT.statuses) - {"starting", "processing"}
         assert CONTRACT.reader is not None
         read = {
-            fault.get("status") for scenario in fixed for fault in scenario.get("faults", {}).get("getPrediction", [])
+            fault.get("status")
+            for scenario in fixed
+            for fault in scenario.get("faults", {}).get("getPrediction", [])
         }
-        assert read >= {status for status in CONTRACT.reader.responses if status >= 400} - {405, 413}
+        assert read >= {status for status in CONTRACT.reader.responses if status >= 400} - {
+            405,
+            413,
+        }
 
-    def test_an_end_comes_after_a_wait_that_ran_out_and_a_throttled_create_says_when_to_come_back(self) -> None:
+    def test_an_end_comes_after_a_wait_that_ran_out_and_a_throttled_create_says_when_to_come_back(
+        self,
+    ) -> None:
         fixed = [case.scenario for case in fixed_cases(CONTRACT, MODELS, None)]
-        longest = {scenario["lifecycle"][-1]["status"]: scenario for scenario in fixed if "lifecycle" in scenario}
+        longest = {
+            scenario["lifecycle"][-1]["status"]: scenario
+            for scenario in fixed
+            if "lifecycle" in scenario
+        }
         assert set(longest) == {"succeeded", "failed", "canceled", "aborted"}
         for end in longest:
             begun = [scenario["lifecycle"][:-1] for scenario in fixed if "lifecycle" in scenario]
-            ending = [scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario]
+            ending = [
+                scenario["lifecycle"][-1]["status"] for scenario in fixed if "lifecycle" in scenario
+            ]
             waits = [
-                sum(step["seconds"] for step in steps) for steps, last in zip(begun, ending, strict=True) if last == end
+                sum(step["seconds"] for step in steps)
+                for steps, last in zip(begun, ending, strict=True)
+                if last == end
             ]
             assert max(waits) > 60, f"{end} always comes within a wait"
         for status in (429, 503):
@@ -120,12 +140,21 @@ class TestCases:
     def test_all_that_a_scenario_may_hold_is_played(self) -> None:
         drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
         played = [*drawn, *(case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0))]
-        assert {part for scenario in played for part in scenario} == set(CATALOGUE.schema["properties"]) - NOT_PLAYED
+        assert {part for scenario in played for part in scenario} == set(
+            CATALOGUE.schema["properties"]
+        ) - NOT_PLAYED
         for part in ("body", "stream", "webhooks"):
             held = {name for scenario in played for name in scenario.get(part, {})}
             assert held == set(CATALOGUE.schema["properties"][part]["properties"]), part
-        assert {name for scenario in drawn for name in scenario} >= {"limits", "sometimes", *VARIETY}
-        assert {scenario["wait"] for scenario in drawn if "wait" in scenario} == {"final", "processing"}
+        assert {name for scenario in drawn for name in scenario} >= {
+            "limits",
+            "sometimes",
+            *VARIETY,
+        }
+        assert {scenario["wait"] for scenario in drawn if "wait" in scenario} == {
+            "final",
+            "processing",
+        }
         limited = {name for scenario in drawn for name in scenario.get("limits", {})}
         assert limited == {"createPrediction", "getPrediction"}
         assert any(fault and "chance" in fault for script in scripts(drawn) for fault in script)
@@ -136,8 +165,17 @@ class TestCases:
         assert sum("limits" in scenario for scenario in drawn) < 60
 
     def test_what_is_left_to_chance_comes_out_the_same_in_every_play(self) -> None:
-        failing = [{"chance": 0.5, "lifecycle": [{"status": "starting", "seconds": 30}, {"status": "failed"}]}]
-        script = [{"status": 503, "chance": 0.5}, {"status": 502, "chance": 0.5}, {"status": 504, "chance": 0.5}]
+        failing = [
+            {
+                "chance": 0.5,
+                "lifecycle": [{"status": "starting", "seconds": 30}, {"status": "failed"}],
+            }
+        ]
+        script = [
+            {"status": 503, "chance": 0.5},
+            {"status": 502, "chance": 0.5},
+            {"status": 504, "chance": 0.5},
+        ]
         scenario = {"sometimes": failing, "faults": {"getPrediction": script}}
         case = Case(model=MODELS[0], input={"prompt": "a cat"}, scenario=scenario)
 
@@ -154,7 +192,8 @@ class TestCases:
         def endless(client_timeout: float | None) -> bool:
             found = fixed_cases(CONTRACT, MODELS, client_timeout)
             return any(
-                case.scenario.get("lifecycle", [{"status": "failed"}])[-1]["status"] == "processing" for case in found
+                case.scenario.get("lifecycle", [{"status": "failed"}])[-1]["status"] == "processing"
+                for case in found
             )
 
         assert not endless(None)
@@ -163,9 +202,17 @@ class TestCases:
     def test_a_refusal_that_took_effect_is_never_played_for_no_client_could_know(self) -> None:
         played = [case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0)]
         lost = [
-            fault for scenario in played for fault in scenario.get("faults", {}).get("createPrediction", []) if fault
+            fault
+            for scenario in played
+            for fault in scenario.get("faults", {}).get("createPrediction", [])
+            if fault
         ]
-        assert {fault.get("status") for fault in lost if fault.get("after")} == {None, 500, 502, 504}
+        assert {fault.get("status") for fault in lost if fault.get("after")} == {
+            None,
+            500,
+            502,
+            504,
+        }
 
 
 class TestShrinking:
@@ -188,13 +235,22 @@ class TestShrinking:
         assert len(smallest.input["prompt"]) == 1
 
     def test_what_matters_stays(self) -> None:
-        script = [None, {"status": 429, "retry_after": 1, "page": "html"}, {"status": 502, "detail": "x" * 50}]
-        scenario = {"faults": {"createPrediction": script, "getPrediction": [{"cut": 0.5}]}, "create_status": 201}
+        script = [
+            None,
+            {"status": 429, "retry_after": 1, "page": "html"},
+            {"status": 502, "detail": "x" * 50},
+        ]
+        scenario = {
+            "faults": {"createPrediction": script, "getPrediction": [{"cut": 0.5}]},
+            "create_status": 201,
+        }
         case = Case(model=MODELS[0], input={"prompt": "a cat", "raw": True}, scenario=scenario)
 
         def still_fails(candidate: Case) -> bool:
             faults = candidate.scenario.get("faults", {}).get("createPrediction", [])
-            return _is_allowed(candidate) and any(fault and fault.get("status") == 502 for fault in faults)
+            return _is_allowed(candidate) and any(
+                fault and fault.get("status") == 502 for fault in faults
+            )
 
         smallest = shrink(case, first_of(still_fails))
         assert smallest.scenario == {"faults": {"createPrediction": [{"status": 502}]}}
@@ -204,13 +260,19 @@ class TestShrinking:
 class TestHunting:
     def test_a_finding_has_the_smallest_case_and_tells_the_story(self) -> None:
         report = check_client(planted("creates again when the network fails"), max_runs=45)
-        finding, another = report.findings
-        assert (finding.rule, finding.title, finding.severity) == ("MC201", "double billing", "error")
-        assert (finding.cause, another.cause) == (
+        finding, clone = report.findings
+        assert (finding.rule, finding.title, finding.severity) == (
+            "MC201",
+            "double billing",
+            "error",
+        )
+        assert (finding.cause, clone.cause) == (
             ("createPrediction", "no response"),
             ("createPrediction", "spoilt response"),
         )
-        assert finding.scenario == {"faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}}
+        assert finding.scenario == {
+            "faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}
+        }
         assert finding.call == {"model": MODELS[0], "input": {"prompt": "a"}}
         assert [line.method for line in finding.exchanges] == ["POST", "POST", "GET", "GET"]
         assert [line.marked for line in finding.exchanges] == [False, True, False, False]
@@ -221,20 +283,30 @@ class TestHunting:
     @pytest.mark.thorough
     def test_a_picture_delivered_as_http_frames_it_is_the_picture_whatever_its_bytes(self) -> None:
         cases = list(fixed_cases(CONTRACT, MODELS, None))
-        report = check_client(partial(client.call_once, variant="download-unchecked"), max_runs=len(cases), budget=60)
+        report = check_client(
+            partial(client.call_once, variant="download-unchecked"), max_runs=len(cases), budget=60
+        )
         assert report.findings == []
         assert report.runs == len(cases)
 
     def test_it_goes_on_after_a_finding_and_finds_the_next_rule(self) -> None:
         def call(call: Call) -> Any:
-            return client.Client(call, "canceled returns nothing").run() and client.Client(call, "").run()
+            return (
+                client.Client(call, "canceled returns nothing").run()
+                and client.Client(call, "").run()
+            )
 
-        assert {"MC201", "MC301"} <= {found.rule for found in check_client(call, max_runs=40).findings}
+        assert {"MC201", "MC301"} <= {
+            found.rule for found in check_client(call, max_runs=40).findings
+        }
 
     def test_a_rule_that_is_broken_in_several_ways_has_a_finding_for_each(self) -> None:
         def call(call: Call) -> Any:
             output = client.Client(call, "drops falsy inputs").run()
-            httpx.get(f"{call.base_url}/v1/predictions?key={call.token}", headers={"Authorization": call.token})
+            httpx.get(
+                f"{call.base_url}/v1/predictions?key={call.token}",
+                headers={"Authorization": call.token},
+            )
             httpx.get(str(output), headers={"Authorization": call.token})
             return output
 
@@ -269,8 +341,13 @@ class TestHunting:
 
         assert check_client(call, max_runs=3, result=same).ok
         (finding,) = check_client(call, max_runs=3).findings
-        assert (finding.rule, "a Picture, which is not the output" in finding.message) == ("MC302", True)
-        assert check_client(client.call_once, max_runs=3, result=same).ok, "a URL is compared as ever"
+        assert (finding.rule, "a Picture, which is not the output" in finding.message) == (
+            "MC302",
+            True,
+        )
+        assert check_client(client.call_once, max_runs=3, result=same).ok, (
+            "a URL is compared as ever"
+        )
         with pytest.raises(ClientError, match="`result`, which compares"):
             check_client(call, max_runs=3, result=lambda returned, served: 1 / 0 > 1)
 
@@ -279,11 +356,17 @@ class TestHunting:
             assert call.base_url.startswith("https://")
             assert call.ca_file == os.environ["SSL_CERT_FILE"] == os.environ["REQUESTS_CA_BUNDLE"]
             headers = {"Authorization": f"Bearer {call.token}"}
-            with httpx.Client(base_url=call.base_url, headers=headers, verify=trusting(call.ca_file)) as http:
-                created = http.post(f"/v1/models/{call.model}/predictions", json={"input": dict(call.input)})
+            with httpx.Client(
+                base_url=call.base_url, headers=headers, verify=trusting(call.ca_file)
+            ) as http:
+                created = http.post(
+                    f"/v1/models/{call.model}/predictions", json={"input": dict(call.input)}
+                )
                 prediction = created.raise_for_status().json()
                 while prediction["status"] in ("starting", "processing"):
-                    prediction = http.get(f"/v1/predictions/{prediction['id']}").raise_for_status().json()
+                    prediction = (
+                        http.get(f"/v1/predictions/{prediction['id']}").raise_for_status().json()
+                    )
                 assert prediction["output"].startswith("https://")
                 return prediction["output"]
 
@@ -305,12 +388,16 @@ class TestHunting:
         ignore = ("MC201", "MC102")
         report = check_client(call, max_runs=2, ignore=ignore)
         assert [finding.rule for finding in report.advice] == ["MC101"] * 5
-        assert notes_on(report) == ["After 5 ways in which a rule is broken, no more are looked for: MC101."]
+        assert notes_on(report) == [
+            "After 5 ways in which a rule is broken, no more are looked for: MC101."
+        ]
         with Harness(CONTRACT) as harness:
             plan = Plan(max_runs=2, ignore=frozenset(ignore), known=tuple(report.advice))
             further = Hunt(harness, CallableDriver(call), plan).run()
         assert [finding.rule for finding in further.accepted] == ["MC101"] * 5
-        assert {finding.cause for finding in further.advice}.isdisjoint(finding.cause for finding in report.advice)
+        assert {finding.cause for finding in further.advice}.isdisjoint(
+            finding.cause for finding in report.advice
+        )
         assert len(further.advice) == 3
 
     def test_the_same_seed_plays_the_same_cases(self) -> None:
@@ -320,7 +407,9 @@ class TestHunting:
             def call(call: Call) -> Any:
                 seen.append((call.token, call.input["prompt"]))
                 if len(seen) > len(MODELS):
-                    raise RuntimeError("not today")  # without a request, so that each run is over at once
+                    raise RuntimeError(
+                        "not today"
+                    )  # without a request, so that each run is over at once
                 return client.call_once(call)
 
             with pytest.raises(ClientError, match="broke down"):
@@ -335,7 +424,9 @@ class TestHunting:
         def call(call: Call) -> Any:
             given = dict(call.input)
             call.input.clear()  # type: ignore[attr-defined]
-            return client.call_once(Call(call.base_url, call.token, call.model, given), "returns urls.get")
+            return client.call_once(
+                Call(call.base_url, call.token, call.model, given), "returns urls.get"
+            )
 
         (finding,) = check_client(call, max_runs=2).findings
         assert finding.call["input"] == {"prompt": "a"}
@@ -376,24 +467,33 @@ class TestHunting:
             return client.call_once(call)
 
         with pytest.raises(
-            ClientError, match=rf"with {MODELS[1]}, the client made no request .*\n.*\n.*--model {MODELS[0]}"
+            ClientError,
+            match=rf"with {MODELS[1]}, the client made no request .*\n.*\n.*--model {MODELS[0]}",
         ):
             check_client(call, max_runs=2)
         assert check_client(call, max_runs=2, models=MODELS[:1]).ok
 
     @pytest.mark.parametrize("known", [False, True])
-    def test_a_broken_rule_that_is_not_told_is_no_excuse_for_one_that_creates_nothing(self, known: bool) -> None:
+    def test_a_broken_rule_that_is_not_told_is_no_excuse_for_one_that_creates_nothing(
+        self, known: bool
+    ) -> None:
         call = planted("typo in the path")
         with Harness(CONTRACT) as harness:
             found = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=2)).run().findings)
             assert {finding.rule for finding in found} == {"MC101"}
-            plan = Plan(max_runs=2, known=found) if known else Plan(max_runs=2, ignore=frozenset(["MC101"]))
+            plan = (
+                Plan(max_runs=2, known=found)
+                if known
+                else Plan(max_runs=2, ignore=frozenset(["MC101"]))
+            )
             with pytest.raises(ClientError, match="created no prediction"):
                 Hunt(harness, CallableDriver(call), plan).run()
 
     def test_nor_is_one_that_creates_nothing(self) -> None:
         def call(call: Call) -> str:
-            httpx.get(f"{call.base_url}/v1/predictions", headers={"Authorization": f"Bearer {call.token}"})
+            httpx.get(
+                f"{call.base_url}/v1/predictions", headers={"Authorization": f"Bearer {call.token}"}
+            )
             raise RuntimeError("no model today")
 
         with pytest.raises(ClientError, match=r"created no prediction.*\n.*no model today"):
@@ -420,7 +520,9 @@ class TestHunting:
         assert report.seconds < 3
         assert 2 <= report.runs < 30
 
-    def test_when_the_time_is_over_each_rule_is_still_confirmed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_when_the_time_is_over_each_rule_is_still_confirmed_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         calls, returned, release = itertools.count(), itertools.count(1), threading.Event()
         over = threading.Event()
 
@@ -435,7 +537,9 @@ class TestHunting:
             return output
 
         hours = 10**13
-        monkeypatch.setattr("mockserver.check.hunt.hunt.wall_time", lambda: wall_time() + hours * over.is_set())
+        monkeypatch.setattr(
+            "mockserver.check.hunt.hunt.wall_time", lambda: wall_time() + hours * over.is_set()
+        )
         try:
             report = check_client(call, jobs=4, budget=600)
         finally:
@@ -455,7 +559,9 @@ class TestHunting:
                 broken.append(True)
                 raise
 
-        with pytest.raises(ClientError, match=r"In \d+ of 60 runs the client sent nothing.*the session is closed"):
+        with pytest.raises(
+            ClientError, match=r"In \d+ of 60 runs the client sent nothing.*the session is closed"
+        ):
             check_client(call, max_runs=60)
 
     def test_a_read_that_comes_late_is_not_held_against_the_next_run(self) -> None:
@@ -498,7 +604,11 @@ class TestHunting:
         seen: list[Progress] = []
         with Harness(CONTRACT) as harness:
             Hunt(harness, CallableDriver(call), Plan(max_runs=1), seen.append).run()
-        looking = [progress.elapsed for progress in seen if progress.doing == "looking" and progress.runs == 0]
+        looking = [
+            progress.elapsed
+            for progress in seen
+            if progress.doing == "looking" and progress.runs == 0
+        ]
         assert len(looking) > 5
         assert looking[-1] - looking[0] > 0.4
 
@@ -513,7 +623,9 @@ class TestHunting:
     ) -> None:
         fixed = list(fixed_cases(CONTRACT, MODELS, None))
         (long,) = [case for case in fixed if str(LONG_RETRY_AFTER) in str(case.scenario)]
-        monkeypatch.setattr("mockserver.check.hunt.hunt.fixed_cases", lambda *_: iter([fixed[0], long]))
+        monkeypatch.setattr(
+            "mockserver.check.hunt.hunt.fixed_cases", lambda *_: iter([fixed[0], long])
+        )
         with waiting_after_trouble() as call:
             waits = check_client(call, max_runs=2, deadline=30)
         assert (waits.runs, waits.findings, waits.undecided) == (2, [], 0)
@@ -527,7 +639,9 @@ class TestHunting:
 
         with Harness(CONTRACT) as harness:
             plan = Plan()
-            report = Hunt(harness, CallableDriver(planted("first character of the output")), plan, listen).run()
+            report = Hunt(
+                harness, CallableDriver(planted("first character of the output")), plan, listen
+            ).run()
         assert report.interrupted
         with pytest.raises(FindingsError):
             report.raise_for_findings()
@@ -557,22 +671,30 @@ class TestHunting:
             kept = replay(harness, CallableDriver(client.call_once), saved, Limits())
         assert (again.confirmed, kept.confirmed) == (1, 0)
 
-    def test_a_replay_takes_a_rule_for_broken_whatever_breaks_it_and_a_client_that_sends_nothing_for_none(self) -> None:
+    def test_a_replay_takes_a_rule_for_broken_whatever_breaks_it_and_a_client_that_sends_nothing_for_none(
+        self,
+    ) -> None:
         def nothing(call: Call) -> str:
             raise OSError("no network")
 
         (finding,) = check_client(planted("returns urls.get"), max_runs=3).findings
         with Harness(CONTRACT) as harness:
-            other = CallableDriver(lambda call: client.call_once(call) and "http://wrong.example/x.jpg")
+            other = CallableDriver(
+                lambda call: client.call_once(call) and "http://wrong.example/x.jpg"
+            )
             assert replay(harness, other, finding, Limits()).confirmed == 1
-            with pytest.raises(ClientError, match=r"made no request \(it raised\). It said:\nOSError: no network"):
+            with pytest.raises(
+                ClientError, match=r"made no request \(it raised\). It said:\nOSError: no network"
+            ):
                 replay(harness, CallableDriver(nothing), finding, Limits())
 
     @pytest.mark.thorough
     def test_what_a_baseline_accepts_takes_nothing_from_the_budget(self) -> None:
         limits = Limits(deadline=0.7)
         with waiting_after_trouble() as call, Harness(CONTRACT) as harness:
-            known = tuple(Hunt(harness, CallableDriver(call), Plan(max_runs=26, limits=limits)).run().findings)
+            known = tuple(
+                Hunt(harness, CallableDriver(call), Plan(max_runs=26, limits=limits)).run().findings
+            )
             plan = Plan(max_runs=3, budget=0.5, limits=limits, known=known)
             report = Hunt(harness, CallableDriver(call), plan).run()
         assert {finding.rule for finding in report.accepted} == {"MC304"}
@@ -587,8 +709,12 @@ class TestHunting:
         path.write_bytes(CONTRACT.source.replace(b"flux-kontext-max", b"flux-kontext-pro"))
         contract = Contract.load(path)
         models = list(contract.models)
-        report = check_client(planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=26)
-        assert {(finding.rule, finding.call["model"]) for finding in report.findings} == {("MC102", models[1])}
+        report = check_client(
+            planted("drops falsy inputs"), contract=path, models=models[1:], max_runs=26
+        )
+        assert {(finding.rule, finding.call["model"]) for finding in report.findings} == {
+            ("MC102", models[1])
+        }
 
 
 def trusting(ca_file: str) -> ssl.SSLContext:

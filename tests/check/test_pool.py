@@ -39,7 +39,10 @@ def found(report: Report) -> list[Finding]:
 
 def several(call: Call) -> Any:
     """A client with several bugs."""
-    return client.Client(call, "canceled returns nothing").run() and client.Client(call, "splits logs").run()
+    return (
+        client.Client(call, "canceled returns nothing").run()
+        and client.Client(call, "splits logs").run()
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,9 @@ def several(call: Call) -> Any:
     ],
 )
 def test_the_same_is_found_however_many_are_played_at_once(call: Any, max_runs: int) -> None:
-    one, many = (check_client(call, max_runs=max_runs, seed=3, budget=300, jobs=jobs) for jobs in (1, 8))
+    one, many = (
+        check_client(call, max_runs=max_runs, seed=3, budget=300, jobs=jobs) for jobs in (1, 8)
+    )
     assert found(one) == found(many)
     assert (one.runs, one.flaky, one.undecided) == (many.runs, many.flaky, many.undecided)
     assert one.findings
@@ -119,7 +124,9 @@ def test_what_a_loop_would_end_at_does_not_end_it() -> None:
 
 def test_a_request_without_the_token_is_blamed_on_the_call_that_sent_it() -> None:
     def call(call: Call) -> Any:
-        return client.call_once(call, "no token on polls" if call.input["prompt"].startswith("Zw") else "")
+        return client.call_once(
+            call, "no token on polls" if call.input["prompt"].startswith("Zw") else ""
+        )
 
     (finding,) = check_client(call, max_runs=40, jobs=8).findings
     assert (finding.rule, finding.call["input"]["prompt"][:2]) == ("MC103", "Zw")
@@ -131,11 +138,11 @@ def test_a_deadline_that_is_missed_while_others_run_is_tried_again_alone() -> No
     async def call(call: Call) -> Any:
         nonlocal active
         active += 1
-        crowded = active > 1
+        machine_overloaded = active > 1
         try:
             return await asyncio.to_thread(client.call_once, call)
         except client.FluxError:
-            if crowded:
+            if machine_overloaded:
                 await asyncio.sleep(60)
             raise
         finally:
@@ -147,7 +154,10 @@ def test_a_deadline_that_is_missed_while_others_run_is_tried_again_alone() -> No
 
 def test_players_end_their_plays_when_they_are_told_to() -> None:
     started = threading.Event()
-    with Harness(CONTRACT) as harness, Players(harness, CallableDriver(client.call_once), 2) as players:
+    with (
+        Harness(CONTRACT) as harness,
+        Players(harness, CallableDriver(client.call_once), 2) as players,
+    ):
 
         def play(harness: Harness, driver: object) -> None:
             started.set()
@@ -160,4 +170,6 @@ def test_players_end_their_plays_when_they_are_told_to() -> None:
         players.end_plays()
         with pytest.raises(Stopped):
             endless.result()
-        assert players.start(lambda harness, driver: harness.base_url).result().startswith("http://")
+        assert (
+            players.start(lambda harness, driver: harness.base_url).result().startswith("http://")
+        )

@@ -28,7 +28,10 @@ class TestWorkers:
     @pytest.mark.parametrize(
         ("how", "said"),
         [
-            ("print(run(sys.stdin.read()))", "it made no request until its standard input had ended"),
+            (
+                "print(run(sys.stdin.read()))",
+                "it made no request until its standard input had ended",
+            ),
             ("print(run(sys.stdin.readline()), flush=True)", "it ended after its first call"),
             (
                 "print(run(sys.stdin.readline()), flush=True); sys.stdin.read(); time.sleep(60)",
@@ -45,16 +48,26 @@ class TestWorkers:
             ),
         ],
     )
-    def test_a_command_that_is_none_is_told_so_long_before_the_deadline(self, how: str, said: str) -> None:
+    def test_a_command_that_is_none_is_told_so_long_before_the_deadline(
+        self, how: str, said: str
+    ) -> None:
         began = time.monotonic()
         with pytest.raises(ClientError) as raised:
             hunt(WorkerDriver(python(CLIENT + how)), limits=Limits(deadline=60))
-        assert str(raised.value).startswith(f"it is no worker: {said}. Leave --worker out, or have it read a line and")
+        assert str(raised.value).startswith(
+            f"it is no worker: {said}. Leave --worker out, or have it read a line and"
+        )
         assert time.monotonic() - began < 60
 
     def test_one_that_prints_no_json_is_no_client_at_all(self) -> None:
-        source = CLIENT + "for line in sys.stdin: print('done:', json.loads(run(line))['output'], flush=True)"
-        with pytest.raises(ClientError, match=r'no line \{"output": …\} or \{"error": …\}. It said:\n.*\ndone: http'):
+        source = (
+            CLIENT
+            + "for line in sys.stdin: print('done:', json.loads(run(line))['output'], flush=True)"
+        )
+        with pytest.raises(
+            ClientError,
+            match=r'no line \{"output": …\} or \{"error": …\}. It said:\n.*\ndone: http',
+        ):
             hunt(WorkerDriver(python(source)))
 
     def test_one_that_is_slow_to_start_is_waited_for(self) -> None:
@@ -62,7 +75,10 @@ class TestWorkers:
         assert (report.ok, report.runs) == (True, 2)
 
     def test_one_that_fails_in_its_first_call_is_not_blamed_for_the_second(self) -> None:
-        with pytest.raises(ClientError, match=r"made no request \(it raised\). It said:\nexit code 1: no module flux"):
+        with pytest.raises(
+            ClientError,
+            match=r"made no request \(it raised\). It said:\nexit code 1: no module flux",
+        ):
             hunt(WorkerDriver(python("raise SystemExit('no module flux')")))
 
     def test_a_replay_says_so_too(self) -> None:

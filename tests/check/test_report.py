@@ -24,7 +24,9 @@ from tests.helpers.documents import CONTRACT
 from tests.helpers.exchanges import CREATE, TOKEN, create, poll
 
 CATALOGUE = Catalogue(CONTRACT)
-HOSTILE = "</pre></details><script>alert(1)</script>```\n# heading `code` <img src=x onerror=alert(1)>"
+HOSTILE = (
+    "</pre></details><script>alert(1)</script>```\n# heading `code` <img src=x onerror=alert(1)>"
+)
 
 
 def finding(*exchanges: Exchange, rule: str, outcome: Outcome, **case: Any) -> Finding:
@@ -38,12 +40,30 @@ def finding(*exchanges: Exchange, rule: str, outcome: Outcome, **case: Any) -> F
 
 def canceled(**more: Any) -> Finding:
     scenario = {"lifecycle": [{"status": "canceled"}]}
-    return finding(create(told="canceled"), rule="MC301", outcome=Outcome("returned", None), scenario=scenario, **more)
+    return finding(
+        create(told="canceled"),
+        rule="MC301",
+        outcome=Outcome("returned", None),
+        scenario=scenario,
+        **more,
+    )
 
 
 def report(*findings: Finding, **more: Any) -> Report:
-    facts = {"command": "node client.mjs", "client_version": "replicate 1.4.0", "contract": CONTRACT.title}
-    return Report(**{"findings": list(findings), "models": ("m",), "date": "2026-11-25 09:00 UTC", **facts, **more})
+    facts = {
+        "command": "node client.mjs",
+        "client_version": "replicate 1.4.0",
+        "contract": CONTRACT.title,
+    }
+    return Report(
+        **{
+            "findings": list(findings),
+            "models": ("m",),
+            "date": "2026-11-25 09:00 UTC",
+            **facts,
+            **more,
+        }
+    )
 
 
 class TestWhatAReportHolds:
@@ -60,7 +80,13 @@ class TestWhatAReportHolds:
 
     def test_repeats_are_folded(self) -> None:
         polls = [poll() for _ in range(14)]
-        folded = finding(create(), *polls, *[poll("succeeded")] * 4, rule="MC303", outcome=Outcome("returned", ""))
+        folded = finding(
+            create(),
+            *polls,
+            *[poll("succeeded")] * 4,
+            rule="MC303",
+            outcome=Outcome("returned", ""),
+        )
         assert [line.count for line in folded.exchanges[:2]] == [1, 14]
         assert "× 14" in folded.exchanges[1].note
 
@@ -78,10 +104,14 @@ class TestWhatAReportHolds:
         words = shlex.split(curl_of(request))
         assert words[:4] == ["curl", "-i", "-X", "POST"]
         assert words[4].startswith("http://127.0.0.1:3589/replicate/v1/models/")
-        assert msgspec.json.decode(words[words.index("--data-raw") + 1]) == msgspec.json.decode(body)
+        assert msgspec.json.decode(words[words.index("--data-raw") + 1]) == msgspec.json.decode(
+            body
+        )
         assert "Authorization: Bearer $REPLICATE_API_TOKEN" in words
         echoed = subprocess.run(
-            ["bash", "-c", curl_of(request).replace("curl ", "printf '%s\\0' ", 1)], capture_output=True, check=True
+            ["bash", "-c", curl_of(request).replace("curl ", "printf '%s\\0' ", 1)],
+            capture_output=True,
+            check=True,
         )
         assert body in echoed.stdout.split(b"\0")
 
@@ -91,7 +121,10 @@ class TestWhatAReportHolds:
 
     def test_the_replay_is_told_with_the_flags_that_it_needs(self) -> None:
         found = canceled()
-        assert report(found).replay_of(found) == f"mockserver replay .mockserver/{found.file_name} -- node client.mjs"
+        assert (
+            report(found).replay_of(found)
+            == f"mockserver replay .mockserver/{found.file_name} -- node client.mjs"
+        )
         assert "replay --worker .mock" in report(found, flags="--worker").replay_of(found)
         assert report(found, command="").replay_of(found) == ""
 
@@ -151,7 +184,8 @@ class TestPage:
         file = tmp_path / "report.html"
         write(report(canceled(), odd, command=HOSTILE, client_version=HOSTILE), file)
         context = browser.new_context(
-            viewport={"width": 390, "height": 844}, permissions=["clipboard-read", "clipboard-write"]
+            viewport={"width": 390, "height": 844},
+            permissions=["clipboard-read", "clipboard-write"],
         )
         page: Page = context.new_page()
         trouble: list[str] = []
@@ -176,7 +210,9 @@ class TestPage:
         expect(first.locator(".curl")).to_contain_text("--data-raw")
         expect(first.locator("svg")).to_be_hidden()
         expect(page.locator("article script, article img")).to_have_count(0)
-        expect(page.locator("article").nth(1).locator("p").first).to_contain_text("<script>alert(1)</script>")
+        expect(page.locator("article").nth(1).locator("p").first).to_contain_text(
+            "<script>alert(1)</script>"
+        )
         first.locator("button").click()
         expect(first.locator("button")).to_have_text(re.compile("Copied|Selected"))
         copied = str(page.evaluate("navigator.clipboard.readText()"))
@@ -186,7 +222,9 @@ class TestPage:
         expect(first.locator("svg g")).to_have_count(1)
         expect(first.locator("svg .end")).to_have_text("returned null")
 
-    def test_words_are_marked_where_they_stand_as_words_and_nothing_else_is_let_through(self) -> None:
+    def test_words_are_marked_where_they_stand_as_words_and_nothing_else_is_let_through(
+        self,
+    ) -> None:
         assert marked("a canceled <b>", ["canceled"]) == "a <mark>canceled</mark> &lt;b&gt;"
         assert marked("uncanceled", ["canceled"]) == "uncanceled"
         assert marked("<i>", ["<i>"]) == "<mark>&lt;i&gt;</mark>"

@@ -16,14 +16,25 @@ from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.exchanges import CREATE, GET, TOKEN, URL, create, exchange, faulty, poll
 
 CATALOGUE = Catalogue(CONTRACT)
-LONG = [{"status": "starting", "seconds": 30}, {"status": "processing", "seconds": 9}, {"status": "succeeded"}]
+LONG = [
+    {"status": "starting", "seconds": 30},
+    {"status": "processing", "seconds": 9},
+    {"status": "succeeded"},
+]
 
 
-RETURNED, RAISED, HUNG = Outcome("returned", URL), Outcome("raised", message="no picture"), Outcome("hung")
+RETURNED, RAISED, HUNG = (
+    Outcome("returned", URL),
+    Outcome("raised", message="no picture"),
+    Outcome("hung"),
+)
 
 
 def breaches(
-    *exchanges: Exchange, outcome: Outcome = RETURNED, scenario: dict[str, Any] | None = None, **more: Any
+    *exchanges: Exchange,
+    outcome: Outcome = RETURNED,
+    scenario: dict[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, str]:
     """The rules that a run breaks, with how severely."""
     found: dict[str, str] = {}
@@ -38,7 +49,10 @@ def causes(*exchanges: Exchange, **more: Any) -> list[tuple[str, ...]]:
 
 
 def all_breaches(
-    *exchanges: Exchange, outcome: Outcome = RETURNED, scenario: dict[str, Any] | None = None, **more: Any
+    *exchanges: Exchange,
+    outcome: Outcome = RETURNED,
+    scenario: dict[str, Any] | None = None,
+    **more: Any,
 ) -> list[Breach]:
     case = Case(
         model=str(CREATE.model),
@@ -47,7 +61,9 @@ def all_breaches(
         clock=more.pop("clock", "autojump"),
     )
     facts = {"outputs": frozenset({URL}), "seconds": 0.2, **more}
-    run = Run(case, CATALOGUE.parse(case.scenario), CONTRACT, TOKEN, outcome, tuple(exchanges), **facts)
+    run = Run(
+        case, CATALOGUE.parse(case.scenario), CONTRACT, TOKEN, outcome, tuple(exchanges), **facts
+    )
     return find_breaches(run)
 
 
@@ -64,7 +80,9 @@ def test_every_rule_says_what_it_demands_and_rests_on() -> None:
 
 
 class TestMC101:
-    @pytest.mark.parametrize("path", ["/replicate/v1/model/x", "/v1/predictions", ULTRA.removeprefix("/replicate")])
+    @pytest.mark.parametrize(
+        "path", ["/replicate/v1/model/x", "/v1/predictions", ULTRA.removeprefix("/replicate")]
+    )
     def test_a_path_that_was_meant_for_the_api(self, path: str) -> None:
         assert breaches(exchange("POST", path, 404), outcome=RAISED) == {"MC101": "error"}
 
@@ -73,18 +91,38 @@ class TestMC101:
         assert breaches(create(), other, poll("succeeded")) == {}
 
     def test_what_the_contract_forbids_and_what_it_does_not_know(self) -> None:
-        violation = Violation("/input/seed", "invalid_type", "input.seed", "Invalid type", '"1"', "integer")
+        violation = Violation(
+            "/input/seed", "invalid_type", "input.seed", "Invalid type", '"1"', "integer"
+        )
         assert breaches(create(422, violations=(violation,)), outcome=RAISED)["MC101"] == "error"
-        unknown = Violation("/input/n", "additional_property_not_allowed", "input", "Unknown", "1", "none", fatal=False)
+        unknown = Violation(
+            "/input/n",
+            "additional_property_not_allowed",
+            "input",
+            "Unknown",
+            "1",
+            "none",
+            fatal=False,
+        )
         assert breaches(create(violations=(unknown,)), poll("succeeded")) == {"MC101": "advice"}
 
     def test_a_refusal_of_the_doubles_own(self) -> None:
         assert "MC101" in breaches(create(415), outcome=RAISED)
-        assert "MC101" not in breaches(faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0})
+        assert "MC101" not in breaches(
+            faulty({"status": 400}), outcome=RAISED, scenario={"retention": 0}
+        )
 
     def test_each_pointer_is_a_cause_of_its_own(self) -> None:
         n, size = (
-            Violation(f"/input/{name}", "additional_property_not_allowed", "input", "Unknown", "1", "none", fatal=False)
+            Violation(
+                f"/input/{name}",
+                "additional_property_not_allowed",
+                "input",
+                "Unknown",
+                "1",
+                "none",
+                fatal=False,
+            )
             for name in ("n", "size")
         )
         found = causes(create(violations=(n, size)), poll("succeeded"))
@@ -104,35 +142,56 @@ class TestLegalOddities:
         shown = create(told="processing", output=URL)
         assert breaches(shown, outcome=RAISED) == {"MC301": "error"}
         assert breaches(shown, outcome=RAISED, seconds=5.0) == {}, "it may have a timeout"
-        assert breaches(shown, outcome=RAISED, seconds=5.0, started_after=4.0).keys() == {"MC301"}, "slow to start"
+        assert breaches(shown, outcome=RAISED, seconds=5.0, started_after=4.0).keys() == {
+            "MC301"
+        }, "slow to start"
 
-    def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(self) -> None:
+    def test_a_read_that_finds_nothing_yet_may_be_repeated_or_end_the_call_but_not_create_again(
+        self,
+    ) -> None:
         scenario = {"faults": {"getPrediction": [{"status": 404, "times": 2}]}}
         missed = faulty({"status": 404}, poll, at=0.1)
         assert breaches(create(), missed, missed, poll("succeeded", 0.3), scenario=scenario) == {}
         assert breaches(create(), missed, outcome=RAISED, scenario=scenario) == {}
-        assert set(breaches(create(), missed, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)) == {"MC201"}
+        assert set(
+            breaches(create(), missed, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)
+        ) == {"MC201"}
 
     def test_a_failure_without_a_reason_is_a_failure(self) -> None:
         scenario = {"lifecycle": [{"status": "failed", "error": None}]}
         assert breaches(create(), poll("failed"), outcome=RAISED, scenario=scenario) == {}
         assert set(breaches(create(), poll("failed"), scenario=scenario)) == {"MC301"}
-        assert set(breaches(create(), poll("failed"), outcome=Outcome("returned"), scenario=scenario)) == {"MC301"}
+        assert set(
+            breaches(create(), poll("failed"), outcome=Outcome("returned"), scenario=scenario)
+        ) == {"MC301"}
 
     def test_a_limit_is_waited_out_or_ends_the_call(self) -> None:
         scenario = {"limits": {"createPrediction": {"per_minute": 600, "left": 0}}}
         throttled = faulty({"status": 429, "retry_after": 1}, create)
         assert breaches(throttled, create(at=1.0), poll("succeeded", 1.1), scenario=scenario) == {}
         assert breaches(throttled, outcome=RAISED, scenario=scenario) == {}
-        assert set(breaches(throttled, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)) == {"MC401"}
+        assert set(
+            breaches(throttled, create(at=0.2), poll("succeeded", 0.3), scenario=scenario)
+        ) == {"MC401"}
 
     def test_a_create_by_version_is_a_create(self) -> None:
         by_version = CONTRACT.by_id["createPredictionByVersion"]
         path, model = by_version.path, str(CREATE.model)
 
         def versioned(version: str, **more: Any) -> Exchange:
-            body = json.dumps({"version": version, "input": {"prompt": more.pop("prompt", "a cat")}}).encode()
-            made = exchange("POST", path, 200, "starting", operation=by_version, body=body, committed=True, **more)
+            body = json.dumps(
+                {"version": version, "input": {"prompt": more.pop("prompt", "a cat")}}
+            ).encode()
+            made = exchange(
+                "POST",
+                path,
+                200,
+                "starting",
+                operation=by_version,
+                body=body,
+                committed=True,
+                **more,
+            )
             return msgspec.structs.replace(made, body_size=len(body))
 
         assert breaches(versioned(model), poll("succeeded")) == {}
@@ -159,9 +218,14 @@ class TestMC102:
             ({"image_prompt_strength": 1}, {"image_prompt_strength": 1.0}),
         ],
     )
-    def test_defaults_may_be_left_out_or_filled_in(self, asked: dict[str, Any], sent: dict[str, Any]) -> None:
+    def test_defaults_may_be_left_out_or_filled_in(
+        self, asked: dict[str, Any], sent: dict[str, Any]
+    ) -> None:
         given = {"prompt": "a cat", **asked}
-        assert breaches(create(given={"prompt": "a cat", **sent}), poll("succeeded"), given=given) == {}
+        assert (
+            breaches(create(given={"prompt": "a cat", **sent}), poll("succeeded"), given=given)
+            == {}
+        )
 
     @pytest.mark.parametrize(
         ("asked", "sent"),
@@ -179,7 +243,9 @@ class TestMC102:
 
     def test_another_model_is_a_change(self) -> None:
         other = list(CONTRACT.models.values())[1]
-        arrived = exchange("POST", KONTEXT, told="starting", operation=other, body=b"{}", committed=True)
+        arrived = exchange(
+            "POST", KONTEXT, told="starting", operation=other, body=b"{}", committed=True
+        )
         assert breaches(arrived, poll("succeeded")) == {"MC102": "error"}
 
 
@@ -190,7 +256,9 @@ class TestMC103:
 
     def test_the_files_are_public(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
-        picture = exchange("GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files")
+        picture = exchange(
+            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files"
+        )
         assert breaches(create(), poll("succeeded"), picture) == {}
 
 
@@ -198,32 +266,48 @@ class TestMC201:
     def test_a_create_whose_answer_was_lost_is_not_repeated(self) -> None:
         lost = faulty({"disconnect": "reset", "after": "commit"})
         scenario = {"faults": {"createPrediction": [{"disconnect": "reset", "after": "commit"}]}}
-        assert breaches(lost, create(at=1), poll("succeeded"), scenario=scenario) == {"MC201": "error"}
+        assert breaches(lost, create(at=1), poll("succeeded"), scenario=scenario) == {
+            "MC201": "error"
+        }
         assert breaches(lost, outcome=RAISED, scenario=scenario) == {}
 
     def test_one_that_was_refused_before_may_be(self) -> None:
         scenario = {"faults": {"createPrediction": [{"status": 503}]}}
-        assert breaches(faulty({"status": 503}), create(at=1), poll("succeeded"), scenario=scenario) == {}
+        assert (
+            breaches(faulty({"status": 503}), create(at=1), poll("succeeded"), scenario=scenario)
+            == {}
+        )
 
     def test_what_made_it_create_again_is_the_cause(self) -> None:
-        assert causes(faulty({"disconnect": "reset", "after": "commit"}), create(at=1), poll("succeeded")) == [
-            ("createPrediction", "no response")
-        ]
+        assert causes(
+            faulty({"disconnect": "reset", "after": "commit"}), create(at=1), poll("succeeded")
+        ) == [("createPrediction", "no response")]
         assert causes(create(), faulty({"status": 502}, poll), create(at=1), poll("succeeded")) == [
             ("getPrediction", "error")
         ]
 
 
 class TestMC202:
-    STUCK: ClassVar[dict[str, Any]] = {"lifecycle": [{"status": "starting", "seconds": 1}, {"status": "processing"}]}
+    STUCK: ClassVar[dict[str, Any]] = {
+        "lifecycle": [{"status": "starting", "seconds": 1}, {"status": "processing"}]
+    }
 
     def test_a_client_that_gives_up_cancels(self) -> None:
-        gave_up: dict[str, Any] = {"outcome": RAISED, "scenario": self.STUCK, "seconds": 3, "client_timeout": 3}
+        gave_up: dict[str, Any] = {
+            "outcome": RAISED,
+            "scenario": self.STUCK,
+            "seconds": 3,
+            "client_timeout": 3,
+        }
         assert breaches(create(), poll(), **gave_up) == {"MC202": "advice"}
         (canceling,) = CONTRACT.of_role("cancel")
-        cancel = exchange("POST", GET + "/cancel", operation=canceling, told="canceled", committed=True)
+        cancel = exchange(
+            "POST", GET + "/cancel", operation=canceling, told="canceled", committed=True
+        )
         assert breaches(create(), poll(), cancel, **gave_up) == {}
-        bounded = create(headers=[(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Cancel-After", b"5s")])
+        bounded = create(
+            headers=[(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Cancel-After", b"5s")]
+        )
         assert breaches(bounded, poll(), **gave_up) == {}
 
     def test_only_of_a_client_that_declares_a_timeout(self) -> None:
@@ -245,12 +329,16 @@ class TestMC301:
 
     def test_a_slow_answer_tells_all(self) -> None:
         slow = poll("succeeded", fault={"drip": 0.1})
-        assert breaches(create(), slow, scenario={"faults": {"getPrediction": [{"drip": 0.1}]}}) == {}
+        assert (
+            breaches(create(), slow, scenario={"faults": {"getPrediction": [{"drip": 0.1}]}}) == {}
+        )
 
     def test_no_failure_where_all_is_well(self) -> None:
         assert breaches(create(), poll("succeeded"), outcome=RAISED) == {"MC301": "error"}
         assert breaches(create(), outcome=RAISED) == {"MC301": "error"}, "gave up at once"
-        assert breaches(create(), poll(), outcome=RAISED, seconds=5) == {}, "lost its patience, which is its right"
+        assert breaches(create(), poll(), outcome=RAISED, seconds=5) == {}, (
+            "lost its patience, which is its right"
+        )
 
     def test_raising_is_legal_wherever_there_is_a_fault(self) -> None:
         scenario = {"faults": {"getPrediction": [None, None, None, {"status": 502}]}}
@@ -259,9 +347,15 @@ class TestMC301:
     def test_an_output_that_has_expired_is_none(self) -> None:
         gone = poll("succeeded", output=None)
         assert breaches(create(), gone, outcome=RAISED, scenario={"retention": 0}) == {}
-        assert breaches(create(), gone, outcome=Outcome("returned", None), scenario={"retention": 0}) == {}
+        assert (
+            breaches(create(), gone, outcome=Outcome("returned", None), scenario={"retention": 0})
+            == {}
+        )
         shown = create(told="processing", output=URL)
-        assert breaches(shown, gone, outcome=RAISED, scenario={"retention": 0, "wait": "processing"}) == {}
+        assert (
+            breaches(shown, gone, outcome=RAISED, scenario={"retention": 0, "wait": "processing"})
+            == {}
+        )
 
     def test_an_output_that_is_shown_is_success_whatever_the_status_says(self) -> None:
         odd = create(told="processing", output=URL)
@@ -269,8 +363,12 @@ class TestMC301:
 
     def test_whoever_asked_to_wait_and_was_told_that_it_still_runs_may_give_up(self) -> None:
         prefer = [(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Prefer", b"wait=5")]
-        assert breaches(create(headers=prefer), outcome=RAISED, scenario={"lifecycle": LONG}) == {"MC202": "advice"}
-        assert breaches(create(), outcome=RAISED, scenario={"lifecycle": LONG}) == {"MC301": "error"}
+        assert breaches(create(headers=prefer), outcome=RAISED, scenario={"lifecycle": LONG}) == {
+            "MC202": "advice"
+        }
+        assert breaches(create(), outcome=RAISED, scenario={"lifecycle": LONG}) == {
+            "MC301": "error"
+        }
 
     def test_each_end_that_is_taken_for_success_is_a_cause_of_its_own(self) -> None:
         for end in ("failed", "canceled", "aborted"):
@@ -287,16 +385,25 @@ class TestMC302:
     def test_the_url_or_a_list_of_it(self, value: Any) -> None:
         assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {}
 
-    @pytest.mark.parametrize("value", ["h", None, {"url": URL}, [URL, URL], f"{URL}?x", 7, object()])
+    @pytest.mark.parametrize(
+        "value", ["h", None, {"url": URL}, [URL, URL], f"{URL}?x", 7, object()]
+    )
     def test_nothing_else(self, value: Any) -> None:
-        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {"MC302": "error"}
+        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", value)) == {
+            "MC302": "error"
+        }
 
     def test_the_bytes_whole(self) -> None:
         whole: dict[str, Any] = {"delivered": (b"picture",)}
         data_uri = Outcome("returned", "data:image/jpeg;base64,cGljdHVyZQ==")
-        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", b"picture"), **whole) == {}
+        assert (
+            breaches(create(), poll("succeeded"), outcome=Outcome("returned", b"picture"), **whole)
+            == {}
+        )
         assert breaches(create(), poll("succeeded"), outcome=data_uri, **whole) == {}
-        assert breaches(create(), poll("succeeded"), outcome=Outcome("returned", b"pic"), **whole) == {"MC302": "error"}
+        assert breaches(
+            create(), poll("succeeded"), outcome=Outcome("returned", b"pic"), **whole
+        ) == {"MC302": "error"}
 
 
 class TestMC303:
@@ -307,18 +414,25 @@ class TestMC303:
     def test_a_confirming_read_that_failed_may_be_repeated(self) -> None:
         scenario = {"faults": {"getPrediction": [None, {"status": 502}]}}
         failed = faulty({"status": 502}, poll)
-        assert breaches(create(), poll("succeeded"), failed, poll("succeeded"), scenario=scenario) == {}
+        assert (
+            breaches(create(), poll("succeeded"), failed, poll("succeeded"), scenario=scenario)
+            == {}
+        )
 
     def test_a_runaway_is_known_before_it_ends(self) -> None:
         case = Case(model=str(CREATE.model), input={"prompt": "a"})
-        run = Run(case, CATALOGUE.parse({}), CONTRACT, TOKEN, HUNG, (create(), *[poll("succeeded")] * 3))
+        run = Run(
+            case, CATALOGUE.parse({}), CONTRACT, TOKEN, HUNG, (create(), *[poll("succeeded")] * 3)
+        )
         assert is_runaway(run)
 
 
 class TestMC304:
     def test_it_ends_once_it_knows_the_end(self) -> None:
         scenario = {"lifecycle": [{"status": "failed"}]}
-        assert breaches(create(told="failed"), outcome=HUNG, scenario=scenario) == {"MC304": "error"}
+        assert breaches(create(told="failed"), outcome=HUNG, scenario=scenario) == {
+            "MC304": "error"
+        }
 
     def test_it_ends_once_it_is_refused(self) -> None:
         scenario = {"faults": {"createPrediction": [{"status": 402, "times": "always"}]}}
@@ -335,33 +449,55 @@ class TestMC305:
 
     def test_what_fails_only_with_variety(self) -> None:
         told = (create(), poll("succeeded"))
-        assert breaches(*told, outcome=RAISED, scenario=self.VARIED, control_run=RETURNED) == {"MC305": "error"}
-        assert breaches(*told, outcome=HUNG, scenario=self.VARIED, control_run=RETURNED)["MC305"] == "error"
+        assert breaches(*told, outcome=RAISED, scenario=self.VARIED, control_run=RETURNED) == {
+            "MC305": "error"
+        }
+        assert (
+            breaches(*told, outcome=HUNG, scenario=self.VARIED, control_run=RETURNED)["MC305"]
+            == "error"
+        )
 
     def test_what_fails_without_it_too_is_another_rules(self) -> None:
-        assert breaches(create(), poll("succeeded"), outcome=RAISED, scenario=self.VARIED, control_run=RAISED) == {}
+        assert (
+            breaches(
+                create(),
+                poll("succeeded"),
+                outcome=RAISED,
+                scenario=self.VARIED,
+                control_run=RAISED,
+            )
+            == {}
+        )
 
 
 class TestMC306:
-    OTHERS: ClassVar[dict[str, Any]] = {"others": frozenset({"http://127.0.0.1:1/xezq/x55/output.jpg", b"another"})}
+    OTHERS: ClassVar[dict[str, Any]] = {
+        "others": frozenset({"http://127.0.0.1:1/xezq/x55/output.jpg", b"another"})
+    }
 
-    @pytest.mark.parametrize("value", ["http://127.0.0.1:1/xezq/x55/output.jpg", b"another", [b"another"]])
+    @pytest.mark.parametrize(
+        "value", ["http://127.0.0.1:1/xezq/x55/output.jpg", b"another", [b"another"]]
+    )
     def test_each_call_returns_its_own_picture(self, value: Any) -> None:
         returned = Outcome("returned", value)
-        assert breaches(create(), poll("succeeded"), outcome=returned, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(create(), poll("succeeded"), outcome=returned, **self.OTHERS) == {
+            "MC306": "error"
+        }
         assert breaches(create(), poll("succeeded"), **self.OTHERS) == {}
 
     def test_what_succeeds_alone_succeeds_beside_others(self) -> None:
-        assert breaches(outcome=RAISED, alone=RETURNED, **self.OTHERS) == {"MC306": "error"}
-        assert breaches(outcome=HUNG, alone=RETURNED, **self.OTHERS) == {"MC306": "error"}
-        assert breaches(outcome=RAISED, alone=RAISED, **self.OTHERS) == {}
+        assert breaches(outcome=RAISED, solo_outcome=RETURNED, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(outcome=HUNG, solo_outcome=RETURNED, **self.OTHERS) == {"MC306": "error"}
+        assert breaches(outcome=RAISED, solo_outcome=RAISED, **self.OTHERS) == {}
 
 
 class TestMC401:
     def scenario(self, fault: dict[str, Any]) -> dict[str, Any]:
         return {"faults": {"createPrediction": [fault]}}
 
-    @pytest.mark.parametrize(("waited", "rules"), [(0.2, {"MC401": "error"}), (0.96, {}), (1.0, {}), (9.0, {})])
+    @pytest.mark.parametrize(
+        ("waited", "rules"), [(0.2, {"MC401": "error"}), (0.96, {}), (1.0, {}), (9.0, {})]
+    )
     def test_seconds_are_waited_out(self, waited: float, rules: dict[str, str]) -> None:
         fault = {"status": 429, "retry_after": 1}
         again = (create(at=waited), poll("succeeded", waited + 1))
@@ -381,8 +517,12 @@ class TestMC401:
         fault = {"status": 429, "retry_after": "soon"}
         refused, scenario = faulty(fault), self.scenario(fault)
         assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RAISED) == {}
-        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {"MC401": "advice"}
-        assert breaches(refused, outcome=HUNG, scenario=scenario, control_run=RETURNED) == {"MC401": "error"}
+        assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {
+            "MC401": "advice"
+        }
+        assert breaches(refused, outcome=HUNG, scenario=scenario, control_run=RETURNED) == {
+            "MC401": "error"
+        }
 
 
 class TestMC402:
@@ -395,20 +535,31 @@ class TestMC402:
         assert breaches(create(), *polls, outcome=RAISED, scenario=self.SCENARIO) == rules
 
     def test_it_ends(self) -> None:
-        assert breaches(create(), faulty(self.FAULT, poll), outcome=HUNG, scenario=self.SCENARIO) == {"MC402": "error"}
+        assert breaches(
+            create(), faulty(self.FAULT, poll), outcome=HUNG, scenario=self.SCENARIO
+        ) == {"MC402": "error"}
 
     def test_who_promises_to_give_up_in_time_may_poll_until_then(self) -> None:
         polls = [faulty(self.FAULT, poll, at) for at in range(30)]
-        said: dict[str, Any] = {"outcome": RAISED, "scenario": self.SCENARIO, "client_timeout": 60.0, "seconds": 40.0}
+        said: dict[str, Any] = {
+            "outcome": RAISED,
+            "scenario": self.SCENARIO,
+            "client_timeout": 60.0,
+            "seconds": 40.0,
+        }
         assert "MC402" not in breaches(create(), *polls, **said)
         creates = [faulty(self.FAULT, create, at) for at in range(30)]
-        assert "MC402" in breaches(*creates, outcome=RAISED, scenario=self.SCENARIO, client_timeout=60.0)
+        assert "MC402" in breaches(
+            *creates, outcome=RAISED, scenario=self.SCENARIO, client_timeout=60.0
+        )
 
     @pytest.mark.parametrize("fault", [{"status": 404}, {"cut": 0.5}, {"body": "malformed"}])
     def test_what_is_never_found_or_never_whole_lasts_too(self, fault: dict[str, Any]) -> None:
         always = {**fault, "times": "always"}
         scenario = {"faults": {"getPrediction": [always]}}
-        assert breaches(create(), faulty(always, poll), outcome=HUNG, scenario=scenario) == {"MC402": "error"}
+        assert breaches(create(), faulty(always, poll), outcome=HUNG, scenario=scenario) == {
+            "MC402": "error"
+        }
 
 
 class TestHedgedReads:
@@ -429,14 +580,23 @@ class TestMC403:
     def test_a_refused_create_is_not_repeated(self, status: int) -> None:
         scenario = {"faults": {"createPrediction": [{"status": status}]}}
         refused = faulty({"status": status})
-        assert breaches(refused, create(at=1), poll("succeeded"), scenario=scenario) == {"MC403": "error"}
+        assert breaches(refused, create(at=1), poll("succeeded"), scenario=scenario) == {
+            "MC403": "error"
+        }
         changed = create(at=1, given={"prompt": "a cat", "raw": False})
         assert breaches(refused, changed, poll("succeeded"), scenario=scenario) == {}
 
-    @pytest.mark.parametrize(("status", "rules"), [(401, {"MC403": "error"}), (403, {"MC403": "error"}), (404, {})])
+    @pytest.mark.parametrize(
+        ("status", "rules"), [(401, {"MC403": "error"}), (403, {"MC403": "error"}), (404, {})]
+    )
     def test_nor_is_a_refused_poll(self, status: int, rules: dict[str, str]) -> None:
         scenario = {"faults": {"getPrediction": [{"status": status}]}}
-        assert breaches(create(), faulty({"status": status}, poll), poll("succeeded"), scenario=scenario) == rules
+        assert (
+            breaches(
+                create(), faulty({"status": status}, poll), poll("succeeded"), scenario=scenario
+            )
+            == rules
+        )
 
 
 class TestMC404:
@@ -450,7 +610,9 @@ class TestMC405:
     @pytest.mark.parametrize("fault", [{"status": 502}, {"status": 504}, {"disconnect": "reset"}])
     def test_one_hiccup_of_a_poll(self, fault: dict[str, Any]) -> None:
         scenario = {"faults": {"getPrediction": [fault]}}
-        assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {"MC405": "advice"}
+        assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {
+            "MC405": "advice"
+        }
 
     @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 404}])
     def test_not_of_what_may_last(self, fault: dict[str, Any]) -> None:
@@ -463,7 +625,9 @@ class TestMC406:
 
     def test_a_silent_connection_is_given_up_and_how_long_it_was_silent_is_told(self) -> None:
         exchanges = create(), faulty({"stall": 0.5}, poll, at=2)
-        assert breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10) == {"MC406": "advice"}
+        assert breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10) == {
+            "MC406": "advice"
+        }
         (breach,) = all_breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10)
         assert "after 8.0 s of silence" in breach.message
         assert breaches(*exchanges, outcome=RAISED, scenario=self.STALLED) == {}
@@ -490,11 +654,15 @@ class TestMC501:
     def test_the_clients_output_is_no_place_either(self) -> None:
         shown = Outcome("raised", message="401", printed=f"debug: token {TOKEN}")
         scenario = {"faults": {"createPrediction": [{"status": 401}]}}
-        assert breaches(faulty({"status": 401}), outcome=shown, scenario=scenario) == {"MC501": "error"}
+        assert breaches(faulty({"status": 401}), outcome=shown, scenario=scenario) == {
+            "MC501": "error"
+        }
 
     def test_a_picture_may_be_fetched_without_it(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
-        picture = exchange("GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files")
+        picture = exchange(
+            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files"
+        )
         assert breaches(create(), poll("succeeded"), picture) == {}
 
     def test_each_place_is_a_cause_of_its_own(self) -> None:
@@ -506,6 +674,10 @@ class TestMC502:
     def test_following_a_foreign_url(self) -> None:
         stray = exchange("GET", GET, 401, operation=None, origin="foreign", authorization="")
         stray_scenario = {"urls": "foreign"}
-        assert breaches(create(), stray, outcome=RAISED, scenario=stray_scenario) == {"MC502": "advice"}
-        strict = breaches(create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True)
+        assert breaches(create(), stray, outcome=RAISED, scenario=stray_scenario) == {
+            "MC502": "advice"
+        }
+        strict = breaches(
+            create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True
+        )
         assert strict == {"MC502": "error"}

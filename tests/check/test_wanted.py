@@ -1,6 +1,6 @@
 """What a hunt still looks for: nothing that was found, accepted or not confirmed hides anything else."""
 
-from mockserver.check.hunt.wanted import MAX_FLAKES, Wanted
+from mockserver.check.hunt.wanted import MAX_FLAKES, OpenRules
 from mockserver.check.report.findings import MAX_CAUSES
 from mockserver.check.rules.rule import Breach
 from mockserver.reporting.rule import Severity
@@ -11,47 +11,47 @@ def breach(*cause: str, severity: Severity = "error", rule: str = "MC101") -> Br
 
 
 def test_what_was_found_is_not_looked_for_again_nor_is_what_holds_it() -> None:
-    wanted = Wanted(())
+    wanted = OpenRules(())
     wanted.found(breach("a"))
-    assert not wanted.holds(breach("a"))
-    assert not wanted.holds(breach("a", "b"))
-    assert wanted.holds(breach("b"))
-    assert not wanted.holds(breach("a", severity="advice")), "the error says more"
-    assert wanted.holds(breach("a", rule="MC102"))
+    assert not wanted.accepts(breach("a"))
+    assert not wanted.accepts(breach("a", "b"))
+    assert wanted.accepts(breach("b"))
+    assert not wanted.accepts(breach("a", severity="advice")), "the error says more"
+    assert wanted.accepts(breach("a", rule="MC102"))
 
 
 def test_of_a_rule_so_many_are_enough_but_advice_keeps_no_error_out() -> None:
-    wanted = Wanted(())
+    wanted = OpenRules(())
     for number in range(MAX_CAUSES):
         wanted.found(breach(str(number), severity="advice"))
-    assert not wanted.holds(breach("more", severity="advice"))
-    assert wanted.holds(breach("more"))
+    assert not wanted.accepts(breach("more", severity="advice"))
+    assert wanted.accepts(breach("more"))
     for number in range(MAX_CAUSES):
         wanted.found(breach(f"error {number}"))
-    assert not wanted.holds(breach("more"))
+    assert not wanted.accepts(breach("more"))
 
 
 def test_what_a_baseline_accepts_is_no_more_than_that() -> None:
-    wanted = Wanted(())
+    wanted = OpenRules(())
     for number in range(MAX_CAUSES):
         wanted.accept(breach(str(number)))
     wanted.accept(breach("advice", severity="advice"))
-    assert not wanted.holds(breach("0"))
-    assert wanted.holds(breach("new"))
-    assert wanted.holds(breach("advice")), "it was advice when it was accepted"
+    assert not wanted.accepts(breach("0"))
+    assert wanted.accepts(breach("new"))
+    assert wanted.accepts(breach("advice")), "it was advice when it was accepted"
 
 
 def test_a_way_that_is_not_confirmed_hides_no_other() -> None:
-    wanted = Wanted(())
+    wanted = OpenRules(())
     for _ in range(MAX_FLAKES):
-        assert wanted.holds(breach("now and then"))
-        wanted.seen_once(breach("now and then"))
-    assert not wanted.holds(breach("now and then"))
-    assert wanted.holds(breach("always"))
+        assert wanted.accepts(breach("now and then"))
+        wanted.note_flake(breach("now and then"))
+    assert not wanted.accepts(breach("now and then"))
+    assert wanted.accepts(breach("always"))
 
 
 def test_what_is_ignored_is_not_looked_for() -> None:
-    wanted = Wanted(["MC101"])
+    wanted = OpenRules(["MC101"])
     assert not wanted.rule("MC101")
-    assert not wanted.holds(breach("a"))
-    assert wanted.among([breach("a"), breach("a", rule="MC102")]) == [breach("a", rule="MC102")]
+    assert not wanted.accepts(breach("a"))
+    assert wanted.filter([breach("a"), breach("a", rule="MC102")]) == [breach("a", rule="MC102")]

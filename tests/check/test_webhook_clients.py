@@ -29,18 +29,35 @@ from tests.helpers.share import first
 CATALOGUE = Catalogue(CONTRACT)
 ROOT = Path(__file__).parent.parent.parent
 FORGED, STALE = {"webhooks": {"forged": True}}, {"webhooks": {"timestamp": "stale"}}
-RETURNED, RAISED, HUNG = Outcome("returned", URL), Outcome("raised", message="no webhook"), Outcome("hung")
+RETURNED, RAISED, HUNG = (
+    Outcome("returned", URL),
+    Outcome("raised", message="no webhook"),
+    Outcome("hung"),
+)
 
 
-def webhook(told: str = "succeeded", at: float = 0.1, *, genuine: bool = True, status: int = 200) -> Exchange:
+def webhook(
+    told: str = "succeeded", at: float = 0.1, *, genuine: bool = True, status: int = 200
+) -> Exchange:
     body = msgspec.json.encode({"status": told, "output": URL if told == "succeeded" else None})
     plain = exchange(
-        "POST", "/hook", status, told, at, operation=None, committed=genuine, headers=[(b"webhook-id", b"m")]
+        "POST",
+        "/hook",
+        status,
+        told,
+        at,
+        operation=None,
+        committed=genuine,
+        headers=[(b"webhook-id", b"m")],
     )
-    return msgspec.structs.replace(plain, origin="receiver", body=body, response_body=b"", response_size=0)
+    return msgspec.structs.replace(
+        plain, origin="receiver", body=body, response_body=b"", response_size=0
+    )
 
 
-def broken(*exchanges: Exchange, outcome: Outcome, scenario: dict[str, Any] | None = None, **more: Any) -> set[str]:
+def broken(
+    *exchanges: Exchange, outcome: Outcome, scenario: dict[str, Any] | None = None, **more: Any
+) -> set[str]:
     case = Case(model=str(CREATE.model), input={"prompt": "a cat"}, scenario=scenario or {})
     facts = {"outputs": frozenset({URL}), "seconds": 0.2, **more}
     run = Run(case, CATALOGUE.parse(case.scenario), CONTRACT, TOKEN, outcome, exchanges, **facts)
@@ -60,7 +77,10 @@ class TestJudging:
             refused = webhook(genuine=False, status=401)
             assert broken(create(), refused, outcome=RETURNED, scenario=scenario) == {"MC301"}
             assert broken(create(), refused, outcome=RAISED, scenario=scenario) == set()
-            assert broken(create(), refused, webhook(at=0.2), outcome=RETURNED, scenario=scenario) == set()
+            assert (
+                broken(create(), refused, webhook(at=0.2), outcome=RETURNED, scenario=scenario)
+                == set()
+            )
 
     def test_whoever_returns_a_forged_picture_has_believed_it_whatever_came_later(self) -> None:
         forged = webhook(genuine=False)
@@ -69,16 +89,22 @@ class TestJudging:
         )
         returned = Outcome("returned", URL.replace("/xezq/", "/forged/"))
         for more in ((), (webhook(at=0.2),), (webhook("failed", at=0.2),)):
-            assert broken(create(), lie, *more, outcome=returned, scenario=FORGED) - {"MC602"} == {"MC301"}
+            assert broken(create(), lie, *more, outcome=returned, scenario=FORGED) - {"MC602"} == {
+                "MC301"
+            }
 
     def test_a_receiver_that_takes_what_it_does_not_believe_is_advised(self) -> None:
         for scenario, rule in ((FORGED, "MC602"), (STALE, "MC604")):
-            assert broken(create(), webhook(genuine=False), outcome=RAISED, scenario=scenario) == {rule}
+            assert broken(create(), webhook(genuine=False), outcome=RAISED, scenario=scenario) == {
+                rule
+            }
 
     def test_whoever_was_told_the_end_ends_and_polls_no_more(self) -> None:
         assert broken(create(), webhook(), outcome=HUNG) == {"MC304"}
         assert broken(create(), webhook(), poll("succeeded", 0.2), outcome=RETURNED) == set()
-        assert broken(create(), webhook(), *[poll("succeeded", 0.2)] * 2, outcome=RETURNED) == {"MC303"}
+        assert broken(create(), webhook(), *[poll("succeeded", 0.2)] * 2, outcome=RETURNED) == {
+            "MC303"
+        }
 
     def test_a_lost_one_must_not_hang_a_client_that_declares_a_timeout(self) -> None:
         lost = {"webhooks": {"lost": True}}
@@ -95,13 +121,21 @@ class TestHunting:
     @pytest.mark.parametrize("variant", first(1, ["polls when no webhook comes", "waits"]))
     def test_a_right_client_breaks_no_rule(self, variant: str) -> None:
         call = partial(webhook_client.call_once, variant=variant)
-        report = check_client(call, client_timeout=webhook_client.PATIENCE, jobs=4, max_runs=100, budget=200)
+        report = check_client(
+            call, client_timeout=webhook_client.PATIENCE, jobs=4, max_runs=100, budget=200
+        )
         assert (report.findings, report.advice, report.flaky) == ([], [], [])
 
-    @pytest.mark.parametrize("bug", ["takes a forged webhook", "canceled by webhook returns nothing"])
+    @pytest.mark.parametrize(
+        "bug", ["takes a forged webhook", "canceled by webhook returns nothing"]
+    )
     def test_a_planted_bug_is_found_and_its_case_fails_again(self, bug: str) -> None:
         make = partial(CallableDriver, partial(webhook_client.call_once, bug=bug))
-        result = hunt(Subject(bug, make, webhook_client.BUGS[bug], webhook_client.PATIENCE), budget=100, jobs=4)
+        result = hunt(
+            Subject(bug, make, webhook_client.BUGS[bug], webhook_client.PATIENCE),
+            budget=100,
+            jobs=4,
+        )
         assert result.finding is not None
         assert result.fails_again
 
@@ -113,12 +147,18 @@ class TestHunting:
             return picture
 
         def webhooks_of(call: Call) -> Any:
-            return Tenant(call.base_url.removesuffix(BASE_PATH), call.token).call("GET", "/webhooks")["deliveries"]
+            return Tenant(call.base_url.removesuffix(BASE_PATH), call.token).call(
+                "GET", "/webhooks"
+            )["deliveries"]
 
         case = Case(model=str(CREATE.model), input={"prompt": "a cat"}, scenario=FORGED)
         with Harness(CONTRACT) as harness:
             run = harness.play(case, CallableDriver(call), Limits())
-        came = [(each.prediction_status, each.committed, each.status) for each in run.exchanges if each.path == "/hook"]
+        came = [
+            (each.prediction_status, each.committed, each.status)
+            for each in run.exchanges
+            if each.path == "/hook"
+        ]
         assert came == [("succeeded", False, 401), ("succeeded", True, 200)]
         assert run.outcome.kind == "returned"
 
@@ -134,9 +174,20 @@ print(json.dumps({"output": webhook_client.call_once(given, "returns the id")}))
 """
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        words = [sys.executable, "-m", "mockserver", "check", "--webhook", str(port), "--max-runs", "2"]
+        words = [
+            sys.executable,
+            "-m",
+            "mockserver",
+            "check",
+            "--webhook",
+            str(port),
+            "--max-runs",
+            "2",
+        ]
         command = [*words, "--model", str(CREATE.model), "--", sys.executable, "-c", source]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+        )
         assert result.returncode == 1, result.stderr
         assert re.search(r"POST / +→ 200 succeeded +webhook\n", result.stdout)
         assert f"replay --webhook http://127.0.0.1:{port}/ .mockserver/MC302" in result.stdout

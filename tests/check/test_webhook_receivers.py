@@ -26,7 +26,11 @@ BUGS = {
 
 
 def broken(receiver: WebhookReceiver) -> set[str]:
-    return {reaction.message.rule for reaction in check_receiver(receiver.url, SECRET, CONTRACT) if not reaction.ok}
+    return {
+        reaction.message.rule
+        for reaction in check_receiver(receiver.url, SECRET, CONTRACT)
+        if not reaction.ok
+    }
 
 
 def test_a_right_receiver_is_cleared() -> None:

@@ -32,7 +32,12 @@ BUGS: dict[str, set[str]] = {
     "token in the webhook's address": {"MC501"},
     "returns the id": {"MC302"},
 }
-VARIANTS = ("waits", "polls when no webhook comes", "asks once after the webhook", "takes everything, checks later")
+VARIANTS = (
+    "waits",
+    "polls when no webhook comes",
+    "asks once after the webhook",
+    "takes everything, checks later",
+)
 
 
 class WebhookError(Exception):
@@ -46,7 +51,9 @@ class Listener:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(client.take({name.lower(): text for name, text in self.headers.items()}, body))
+                self.send_response(
+                    client.take({name.lower(): text for name, text in self.headers.items()}, body)
+                )
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -54,7 +61,9 @@ class Listener:
                 pass
 
         given = urlsplit(at) if at else None
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", (given and given.port) or 0), Handler)
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", (given and given.port) or 0), Handler
+        )
         self._server.daemon_threads = True
         self.url = at or f"http://127.0.0.1:{self._server.server_port}/hook"
 
@@ -107,7 +116,10 @@ class WebhookClient:
             try:
                 shown = self.told.get(timeout=0.2)
             except queue.Empty:
-                if self.bug in ("waits for ever for a lost webhook", "does not know aborted by webhook"):
+                if self.bug in (
+                    "waits for ever for a lost webhook",
+                    "does not know aborted by webhook",
+                ):
                     continue
                 if self.bug == "creates again when no webhook comes" and tries < 2:
                     tries += 1
@@ -121,7 +133,11 @@ class WebhookClient:
                     continue
                 shown = self.api("GET", f"/predictions/{created['id']}")
             if shown["id"] == created["id"] and shown["status"] in ends:
-                return self.api("GET", f"/predictions/{created['id']}") if self.variant.startswith("asks") else shown
+                return (
+                    self.api("GET", f"/predictions/{created['id']}")
+                    if self.variant.startswith("asks")
+                    else shown
+                )
 
     def last_state(self, ends: frozenset[str]) -> dict[str, Any]:
         """The latest webhook's word, once it is one of an end."""
@@ -148,7 +164,11 @@ class WebhookClient:
             return False
         if self.bug == "takes any signature of version 1":
             return headers["webhook-signature"].startswith("v1,")
-        signed = body if self.bug == "verifies the body alone" else f"{identifier}.{stamp}.".encode() + body
+        signed = (
+            body
+            if self.bug == "verifies the body alone"
+            else f"{identifier}.{stamp}.".encode() + body
+        )
         key = b64decode(self.secret.removeprefix("whsec_"))
         right = "v1," + b64encode(hmac.new(key, signed, sha256).digest()).decode()
         return right in headers["webhook-signature"].split(" ")

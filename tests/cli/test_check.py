@@ -38,16 +38,26 @@ CLIENT = [sys.executable, "-m", "tests.check.client"]
 def mockserver(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mockserver", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def checked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A client that is broken, checked: the folder, and what the command said."""
     folder = tmp_path_factory.mktemp("client")
-    reports = [word for kind in ("json", "xml", "html", "md") for word in ("--report", f"out/report.{kind}")]
+    reports = [
+        word
+        for kind in ("json", "xml", "html", "md")
+        for word in ("--report", f"out/report.{kind}")
+    ]
     bug = "canceled returns nothing"
-    return folder, mockserver("check", "--max-runs", "14", "--jobs", "2", *reports, "--", *CLIENT, bug, cwd=folder)
+    return folder, mockserver(
+        "check", "--max-runs", "14", "--jobs", "2", *reports, "--", *CLIENT, bug, cwd=folder
+    )
 
 
 class TestChecking:
@@ -55,14 +65,21 @@ class TestChecking:
         folder, result = checked
         assert (result.returncode, result.stderr) == (1, "")
         lines = result.stdout.splitlines()
-        assert lines[0] == f"checking: {' '.join(CLIENT)} canceled returns nothing · 2 models · seed 0"
+        assert (
+            lines[0] == f"checking: {' '.join(CLIENT)} canceled returns nothing · 2 models · seed 0"
+        )
         assert "MC301  an outcome that is not true  [error]" in lines
         assert "     client  returned null" in lines
-        assert any(line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines)
+        assert any(
+            line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines
+        )
         assert lines[-1].startswith("14 runs · ")
         assert lines[-1].endswith(" · 1 rule broken")
         (saved,) = (folder / ".mockserver").glob("*.json")
-        assert f"  Replay:   mockserver replay .mockserver/{saved.name} -- {' '.join(CLIENT)}" in result.stdout
+        assert (
+            f"  Replay:   mockserver replay .mockserver/{saved.name} -- {' '.join(CLIENT)}"
+            in result.stdout
+        )
 
     def test_the_json_report_can_be_read_back(self, checked: Any) -> None:
         folder, _ = checked
@@ -97,7 +114,9 @@ while prediction["status"] in ("starting", "processing"):
 print(json.dumps({"output": prediction["output"] + "?"}))
 """
         command = ["--", sys.executable, "-c", source]
-        result = mockserver("check", "--tls", "--max-runs", "2", "--jobs", "1", *command, cwd=tmp_path)
+        result = mockserver(
+            "check", "--tls", "--max-runs", "2", "--jobs", "1", *command, cwd=tmp_path
+        )
         assert (result.returncode, result.stderr) == (1, "")
         assert 'client  returned "https://127.0.0.1' in result.stdout
         (saved,) = (tmp_path / ".mockserver").glob("MC302-*.json")
@@ -107,12 +126,19 @@ print(json.dumps({"output": prediction["output"] + "?"}))
     def test_a_replay_still_fails_and_tells_when_it_is_mended(self, checked: Any) -> None:
         folder, _ = checked
         (saved,) = (folder / ".mockserver").glob("*.json")
-        again = mockserver("replay", str(saved), "--", *CLIENT, "canceled returns nothing", cwd=folder)
+        again = mockserver(
+            "replay", str(saved), "--", *CLIENT, "canceled returns nothing", cwd=folder
+        )
         assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "MC301 is still broken")
-        gone = mockserver("replay", str(saved), "--", sys.executable, "no_such_client.py", cwd=folder)
+        gone = mockserver(
+            "replay", str(saved), "--", sys.executable, "no_such_client.py", cwd=folder
+        )
         assert (gone.returncode, "the client made no request" in gone.stderr) == (2, True)
         mended = mockserver("replay", str(saved), "--", *CLIENT, cwd=folder)
-        assert (mended.returncode, mended.stdout.splitlines()[-1]) == (0, "MC301 is not broken any more")
+        assert (mended.returncode, mended.stdout.splitlines()[-1]) == (
+            0,
+            "MC301 is not broken any more",
+        )
 
     def test_a_finding_can_be_served(self, checked: Any) -> None:
         folder, _ = checked
@@ -134,10 +160,17 @@ print(json.dumps({"output": prediction["output"] + "?"}))
     def test_a_replay_has_the_pictures_where_the_hunt_had_them(self, tmp_path: Path) -> None:
         words = ("--files", "same-origin", "--max-runs", "1")
         result = mockserver("check", *words, "--", *CLIENT, "returns urls.get", cwd=tmp_path)
-        (shown,) = re.findall(r"Replay: +mockserver (replay --files same-origin \S+) -- ", result.stdout)
-        assert mockserver(*shown.split(), "--", *CLIENT, "returns urls.get", cwd=tmp_path).returncode == 1
+        (shown,) = re.findall(
+            r"Replay: +mockserver (replay --files same-origin \S+) -- ", result.stdout
+        )
+        assert (
+            mockserver(*shown.split(), "--", *CLIENT, "returns urls.get", cwd=tmp_path).returncode
+            == 1
+        )
 
-    def test_a_baseline_is_written_and_holds_what_the_client_breaks_now(self, checked: Any, tmp_path: Path) -> None:
+    def test_a_baseline_is_written_and_holds_what_the_client_breaks_now(
+        self, checked: Any, tmp_path: Path
+    ) -> None:
         words = (
             "check",
             "--max-runs",
@@ -153,22 +186,28 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         result = mockserver(*words, "no token on polls", cwd=tmp_path)
         assert result.returncode == 0
         assert "known.json is written: 1 finding is accepted from now on\n" in result.stdout
-        assert [finding["rule"] for finding in json.loads((tmp_path / "known.json").read_text())["findings"]] == [
-            "MC103"
-        ]
+        assert [
+            finding["rule"]
+            for finding in json.loads((tmp_path / "known.json").read_text())["findings"]
+        ] == ["MC103"]
         assert mockserver(*words, cwd=tmp_path).returncode == 0
         assert json.loads((tmp_path / "known.json").read_text())["findings"] == []
 
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("[]", "the baseline known.json is not a JSON report of `mockserver check`: it has no `findings`"),
+            (
+                "[]",
+                "the baseline known.json is not a JSON report of `mockserver check`: it has no `findings`",
+            ),
             ('{"name": "package"}', "it has no `findings`, `runs` and `seed`"),
             ('{"findings": 1, "runs": 1, "seed": 1}', "Expected `array`, got `int`"),
             ("<testsuite/>", "the baseline known.json is not JSON"),
         ],
     )
-    def test_a_baseline_that_is_no_report_of_ours_is_refused(self, tmp_path: Path, text: str, said: str) -> None:
+    def test_a_baseline_that_is_no_report_of_ours_is_refused(
+        self, tmp_path: Path, text: str, said: str
+    ) -> None:
         (tmp_path / "known.json").write_text(text)
         result = mockserver("check", "--baseline", "known.json", "--", *CLIENT, cwd=tmp_path)
         assert (result.returncode, result.stdout) == (2, "")
@@ -177,8 +216,14 @@ print(json.dumps({"output": prediction["output"] + "?"}))
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["--baseline-update", "--", "x"], "--baseline-update needs --baseline FILE.json, the file to write"),
-            (["--", "no-such-client"], "mockserver: cannot run no-such-client: No such file or directory\n"),
+            (
+                ["--baseline-update", "--", "x"],
+                "--baseline-update needs --baseline FILE.json, the file to write",
+            ),
+            (
+                ["--", "no-such-client"],
+                "mockserver: cannot run no-such-client: No such file or directory\n",
+            ),
             (["--", sys.executable, "-c", "raise SystemExit('no module flux')"], "no module flux"),
             (["--report", "report.txt", "--", "x"], "the file ends in .json, .xml, .html"),
             (["--model", "a/b", "--", "x"], "the contract has no model a/b; it has"),
@@ -187,7 +232,9 @@ print(json.dumps({"output": prediction["output"] + "?"}))
             ([], "Missing argument '-- CMD...'"),
         ],
     )
-    def test_what_cannot_be_done_exits_with_2_and_says_why(self, tmp_path: Path, words: list[str], said: str) -> None:
+    def test_what_cannot_be_done_exits_with_2_and_says_why(
+        self, tmp_path: Path, words: list[str], said: str
+    ) -> None:
         result = mockserver("check", *words, cwd=tmp_path)
         assert result.returncode == 2
         assert said in result.stderr
@@ -195,8 +242,20 @@ print(json.dumps({"output": prediction["output"] + "?"}))
 
     def test_ctrl_c_prints_what_was_found(self, tmp_path: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "mockserver", "check", "--budget", "100", "--", *CLIENT, "returns urls.get"]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "mockserver",
+            "check",
+            "--budget",
+            "100",
+            "--",
+            *CLIENT,
+            "returns urls.get",
+        ]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         process.stdout.readline()
         while not list(tmp_path.glob("never")) and process.poll() is None:
@@ -209,7 +268,9 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         assert "Interrupted: what is shown is what was found until then." in rest
 
     @pytest.mark.parametrize(
-        "flags", [["--jobs", "1"], ["--worker"], ["--jobs", "4"]], ids=["process", "worker", "processes"]
+        "flags",
+        [["--jobs", "1"], ["--worker"], ["--jobs", "4"]],
+        ids=["process", "worker", "processes"],
     )
     def test_ctrl_c_twice_leaves_nothing_running(self, tmp_path: Path, flags: list[str]) -> None:
         stubborn = """
@@ -220,9 +281,21 @@ pathlib.Path("pids.new").write_text(f"{os.getpid()} {child.pid}")
 pathlib.Path("pids.new").rename("pids")
 time.sleep(60)
 """
-        command = [sys.executable, "-m", "mockserver", "check", *flags, "--", sys.executable, "-c", stubborn]
+        command = [
+            sys.executable,
+            "-m",
+            "mockserver",
+            "check",
+            *flags,
+            "--",
+            sys.executable,
+            "-c",
+            stubborn,
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        )
         until((tmp_path / "pids").exists)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -244,13 +317,19 @@ with exit_on_second_interrupt(lambda: print("killed", flush=True)):
         time.sleep(60)
 """
         command = [sys.executable, "-c", source]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             for line in ("running\n", "ending\n"):
                 assert process.stdout.readline() == line
                 process.send_signal(signal.SIGINT)
-            assert (process.stdout.read(), process.stderr.read(), process.wait()) == ("killed\n", "", 130)
+            assert (process.stdout.read(), process.stderr.read(), process.wait()) == (
+                "killed\n",
+                "",
+                130,
+            )
 
 
 class TestTerminal:
@@ -259,10 +338,15 @@ class TestTerminal:
         assert line == "━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 150/300 runs · 17 s left · MC201 · shrinking MC201"
 
     @pytest.mark.parametrize(
-        ("runs", "elapsed", "filled"), [(0, 0, 0), (75, 3, 6), (3, 15, 12), (300, 2, 24), (10, 30, 24), (9, 99, 24)]
+        ("runs", "elapsed", "filled"),
+        [(0, 0, 0), (75, 3, 6), (3, 15, 12), (300, 2, 24), (10, 30, 24), (9, 99, 24)],
     )
-    def test_the_bar_moves_with_runs_or_time_whichever_is_ahead(self, runs: int, elapsed: float, filled: int) -> None:
-        assert progress_line(Progress(runs, 300, (), elapsed, 30, "looking"), 200).count("━") == filled
+    def test_the_bar_moves_with_runs_or_time_whichever_is_ahead(
+        self, runs: int, elapsed: float, filled: int
+    ) -> None:
+        assert (
+            progress_line(Progress(runs, 300, (), elapsed, 30, "looking"), 200).count("━") == filled
+        )
 
     @pytest.mark.parametrize("width", range(130))
     def test_the_line_is_never_wider_than_the_terminal(self, width: int) -> None:
@@ -274,7 +358,11 @@ class TestTerminal:
 
     def test_it_is_redrawn_in_place_on_a_narrow_terminal(self, tmp_path: Path) -> None:
         output = on_terminal(tmp_path, 40, {})
-        drawn = [part.removeprefix("\x1b[K") for part in output.split("\r") if "runs" in part and "━" in part]
+        drawn = [
+            part.removeprefix("\x1b[K")
+            for part in output.split("\r")
+            if "runs" in part and "━" in part
+        ]
         assert len(drawn) >= 3
         assert all(len(line) < 40 and "\n" not in line for line in drawn)
 
@@ -308,13 +396,19 @@ class TestTerminal:
 class TestTalking:
     def test_the_rules_are_listed(self) -> None:
         result = CliRunner().invoke(main, ["rules"])
-        assert all(f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output for rule in every_rule().values())
+        assert all(
+            f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output
+            for rule in every_rule().values()
+        )
 
     @pytest.mark.parametrize("code", every_rule())
     def test_each_is_explained(self, code: str) -> None:
         output = CliRunner().invoke(main, ["explain", code.lower()]).output
         rule = every_rule()[code]
-        assert all(text in output for text in (rule.title, rule.demand, rule.example, rule.fix, "Rests on:"))
+        assert all(
+            text in output
+            for text in (rule.title, rule.demand, rule.example, rule.fix, "Rests on:")
+        )
 
     def test_an_unknown_one_is_not(self) -> None:
         result = CliRunner().invoke(main, ["explain", "MC000"])
@@ -341,7 +435,10 @@ class TestTalking:
                 ],
             ),
             (Report(runs=5, max_runs=300, interrupted=True), ["Interrupted"]),
-            (Report(flaky=["MC405"], undecided=2), ["Seen once and not again", "2 of the runs had not ended"]),
+            (
+                Report(flaky=["MC405"], undecided=2),
+                ["Seen once and not again", "2 of the runs had not ended"],
+            ),
         ],
     )
     def test_what_a_reader_should_know_is_told(self, report: Report, said: list[str]) -> None:
@@ -355,8 +452,15 @@ def on_terminal(folder: Path, columns: int, environment: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     command = [sys.executable, "-m", "mockserver", "check", "--max-runs", "3", "--", *CLIENT]
-    environment = {"TERM": "xterm", **environment, "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=theirs)
+    environment = {
+        "TERM": "xterm",
+        **environment,
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+    }
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=theirs
+    )
     os.close(theirs)
     output = b""
     while True:

@@ -36,7 +36,9 @@ def test_the_commands_run(server: MockServer, tmp_path: Path) -> None:
     more = {"MOCKSERVER_PORT": "0", "MOCKSERVER_READY_FILE": str(ready), "GATEWAY_URL": server.url}
     for command, settings in ((standing, {"MOCKSERVER_LEARN": str(learnt)}), (replaying, {})):
         script = f"exec {command}"
-        with subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=environment(**more, **settings)) as process:
+        with subprocess.Popen(
+            ["bash", "-c", script], cwd=tmp_path, env=environment(**more, **settings)
+        ) as process:
             while not ready.exists():
                 assert process.poll() is None
             url = json.loads(ready.read_text())["url"]
@@ -51,7 +53,10 @@ def test_the_commands_run(server: MockServer, tmp_path: Path) -> None:
     (folder / "npm").chmod(0o755)
     found = environment(GATEWAY_URL=server.url)
     found["PATH"] = f"{folder}:{found['PATH']}"
-    assert subprocess.run(["bash", "-e", "-c", once], cwd=tmp_path, env=found, timeout=60).returncode == 0
+    assert (
+        subprocess.run(["bash", "-e", "-c", once], cwd=tmp_path, env=found, timeout=60).returncode
+        == 0
+    )
 
 
 def test_every_flag_is_in_the_table() -> None:

@@ -34,7 +34,9 @@ GOOD = {"input": {"prompt": "p"}}
 
 def client(body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a client, whose errors are swallowed, under `mockserver run`."""
-    return run("run", *flags, "--", sys.executable, "-c", CLIENT + textwrap.dedent(body), **environment)
+    return run(
+        "run", *flags, "--", sys.executable, "-c", CLIENT + textwrap.dedent(body), **environment
+    )
 
 
 def test_a_client_that_keeps_to_the_contract_passes_with_its_output() -> None:
@@ -64,10 +66,14 @@ def test_a_client_that_keeps_to_the_contract_passes_with_its_output() -> None:
         ],
     ),
 )
-def test_whatever_the_contract_does_not_allow_fails_it_though_the_client_swallowed_it(wrong: str) -> None:
+def test_whatever_the_contract_does_not_allow_fails_it_though_the_client_swallowed_it(
+    wrong: str,
+) -> None:
     ended = client(f"ask(CREATE, GOOD)\n{textwrap.dedent(wrong)}")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("mockserver: the client sent what the contract does not allow (1):\n  - ")
+    assert ended.stderr.startswith(
+        "mockserver: the client sent what the contract does not allow (1):\n  - "
+    )
     assert "of-its-own" not in ended.stderr, "a tenant is shown in part"
 
 
@@ -120,7 +126,9 @@ def test_a_command_that_asks_nothing_is_not_green() -> None:
     assert client("", "--allow-empty").returncode == 0
 
 
-@pytest.mark.parametrize("sent", first(1, ["b'nonsense'", "b'GET / HTTP/1.1\\r\\nx: ' + 70_000 * b'x'"]))
+@pytest.mark.parametrize(
+    "sent", first(1, ["b'nonsense'", "b'GET / HTTP/1.1\\r\\nx: ' + 70_000 * b'x'"])
+)
 def test_what_is_no_request_is_not_green(sent: str) -> None:
     ended = client(
         f"""
@@ -152,7 +160,10 @@ def test_it(mockserver):
 
 def test_a_command_that_is_missing_or_cannot_be_run() -> None:
     missing = run("run", "--", "/nowhere/npm", "test")
-    assert (missing.returncode, missing.stderr) == (127, "mockserver: there is no command /nowhere/npm\n")
+    assert (missing.returncode, missing.stderr) == (
+        127,
+        "mockserver: there is no command /nowhere/npm\n",
+    )
     assert run("run", "--", "/").returncode == 126
 
 

@@ -50,7 +50,12 @@ def test_it_ends_cleanly_while_a_client_waits() -> None:
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
             body = b'{"input":{"prompt":"p"}}'
             path = b"/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
-            head = (b"POST %b HTTP/1.1" % path, b"Host: x", b"Prefer: wait", b"Content-Type: application/json")
+            head = (
+                b"POST %b HTTP/1.1" % path,
+                b"Host: x",
+                b"Prefer: wait",
+                b"Content-Type: application/json",
+            )
             waiting.sendall(b"\r\n".join((*head, b"Content-Length: %d" % len(body), b"", body)))
             while not httpx.get(url + "/__admin/predictions").json()["predictions"]:
                 pass
@@ -89,10 +94,15 @@ def test_a_port_in_use_is_one_clear_line_and_exit_2() -> None:
             "at /paths/~1a/get/responses/200: null is not of type",
         ),
         ("openapi: 3.1.0\npaths: {}", "at /paths: {} has less than 1 property"),
-        ("openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}", 'at /paths/~1a/get: "operationId" is a required'),
+        (
+            "openapi: 3.1.0\npaths: {/a: {get: {responses: {}}}}",
+            'at /paths/~1a/get: "operationId" is a required',
+        ),
     ],
 )
-def test_an_invalid_contract_is_one_clear_line_and_exit_2(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_contract_is_one_clear_line_and_exit_2(
+    tmp_path: Path, text: str, said: str
+) -> None:
     file = tmp_path / "contract.yaml"
     file.write_text(text)
     ended = invoke("serve", "--contract", str(file))
@@ -137,7 +147,9 @@ def test_each_flag_is_an_environment_variable_too(tmp_path: Path) -> None:
         MOCKSERVER_PUBLIC_URL="https://double.example/",
     ) as (process, url):
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("seed 7 · clock frozen · scenario failed · contract ")
+        assert process.stdout.readline().startswith(
+            "seed 7 · clock frozen · scenario failed · contract "
+        )
         assert httpx.get(url + "/replicate/v1/predictions").status_code == 401
         told = a_prediction(url, headers={"Authorization": "Bearer t"}).json()
         assert told["urls"]["get"].startswith("https://double.example/replicate/v1/predictions/")
@@ -159,7 +171,9 @@ def test_it_says_that_others_on_the_network_reach_it(more: tuple[str, ...]) -> N
     with serving("--host", "0.0.0.0", *more) as (process, _):
         assert process.stdout is not None
         warned = [process.stdout.readline() for _ in range(4)][-1]
-    assert warned.startswith("it listens on every address of this machine (0.0.0.0), so others on the network reach it")
+    assert warned.startswith(
+        "it listens on every address of this machine (0.0.0.0), so others on the network reach it"
+    )
     assert ("--admin-token" in warned) == (not more)
 
 
@@ -174,7 +188,9 @@ def test_each_request_can_be_logged(flag: str) -> None:
         logged = [process.stdout.readline().rstrip("\n") for _ in range(2)]
     create = "/replicate/v1/models/black-forest-labs/flux-kontext-max/predictions"
     assert logged[0] == f"200  POST    {create}  starting  [my-se…]"
-    assert logged[1].startswith("404  GET     /replicate/v1/models/x\\ny  [anonymous]  violation: not in the contract")
+    assert logged[1].startswith(
+        "404  GET     /replicate/v1/models/x\\ny  [anonymous]  violation: not in the contract"
+    )
 
 
 def test_without_the_flag_nothing_is_logged() -> None:
@@ -194,7 +210,10 @@ def test_a_port_that_docker_or_kubernetes_has_set_for_a_service_is_none() -> Non
 @pytest.mark.parametrize("name", ["/nope.yaml", "nope.json", "scenarios/nope"])
 def test_a_scenario_file_that_is_not_there_is_told_as_such(name: str) -> None:
     ended = invoke("serve", "--scenario", name)
-    assert (ended.returncode, ended.stderr) == (2, f"mockserver: scenario file {name}: no such file\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"mockserver: scenario file {name}: no such file\n",
+    )
 
 
 def test_a_finding_that_is_served_is_named(tmp_path: Path) -> None:
@@ -208,7 +227,18 @@ def test_a_finding_that_is_served_is_named(tmp_path: Path) -> None:
 
 def test_every_flag_of_serve_names_its_environment_variable() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
-    for flag in ("host", "port", "contract", "clock", "speed", "seed", "require-auth", "strict", "urls", "errors"):
+    for flag in (
+        "host",
+        "port",
+        "contract",
+        "clock",
+        "speed",
+        "seed",
+        "require-auth",
+        "strict",
+        "urls",
+        "errors",
+    ):
         assert f"--{flag} " in text
         assert f"MOCKSERVER_{flag.replace('-', '_').upper()}" in text
 
@@ -252,7 +282,10 @@ def test_a_third_model_is_a_path_item_and_no_line_of_python(tmp_path: Path) -> N
                                         "prompt": {"type": "string"},
                                         "steps": {"type": "integer", "default": 4, "maximum": 8},
                                         "aspect_ratio": {"type": "string", "default": "2:3"},
-                                        "output_format": {"enum": ["webp", "png"], "default": "webp"},
+                                        "output_format": {
+                                            "enum": ["webp", "png"],
+                                            "default": "webp",
+                                        },
                                     },
                                 }
                             },
@@ -264,7 +297,9 @@ def test_a_third_model_is_a_path_item_and_no_line_of_python(tmp_path: Path) -> N
             "responses": {
                 "200": {
                     "description": "Created.",
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}},
+                    "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/Prediction"}}
+                    },
                 },
                 "422": {"$ref": "#/components/responses/InvalidInput"},
             },
@@ -316,7 +351,9 @@ def test_what_is_not_needed_to_serve_is_not_imported_before_it_is(tmp_path: Path
         "main(['serve', '--port', '0', '--ready-file', sys.argv[1]])\n"
     )
     ready = tmp_path / "ready.json"
-    with subprocess.Popen([sys.executable, str(script), str(ready)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, str(script), str(ready)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert a_prediction(url).status_code == 200
@@ -344,7 +381,9 @@ class TestVerdict:
             httpx.get(url + "/replicate/v1/prediction")
             ended = invoke("verdict", MOCKSERVER_URL=url)
             assert ended.returncode == 1
-            assert "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
+            assert (
+                "at /input/prompt: Invalid type. Expected: string, given: integer" in ended.stdout
+            )
             assert "the nearest is GET /replicate/v1/predictions" in ended.stdout
             assert "\nverdict: failed\n" in ended.stdout
             (link,) = re.findall(r"look at it: (.+)", ended.stdout)
@@ -391,13 +430,20 @@ class TestVerdict:
     def test_an_admin_token_keeps_others_from_steering(self) -> None:
         with serving("--admin-token", "s3cret-value") as (_, url):
             assert invoke("verdict", "--url", url).returncode == 2
-            assert invoke("verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty").returncode == 0
+            assert (
+                invoke(
+                    "verdict", "--url", url, "--admin-token", "s3cret-value", "--allow-empty"
+                ).returncode
+                == 0
+            )
             assert a_prediction(url).status_code == 200
 
 
 class TestDrain:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_after_sigterm_it_says_so_and_serves_on_until_a_second_signal(self, number: signal.Signals) -> None:
+    def test_after_sigterm_it_says_so_and_serves_on_until_a_second_signal(
+        self, number: signal.Signals
+    ) -> None:
         with serving("--drain", "600") as (process, url):
             process.terminate()
             while (health := httpx.get(url + "/__admin/health")).status_code == 200:

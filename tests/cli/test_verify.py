@@ -23,7 +23,16 @@ def departing(server: MockServer, name: str) -> Departing:
 
 
 def test_a_gateway_that_conforms_is_0(server: MockServer) -> None:
-    ended = run("verify", server.url, "--spend", "2", "--poll", "0", REPLICATE_API_TOKEN=TOKEN, GITHUB_ACTIONS="")
+    ended = run(
+        "verify",
+        server.url,
+        "--spend",
+        "2",
+        "--poll",
+        "0",
+        REPLICATE_API_TOKEN=TOKEN,
+        GITHUB_ACTIONS="",
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "2 of 2 spent · the gateway conforms, as far as seen" in ended.stdout
     assert "the lid on spending was reached" in ended.stdout
@@ -34,7 +43,13 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
     ended = invoke("verify", "http://127.0.0.1:9", "--spend", "2", "--dry-run")
     assert ended.returncode == 0
     assert ended.stdout.endswith("billed at most: 2 predictions\n")
-    for line in ("(an id that nobody has)", "(no prompt)", "followed to its end)", "cancelled)", "with Prefer: wait)"):
+    for line in (
+        "(an id that nobody has)",
+        "(no prompt)",
+        "followed to its end)",
+        "cancelled)",
+        "with Prefer: wait)",
+    ):
         assert line in ended.stdout
     assert "left out: --spend" in invoke("verify", "http://127.0.0.1:9", "--dry-run").stdout
 
@@ -42,9 +57,18 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
 def test_a_departure_is_1_and_stands_in_every_report(server: MockServer, tmp_path: Path) -> None:
     files = {kind: tmp_path / "reports" / f"report.{kind}" for kind in ("json", "xml", "html")}
     reports = [word for file in files.values() for word in ("--report", str(file))]
-    with standing(departing(server, "another prompt")) as gateway:
+    with standing(departing(server, "another prompt")) as backend:
         ended = invoke(
-            "verify", gateway.url, "--token", TOKEN, "--spend", "2", "--poll", "0", *reports, GITHUB_ACTIONS="true"
+            "verify",
+            backend.url,
+            "--token",
+            TOKEN,
+            "--spend",
+            "2",
+            "--poll",
+            "0",
+            *reports,
+            GITHUB_ACTIONS="true",
         )
     assert ended.returncode == 1
     assert (
@@ -62,11 +86,17 @@ def test_a_departure_is_1_and_stands_in_every_report(server: MockServer, tmp_pat
     assert finding["exchange"]["response"]["status"] == 200
     suite = ElementTree.fromstring(files["xml"].read_text())
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "3")
-    assert [case.get("name", "")[:5] for case in suite if case.find("failure") is not None] == ["MC706"]
+    assert [case.get("name", "")[:5] for case in suite if case.find("failure") is not None] == [
+        "MC706"
+    ]
     page = files["html"].read_text()
     assert "MC706" in page
     assert "default-src 'none'" in page
-    line = re.search(r"^::error file=contracts/openapi.yaml,line=(\d+),title=MC706 [^:]*::create", ended.stdout, re.M)
+    line = re.search(
+        r"^::error file=contracts/openapi.yaml,line=(\d+),title=MC706 [^:]*::create",
+        ended.stdout,
+        re.M,
+    )
     assert line
     assert int(line[1]) == finding["line"]
     for text in (ended.stdout, *(file.read_text() for file in files.values())):
@@ -84,8 +114,8 @@ def test_what_a_gateway_sends_is_escaped_everywhere(server: MockServer, tmp_path
 
     files = {kind: tmp_path / f"report.{kind}" for kind in ("json", "xml", "html")}
     reports = [word for file in files.values() for word in ("--report", str(file))]
-    with standing(Departing(server.url, shout)) as gateway:
-        ended = invoke("verify", gateway.url, *reports, GITHUB_ACTIONS="true")
+    with standing(Departing(server.url, shout)) as backend:
+        ended = invoke("verify", backend.url, *reports, GITHUB_ACTIONS="true")
     assert ended.returncode == 1
     assert not re.search("[\x1b\u202e\r]", ended.stdout)
     assert not re.search(r"^::warning::x", ended.stdout, re.M)
@@ -95,9 +125,9 @@ def test_what_a_gateway_sends_is_escaped_everywhere(server: MockServer, tmp_path
 
 def test_the_baseline_accepts_what_a_report_knows(server: MockServer, tmp_path: Path) -> None:
     known = str(tmp_path / "known.json")
-    with standing(departing(server, "lists as octets")) as gateway:
-        assert invoke("verify", gateway.url, "--report", known).returncode == 1
-        again = invoke("verify", gateway.url, "--baseline", known)
+    with standing(departing(server, "lists as octets")) as backend:
+        assert invoke("verify", backend.url, "--report", known).returncode == 1
+        again = invoke("verify", backend.url, "--baseline", known)
     assert again.returncode == 0
     assert "accepted by the baseline: MC703 listPredictions Content-Type:" in again.stdout
     gone = invoke("verify", server.url, "--baseline", known)
@@ -128,14 +158,19 @@ def test_what_cannot_be_done_is_2_and_one_line(arguments: list[str], said: str) 
 def test_a_token_that_is_refused_is_2() -> None:
     with MockServer(scenario="unauthorized") as server:
         ended = invoke("verify", server.url, "--token", TOKEN)
-    assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url} answers 401: the token is refused\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"mockserver: {server.url} answers 401: the token is refused\n",
+    )
 
 
 @pytest.mark.parametrize(
     ("operation", "status", "why"),
     [
         ("createPrediction", 500, "no create was answered"),
-        pytest.param("createPrediction", 402, "no prediction could be made", marks=pytest.mark.thorough),
+        pytest.param(
+            "createPrediction", 402, "no prediction could be made", marks=pytest.mark.thorough
+        ),
         ("getPrediction", 500, "none could be read"),
     ],
 )
@@ -155,7 +190,9 @@ def test_a_gateway_that_is_out_of_order_is_2(status: int, tmp_path: Path) -> Non
     down = {"faults": {"*": [{"status": status, "retry_after": 0, "times": "always"}]}}
     report = tmp_path / "report.xml"
     with MockServer(scenario=down) as server:
-        ended = invoke("verify", server.url, "--token", TOKEN, "--spend", "2", "--report", str(report))
+        ended = invoke(
+            "verify", server.url, "--token", TOKEN, "--spend", "2", "--report", str(report)
+        )
     said = f"nothing was verified, since it is out of order: all it answered was 405, {status}\n"
     assert (ended.returncode, ended.stderr) == (2, f"mockserver: {server.url}: {said}")
     assert ElementTree.fromstring(report.read_text()).get("errors") == "1"

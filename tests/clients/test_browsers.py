@@ -30,14 +30,21 @@ def test_a_browser_is_led_to_the_inspector(server: MockServer) -> None:
 
 def test_everybody_else_is_told_what_this_is(server: MockServer) -> None:
     response = httpx.get(server.url)
-    assert (response.status_code, response.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "text/plain; charset=utf-8",
+    )
     assert response.text.startswith("mockserver, a test double")
     assert response.text.count("\n") == 1
 
 
-def test_looking_whether_it_is_there_is_no_violation_but_posting_to_it_is(server: MockServer) -> None:
+def test_looking_whether_it_is_there_is_no_violation_but_posting_to_it_is(
+    server: MockServer,
+) -> None:
     tenant = server.tenant()
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
+    ) as client:
         client.get("/")
         client.head("/")
         assert tenant.verdict()["exchanges"] == 0
@@ -61,14 +68,22 @@ def test_a_page_of_that_origin_reads_the_answers_and_the_picture(shared: MockSer
     picture = httpx.get(created.json()["output"], headers={"Origin": PAGE})
     assert picture.url.port != shared.port
     for response in (created, picture):
-        assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, PAGE)
+        assert (response.status_code, response.headers["access-control-allow-origin"]) == (
+            200,
+            PAGE,
+        )
 
 
 def test_a_page_of_another_origin_does_not(shared: MockServer) -> None:
     assert (
-        httpx.options(shared.url + KONTEXT, headers={**PREFLIGHT, "Origin": "https://evil.example"}).status_code == 400
+        httpx.options(
+            shared.url + KONTEXT, headers={**PREFLIGHT, "Origin": "https://evil.example"}
+        ).status_code
+        == 400
     )
-    response = httpx.get(shared.url + "/replicate/v1/predictions", headers={"Origin": "https://evil.example"})
+    response = httpx.get(
+        shared.url + "/replicate/v1/predictions", headers={"Origin": "https://evil.example"}
+    )
     assert "access-control-allow-origin" not in response.headers
 
 

@@ -40,7 +40,9 @@ class TestReplicate:
     def test_cancel_list_and_model(self, tenant: Tenant) -> None:
         assert node(tenant, "replicate.mjs", "cancel") == {"status": "canceled"}
         assert node(tenant, "replicate.mjs", "list") == {"count": 4}
-        assert node(tenant, "replicate.mjs", "model") == {"name": "black-forest-labs/flux-kontext-max"}
+        assert node(tenant, "replicate.mjs", "model") == {
+            "name": "black-forest-labs/flux-kontext-max"
+        }
         assert tenant.verdict()["ok"]
 
     def test_files_are_uploaded_listed_deleted_and_used(self, tenant: Tenant) -> None:
@@ -51,7 +53,9 @@ class TestReplicate:
         assert prediction["input"]["input_image"].startswith(tenant.base_url + "/v1/files/")
         assert tenant.verdict()["ok"]
 
-    def test_our_webhooks_are_genuine_to_its_own_check(self, tenant: Tenant, receiver: Receiver) -> None:
+    def test_our_webhooks_are_genuine_to_its_own_check(
+        self, tenant: Tenant, receiver: Receiver
+    ) -> None:
         httpx.post(
             tenant.base_url + "/v1/models/black-forest-labs/flux-kontext-max/predictions",
             json={"input": {"prompt": "p"}, "webhook": receiver.url},
@@ -59,7 +63,12 @@ class TestReplicate:
         )
         headers, body = receiver.came.get(timeout=20)
         signed = {name: headers[name] for name in headers if name.startswith("webhook-")}
-        told = node(tenant, "replicate.mjs", "webhook", DELIVERY=json.dumps({"headers": signed, "body": body.decode()}))
+        told = node(
+            tenant,
+            "replicate.mjs",
+            "webhook",
+            DELIVERY=json.dumps({"headers": signed, "body": body.decode()}),
+        )
         assert told == {"genuine": True, "tampered": False}
 
 
@@ -72,4 +81,6 @@ class TestAiSdk:
         assert told["type"] == kind
         assert told["size"] > 10_000
         # It always sends num_outputs, which neither model has: answered, and written down.
-        assert {fault["pointer"] for fault in tenant.verdict()["violations"]} == {"/input/num_outputs"}
+        assert {fault["pointer"] for fault in tenant.verdict()["violations"]} == {
+            "/input/num_outputs"
+        }

@@ -47,7 +47,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tarball = npm("pack", "--pack-destination", str(folder), cwd=PACKAGE).split()[-1]
     (folder / "package.json").write_text('{"type": "module", "private": true}')
     npm("install", "--no-save", "--omit", "peer", f"./{tarball}", cwd=folder)
-    for module in [*MODULES.iterdir(), *(each for scope in MODULES.glob("@*") for each in scope.iterdir())]:
+    for module in [
+        *MODULES.iterdir(),
+        *(each for scope in MODULES.glob("@*") for each in scope.iterdir()),
+    ]:
         place = folder / "node_modules" / module.relative_to(MODULES)
         if not module.name.startswith(("@", ".")) and not place.exists():
             place.parent.mkdir(exist_ok=True)
@@ -60,7 +63,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MOCKSERVER", "REPLICATE"))}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MOCKSERVER", "REPLICATE"))
+    }
     return subprocess.run(
         command,
         cwd=project,
@@ -95,7 +102,9 @@ def jest(project: Path, *files: str, **environment: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def run_suite(runner: str, project: Path, name: str, suites: dict[str, str], **environment: str) -> tuple[int, str]:
+def run_suite(
+    runner: str, project: Path, name: str, suites: dict[str, str], **environment: str
+) -> tuple[int, str]:
     """Run a suite that is written for both runners with one of them."""
     file = f"{name}.test.js" if runner == "vitest" else f"{name}.test.cjs"
     (project / file).write_text(suites[runner])
@@ -135,9 +144,12 @@ def test_a_program_without_a_runner_ends_as_it_should(project: Path) -> None:
     (project / program.title).write_text(program.text)
     ended = runs(project, "node", program.title)
     assert (ended.returncode, ended.stderr) == (0, "")
-    wrong = program.text.replace("await tenant.freeze();", "await fetch(`${tenant.baseUrl}/nowhere`);")
+    wrong = program.text.replace(
+        "await tenant.freeze();", "await fetch(`${tenant.baseUrl}/nowhere`);"
+    )
     wrong = wrong.replace(
-        'await tenant.allow("unused-faults").judge();', "if (!(await server.verdict()).ok) process.exitCode = 1;"
+        'await tenant.allow("unused-faults").judge();',
+        "if (!(await server.verdict()).ok) process.exitCode = 1;",
     )
     (project / program.title).write_text(wrong)
     assert runs(project, "node", program.title).returncode == 1
@@ -166,7 +178,10 @@ def test_the_ai_sdk_is_served_under_both_runners(project: Path) -> None:
     (project / "ai-sdk-jest.test.mjs").write_text(AI_SDK_IN_JEST)
     with MockServer() as server:
         for runner, file in ((vitest, suite.title), (jest, "ai-sdk-jest.test.mjs")):
-            settings = {"MOCKSERVER_URL": server.url, "NODE_OPTIONS": "--experimental-vm-modules --no-warnings"}
+            settings = {
+                "MOCKSERVER_URL": server.url,
+                "NODE_OPTIONS": "--experimental-vm-modules --no-warnings",
+            }
             code, said = runner(project, file, **settings)
             assert code == 0, said
             assert "1 passed" in said
@@ -199,16 +214,24 @@ test("fails by itself", async () => { await create({ prompt: "p" }); expect(1).t
 @pytest.mark.thorough
 @pytest.mark.parametrize("runner", ["vitest", "jest"])
 def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, project: Path) -> None:
-    code, said = run_suite(runner, project, "broken", {"vitest": BROKEN_VITEST, "jest": BROKEN_JEST})
+    code, said = run_suite(
+        runner, project, "broken", {"vitest": BROKEN_VITEST, "jest": BROKEN_JEST}
+    )
     assert code == 1
     assert "the contract does not allow what was sent:" in said
-    assert re.search(r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"", said)
+    assert re.search(
+        r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"",
+        said,
+    )
     assert "faults of the scenario were never met:" in said
     assert "3 failed" in said
     assert "1 passed" in said
     assert "expect(received).toBe(expected)" in said or "expected 1 to be 2" in said
     if runner == "vitest":
-        assert "   1  POST /replicate/v1/models/black-forest-labs/flux-kontext-max/predictions → 200 starting" in said
+        assert (
+            "   1  POST /replicate/v1/models/black-forest-labs/flux-kontext-max/predictions → 200 starting"
+            in said
+        )
 
 
 ALLOWED_VITEST = """
@@ -247,7 +270,9 @@ def test_what_a_test_allows_is_not_held_against_the_whole_run(
 ) -> None:
     (project / file.removeprefix("**/")).write_text(suite)
     ended = runs(project, "mockserver", "run", "--", "node", *command, file)
-    assert (ended.returncode, "1 passed" in ended.stdout + ended.stderr) == (0, True), ended.stdout + ended.stderr
+    assert (ended.returncode, "1 passed" in ended.stdout + ended.stderr) == (0, True), (
+        ended.stdout + ended.stderr
+    )
 
 
 STRAY_VITEST = """
@@ -290,7 +315,9 @@ test("is right", async () => { await ask({ authorization: `Bearer ${mockserver()
 
 
 @pytest.mark.parametrize("runner", first(1, ["vitest", "jest"]))
-def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(runner: str, project: Path) -> None:
+def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(
+    runner: str, project: Path
+) -> None:
     code, said = run_suite(runner, project, "stray", {"vitest": STRAY_VITEST, "jest": STRAY_JEST})
     assert code == 1
     failed = "3 failed" if runner == "vitest" else "2 failed"
@@ -300,13 +327,19 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(run
     assert ("after the tests that sent it had ended" in said) is (runner == "vitest")
     assert ("at /input/sede: " in said) is (runner == "vitest")
     assert ("does a client keep its first token?" in said) is (runner == "vitest")
-    assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (runner == "vitest")
-    assert ("GET /replicate/v1/prediction (exchange 1) was answered 404" in said) is (runner == "vitest")
+    assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (
+        runner == "vitest"
+    )
+    assert ("GET /replicate/v1/prediction (exchange 1) was answered 404" in said) is (
+        runner == "vitest"
+    )
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("runner", ["vitest", "jest"])
-def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(runner: str, project: Path) -> None:
+def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(
+    runner: str, project: Path
+) -> None:
     suites = {"vitest": STRAY_VITEST.partition('test("has a tenant')[0], "jest": STRAY_JEST}
     with MockServer() as server:
         code, said = run_suite(runner, project, "stray", suites, MOCKSERVER_URL=server.url)
@@ -318,7 +351,9 @@ def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(runne
 @pytest.mark.thorough
 def test_its_types_are_those_of_the_admin_api(tmp_path: Path) -> None:
     target = tmp_path / "admin.d.ts"
-    subprocess.run([sys.executable, str(PACKAGE / "generate_types.py"), str(target)], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, str(PACKAGE / "generate_types.py"), str(target)], check=True, timeout=60
+    )
     assert target.read_text() == (PACKAGE / "admin.d.ts").read_text(), "run `make types`"
 
 
@@ -346,6 +381,17 @@ console.log(happened, allowed, current);
 @pytest.mark.thorough
 def test_its_types_say_what_it_takes_and_gives(project: Path) -> None:
     (project / "typed.mts").write_text(TYPED)
-    options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "esnext,dom"]
-    ended = runs(project, "node", "node_modules/typescript/bin/tsc", *options, "--skipLibCheck", "typed.mts")
+    options = [
+        "--strict",
+        "--noEmit",
+        "--module",
+        "nodenext",
+        "--target",
+        "es2022",
+        "--lib",
+        "esnext,dom",
+    ]
+    ended = runs(
+        project, "node", "node_modules/typescript/bin/tsc", *options, "--skipLibCheck", "typed.mts"
+    )
     assert ended.returncode == 0, ended.stdout

@@ -20,7 +20,9 @@ TOKEN = "a-token-of-the-bench"
 
 def verified(url: str, spend: int) -> Report:
     with Session(Upstream(url)) as session:
-        return Verification(CONTRACT, session, Settings(TOKEN, spend, 0.0), sleep=lambda _: None).run()
+        return Verification(
+            CONTRACT, session, Settings(TOKEN, spend, 0.0), sleep=lambda _: None
+        ).run()
 
 
 def main() -> None:
@@ -61,8 +63,12 @@ def main() -> None:
         f"\nfound {len(seconds) - len(missed)} of {len(seconds)} planted departures, {len(mixed)} of them with another rule beside it"
     )
     if seconds:
-        print(f"median {statistics.median(seconds):.2f} s; more than {SPEND} predictions made by: {len(overspent)}")
-    print(f"{len(alarms)} false alarms in {3 * len(faithful)} verifications of {len(faithful)} faithful gateways")
+        print(
+            f"median {statistics.median(seconds):.2f} s; more than {SPEND} predictions made by: {len(overspent)}"
+        )
+    print(
+        f"{len(alarms)} false alarms in {3 * len(faithful)} verifications of {len(faithful)} faithful gateways"
+    )
     for alarm in alarms:
         print("FALSE ALARM", *alarm)
     sys.exit(1 if missed or mixed or alarms or overspent else 0)

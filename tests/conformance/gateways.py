@@ -31,9 +31,17 @@ class Asked:
     def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         self.method, self.path, self.headers, self.body = method, path, headers, body
         self.role = next(
-            (role for role, known in PATHS.items() for verb, form in known if verb == method and form.match(path)), ""
+            (
+                role
+                for role, known in PATHS.items()
+                for verb, form in known
+                if verb == method and form.match(path)
+            ),
+            "",
         )
-        self.known_path = next((role for role, known in PATHS.items() for _, form in known if form.match(path)), "")
+        self.known_path = next(
+            (role for role, known in PATHS.items() for _, form in known if form.match(path)), ""
+        )
         try:
             self.sent: Any = json.loads(body) if body else None
         except ValueError:
@@ -60,7 +68,9 @@ class Answer:
         self.body, self.json = body, False
 
     def finished(self) -> bytes:
-        return json.dumps(self.value).encode() if self.json and self.value is not None else self.body
+        return (
+            json.dumps(self.value).encode() if self.json and self.value is not None else self.body
+        )
 
 
 Change = Callable[[Asked, Answer, dict[str, Any]], None]
@@ -71,7 +81,9 @@ class Departing(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, double: str, change: Change | None, prepare: Callable[[Asked], None] | None = None) -> None:
+    def __init__(
+        self, double: str, change: Change | None, prepare: Callable[[Asked], None] | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.double, self.change, self.prepare = double, change, prepare
         self.memory: dict[str, Any] = {}
@@ -81,7 +93,9 @@ class Departing(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = 64 * 1024  # head and body in one packet: the second of two would wait for an acknowledgement
+    wbufsize = (
+        64 * 1024
+    )  # head and body in one packet: the second of two would wait for an acknowledgement
     server: Departing
 
     def handle_one(self) -> None:
@@ -113,11 +127,15 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(urlsplit(self.server.double).netloc, timeout=30)
         try:
             sent = {
-                name: value for name, value in asked.headers.items() if name not in ("content-length", "connection")
+                name: value
+                for name, value in asked.headers.items()
+                if name not in ("content-length", "connection")
             }
             connection.request(asked.method, asked.path, asked.body or None, sent)
             response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            return Answer(
+                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            )
         finally:
             connection.close()
 
@@ -210,30 +228,73 @@ def _(asked: Asked, answer: Answer, memory: dict[str, Any]) -> None:
 
 
 # MC702: a body that does not fit.
-plant("MC702", "creates without created_at", of_prediction("create", None, lambda told: told.pop("created_at")))
-plant("MC702", "reads without version", of_prediction("get", None, lambda told: told.pop("version")))
+plant(
+    "MC702",
+    "creates without created_at",
+    of_prediction("create", None, lambda told: told.pop("created_at")),
+)
+plant(
+    "MC702", "reads without version", of_prediction("get", None, lambda told: told.pop("version"))
+)
 plant("MC702", "reads without urls", of_prediction("get", None, lambda told: told.pop("urls")))
-plant("MC702", "data_removed is a word", of_prediction("get", None, lambda told: told.update(data_removed="no")))
-plant("MC702", "created_at is no date", of_prediction("create", None, lambda told: told.update(created_at="today")))
-plant("MC702", "output is a list", of_prediction("get", "succeeded", lambda told: told.update(output=[told["output"]])))
+plant(
+    "MC702",
+    "data_removed is a word",
+    of_prediction("get", None, lambda told: told.update(data_removed="no")),
+)
+plant(
+    "MC702",
+    "created_at is no date",
+    of_prediction("create", None, lambda told: told.update(created_at="today")),
+)
+plant(
+    "MC702",
+    "output is a list",
+    of_prediction("get", "succeeded", lambda told: told.update(output=[told["output"]])),
+)
 plant(
     "MC702",
     "predict_time is text",
     of_prediction("get", "succeeded", lambda told: told["metrics"].update(predict_time="3 s")),
 )
-plant("MC702", "logs are a list", of_prediction("get", "processing", lambda told: told.update(logs=["one"])))
-plant("MC702", "urls.get is no URL", of_prediction("create", None, lambda told: told["urls"].update(get="not a url")))
+plant(
+    "MC702",
+    "logs are a list",
+    of_prediction("get", "processing", lambda told: told.update(logs=["one"])),
+)
+plant(
+    "MC702",
+    "urls.get is no URL",
+    of_prediction("create", None, lambda told: told["urls"].update(get="not a url")),
+)
 plant("MC702", "the list has no next", of_answer("list", lambda answer: answer.value.pop("next")))
-plant("MC702", "the list's results are an object", of_answer("list", lambda answer: answer.value.update(results={})))
-plant("MC702", "a model without its owner", of_answer("model", lambda answer: answer.value.pop("owner")))
+plant(
+    "MC702",
+    "the list's results are an object",
+    of_answer("list", lambda answer: answer.value.update(results={})),
+)
+plant(
+    "MC702",
+    "a model without its owner",
+    of_answer("model", lambda answer: answer.value.pop("owner")),
+)
 plant("MC702", "reads are empty", of_answer("get", lambda answer: answer.replace(b"")))
-plant("MC702", "reads are cut short", of_answer("get", lambda answer: answer.replace(answer.finished()[:-20])))
+plant(
+    "MC702",
+    "reads are cut short",
+    of_answer("get", lambda answer: answer.replace(answer.finished()[:-20])),
+)
 plant(
     "MC702",
     "reads are nested a thousand deep",
     of_answer("get", lambda answer: answer.replace(b"[" * 1000 + b"]" * 1000)),
 )
-plant("MC702", "an unknown property", of_prediction("create", None, lambda told: told.update(queue=3)), advice=True)
+plant(
+    "MC702",
+    "an unknown property",
+    of_prediction("create", None, lambda told: told.update(queue=3)),
+    advice=True,
+)
 plant(
     "MC702",
     "an unknown property within metrics",
@@ -251,24 +312,68 @@ def _(asked: Asked, answer: Answer, memory: dict[str, Any]) -> None:
 
 # MC703: another media type.
 plant("MC703", "creates as text/plain", of_answer("create", header("content-type", "text/plain")))
-plant("MC703", "reads as text/html", of_answer("get", header("content-type", "text/html; charset=utf-8")))
-plant("MC702", "reads in an encoding that nobody asked for", of_answer("get", header("content-encoding", "br")))
-plant("MC702", "reads that are no gzip, as is said", of_answer("get", header("content-encoding", "gzip")))
+plant(
+    "MC703",
+    "reads as text/html",
+    of_answer("get", header("content-type", "text/html; charset=utf-8")),
+)
+plant(
+    "MC702",
+    "reads in an encoding that nobody asked for",
+    of_answer("get", header("content-encoding", "br")),
+)
+plant(
+    "MC702",
+    "reads that are no gzip, as is said",
+    of_answer("get", header("content-encoding", "gzip")),
+)
 plant(
     "MC702",
     "lists with a model that is no name",
     of_answer("list", lambda answer: answer.value["results"].append({"model": []})),
 )
-plant("MC703", "refuses reads as text/html", of_answer("get", header("content-type", "text/html"), good=False))
-plant("MC703", "reads without a type", of_answer("get", lambda answer: answer.headers.pop("content-type")))
-plant("MC703", "lists as octets", of_answer("list", header("content-type", "application/octet-stream")))
-plant("MC703", "refuses as text/plain", of_answer("create", header("content-type", "text/plain"), good=False))
-plant("MC703", "pictures as octets", of_answer("deliver", header("content-type", "application/octet-stream")))
-plant("MC703", "pictures as another kind of picture", of_answer("deliver", header("content-type", "image/gif")))
+plant(
+    "MC703",
+    "refuses reads as text/html",
+    of_answer("get", header("content-type", "text/html"), good=False),
+)
+plant(
+    "MC703",
+    "reads without a type",
+    of_answer("get", lambda answer: answer.headers.pop("content-type")),
+)
+plant(
+    "MC703",
+    "lists as octets",
+    of_answer("list", header("content-type", "application/octet-stream")),
+)
+plant(
+    "MC703",
+    "refuses as text/plain",
+    of_answer("create", header("content-type", "text/plain"), good=False),
+)
+plant(
+    "MC703",
+    "pictures as octets",
+    of_answer("deliver", header("content-type", "application/octet-stream")),
+)
+plant(
+    "MC703",
+    "pictures as another kind of picture",
+    of_answer("deliver", header("content-type", "image/gif")),
+)
 
 # MC704: the life cycle.
-plant("MC704", "an unknown status", of_prediction("get", "processing", lambda told: told.update(status="queued")))
-plant("MC704", "succeeds without output", of_prediction("get", "succeeded", lambda told: told.update(output=None)))
+plant(
+    "MC704",
+    "an unknown status",
+    of_prediction("get", "processing", lambda told: told.update(status="queued")),
+)
+plant(
+    "MC704",
+    "succeeds without output",
+    of_prediction("get", "succeeded", lambda told: told.update(output=None)),
+)
 plant(
     "MC704",
     "an output at the start",
@@ -277,7 +382,9 @@ plant(
 plant(
     "MC704",
     "ended before it began",
-    of_prediction("get", "succeeded", lambda told: told.update(completed_at="2020-01-01T00:00:00Z")),
+    of_prediction(
+        "get", "succeeded", lambda told: told.update(completed_at="2020-01-01T00:00:00Z")
+    ),
 )
 plant(
     "MC704",
@@ -363,16 +470,26 @@ def property_of(asked: Asked, name: str) -> dict[str, Any]:
 
 def beyond(asked: Asked, keyword: str, wrong: Callable[[Any, Any], bool]) -> bool:
     return any(
-        isinstance(value, int | float) and keyword in (node := property_of(asked, name)) and wrong(value, node[keyword])
+        isinstance(value, int | float)
+        and keyword in (node := property_of(asked, name))
+        and wrong(value, node[keyword])
         for name, value in given(asked).items()
     )
 
 
 TAKEN: dict[str, Callable[[Asked], bool]] = {
-    "creates without a prompt": lambda asked: isinstance(asked.sent, dict) and "prompt" not in given(asked),
-    "creates with a prompt that is a number": lambda asked: isinstance(given(asked).get("prompt"), int),
-    "creates below a range": lambda asked: beyond(asked, "minimum", lambda value, limit: value < limit),
-    "creates above a range": lambda asked: beyond(asked, "maximum", lambda value, limit: value > limit),
+    "creates without a prompt": lambda asked: (
+        isinstance(asked.sent, dict) and "prompt" not in given(asked)
+    ),
+    "creates with a prompt that is a number": lambda asked: isinstance(
+        given(asked).get("prompt"), int
+    ),
+    "creates below a range": lambda asked: beyond(
+        asked, "minimum", lambda value, limit: value < limit
+    ),
+    "creates above a range": lambda asked: beyond(
+        asked, "maximum", lambda value, limit: value > limit
+    ),
     "creates with an unknown choice": lambda asked: "mockserver-verify" in given(asked).values(),
     "creates from broken JSON": lambda asked: asked.sent is None,
     "creates from text/plain": lambda asked: asked.headers.get("content-type") == "text/plain",
@@ -391,32 +508,58 @@ def takes(role: str, value: Any) -> Change:
 
 
 plant("MC705", "reads an id that nobody has", takes("get", dict(CONTRACT.templates["succeeded"])))
-plant("MC705", "cancels an id that nobody has", takes("cancel", dict(CONTRACT.templates["canceled"])))
+plant(
+    "MC705", "cancels an id that nobody has", takes("cancel", dict(CONTRACT.templates["canceled"]))
+)
 plant("MC705", "knows a model that is not there", takes("model", {"name": "x"}))
 plant(
     "MC705",
     "refuses in a shape of its own",
     of_answer("create", lambda answer: setattr(answer, "value", {"msg": "no"}), good=False),
 )
-plant("MC705", "does not find ids, without a word", of_answer("get", lambda answer: answer.replace(b""), good=False))
+plant(
+    "MC705",
+    "does not find ids, without a word",
+    of_answer("get", lambda answer: answer.replace(b""), good=False),
+)
 
 # MC706: the echo.
-plant("MC706", "another prompt", of_prediction("create", None, lambda told: told["input"].update(prompt="a cat")))
+plant(
+    "MC706",
+    "another prompt",
+    of_prediction("create", None, lambda told: told["input"].update(prompt="a cat")),
+)
 plant("MC706", "no prompt", of_prediction("create", None, lambda told: told["input"].pop("prompt")))
 plant(
-    "MC706", "a number of its own", of_prediction("create", None, lambda told: told["input"].update(safety_tolerance=5))
+    "MC706",
+    "a number of its own",
+    of_prediction("create", None, lambda told: told["input"].update(safety_tolerance=5)),
 )
-plant("MC706", "an input left out", of_prediction("create", None, lambda told: told["input"].pop("output_format")))
-plant("MC706", "a truth value as a number", of_prediction("create", None, lambda told: told["input"].update(raw=0)))
+plant(
+    "MC706",
+    "an input left out",
+    of_prediction("create", None, lambda told: told["input"].pop("output_format")),
+)
+plant(
+    "MC706",
+    "a truth value as a number",
+    of_prediction("create", None, lambda told: told["input"].update(raw=0)),
+)
 plant(
     "MC706",
     "another model",
     of_prediction("create", None, lambda told: told.update(model="black-forest-labs/flux-dev")),
 )
-plant("MC706", "no model at all", of_prediction("create", None, lambda told: told.update(model=None)))
-plant("MC706", "reads another id", of_prediction("get", None, lambda told: told.update(id="0" * 26)))
 plant(
-    "MC706", "reads another input", of_prediction("get", "succeeded", lambda told: told["input"].update(prompt="a cat"))
+    "MC706", "no model at all", of_prediction("create", None, lambda told: told.update(model=None))
+)
+plant(
+    "MC706", "reads another id", of_prediction("get", None, lambda told: told.update(id="0" * 26))
+)
+plant(
+    "MC706",
+    "reads another input",
+    of_prediction("get", "succeeded", lambda told: told["input"].update(prompt="a cat")),
 )
 
 
@@ -429,11 +572,21 @@ def picture(kind: str, size: tuple[int, int]) -> bytes:
 
 plant("MC707", "no picture", of_answer("deliver", put(status=404)))
 plant("MC707", "a picture that may not be seen", of_answer("deliver", put(status=403)))
-plant("MC707", "text for a picture", of_answer("deliver", lambda answer: answer.replace(b"<html>sorry</html>")))
 plant(
-    "MC707", "half a picture", of_answer("deliver", lambda answer: answer.replace(answer.body[: len(answer.body) // 2]))
+    "MC707",
+    "text for a picture",
+    of_answer("deliver", lambda answer: answer.replace(b"<html>sorry</html>")),
 )
-plant("MC707", "a square picture", of_answer("deliver", lambda answer: answer.replace(picture("PNG", (900, 900)))))
+plant(
+    "MC707",
+    "half a picture",
+    of_answer("deliver", lambda answer: answer.replace(answer.body[: len(answer.body) // 2])),
+)
+plant(
+    "MC707",
+    "a square picture",
+    of_answer("deliver", lambda answer: answer.replace(picture("PNG", (900, 900)))),
+)
 plant(
     "MC707",
     "a picture three per cent too wide",

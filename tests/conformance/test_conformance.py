@@ -44,7 +44,8 @@ def test_a_body_that_cannot_be_decoded_is_not_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1", "http://localhost:1/prefix", "http://[::1]:1", "https://a.example"]
+    "url",
+    ["http://127.0.0.1:1", "http://localhost:1/prefix", "http://[::1]:1", "https://a.example"],
 )
 def test_an_address_with_tls_or_of_this_machine_is_taken(url: str) -> None:
     assert Upstream(url + "/").url == url
@@ -99,7 +100,9 @@ def test_unknown_properties_are_found_through_references_and_combinations() -> N
     told = {**CONTRACT.templates["succeeded"], "extra": 1}
     told["urls"] = {**told["urls"], "more": "x"}
     told["input"] = {"anything": 1}
-    assert sorted(shape_of(CONTRACT, operation.operation_id, 200, "application/json").unknown(told)) == [
+    assert sorted(
+        shape_of(CONTRACT, operation.operation_id, 200, "application/json").unknown(told)
+    ) == [
         "/extra",
         "/urls/more",
     ]
@@ -114,12 +117,16 @@ def test_an_answer_asked_for_before_the_last_one_was_there_may_tell_of_an_earlie
     assert reader is not None
 
     def told(life: Life, status: str, asked: int, seconds: float) -> list[str]:
-        seen = Observed(operation=reader, method="GET", path="/", token="", at=asked * SECOND, seconds=seconds)
+        seen = Observed(
+            operation=reader, method="GET", path="/", token="", at=asked * SECOND, seconds=seconds
+        )
         return [found.rule for found in life.take(seen, {"id": life.id, "status": status})]
 
     life = Life("x")
     assert told(life, "processing", 1, 1) == []
     assert told(life, "succeeded", 4, 1) == []
-    assert told(life, "processing", 3, 5) == [], "it was on its way from the third second to the eighth"
+    assert told(life, "processing", 3, 5) == [], (
+        "it was on its way from the third second to the eighth"
+    )
     assert life.ended
     assert told(life, "processing", 6, 1) == ["MC704"]

@@ -31,7 +31,9 @@ def speaking_http2(authority: Authority, asked: list[dict[str, str]]) -> Iterato
     def serve() -> None:
         raw, _ = listener.accept()
         with context.wrap_socket(raw, server_side=True) as connection:
-            speaker = h2.H2Connection(h2.H2Configuration(client_side=False, header_encoding="utf-8"))
+            speaker = h2.H2Connection(
+                h2.H2Configuration(client_side=False, header_encoding="utf-8")
+            )
             speaker.initiate_connection()
             connection.sendall(speaker.data_to_send())
             while data := connection.recv(65_536):
@@ -41,7 +43,9 @@ def speaking_http2(authority: Authority, asked: list[dict[str, str]]) -> Iterato
                     if type(event).__name__ == "StreamEnded":
                         headers = [(":status", "200"), ("content-type", "application/json")]
                         speaker.send_headers(event.stream_id, headers)
-                        speaker.send_data(event.stream_id, json.dumps(LIST).encode(), end_stream=True)
+                        speaker.send_data(
+                            event.stream_id, json.dumps(LIST).encode(), end_stream=True
+                        )
                 connection.sendall(speaker.data_to_send())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -60,13 +64,19 @@ def test_a_gateway_is_spoken_to_by_http_2_where_it_has_that() -> None:
         asking(tenant) as client,
     ):
         answers = [client.get("/replicate/v1/predictions") for _ in range(2)]
-        assert [(answer.http_version, answer.json()) for answer in answers] == [("HTTP/1.1", LIST)] * 2
+        assert [(answer.http_version, answer.json()) for answer in answers] == [
+            ("HTTP/1.1", LIST)
+        ] * 2
         assert tenant.verdict()["departures"] == []
-    assert [each[":path"] for each in asked] == ["/replicate/v1/predictions"] * 2, "on one connection"
+    assert [each[":path"] for each in asked] == ["/replicate/v1/predictions"] * 2, (
+        "on one connection"
+    )
     assert asked[0]["authorization"] == f"Bearer {tenant.token}"
 
 
-def test_a_gateway_that_does_not_answer_in_time_is_a_504_and_no_departure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_does_not_answer_in_time_is_a_504_and_no_departure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(forwarding, "PATIENCE", 0.05)
     over = threading.Event()
 

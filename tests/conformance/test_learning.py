@@ -37,7 +37,9 @@ def learning(url: str) -> Iterator[tuple[httpx.Client, Learner]]:
 
 @contextmanager
 def client_of(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20) as client:
+    with httpx.Client(
+        base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20
+    ) as client:
         yield client
 
 
@@ -50,7 +52,9 @@ def types(value: Any) -> Any:
 
 def shape(response: httpx.Response) -> dict[str, Any]:
     """What of an answer is to be the same: status, headers of the gateway's own, life cycle, names and types."""
-    headers = {name: value for name, value in response.headers.items() if name.startswith("x-served")}
+    headers = {
+        name: value for name, value in response.headers.items() if name.startswith("x-served")
+    }
     shown: dict[str, Any] = {
         "status": response.status_code,
         "headers": headers,
@@ -62,7 +66,12 @@ def shape(response: httpx.Response) -> dict[str, Any]:
     if isinstance(value, dict) and "status" in value and "urls" in value:
         fraction = value["created_at"].rstrip("Z").partition(".")[2]
         urls = {name: url.startswith("https://") for name, url in value["urls"].items()}
-        shown |= {"told": value["status"], "error": value.get("error"), "digits": len(fraction), "urls": urls}
+        shown |= {
+            "told": value["status"],
+            "error": value.get("error"),
+            "digits": len(fraction),
+            "urls": urls,
+        }
     return {**shown, "types": types(value)}
 
 
@@ -109,7 +118,9 @@ def drawn(dice: random.Random) -> dict[str, Any]:
         None,
     ]
     if dice.random() < 0.6:
-        scenario["faults"] = {"getPrediction": [dice.choice(faults) for _ in range(dice.randint(1, 3))]}
+        scenario["faults"] = {
+            "getPrediction": [dice.choice(faults) for _ in range(dice.randint(1, 3))]
+        }
     if dice.random() < 0.4:
         scenario.setdefault("faults", {})["createPrediction"] = [dice.choice(faults)]
     if dice.random() < 0.5:
@@ -132,7 +143,20 @@ def drawn(dice: random.Random) -> dict[str, Any]:
     return scenario
 
 
-SCRIPT = ["forbidden", "create", "create", "get", "get", "get", "get", "get", "unknown", "create", "cancel", "get"]
+SCRIPT = [
+    "forbidden",
+    "create",
+    "create",
+    "get",
+    "get",
+    "get",
+    "get",
+    "get",
+    "unknown",
+    "create",
+    "cancel",
+    "get",
+]
 
 
 @pytest.mark.parametrize("seed", first(3, range(12)))
@@ -147,7 +171,20 @@ def test_what_is_learnt_is_played_again(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", first(2, ["failed", "rate-limited", "succeeded", "immediate", "nsfw", "canceled", "aborted", "stuck"])
+    "name",
+    first(
+        2,
+        [
+            "failed",
+            "rate-limited",
+            "succeeded",
+            "immediate",
+            "nsfw",
+            "canceled",
+            "aborted",
+            "stuck",
+        ],
+    ),
 )
 def test_shipped_scenarios_are_learnt_too(name: str) -> None:
     with MockServer(scenario=name) as double, learning(double.url) as (client, learner):
@@ -164,9 +201,16 @@ def test_no_secret_and_no_prompt_goes_into_it(server: MockServer, tmp_path: Path
         if asked.role in ("create", "get") and answer.good:
             answer.value |= {"asked": PROMPT, "who": {"token": TOKEN, "plan": "pro"}}
             if answer.value["status"] == "succeeded":
-                answer.value |= {"status": "failed", "output": None, "error": f"cannot draw {PROMPT}"}
+                answer.value |= {
+                    "status": "failed",
+                    "output": None,
+                    "error": f"cannot draw {PROMPT}",
+                }
 
-    with standing(Departing(server.url, tell_all)) as gateway, learning(gateway.url) as (client, learner):
+    with (
+        standing(Departing(server.url, tell_all)) as gateway,
+        learning(gateway.url) as (client, learner),
+    ):
         played(client, ["create", "get", "get", "get"])
     learner.write(tmp_path / "learnt.yaml")
     told = (tmp_path / "learnt.yaml").read_text()
@@ -174,19 +218,39 @@ def test_no_secret_and_no_prompt_goes_into_it(server: MockServer, tmp_path: Path
     assert PROMPT not in told
     scenario = CATALOGUE.read(str(tmp_path / "learnt.yaml"))
     assert scenario.body.extra["who"] == {"token": "redacted", "plan": "pro"}
-    assert {name.lower(): value for name, value in scenario.headers.items()} == {"x-user": "redacted", "x-plain": "yes"}
+    assert {name.lower(): value for name, value in scenario.headers.items()} == {
+        "x-user": "redacted",
+        "x-plain": "yes",
+    }
     assert scenario.lifecycle[-1].error == "redacted"
 
 
 def test_verify_learns_what_serve_then_plays(tmp_path: Path) -> None:
     file = tmp_path / "learnt.yaml"
-    scenario = {"create_status": 201, "body": {"extra": {"source": "edge"}} if "source" not in known() else {}}
+    scenario = {
+        "create_status": 201,
+        "body": {"extra": {"source": "edge"}} if "source" not in known() else {},
+    }
     with MockServer(scenario=scenario) as double:
-        ended = run("verify", double.url, "--spend", "2", "--poll", "0", "--learn", str(file), "--token", TOKEN)
+        ended = run(
+            "verify",
+            double.url,
+            "--spend",
+            "2",
+            "--poll",
+            "0",
+            "--learn",
+            str(file),
+            "--token",
+            TOKEN,
+        )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert TOKEN not in file.read_text()
     learnt = CATALOGUE.read(str(file))
-    assert (learnt.create_status, [step.status for step in learnt.lifecycle][-1]) == (201, "succeeded")
+    assert (learnt.create_status, [step.status for step in learnt.lifecycle][-1]) == (
+        201,
+        "succeeded",
+    )
     with MockServer(scenario=str(file)) as double, client_of(double.url) as client:
         assert client.post(ULTRA, json={"input": {"prompt": "p"}}).status_code == 201
 
@@ -204,7 +268,9 @@ def test_run_learns_through_its_proxy_and_only_there(server: MockServer, tmp_pat
     )
     import sys
 
-    ended = run("run", "--proxy", server.url, "--learn", str(file), "--", sys.executable, "-c", script)
+    ended = run(
+        "run", "--proxy", server.url, "--learn", str(file), "--", sys.executable, "-c", script
+    )
     assert ended.returncode == 0, ended.stderr
     assert CATALOGUE.read(str(file)).name == "learnt"
     assert json.dumps(CATALOGUE.read(str(file)).as_json())

@@ -49,20 +49,44 @@ def test_a_life_goes_through_and_both_sides_conform(server: MockServer) -> None:
         verdict = tenant.verdict()
         assert (verdict["ok"], verdict["exchanges"], verdict["departures"]) == (True, 6, [])
         last = tenant.requests()[-1]
-        assert (last["operation"], last["response"]["body_size"]) == ("getOutputFile", len(picture.content))
-        assert tenant.coverage()["statuses"]["met"] == {"starting": 1, "processing": 1, "succeeded": 3}
-        assert tenant.coverage()["transitions"]["met"] == {"starting → processing": 1, "processing → succeeded": 1}
+        assert (last["operation"], last["response"]["body_size"]) == (
+            "getOutputFile",
+            len(picture.content),
+        )
+        assert tenant.coverage()["statuses"]["met"] == {
+            "starting": 1,
+            "processing": 1,
+            "succeeded": 3,
+        }
+        assert tenant.coverage()["transitions"]["met"] == {
+            "starting → processing": 1,
+            "processing → succeeded": 1,
+        }
 
 
 def test_answers_are_those_of_the_gateway_but_for_hops(server: MockServer) -> None:
     with proxying(server.url) as tenant, asking(tenant) as client:
         with httpx.Client(base_url=server.url, headers=dict(client.headers)) as direct:
-            for path in ("/replicate/v1/predictions", "/nowhere", "/openapi.json", "/p/" + "0" * 26):
+            for path in (
+                "/replicate/v1/predictions",
+                "/nowhere",
+                "/openapi.json",
+                "/p/" + "0" * 26,
+            ):
                 through, straight = client.get(path), direct.get(path)
-                assert (through.status_code, through.content) == (straight.status_code, straight.content)
+                assert (through.status_code, through.content) == (
+                    straight.status_code,
+                    straight.content,
+                )
                 kept = {name for name in straight.headers if name not in ("date", "connection")}
-                assert {name: through.headers[name] for name in kept} == {name: straight.headers[name] for name in kept}
-        assert server.tenant(tenant.token).requests()[0]["request"]["headers"]["host"].endswith(str(server.port))
+                assert {name: through.headers[name] for name in kept} == {
+                    name: straight.headers[name] for name in kept
+                }
+        assert (
+            server.tenant(tenant.token)
+            .requests()[0]["request"]["headers"]["host"]
+            .endswith(str(server.port))
+        )
 
 
 FURTHER = (
@@ -70,7 +94,11 @@ FURTHER = (
     *("a square picture", "half a picture", "text for a picture", "a picture of another format"),
 )
 SOME_OF_EACH = [
-    *(each for rule in RULES for each in [planted for planted in PLANTED if planted.rule == rule][:3]),
+    *(
+        each
+        for rule in RULES
+        for each in [planted for planted in PLANTED if planted.rule == rule][:3]
+    ),
     *(each for each in PLANTED if each.name in FURTHER),
 ]
 
@@ -104,7 +132,10 @@ def test_a_gateway_that_departs_is_told_of_exactly_and_the_client_gets_what_it_s
 def test_departures_fail_the_verdict_and_advice_does_not(server: MockServer) -> None:
     for name, ok in (("another prompt", False), ("an unknown property", True)):
         planted = next(each for each in PLANTED if each.name == name)
-        with standing(Departing(server.url, planted.change)) as gateway, proxying(gateway.url) as tenant:
+        with (
+            standing(Departing(server.url, planted.change)) as gateway,
+            proxying(gateway.url) as tenant,
+        ):
             with asking(tenant) as client:
                 assert client.post(ULTRA, json=GOOD).json()["status"] == "starting"
             verdict = tenant.verdict()
@@ -129,7 +160,10 @@ def test_strict_refuses_what_is_forbidden_before_it_costs_anything(server: MockS
         bodies: list[Any] = [{"input": {}}, {"input": {"prompt": "p", "unknown": 1}}]
         for body in bodies:
             refused = client.post(ULTRA, json=body)
-            assert (refused.status_code, refused.json()["title"]) == (422, "Input validation failed")
+            assert (refused.status_code, refused.json()["title"]) == (
+                422,
+                "Input validation failed",
+            )
         broken = client.post(ULTRA, content=b"{", headers={"content-type": "application/json"})
         assert broken.status_code == 400
         assert server.tenant(tenant.token).requests() == []
@@ -149,7 +183,9 @@ def test_the_lid_on_creates_holds_also_for_those_made_at_once(server: MockServer
                 return await asyncio.gather(*(create(client) for _ in range(12)))
 
         with asking(tenant) as client:
-            assert client.post(ULTRA, json={"input": {}}).status_code == 422, "one that is refused costs nothing"
+            assert client.post(ULTRA, json={"input": {}}).status_code == 422, (
+                "one that is refused costs nothing"
+            )
             statuses = asyncio.run(many())
             assert sorted(statuses) == [200] * 3 + [402] * 9
             refused = client.post(ULTRA, json=GOOD)
@@ -240,17 +276,24 @@ def test_a_long_upload_and_a_long_picture_go_through_whole() -> None:
         handler.wfile.write(body)
 
     with Raw(echo) as gateway, proxying(gateway.url) as tenant, asking(tenant) as client:
-        answer = client.post("/replicate/v1/files", content=long, headers={"content-type": "multipart/form-data"})
+        answer = client.post(
+            "/replicate/v1/files", content=long, headers={"content-type": "multipart/form-data"}
+        )
         assert answer.content == long
         assert taken == [len(long)]
         (seen,) = tenant.requests()
-        assert (seen["request"]["body_size"], seen["response"]["body_size"]) == (len(long), len(long))
+        assert (seen["request"]["body_size"], seen["response"]["body_size"]) == (
+            len(long),
+            len(long),
+        )
 
 
 def test_a_body_in_chunks_is_passed_on(server: MockServer) -> None:
     with proxying(server.url) as tenant, asking(tenant) as client:
         pieces = [json.dumps(GOOD).encode()[at : at + 9] for at in range(0, 100, 9)]
-        answer = client.post(ULTRA, content=iter(pieces), headers={"content-type": "application/json"})
+        answer = client.post(
+            ULTRA, content=iter(pieces), headers={"content-type": "application/json"}
+        )
         assert answer.json()["input"]["prompt"] == "a lighthouse"
 
 
@@ -267,7 +310,9 @@ def test_compressed_answers_are_passed_on_as_they_are_and_judged() -> None:
 
     seen: list[str] = []
     with Raw(squeeze) as gateway, proxying(gateway.url) as tenant, asking(tenant) as client:
-        answer = client.get("/replicate/v1/predictions", headers={"accept-encoding": "br, gzip;q=0.8, zstd"})
+        answer = client.get(
+            "/replicate/v1/predictions", headers={"accept-encoding": "br, gzip;q=0.8, zstd"}
+        )
         assert answer.headers["content-encoding"] == "gzip"
         assert answer.json() == {"previous": None, "results": []}
         assert seen == ["gzip;q=0.8"]
@@ -277,7 +322,11 @@ def test_compressed_answers_are_passed_on_as_they_are_and_judged() -> None:
 def test_cookies_and_tokens_of_one_client_do_not_reach_another() -> None:
     def remember(handler: BaseHTTPRequestHandler) -> None:
         seen.append(
-            (handler.headers["cookie"], handler.headers["authorization"], handler.headers["x-mock-admin-token"])
+            (
+                handler.headers["cookie"],
+                handler.headers["authorization"],
+                handler.headers["x-mock-admin-token"],
+            )
         )
         handler.send_response(404)
         handler.send_header("set-cookie", "session=of-the-first")
@@ -325,13 +374,19 @@ def test_urls_of_another_origin_lead_back_too_and_without_the_token(server: Mock
         assert "authorization" not in asked.headers
 
 
-def test_the_official_python_client_runs_unmodified(server: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_official_python_client_runs_unmodified(
+    server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REPLICATE_POLL_INTERVAL", "0")
     with proxying(server.url) as tenant:
         client = Client(base_url=tenant.base_url, api_token=tenant.token)
-        output = client.run("black-forest-labs/flux-1.1-pro-ultra", input={"prompt": "a lighthouse"})
+        output = client.run(
+            "black-forest-labs/flux-1.1-pro-ultra", input={"prompt": "a lighthouse"}
+        )
         assert str(output).endswith("/output.jpg")
-        created = client.models.predictions.create("black-forest-labs/flux-kontext-max", input={"prompt": "p"})
+        created = client.models.predictions.create(
+            "black-forest-labs/flux-kontext-max", input={"prompt": "p"}
+        )
         created.cancel()
         created.reload()
         assert created.status == "canceled"
@@ -364,7 +419,9 @@ ask("/v1/models/black-forest-labs/flux-1.1-pro-ultra/predictions", {"input": {"p
 """
 
 
-def test_a_command_runs_against_the_gateway_and_both_are_judged(server: MockServer, tmp_path: Path) -> None:
+def test_a_command_runs_against_the_gateway_and_both_are_judged(
+    server: MockServer, tmp_path: Path
+) -> None:
     har = tmp_path / "run.har"
     token = {"REPLICATE_API_TOKEN": "a-token-of-the-proxy"}
     command = ("--", sys.executable, "-c", CLIENT)
@@ -376,10 +433,18 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(server: MockServ
     with standing(Departing(server.url, planted.change)) as gateway:
         bad = run("run", "--proxy", gateway.url, *command, **token)
     assert bad.returncode == 1
-    assert "the gateway answered what the contract does not allow (1):\n  - a-toke…: MC706 POST" in bad.stderr
-    assert run("run", "--proxy", server.url, "--max-creates", "0", *command, **token).returncode == 1
+    assert (
+        "the gateway answered what the contract does not allow (1):\n  - a-toke…: MC706 POST"
+        in bad.stderr
+    )
+    assert (
+        run("run", "--proxy", server.url, "--max-creates", "0", *command, **token).returncode == 1
+    )
     lonely = run("run", "--max-creates", "1", *command)
-    assert (lonely.returncode, lonely.stderr) == (2, "mockserver: --max-creates is for a gateway behind --proxy URL\n")
+    assert (lonely.returncode, lonely.stderr) == (
+        2,
+        "mockserver: --max-creates is for a gateway behind --proxy URL\n",
+    )
 
 
 def test_a_gateway_that_answers_nothing_is_2() -> None:
@@ -387,7 +452,10 @@ def test_a_gateway_that_answers_nothing_is_2() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     ended = run("run", "--proxy", nobody, "--", sys.executable, "-c", swallowing)
-    assert (ended.returncode, ended.stderr) == (2, f"mockserver: {nobody} answered nothing, so nothing was tested\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"mockserver: {nobody} answered nothing, so nothing was tested\n",
+    )
 
 
 def test_the_command_serves_until_it_is_stopped(server: MockServer, tmp_path: Path) -> None:
@@ -409,7 +477,9 @@ def test_the_command_serves_until_it_is_stopped(server: MockServer, tmp_path: Pa
 def test_a_gateway_without_tls_is_refused() -> None:
     with pytest.raises(MockServerError, match="without TLS"):
         proxy_app("http://gateway.example")
-    assert proxy_app("http://gateway.example", insecure=True).upstream.url == "http://gateway.example"
+    assert (
+        proxy_app("http://gateway.example", insecure=True).upstream.url == "http://gateway.example"
+    )
     ended = run("proxy", "http://gateway.example")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
 
@@ -417,13 +487,26 @@ def test_a_gateway_without_tls_is_refused() -> None:
 def test_a_certificate_is_verified() -> None:
     with MockServer(tls=True) as double:
         with proxying(double.url) as tenant, asking(tenant) as client:
-            assert "CERTIFICATE_VERIFY_FAILED" in client.get("/replicate/v1/predictions").json()["detail"]
-        with proxying(double.url, upstream_ca=Path(str(double.ca_file))) as tenant, asking(tenant) as client:
+            assert (
+                "CERTIFICATE_VERIFY_FAILED"
+                in client.get("/replicate/v1/predictions").json()["detail"]
+            )
+        with (
+            proxying(double.url, upstream_ca=Path(str(double.ca_file))) as tenant,
+            asking(tenant) as client,
+        ):
             assert client.get("/replicate/v1/predictions").status_code == 200
 
 
 def test_hop_by_hop_headers_are_not_passed_on() -> None:
-    headers = [(b"Connection", b"close, X-Only"), (b"X-Only", b"1"), (b"Transfer-Encoding", b"chunked"), (b"TE", b"x")]
+    headers = [
+        (b"Connection", b"close, X-Only"),
+        (b"X-Only", b"1"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"TE", b"x"),
+    ]
     kept = [(b"X-Other", b"2"), (b"Host", b"here"), (b"Accept-Encoding", b"br")]
     assert passed_on([*headers, *kept]) == [(b"x-other", b"2"), (b"accept-encoding", b"identity")]
-    assert without_hops([(b"upgrade", b"h2c"), (b"content-length", b"1")]) == [(b"content-length", b"1")]
+    assert without_hops([(b"upgrade", b"h2c"), (b"content-length", b"1")]) == [
+        (b"content-length", b"1")
+    ]

@@ -18,7 +18,16 @@ from mockserver.conformance.upstream import Session, Upstream
 from mockserver.conformance.verification import Settings, Verification
 from mockserver.errors import MockServerError
 from mockserver.json_text import read_json
-from tests.conformance.gateways import CONTRACT, FAITHFUL, PLANTED, TAKEN, Departing, Planted, standing, taking
+from tests.conformance.gateways import (
+    CONTRACT,
+    FAITHFUL,
+    PLANTED,
+    TAKEN,
+    Departing,
+    Planted,
+    standing,
+    taking,
+)
 from tests.helpers.share import first
 
 pytestmark = pytest.mark.slow
@@ -42,14 +51,18 @@ def verified(
             CONTRACT, session, Settings(TOKEN, spend, 0.0, **settings), sleep=sleep or waited.append
         )
         if not whole:
-            verification.plan = verification.plan._replace(forbidden=verification.plan.forbidden[:1])
+            verification.plan = verification.plan._replace(
+                forbidden=verification.plan.forbidden[:1]
+            )
         found = verification.run()
     assert found.spent <= spend
     assert TOKEN not in repr(found), "the token stands in no report"
     return found
 
 
-def verified_departing(server: MockServer, planted: Planted, spend: int = 2, **settings: Any) -> Report:
+def verified_departing(
+    server: MockServer, planted: Planted, spend: int = 2, **settings: Any
+) -> Report:
     server.tenant(TOKEN).reset()
     with standing(Departing(server.url, planted.change, planted.prepare)) as gateway:
         return verified(gateway.url, spend, **settings)
@@ -62,15 +75,21 @@ def verified_departing(server: MockServer, planted: Planted, spend: int = 2, **s
         pytest.param(
             planted,
             id=f"{planted.rule} {planted.name}",
-            marks=() if planted.rule not in {before.rule for before in PLANTED[:number]} else pytest.mark.thorough,
+            marks=()
+            if planted.rule not in {before.rule for before in PLANTED[:number]}
+            else pytest.mark.thorough,
         )
         for number, planted in enumerate(PLANTED)
     ],
 )
 def test_a_departure_is_found_as_exactly_its_rule(server: MockServer, planted: Planted) -> None:
-    found = verified_departing(server, planted, whole=planted.rule == "MC705")  # `make bench-verify` has them all whole
+    found = verified_departing(
+        server, planted, whole=planted.rule == "MC705"
+    )  # `make bench-verify` has them all whole
     broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.advice}
-    assert (broken, advised) == ((set(), {planted.rule}) if planted.advice else ({planted.rule}, set()))
+    assert (broken, advised) == (
+        (set(), {planted.rule}) if planted.advice else ({planted.rule}, set())
+    )
     assert found.ok == planted.advice
     for each in (*found.findings, *found.advice):
         assert each.line, "it says which line of the contract says otherwise"
@@ -96,7 +115,8 @@ def test_without_spending_nothing_is_created(server: MockServer) -> None:
     found = verified(server.url, 0)
     assert (found.spent, tenant.predictions()) == (0, [])
     assert all(
-        each["request"]["method"] != "POST" or each["operation"] == "cancelPrediction" for each in tenant.requests()
+        each["request"]["method"] != "POST" or each["operation"] == "cancelPrediction"
+        for each in tenant.requests()
     )
     assert any("--spend" in each.reason for each in found.not_seen)
 
@@ -113,13 +133,19 @@ def test_with_enough_to_spend_everything_is_seen(server: MockServer) -> None:
 
 
 @pytest.mark.parametrize("spend", [0, 1, 2, 5])
-def test_the_lid_on_spending_holds_against_a_gateway_that_takes_everything(server: MockServer, spend: int) -> None:
+def test_the_lid_on_spending_holds_against_a_gateway_that_takes_everything(
+    server: MockServer, spend: int
+) -> None:
     tenant = server.tenant(TOKEN)
     found = verified_departing(server, Planted("", "", None, taking(lambda asked: True)), spend)
     made = tenant.predictions()
     assert len(made) == found.spent == spend
-    assert {each["status"] for each in made} <= {"canceled"}, "what should have been refused is cancelled at once"
-    assert any(each.reason == "the lid on spending was reached" for each in found.not_seen) == (spend > 0)
+    assert {each["status"] for each in made} <= {"canceled"}, (
+        "what should have been refused is cancelled at once"
+    )
+    assert any(each.reason == "the lid on spending was reached" for each in found.not_seen) == (
+        spend > 0
+    )
 
 
 def test_a_create_whose_answer_is_lost_may_have_been_billed(server: MockServer) -> None:
@@ -133,7 +159,9 @@ def test_a_create_whose_answer_is_lost_may_have_been_billed(server: MockServer) 
     assert (found.findings, found.unverified) == ([], "no prediction could be made")
 
 
-def test_a_gateway_that_fails_on_every_create_is_not_asked_again_and_again(server: MockServer) -> None:
+def test_a_gateway_that_fails_on_every_create_is_not_asked_again_and_again(
+    server: MockServer,
+) -> None:
     def fail(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
         if asked.role == "create":
             answer.status, answer.value = 503, {"detail": "later", "status": 503}
@@ -161,11 +189,16 @@ def test_a_retry_after_that_is_too_long_is_not_waited_for(server: MockServer) ->
 
     def throttle(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
         if asked.role == "list":
-            answer.status, answer.value = 429, {"detail": "slow down", "status": 429, "retry_after": 86400}
+            answer.status, answer.value = (
+                429,
+                {"detail": "slow down", "status": 429, "retry_after": 86400},
+            )
 
     found = verified_departing(server, Planted("", "", throttle), 0, waits=waits)
     assert not waits
-    assert [each.reason for each in found.not_seen if "listPredictions" in each.what] == ["answered 429"]
+    assert [each.reason for each in found.not_seen if "listPredictions" in each.what] == [
+        "answered 429"
+    ]
 
 
 def test_a_prediction_that_does_not_end_is_cancelled(server: MockServer) -> None:
@@ -189,13 +222,23 @@ def test_an_interrupt_cancels_what_is_running_and_reports_what_was_seen(server: 
 
 
 def test_what_the_baseline_knows_is_accepted_and_what_is_gone_is_told() -> None:
-    first, second = (each for each in PLANTED if each.name in ("reads without version", "lists as octets"))
+    first, second = (
+        each for each in PLANTED if each.name in ("reads without version", "lists as octets")
+    )
     with MockServer() as server:
         known = verified_departing(server, first).findings
         again = verified_departing(server, first, accepted=known)
-        assert (again.ok, again.findings, [each.rule for each in again.accepted]) == (True, [], ["MC702"])
+        assert (again.ok, again.findings, [each.rule for each in again.accepted]) == (
+            True,
+            [],
+            ["MC702"],
+        )
         other = verified_departing(server, second, accepted=known)
-        assert (other.ok, other.accepted, other.fixed) == (False, [], ["MC702 getPrediction /version"])
+        assert (other.ok, other.accepted, other.fixed) == (
+            False,
+            [],
+            ["MC702 getPrediction /version"],
+        )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +260,10 @@ def test_a_baseline_accepts_no_other_departure_at_the_same_place(known: str, now
 
 
 def test_a_token_that_is_refused_is_no_departure() -> None:
-    with MockServer(scenario="unauthorized") as server, pytest.raises(MockServerError, match="the token is refused"):
+    with (
+        MockServer(scenario="unauthorized") as server,
+        pytest.raises(MockServerError, match="the token is refused"),
+    ):
         verified(server.url)
 
 
@@ -239,7 +285,9 @@ def test_the_picture_is_fetched_from_another_origin_without_the_token(server: Mo
 
         def deliver_elsewhere(asked: Any, answer: Any, memory: dict[str, Any]) -> None:
             if asked.role == "get" and answer.good and answer.value["output"]:
-                answer.value["output"] = files.url + "/xezq/" + answer.value["output"].partition("/xezq/")[2]
+                answer.value["output"] = (
+                    files.url + "/xezq/" + answer.value["output"].partition("/xezq/")[2]
+                )
 
         with standing(Departing(server.url, deliver_elsewhere)) as gateway:
             assert verified(gateway.url, 2).ok
@@ -255,12 +303,18 @@ def test_hostile_answers_are_bounded(server: MockServer) -> None:
 
     found = verified_departing(server, Planted("", "", bury), 0)
     assert 0 < len(found.advice) <= 20
-    assert all(len(each.pointer) <= 300 and len(json.dumps(each.exchange)) < 20_000 for each in found.advice)
+    assert all(
+        len(each.pointer) <= 300 and len(json.dumps(each.exchange)) < 20_000
+        for each in found.advice
+    )
 
 
 def test_the_plan_s_forbidden_creates_are_each_forbidden_and_of_every_kind() -> None:
     for operation in CONTRACT.models.values():
-        assert operation.check_body("application/json", {"input": valid_input(CONTRACT, operation)}) == []
+        assert (
+            operation.check_body("application/json", {"input": valid_input(CONTRACT, operation)})
+            == []
+        )
         kinds = {each.wrong for each in forbidden_creates(CONTRACT, operation)}
         assert {"no input", "no prompt", "broken JSON", "a body declared text/plain"} <= kinds
         for name, node in operation.input.items():
@@ -273,10 +327,16 @@ def test_the_plan_s_forbidden_creates_are_each_forbidden_and_of_every_kind() -> 
     assert all(probe.creates and len(probe.body or b"") < 10_000 for probe in plan.forbidden)
 
 
-def test_each_forbidden_create_that_is_taken_is_billed_once_and_stops_at_the_lid(server: MockServer) -> None:
-    found = verified_departing(server, Planted("", "", None, taking(TAKEN["creates below a range"])), 9)
+def test_each_forbidden_create_that_is_taken_is_billed_once_and_stops_at_the_lid(
+    server: MockServer,
+) -> None:
+    found = verified_departing(
+        server, Planted("", "", None, taking(TAKEN["creates below a range"])), 9
+    )
     assert {each.rule for each in found.findings} == {"MC705"}
-    assert found.spent == 5 + sum("below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden)
+    assert found.spent == 5 + sum(
+        "below" in probe.title for probe in plan_for(CONTRACT, b"seed").forbidden
+    )
 
 
 DRAWN = 12
@@ -287,13 +347,19 @@ def test_creates_are_drawn_that_are_forbidden_and_ask_nobody_else() -> None:
     drawn = [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")]
     assert len({(probe.path, probe.body) for probe in drawn}) == DRAWN
     assert {probe.operation.model for probe in drawn} == set(CONTRACT.models)
-    assert drawn == [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")], "each time the same"
+    assert drawn == [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")], (
+        "each time the same"
+    )
     for probe in drawn:
         assert probe.creates
         assert probe.must_refuse
         with suppress(ValueError):
             body = read_json(probe.body or b"")
-            assert not isinstance(body, dict) or not body.keys() & {"webhook", "webhook_events_filter", "stream"}
+            assert not isinstance(body, dict) or not body.keys() & {
+                "webhook",
+                "webhook_events_filter",
+                "stream",
+            }
             given = body.get("input") if isinstance(body, dict) else None
             assert not isinstance(given, dict) or not given.keys() & probe.operation.images
 

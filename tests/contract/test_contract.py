@@ -50,7 +50,11 @@ def test_the_shipped_contract_is_valid_openapi() -> None:
 
 def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -> None:
     document, components = CONTRACT.document, CONTRACT.document["components"]
-    nodes = [*components["schemas"].values(), *components["responses"].values(), *components["parameters"].values()]
+    nodes = [
+        *components["schemas"].values(),
+        *components["responses"].values(),
+        *components["parameters"].values(),
+    ]
     for item in document["paths"].values():
         for method, operation in item.items():
             if method != "parameters":
@@ -71,7 +75,9 @@ def test_a_file_is_read_anew_only_when_it_has_changed(tmp_path: Path) -> None:
 
 
 def test_every_role_stands_in_the_row_of_its_extension() -> None:
-    row = re.search(r"^\| `x-mock-role` \|.*$", (ROOT / "contracts" / "README.md").read_text(), re.M)
+    row = re.search(
+        r"^\| `x-mock-role` \|.*$", (ROOT / "contracts" / "README.md").read_text(), re.M
+    )
     assert row is not None
     assert set(re.findall(r"`([a-z-]+)`", row[0])) - {"x-mock-role"} == set(ROLES)
 
@@ -132,7 +138,9 @@ def test_there_is_a_whole_prediction_for_every_status_and_each_is_allowed() -> N
         ("succeeded", {"id": "x"}, "/id"),
     ],
 )
-def test_a_predictions_shape_depends_on_its_status(status: str, change: dict[str, Any], said: str) -> None:
+def test_a_predictions_shape_depends_on_its_status(
+    status: str, change: dict[str, Any], said: str
+) -> None:
     wrong = CONTRACT.by_id["getPrediction"].check_response(
         200, "application/json", {**CONTRACT.templates[status], **change}
     )
@@ -144,7 +152,9 @@ def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
     (status,) = reader.check_response(418, "application/json", {})
     assert (status.description, status.sent) == ("getPrediction has no response 418", "418")
     (media_type,) = reader.check_response(200, "text/plain", "")
-    assert media_type.description == "getPrediction answers 200 with application/json, not text/plain"
+    assert (
+        media_type.description == "getPrediction answers 200 with application/json, not text/plain"
+    )
     assert (media_type.pointer, media_type.sent, media_type.allowed) == (
         "Content-Type:",
         "text/plain",
@@ -170,7 +180,13 @@ def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
             "Invalid type. Expected: integer, given: number",
             "type integer",
         ),
-        ({"raw": None}, "/input/raw", "invalid_type", "Invalid type. Expected: boolean, given: null", "type boolean"),
+        (
+            {"raw": None},
+            "/input/raw",
+            "invalid_type",
+            "Invalid type. Expected: boolean, given: null",
+            "type boolean",
+        ),
         (
             {"output_format": "gif"},
             "/input/output_format",
@@ -199,7 +215,13 @@ def test_an_answer_of_another_status_or_type_is_not_allowed() -> None:
             "Additional property asect_ratio is not allowed",
             "aspect_ratio, perhaps",
         ),
-        ({"a/b~c": 1}, "/input/a~1b~0c", "additional_property_not_allowed", None, "no such property"),
+        (
+            {"a/b~c": 1},
+            "/input/a~1b~0c",
+            "additional_property_not_allowed",
+            None,
+            "no such property",
+        ),
     ],
 )
 def test_a_violation_says_what_where_and_what_would_be_right(
@@ -267,17 +289,37 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda d: d.update(paths={}), "at /paths: {} has less than 1 property"),
     (lambda d: post(d).pop("operationId"), '/post: "operationId" is a required property'),
     (lambda d: post(d).pop("responses"), '/post: "responses" is a required property'),
-    (lambda d: post(d).update(operationId="getPrediction"), "operationId 'getPrediction' is used more than once"),
-    (lambda d: post(d).update(requestBody={"$ref": "#/components/nowhere"}), "'#/components/nowhere' leads nowhere"),
-    (lambda d: post(d).update(requestBody={"content": {}}), "needs an `input` object with properties"),
-    (lambda d: d["components"]["schemas"]["Status"].update(type="strung"), "not a usable schema"),
-    (lambda d: post(d).update({"x-mock-logs": {"processing": "{time}"}}), "only {seed} and {seconds} can be filled in"),
-    (lambda d: post(d).update({"x-mock-logs": {"processing": "{seed:>9}"}}), "{seed} is filled in as it is"),
     (
-        lambda d: d["components"]["schemas"].update(Prediction={"$ref": "#/components/schemas/Prediction"}),
+        lambda d: post(d).update(operationId="getPrediction"),
+        "operationId 'getPrediction' is used more than once",
+    ),
+    (
+        lambda d: post(d).update(requestBody={"$ref": "#/components/nowhere"}),
+        "'#/components/nowhere' leads nowhere",
+    ),
+    (
+        lambda d: post(d).update(requestBody={"content": {}}),
+        "needs an `input` object with properties",
+    ),
+    (lambda d: d["components"]["schemas"]["Status"].update(type="strung"), "not a usable schema"),
+    (
+        lambda d: post(d).update({"x-mock-logs": {"processing": "{time}"}}),
+        "only {seed} and {seconds} can be filled in",
+    ),
+    (
+        lambda d: post(d).update({"x-mock-logs": {"processing": "{seed:>9}"}}),
+        "{seed} is filled in as it is",
+    ),
+    (
+        lambda d: d["components"]["schemas"].update(
+            Prediction={"$ref": "#/components/schemas/Prediction"}
+        ),
         "leads back to itself",
     ),
-    (lambda d: d["x-mock-picture"].pop("sizes") and post(d).pop("x-mock-picture"), "says nothing of sizes"),
+    (
+        lambda d: d["x-mock-picture"].pop("sizes") and post(d).pop("x-mock-picture"),
+        "says nothing of sizes",
+    ),
     (
         lambda d: (
             post(d).pop("x-mock-role")
@@ -288,12 +330,17 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda d: post(d).update({"x-mock-role": "crate"}), "x-mock-role 'crate' is not one of"),
     (rename_path, "ends in /models/{owner}/{name}/predictions"),
     (forget_status, "needs an example of status aborted"),
-    (lambda d: d["paths"].update({"/x/{y}": {"get": post(d)}}), "path parameter 'y' is not described"),
+    (
+        lambda d: d["paths"].update({"/x/{y}": {"get": post(d)}}),
+        "path parameter 'y' is not described",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[said[:40] for _, said in CHANGES])
-def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(change: Change, said: str, tmp_path: Path) -> None:
+def test_a_contract_that_cannot_drive_a_server_is_told_in_one_line(
+    change: Change, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(ContractError) as refusal:
         changed(change, tmp_path)
     assert said in str(refusal.value)
@@ -309,7 +356,11 @@ def test_statuses_may_be_written_as_numbers_and_examples_hold_dates(tmp_path: Pa
     )
     operation = Contract.load(file).by_id["a"]
     assert operation.success == 200
-    assert Contract.load(file).example(operation) == (200, "application/json", {"day": "2025-01-01"})
+    assert Contract.load(file).example(operation) == (
+        200,
+        "application/json",
+        {"day": "2025-01-01"},
+    )
 
 
 def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
@@ -321,12 +372,16 @@ def test_a_third_model_needs_nothing_but_a_path_item(tmp_path: Path) -> None:
     other = changed(add, tmp_path).by_id["createOther"]
     assert (other.model, other.family) == ("black-forest-labs/flux-other", "createPrediction")
     assert other.defaults["aspect_ratio"] == "1:1"
-    assert [fault.pointer for fault in other.check_body("application/json", {"input": {}})] == ["/input/prompt"]
+    assert [fault.pointer for fault in other.check_body("application/json", {"input": {}})] == [
+        "/input/prompt"
+    ]
 
 
 def test_a_schema_is_compiled_once_for_all_that_refer_to_it() -> None:
     first, second = Contract.load().models.values()
-    shared = [status for status in first.responses if "$ref" in first.document["responses"][str(status)]]
+    shared = [
+        status for status in first.responses if "$ref" in first.document["responses"][str(status)]
+    ]
     assert shared
     for status in shared:
         assert first.document["responses"][str(status)] == second.document["responses"][str(status)]
@@ -338,18 +393,44 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The place of everything in a document."""
     if path:
         yield path
-    for key, part in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+    for key, part in (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    ):
         yield from places(part, (*path, key))
 
 
 PLACES = list(places(CONTRACT.document))
-ODD = [None, True, 0, -1, "", "x", [], {}, [None], {"$ref": "#"}, {"$ref": "#/info"}, {"$ref": "other.yaml"}, {"x": 1}]
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    "",
+    "x",
+    [],
+    {},
+    [None],
+    {"$ref": "#"},
+    {"$ref": "#/info"},
+    {"$ref": "other.yaml"},
+    {"x": 1},
+]
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from([*ODD, ...])), min_size=1, max_size=2))
-def test_whatever_is_wrong_with_a_contract_is_told_in_one_line(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from([*ODD, ...])), min_size=1, max_size=2
+    )
+)
+def test_whatever_is_wrong_with_a_contract_is_told_in_one_line(
+    changes: list[tuple[tuple[Any, ...], Any]],
+) -> None:
     document = deepcopy(CONTRACT.document)
     for place, value in changes:
         node: Any = document

@@ -15,7 +15,17 @@ import pytest
 from tests.helpers.documents import CONTRACT, DOCUMENTS
 
 ROOT = Path(__file__).parent.parent.parent
-CONSTRAINTS = ("enum", "const", "pattern", "format", "minimum", "maximum", "default", "minLength", "maxLength")
+CONSTRAINTS = (
+    "enum",
+    "const",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "default",
+    "minLength",
+    "maxLength",
+)
 
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
 
@@ -50,12 +60,16 @@ def departures(where: str, said: dict[str, Any], ours: dict[str, Any]) -> Iterat
         yield f"{where}.type"
     if sorted(said.get("required", [])) != ours["required"]:
         yield f"{where}.required"
-    yield from (f"{where}.{keyword}" for keyword in CONSTRAINTS if ours.get(keyword) != said.get(keyword))
+    yield from (
+        f"{where}.{keyword}" for keyword in CONSTRAINTS if ours.get(keyword) != said.get(keyword)
+    )
     for name in said.get("properties", {}).keys() | ours["properties"].keys():
         if name not in said.get("properties", {}) or name not in ours["properties"]:
             yield f"{where}.{name}"
         else:
-            yield from departures(f"{where}.{name}", said["properties"][name], ours["properties"][name])
+            yield from departures(
+                f"{where}.{name}", said["properties"][name], ours["properties"][name]
+            )
 
 
 def with_prose(document: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +92,9 @@ def all_departures() -> set[str]:
         found |= set(departures(f"{name} request", with_prose(document), flat(body["schema"])))
         for response in document["responses"]:
             ours = flat(
-                operation(document)["responses"][str(response["status"])]["content"]["application/json"]["schema"]
+                operation(document)["responses"][str(response["status"])]["content"][
+                    "application/json"
+                ]["schema"]
             )
             here = set(departures(f"{name} response", response["schema"], ours))
             # A schema that lacks nearly everything is one departure, not one for each thing it lacks.
@@ -88,7 +104,9 @@ def all_departures() -> set[str]:
 
 def test_every_departure_from_the_documents_is_in_the_table_and_every_row_is_one() -> None:
     table = re.findall(
-        r"^\| `([^`]+ (?:request|response)[^`]*)` \|", (ROOT / "contracts" / "README.md").read_text(), re.M
+        r"^\| `([^`]+ (?:request|response)[^`]*)` \|",
+        (ROOT / "contracts" / "README.md").read_text(),
+        re.M,
     )
     assert sorted(table) == sorted(all_departures())
 
@@ -99,10 +117,14 @@ def test_what_is_not_the_documents_own_is_marked_upstream() -> None:
         if not path:
             continue
         field, _, keyword = path.partition(".")
-        schema = flat(operation(DOCUMENTS[name])["requestBody"]["content"]["application/json"]["schema"])
+        schema = flat(
+            operation(DOCUMENTS[name])["requestBody"]["content"]["application/json"]["schema"]
+        )
         ours = schema["properties"]["input"]["properties"][field]
         if keyword == "pattern":
-            assert CONTRACT.document["components"]["schemas"]["ImageReference"]["x-upstream"] == ["pattern"]
+            assert CONTRACT.document["components"]["schemas"]["ImageReference"]["x-upstream"] == [
+                "pattern"
+            ]
         elif keyword:
             assert keyword in ours["x-upstream"], place
         else:
@@ -113,9 +135,13 @@ def test_what_is_not_the_documents_own_is_marked_upstream() -> None:
 def test_the_sample_request_and_response_are_examples_of_the_contract(name: str) -> None:
     document = DOCUMENTS[name]
     body = operation(document)["requestBody"]["content"]["application/json"]
-    assert [example["value"] for example in body["examples"].values()] == document["request"]["examples"]
+    assert [example["value"] for example in body["examples"].values()] == document["request"][
+        "examples"
+    ]
     response = operation(document)["responses"]["200"]["content"]["application/json"]
-    assert [example["value"] for example in response["examples"].values()] == document["response_examples"]
+    assert [example["value"] for example in response["examples"].values()] == document[
+        "response_examples"
+    ]
 
 
 @each_document
@@ -151,10 +177,14 @@ def test_the_most_tolerant_setting_with_an_input_image_is_as_the_prose_says() ->
         assert ours.check_body("application/json", body) == []
 
 
-@pytest.mark.parametrize("picture", DOCUMENTS["flux-kontext-max"]["prose"]["input_image"]["formats"])
+@pytest.mark.parametrize(
+    "picture", DOCUMENTS["flux-kontext-max"]["prose"]["input_image"]["formats"]
+)
 def test_the_picture_formats_of_the_prose_are_taken(picture: str) -> None:
     ours = CONTRACT.by_id["createFluxKontextMaxPrediction"]
     body = {"input": {"prompt": "p", "input_image": f"data:image/{picture};base64,AAAA"}}
     assert ours.check_body("application/json", body) == []
     body["input"]["input_image"] = f"data:application/{picture};base64,AAAA"
-    assert [fault.pointer for fault in ours.check_body("application/json", body)] == ["/input/input_image"]
+    assert [fault.pointer for fault in ours.check_body("application/json", body)] == [
+        "/input/input_image"
+    ]

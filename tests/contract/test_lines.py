@@ -20,8 +20,18 @@ def test_lines_of_the_contract_are_those_of_its_file() -> None:
 @pytest.mark.parametrize(
     ("operation", "pointer", "said", "under"),
     [
-        ("createFluxKontextMaxPrediction", "/input/output_format", "output_format:", "FluxKontextMaxInput:"),
-        ("createFlux11ProUltraPrediction", "/input/output_format", "output_format:", "Flux11ProUltraInput:"),
+        (
+            "createFluxKontextMaxPrediction",
+            "/input/output_format",
+            "output_format:",
+            "FluxKontextMaxInput:",
+        ),
+        (
+            "createFlux11ProUltraPrediction",
+            "/input/output_format",
+            "output_format:",
+            "Flux11ProUltraInput:",
+        ),
         ("createFluxKontextMaxPrediction", "/input/no_such", "input:", "FluxKontextMaxRequest:"),
         ("createFluxKontextMaxPrediction", "/webhook", "webhook:", "FluxKontextMaxRequest:"),
         ("createFluxKontextMaxPrediction", "Prefer:", "Prefer:", "parameters:"),
@@ -37,5 +47,9 @@ def test_a_violation_leads_to_the_line_that_says_what_would_be_right(
     assert line is not None
     assert LINES[line - 1].strip() == said
     depth = len(LINES[line - 1]) - len(LINES[line - 1].lstrip())
-    above = [each for each in LINES[: line - 1] if each.strip() and len(each) - len(each.lstrip()) < depth]
+    above = [
+        each
+        for each in LINES[: line - 1]
+        if each.strip() and len(each) - len(each.lstrip()) < depth
+    ]
     assert any(under in each for each in above[-12:])

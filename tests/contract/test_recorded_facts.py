@@ -42,8 +42,13 @@ class Double:
     def end(self, scenario: Any = "succeeded") -> Json:
         return self.read(scenario, 2).json()  # type: ignore[no-any-return]
 
-    def read(self, scenario: Any = "succeeded", times: int = 1, accept_encoding: str = "gzip") -> httpx.Response:
-        url, headers = f"{V1}/predictions/{self.create(scenario).json()['id']}", {"Accept-Encoding": accept_encoding}
+    def read(
+        self, scenario: Any = "succeeded", times: int = 1, accept_encoding: str = "gzip"
+    ) -> httpx.Response:
+        url, headers = (
+            f"{V1}/predictions/{self.create(scenario).json()['id']}",
+            {"Accept-Encoding": accept_encoding},
+        )
         return [self.client.get(url, headers=headers) for _ in range(times)][-1]
 
     def listed(self, query: str = "") -> Json:
@@ -60,8 +65,12 @@ class Double:
     def signed(self) -> str:
         """The URL of an upload, signed as upstream's OpenAPI document says."""
         identifier, expiry = self.upload()["id"], "4102444800"
-        key = b64decode(self.client.get(f"{V1}/webhooks/default/secret").json()["key"].removeprefix("whsec_"))
-        signature = b64encode(hmac.new(key, f"acme {identifier} {expiry}".encode(), sha256).digest()).decode()
+        key = b64decode(
+            self.client.get(f"{V1}/webhooks/default/secret").json()["key"].removeprefix("whsec_")
+        )
+        signature = b64encode(
+            hmac.new(key, f"acme {identifier} {expiry}".encode(), sha256).digest()
+        ).decode()
         query = httpx.QueryParams({"owner": "acme", "expiry": expiry, "signature": signature})
         return f"{self.tenant.url}{V1}/files/{identifier}/download?{query}"
 
@@ -71,7 +80,9 @@ class Double:
             body = {"input": INPUT, "webhook": receiver.url, **asked}
             self.create(body=body)
             told = receiver.next()
-            return {name: told[name] for name in told if name.startswith("webhook")} | {"url": receiver.url}
+            return {name: told[name] for name in told if name.startswith("webhook")} | {
+                "url": receiver.url
+            }
         finally:
             receiver.close()
 
@@ -122,13 +133,20 @@ FACTS = [
         "a wait whose time is up is answered `starting`, without output",
         "OpenAPI; recorded",
         ({"status": "starting", "output": None}, True),
-        lambda double: (kept(shown := double.wait({"lifecycle": LONG}), "status", "output"), "started_at" not in shown),
+        lambda double: (
+            kept(shown := double.wait({"lifecycle": LONG}), "status", "output"),
+            "started_at" not in shown,
+        ),
     ),
     Fact(
         "`input` echoes only what was sent",
         "0 of 58 creates have another key",
         [INPUT, INPUT, INPUT],
-        lambda double: [double.create().json()["input"], double.read().json()["input"], double.wait()["input"]],
+        lambda double: [
+            double.create().json()["input"],
+            double.read().json()["input"],
+            double.wait()["input"],
+        ],
     ),
     Fact(
         "a create by `version: owner/name`, with `input`",
@@ -137,7 +155,8 @@ FACTS = [
         lambda double: (
             (
                 response := double.create(
-                    path=f"{V1}/predictions", body={"version": "black-forest-labs/flux-1.1-pro-ultra", "input": INPUT}
+                    path=f"{V1}/predictions",
+                    body={"version": "black-forest-labs/flux-1.1-pro-ultra", "input": INPUT},
                 )
             ).status_code,
             response.json()["model"],
@@ -149,7 +168,11 @@ FACTS = [
         "quoted in three issues",
         (422, "Invalid version or not permitted"),
         lambda double: (
-            (response := double.create(path=f"{V1}/predictions", body={"version": "a/b", "input": INPUT})).status_code,
+            (
+                response := double.create(
+                    path=f"{V1}/predictions", body={"version": "a/b", "input": INPUT}
+                )
+            ).status_code,
             response.json()["title"],
         ),
     ),
@@ -158,9 +181,14 @@ FACTS = [
         "two reports of users",
         [None, ""],
         lambda double: [
-            double.end({"lifecycle": [{"status": "processing", "seconds": 1}, {"status": "failed", "error": error}]})[
-                "error"
-            ]
+            double.end(
+                {
+                    "lifecycle": [
+                        {"status": "processing", "seconds": 1},
+                        {"status": "failed", "error": error},
+                    ]
+                }
+            )["error"]
             for error in (None, "")
         ],
     ),
@@ -186,7 +214,10 @@ FACTS = [
     Fact(
         "what is missing is listed before what is wrong in single fields",
         "recorded",
-        ["- input: prompt is required", "- input.seed: Invalid type. Expected: integer, given: null"],
+        [
+            "- input: prompt is required",
+            "- input.seed: Invalid type. Expected: integer, given: null",
+        ],
         lambda double: details(double.create(body={"input": {"seed": None}})),
     ),
     Fact(
@@ -265,9 +296,11 @@ FACTS = [
         "two recordings",
         ("text/plain", "response 404 (backend NotFound)"),
         lambda double: (
-            (response := double.read({"faults": {"getPrediction": [{"status": 404, "page": "text"}]}})).headers[
-                "content-type"
-            ],
+            (
+                response := double.read(
+                    {"faults": {"getPrediction": [{"status": 404, "page": "text"}]}}
+                )
+            ).headers["content-type"],
             response.text,
         ),
     ),
@@ -276,8 +309,15 @@ FACTS = [
         "532 of 541 answers",
         ({"ratelimit-remaining": "599", "ratelimit-reset": "1"}, {}),
         lambda double: tuple(
-            {name: text for name, text in double.create(scenario).headers.items() if name.startswith("ratelimit-")}
-            for scenario in ({"limits": {"createPrediction": {"per_minute": 600, "burst": 600}}}, "succeeded")
+            {
+                name: text
+                for name, text in double.create(scenario).headers.items()
+                if name.startswith("ratelimit-")
+            }
+            for scenario in (
+                {"limits": {"createPrediction": {"per_minute": 600, "burst": 600}}},
+                "succeeded",
+            )
         ),
     ),
     Fact(
@@ -291,7 +331,9 @@ FACTS = [
         "362 of 362 reads",
         ("gzip", None, "processing"),
         lambda double: (
-            (zipped := double.read("variety", accept_encoding="gzip, deflate")).headers.get("content-encoding"),
+            (zipped := double.read("variety", accept_encoding="gzip, deflate")).headers.get(
+                "content-encoding"
+            ),
             double.read("variety", accept_encoding="identity").headers.get("content-encoding"),
             zipped.json()["status"],
         ),
@@ -320,7 +362,11 @@ FACTS = [
     Fact(
         "no token, where one is needed",
         "recorded",
-        (401, {"title": "Unauthenticated", "status": 401}, "You did not pass an authentication token"),
+        (
+            401,
+            {"title": "Unauthenticated", "status": 401},
+            "You did not pass an authentication token",
+        ),
         lambda double: (
             (response := anonymous(double)).status_code,
             kept(response.json(), "title", "status"),
@@ -344,7 +390,10 @@ FACTS = [
         "OpenAPI's pattern; 12 of 12 answers repeat it in Preference-Applied",
         [(200, "wait=61"), (200, "wait=99")],
         lambda double: [
-            ((response := double.create(Prefer=prefer)).status_code, response.headers["preference-applied"])
+            (
+                (response := double.create(Prefer=prefer)).status_code,
+                response.headers["preference-applied"],
+            )
             for prefer in ("wait=61", "wait=99")
         ],
     ),
@@ -353,7 +402,10 @@ FACTS = [
         "recorded",
         True,
         lambda double: bool(
-            re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b64decode(double.upload()["id"]).decode())
+            re.fullmatch(
+                r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+                b64decode(double.upload()["id"]).decode(),
+            )
         ),
     ),
     Fact(
@@ -383,7 +435,9 @@ FACTS = [
         "quoted by users",
         (404, "requested file not found"),
         lambda double: (
-            (response := double.client.get(f"/xezq/{double.end('expired')['id']}/output.png")).status_code,
+            (
+                response := double.client.get(f"/xezq/{double.end('expired')['id']}/output.png")
+            ).status_code,
             response.json()["detail"].partition(".")[0],
         ),
     ),
@@ -422,14 +476,28 @@ PLAIN: Json = {
         "cancel": "https://api.replicate.com/v1/predictions/5/cancel",
     },
 }
-ENDED: Json = {**PLAIN, "started_at": "2025-07-29T07:21:34.355487090Z", "completed_at": "2025-07-29T07:21:38.6311036Z"}
+ENDED: Json = {
+    **PLAIN,
+    "started_at": "2025-07-29T07:21:34.355487090Z",
+    "completed_at": "2025-07-29T07:21:38.6311036Z",
+}
 URL = "https://replicate.delivery/xezq/a/output.png"
 SHAPES = {
     "an older create": PLAIN,
     "a later create": {**PLAIN, "source": "api"},
     "the end of a wait": {**PLAIN, "status": "processing", "output": URL},
-    "success": {**ENDED, "status": "succeeded", "output": URL, "metrics": {"predict_time": 4.2, "total_time": 5.3}},
-    "a failure without a reason": {**ENDED, "status": "failed", "error": None, "metrics": {"predict_time": 4.2}},
+    "success": {
+        **ENDED,
+        "status": "succeeded",
+        "output": URL,
+        "metrics": {"predict_time": 4.2, "total_time": 5.3},
+    },
+    "a failure without a reason": {
+        **ENDED,
+        "status": "failed",
+        "error": None,
+        "metrics": {"predict_time": 4.2},
+    },
     "a failure with an empty one": {**ENDED, "status": "failed", "error": "", "logs": "..."},
     "a failure that never ran": {
         **PLAIN,
@@ -437,7 +505,12 @@ SHAPES = {
         "error": "E6716",
         "completed_at": "2025-07-29T07:31:33.309Z",
     },
-    "a cancel": {**ENDED, "status": "canceled", "logs": None, "metrics": {"predict_time": 0.1, "total_time": 0.2}},
+    "a cancel": {
+        **ENDED,
+        "status": "canceled",
+        "logs": None,
+        "metrics": {"predict_time": 0.1, "total_time": 0.2},
+    },
     "created in finer time": {**PLAIN, "created_at": "2025-07-29T07:21:33.64900134Z"},
 }
 
@@ -448,7 +521,10 @@ def test_the_contract_allows_what_was_recorded(shown: Json) -> None:
     assert reading.check_response(200, "application/json", shown) == []
     for path in (ULTRA, KONTEXT):
         (creating,) = CONTRACT.paths[path]
-        created = {**shown, "urls": {**shown["urls"], "stream": URL, "web": URL}}  # the documents demand them there
+        created = {
+            **shown,
+            "urls": {**shown["urls"], "stream": URL, "web": URL},
+        }  # the documents demand them there
         assert creating.check_response(201, "application/json; charset=UTF-8", created) == []
 
 

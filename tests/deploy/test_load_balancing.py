@@ -25,7 +25,16 @@ import trustme
 
 from mockserver import Tenant
 from mockserver.backend.files import signature_of
-from tests.helpers.cluster import HAPROXY, Client, Cluster, Double, cluster, free_port, small_pictures, with_haproxy
+from tests.helpers.cluster import (
+    HAPROXY,
+    Client,
+    Cluster,
+    Double,
+    cluster,
+    free_port,
+    small_pictures,
+    with_haproxy,
+)
 from tests.helpers.command import run
 from tests.helpers.documents import KONTEXT, ULTRA
 from tests.helpers.receiver import Receiver
@@ -56,7 +65,14 @@ def a_life(url: str, token: str, hook: str) -> list[tuple[Any, bytes]]:
 
     def see(method: str, path: str, value: object = None, **headers: str) -> Any:
         status, body = client.ask(method, path, value, **headers)
-        seen.append((status, re.sub(rb"\d{4}-\d\d-\d\dT[\d:.]+Z|id: \d+", b"<time>", body.replace(url.encode(), b""))))
+        seen.append(
+            (
+                status,
+                re.sub(
+                    rb"\d{4}-\d\d-\d\dT[\d:.]+Z|id: \d+", b"<time>", body.replace(url.encode(), b"")
+                ),
+            )
+        )
         return json.loads(body) if body.startswith(b"{") and status in (200, 201) else None
 
     told = see("POST", KONTEXT, BODY)
@@ -67,7 +83,9 @@ def a_life(url: str, token: str, hook: str) -> list[tuple[Any, bytes]]:
         see("GET", path)
     see("POST", ULTRA, BODY, Prefer="wait=5")
     see("POST", KONTEXT, {**BODY, "webhook": hook, "webhook_events_filter": ["completed"]})
-    file = see("POST", "/replicate/v1/files", UPLOAD, Content_Type="multipart/form-data; boundary=b")
+    file = see(
+        "POST", "/replicate/v1/files", UPLOAD, Content_Type="multipart/form-data; boundary=b"
+    )
     place = paths_of(file)["get"]
     see("GET", place + "/download")
     see("DELETE", place)
@@ -79,7 +97,13 @@ def a_life(url: str, token: str, hook: str) -> list[tuple[Any, bytes]]:
     see("GET", frozen["get"])
     see("POST", frozen["cancel"])
 
-    faults = [{"cut": 0.5}, {"disconnect": "close"}, {"status": 502, "page": "html"}, {"body": "empty"}, {"drip": 0.01}]
+    faults = [
+        {"cut": 0.5},
+        {"disconnect": "close"},
+        {"status": 502, "page": "html"},
+        {"body": "empty"},
+        {"drip": 0.01},
+    ]
     see("PUT", "/__admin/scenario", {"faults": {"createPrediction": faults}})
     for _ in faults:
         see("POST", KONTEXT, BODY)
@@ -112,7 +136,9 @@ def test_two_hundred_tenants_live_as_on_one_server(three: Cluster, tmp_path: Pat
         alone.wait_until_ready()
         with ThreadPoolExecutor(4) as pool:
             apart = list(pool.map(lambda token: a_life(three.url, token, receiver.url), tokens))
-            together = list(pool.map(lambda token: a_life(alone.url, token, receiver.url), tokens[::4]))
+            together = list(
+                pool.map(lambda token: a_life(alone.url, token, receiver.url), tokens[::4])
+            )
         assert apart[::4] == together, "the same bytes"
         usual = [status for status, _ in together[0]]
         for token, seen in zip(tokens, apart, strict=True):
@@ -141,11 +167,19 @@ def test_two_hundred_tenants_live_as_on_one_server(three: Cluster, tmp_path: Pat
         "",
     ],
 )
-def test_doubles_and_load_balancer_agree_whose_request_it_is(three: Cluster, authorization: str, number: int) -> None:
+def test_doubles_and_load_balancer_agree_whose_request_it_is(
+    three: Cluster, authorization: str, number: int
+) -> None:
     """What is asked without a token is found, wherever the token has led the create."""
     with closing(HTTPConnection("127.0.0.1", three.port, timeout=20)) as connection:
-        sent = {"Authorization": authorization.format(number).encode("latin-1")} if authorization else {}
-        connection.request("POST", KONTEXT, json.dumps(BODY), {"Content-Type": "application/json", **sent})
+        sent = (
+            {"Authorization": authorization.format(number).encode("latin-1")}
+            if authorization
+            else {}
+        )
+        connection.request(
+            "POST", KONTEXT, json.dumps(BODY), {"Content-Type": "application/json", **sent}
+        )
         told = json.load(connection.getresponse())
         for path, headers in ((paths_of(told)["web"], {}), (paths_of(told)["get"], sent)):
             connection.request("GET", path, headers=headers)
@@ -174,7 +208,15 @@ class TestWhatIsBroken:
     def test_a_connection_that_is_broken_off_is_closed_without_an_answer(
         self, line: socket.socket, tenant: Tenant, kind: str, after: str | None
     ) -> None:
-        tenant.use({"faults": {"createPrediction": [{"disconnect": kind, **({"after": after} if after else {})}]}})
+        tenant.use(
+            {
+                "faults": {
+                    "createPrediction": [
+                        {"disconnect": kind, **({"after": after} if after else {})}
+                    ]
+                }
+            }
+        )
         line.sendall(post(tenant.token))
         assert line.recv(1) == b"", "closed, not reset and not 502: HAProxy has no reset to pass on"
         (exchange,) = tenant.requests()
@@ -205,7 +247,12 @@ class TestWhatIsBroken:
 
 def post(token: str, *headers: str) -> bytes:
     body = json.dumps(BODY)
-    head = [f"POST {KONTEXT} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Type: application/json"]
+    head = [
+        f"POST {KONTEXT} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {token}",
+        "Content-Type: application/json",
+    ]
     return "\r\n".join([*head, *headers, f"Content-Length: {len(body)}", "", body]).encode()
 
 
@@ -253,14 +300,18 @@ class TestWhatLasts:
                     assert piece
                     heard += piece
 
-    def test_a_create_that_waits_is_answered_when_time_has_passed(self, three: Cluster, tenant: Tenant) -> None:
+    def test_a_create_that_waits_is_answered_when_time_has_passed(
+        self, three: Cluster, tenant: Tenant
+    ) -> None:
         with socket.create_connection(("127.0.0.1", three.port), timeout=20) as line:
             line.sendall(post(tenant.token, "Prefer: wait"))
             until(tenant.predictions)
             tenant.advance(10)
             assert b'"output":"' in read_response(line)[1]
 
-    def test_a_client_that_hangs_up_has_hung_up_on_the_double(self, three: Cluster, tenant: Tenant) -> None:
+    def test_a_client_that_hangs_up_has_hung_up_on_the_double(
+        self, three: Cluster, tenant: Tenant
+    ) -> None:
         with socket.create_connection(("127.0.0.1", three.port), timeout=20) as line:
             line.sendall(post(tenant.token, "Prefer: wait"))
             until(tenant.predictions)
@@ -284,8 +335,12 @@ class TestManyAsOne:
         for path in ("/verdict", "/coverage", "/requests"):
             assert "one_of_servers" not in everybody.call("GET", path)
 
-    def test_the_verdict_command_adds_them_up_and_takes_no_part_for_the_whole(self, three: Cluster) -> None:
-        tenants = {three.server_of(f"judged-{number}"): f"judged-{number}" for number in count_until(three)}
+    def test_the_verdict_command_adds_them_up_and_takes_no_part_for_the_whole(
+        self, three: Cluster
+    ) -> None:
+        tenants = {
+            three.server_of(f"judged-{number}"): f"judged-{number}" for number in count_until(three)
+        }
         for token in tenants.values():
             three.client(token).json("POST", KONTEXT, BODY)
             three.client(token).ask("GET", f"/nowhere/{len(token)}")
@@ -315,7 +370,9 @@ def test_tls_ends_at_the_load_balancer(tmp_path: Path) -> None:
     authority, file = trustme.CA(), tmp_path / "tls.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(file))
     context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    with cluster(tmp_path, 1, "--public-url", "https://127.0.0.1:1", shards=("--tls-cert", str(file))) as running:
+    with cluster(
+        tmp_path, 1, "--public-url", "https://127.0.0.1:1", shards=("--tls-cert", str(file))
+    ) as running:
         tenant = Tenant(running.url.replace("http:", "https:"), "t", tls=context)
         assert tenant.call("GET", "/health")["status"] == "ok"
 
@@ -329,7 +386,9 @@ class Load:
         self._turn = threading.Condition()
         self._over = threading.Event()
         self._work = work
-        self._threads = [threading.Thread(target=self._go_on, args=(number,)) for number in self.failed]
+        self._threads = [
+            threading.Thread(target=self._go_on, args=(number,)) for number in self.failed
+        ]
 
     def _go_on(self, number: int) -> None:
         while not self._over.is_set():
@@ -354,7 +413,8 @@ class Load:
         with self._turn:
             wanted = {number: self._done[number] + turns for number in self.failed}
             gone_on = self._turn.wait_for(
-                lambda: all(self._done[number] >= least for number, least in wanted.items()), PATIENCE
+                lambda: all(self._done[number] >= least for number, least in wanted.items()),
+                PATIENCE,
             )
         assert gone_on, self.failed
 
@@ -392,11 +452,16 @@ def test_a_double_that_is_killed_is_noticed_by_its_own_tenants_alone(tmp_path: P
             assert running.server_of(token) != victim.address
             assert len(load.failed[number]) <= 5, "one turn was under way"
             for failure in load.failed[number]:
-                assert re.match("create: 'closed'|(get|web|stream): ('closed'|'cut'|404 .* no prediction )", failure)
+                assert re.match(
+                    "create: 'closed'|(get|web|stream): ('closed'|'cut'|404 .* no prediction )",
+                    failure,
+                )
             status, body = clients[number].ask("GET", f"{LIST}/{first[number]}")
             assert status == 200 or "This token has no prediction" in body.decode()
             clients[number].ask("POST", "/__admin/reset")
-            assert clients[number].json("POST", KONTEXT, BODY)["id"] == first[number], "it begins anew, as it began"
+            assert clients[number].json("POST", KONTEXT, BODY)["id"] == first[number], (
+                "it begins anew, as it began"
+            )
 
 
 @pytest.mark.thorough
@@ -432,7 +497,9 @@ def test_a_double_that_drains_loses_nothing(tmp_path: Path) -> None:
 
     with cluster(tmp_path, 3, "--drain", "2") as running:
         leaving = running.doubles[0]
-        old = next(token for token in map(str, count()) if running.server_of(token) == leaving.address)
+        old = next(
+            token for token in map(str, count()) if running.server_of(token) == leaving.address
+        )
         with Load(a_fresh_tenant, 6) as load:
             load.go_on()
             leaving.process.terminate()
@@ -454,7 +521,9 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "shards.md").read_text()
 @pytest.mark.thorough
 def test_what_the_page_shows_runs(tmp_path: Path) -> None:
     start, verdict = re.findall(
-        r"^<!-- tested by: tests/deploy/test_load_balancing.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S
+        r"^<!-- tested by: tests/deploy/test_load_balancing.py -->\n```sh\n(.*?)^```$",
+        PAGE,
+        re.M | re.S,
     )
     one, other, front = free_port(), free_port(), free_port()
 
@@ -468,7 +537,12 @@ def test_what_the_page_shows_runs(tmp_path: Path) -> None:
     with (
         (tmp_path / "log").open("w") as log,
         subprocess.Popen(
-            [*shell, here(start)], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+            [*shell, here(start)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         ) as running,
     ):
         try:
@@ -476,9 +550,14 @@ def test_what_the_page_shows_runs(tmp_path: Path) -> None:
             client = Client(f"http://127.0.0.1:{front}", "t")
             until(lambda: client.ask("POST", KONTEXT, BODY)[0] == 200)
             client.close()
-            judged = subprocess.run([*shell, here(verdict)], env=environment, capture_output=True, text=True)
+            judged = subprocess.run(
+                [*shell, here(verdict)], env=environment, capture_output=True, text=True
+            )
             assert (judged.returncode, judged.stderr) == (0, "")
-            assert f"1 exchanges with http://127.0.0.1:{one}, http://127.0.0.1:{other} " in judged.stdout
+            assert (
+                f"1 exchanges with http://127.0.0.1:{one}, http://127.0.0.1:{other} "
+                in judged.stdout
+            )
         finally:
             os.killpg(running.pid, signal.SIGKILL)
 

@@ -34,7 +34,9 @@ def haproxy_of(form: Any, **settings: Any) -> str:
     documents = list(yaml.safe_load_all(written(form, **settings)))
     if form == "compose":
         content: str = documents[0]["configs"]["haproxy"]["content"]
-        assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", content), "a dollar alone would be Compose's"
+        assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", content), (
+            "a dollar alone would be Compose's"
+        )
         return content.replace("$$", "$")
     (found,) = (each["data"]["haproxy.cfg"] for each in documents if each["kind"] == "ConfigMap")
     return str(found)
@@ -54,7 +56,9 @@ def test_haproxy_takes_it(form: str, tls: bool, tmp_path: Path) -> None:
         import trustme
 
         file = tmp_path / "tls.pem"
-        trustme.CA().issue_cert("double.example").private_key_and_cert_chain_pem.write_to_path(str(file))
+        trustme.CA().issue_cert("double.example").private_key_and_cert_chain_pem.write_to_path(
+            str(file)
+        )
         text = text.replace(certificate[1], str(file))
     file = tmp_path / "haproxy.cfg"
     file.write_text(text)
@@ -95,15 +99,25 @@ def test_the_doubles_are_those_that_were_named() -> None:
 def test_paths_without_a_token_are_the_contract_s() -> None:
     patterns = [re.compile(pattern) for pattern in public_paths(CONTRACT, "prediction_id")]
     identifier = "0" * 26
-    for path in (f"/p/{identifier}", f"/v1/files/bcwr-{identifier}", f"/xezq/{identifier}/output.jpg"):
+    for path in (
+        f"/p/{identifier}",
+        f"/v1/files/bcwr-{identifier}",
+        f"/xezq/{identifier}/output.jpg",
+    ):
         assert any(pattern.match(path) for pattern in patterns)
-    for path in (f"/replicate/v1/predictions/{identifier}", f"/p/{identifier}/more", "/xezq/x/outputXjpg", "/__admin/"):
+    for path in (
+        f"/replicate/v1/predictions/{identifier}",
+        f"/p/{identifier}/more",
+        "/xezq/x/outputXjpg",
+        "/__admin/",
+    ):
         assert not any(pattern.match(path) for pattern in patterns)
 
     (download,) = public_paths(CONTRACT, "file_id")
     assert re.match(download, "/replicate/v1/files/MTky/download")
     assert all(
-        f"'{pattern}'" in written("haproxy", TWO) for pattern in (*public_paths(CONTRACT, "prediction_id"), download)
+        f"'{pattern}'" in written("haproxy", TWO)
+        for pattern in (*public_paths(CONTRACT, "prediction_id"), download)
     )
 
 
@@ -128,21 +142,28 @@ def test_compose_starts_as_many_doubles_as_asked_all_alike() -> None:
 
 
 def test_compose_takes_names_a_port_and_a_certificate_as_asked() -> None:
-    text = written("compose", "red:8000,blue:8000", listen="127.0.0.1:443", image="registry/double:1", **TLS)
+    text = written(
+        "compose", "red:8000,blue:8000", listen="127.0.0.1:443", image="registry/double:1", **TLS
+    )
     services = yaml.safe_load(text)["services"]
     assert list(services) == ["balancer", "red", "blue"]
     assert services["red"]["image"] == "registry/double:1"
     assert started_by(services["red"]["entrypoint"])["port"] == 8000
     assert services["balancer"]["ports"] == ["127.0.0.1:443:443"]
     assert services["balancer"]["volumes"] == ["tls.pem:/etc/haproxy-tls/tls.pem:ro"]
-    assert "bind :443 ssl crt /etc/haproxy-tls/tls.pem" in haproxy_of("compose", listen=":443", **TLS)
+    assert "bind :443 ssl crt /etc/haproxy-tls/tls.pem" in haproxy_of(
+        "compose", listen=":443", **TLS
+    )
 
 
 def test_kubernetes_has_a_stateful_set_a_headless_service_and_the_load_balancer() -> None:
     documents = list(yaml.safe_load_all(written("kubernetes", "3", listen=":80")))
     kinds = {(each["kind"], each["metadata"]["name"]): each for each in documents}
     doubles, headless = kinds["StatefulSet", "mockserver"], kinds["Service", "mockserver"]
-    balancer, front = kinds["Deployment", "mockserver-balancer"], kinds["Service", "mockserver-balancer"]
+    balancer, front = (
+        kinds["Deployment", "mockserver-balancer"],
+        kinds["Service", "mockserver-balancer"],
+    )
     assert headless["spec"]["clusterIP"] == "None"
     assert headless["spec"]["publishNotReadyAddresses"] is True
     assert (doubles["spec"]["serviceName"], doubles["spec"]["replicas"]) == ("mockserver", 3)
@@ -175,7 +196,10 @@ def test_kubernetes_has_a_stateful_set_a_headless_service_and_the_load_balancer(
         (["--servers", "a:0"], "--servers 'a:0': HOST:PORT"),
         (["--servers", "a:1\n    server evil"], "HOST:PORT"),
         (["--servers", "a b:1"], "HOST:PORT"),
-        (["--servers", "a:1", "--listen", "3589"], "--listen '3589': [HOST]:PORT such as :3589 is needed"),
+        (
+            ["--servers", "a:1", "--listen", "3589"],
+            "--listen '3589': [HOST]:PORT such as :3589 is needed",
+        ),
         (["--servers", "a:1", "--listen", ":99999"], "--listen ':99999'"),
         (["--servers", "a:1", "--tls-cert", "my file.pem"], "--tls-cert 'my file.pem'"),
         (["--servers", "0", "--format", "compose"], "1 to 1000"),
@@ -183,10 +207,19 @@ def test_kubernetes_has_a_stateful_set_a_headless_service_and_the_load_balancer(
         (["--servers", "[::1]:1", "--format", "compose"], "no name for a service"),
         (["--servers", "a-0:1,b-1:1", "--format", "kubernetes"], "NAME-0, NAME-1"),
         (["--servers", "a-1:1,a-2:1", "--format", "kubernetes"], "NAME-0, NAME-1"),
-        (["--servers", "2", "--format", "kubernetes", "--listen", "1.2.3.4:1"], "in Kubernetes it is only a port"),
-        (["--servers", "2", "--format", "compose", "--tls-cert", "a.pem"], "--tls-cert needs --public-url"),
+        (
+            ["--servers", "2", "--format", "kubernetes", "--listen", "1.2.3.4:1"],
+            "in Kubernetes it is only a port",
+        ),
+        (
+            ["--servers", "2", "--format", "compose", "--tls-cert", "a.pem"],
+            "--tls-cert needs --public-url",
+        ),
         (["--servers", "2", "--format", "compose", "--image", 'a", "b'], "--image"),
-        (["--servers", "2", "--format", "compose", "--public-url", "double"], "--public-url double"),
+        (
+            ["--servers", "2", "--format", "compose", "--public-url", "double"],
+            "--public-url double",
+        ),
     ],
 )
 def test_what_could_not_be_right_is_refused_in_a_line(arguments: list[str], said: str) -> None:
@@ -207,14 +240,19 @@ def test_the_command_prints_what_is_written() -> None:
 
 
 def test_doubles_that_are_only_counted_are_named() -> None:
-    assert [server.name for server in read_servers("2", "kubernetes")] == ["mockserver-0:3589", "mockserver-1:3589"]
+    assert [server.name for server in read_servers("2", "kubernetes")] == [
+        "mockserver-0:3589",
+        "mockserver-1:3589",
+    ]
 
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "shards.md").read_text()
 
 
 def test_the_page_s_commands_for_containers_write_what_they_name() -> None:
-    (block,) = re.findall(r"^<!-- tested by: tests/deploy/test_shards.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S)
+    (block,) = re.findall(
+        r"^<!-- tested by: tests/deploy/test_shards.py -->\n```sh\n(.*?)^```$", PAGE, re.M | re.S
+    )
     for line in block.splitlines():
         command, _, file = line.partition(" > ")
         ended = CliRunner().invoke(main, command.split()[1:])

@@ -16,12 +16,17 @@ from tests.helpers.command import COMMAND
 from tests.helpers.documents import CONTRACT
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-with_haproxy = pytest.mark.skipif(HAPROXY is None, reason="no HAProxy on this machine; apt-get install haproxy")
+with_haproxy = pytest.mark.skipif(
+    HAPROXY is None, reason="no HAProxy on this machine; apt-get install haproxy"
+)
 
 
 def small_pictures(folder: Path) -> Path:
     """The contract, with pictures that are drawn in no time."""
-    document = {**CONTRACT.document, "x-mock-picture": {**CONTRACT.document["x-mock-picture"], "sizes": [[32, 32]]}}
+    document = {
+        **CONTRACT.document,
+        "x-mock-picture": {**CONTRACT.document["x-mock-picture"], "sizes": [[32, 32]]},
+    }
     file = folder / "small.json"
     file.write_text(json.dumps(document))
     return file
@@ -37,7 +42,9 @@ class Double:
 
     def __init__(self, *arguments: str) -> None:
         command = [*COMMAND, "serve", "--port", "0", "--seed", "1", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def wait_until_ready(self) -> None:
         assert self.process.stdout is not None
@@ -60,11 +67,20 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connection = HTTPConnection(url.removeprefix("http://"), timeout=20)
 
-    def ask(self, method: str, path: str, value: object = None, **headers: str) -> tuple[int | str, bytes]:
+    def ask(
+        self, method: str, path: str, value: object = None, **headers: str
+    ) -> tuple[int | str, bytes]:
         """Status and body; in the place of the status, `cut` or `closed` if the answer was broken off."""
         body = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
         public = path.startswith(("/p/", "/xezq/", "/v1/files/"))
-        sent = {} if public else {**self.headers, **{name.replace("_", "-"): text for name, text in headers.items()}}
+        sent = (
+            {}
+            if public
+            else {
+                **self.headers,
+                **{name.replace("_", "-"): text for name, text in headers.items()},
+            }
+        )
         try:
             self._connection.request(method, path.removeprefix(self.url), body, sent)
             response = self._connection.getresponse()
@@ -129,7 +145,9 @@ class Cluster:
         found: dict[str, str] = {}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
             for token in tokens:
-                connection.request("GET", "/__admin/clock", headers={"Authorization": f"Bearer {token}"})
+                connection.request(
+                    "GET", "/__admin/clock", headers={"Authorization": f"Bearer {token}"}
+                )
                 response = connection.getresponse()
                 response.read()
                 found[token] = str(response.headers["X-Mock-Server"])
@@ -152,7 +170,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, count: int, *arguments: str, shards: Sequence[str] = ()) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, count: int, *arguments: str, shards: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """So many doubles behind a load balancer; `arguments` are those of each double, `shards` those of the command."""
     doubles = [Double("--contract", str(small_pictures(folder)), *arguments) for _ in range(count)]
     for double in doubles:

@@ -9,7 +9,11 @@ from tests.helpers.documents import CONTRACT, ULTRA
 
 CREATE, READ = next(iter(CONTRACT.models.values())), CONTRACT.reader
 assert READ is not None
-TOKEN, ID, URL = "kit-0123456789abcdef", "w44zs9cet5rmc0cqzp49gpkhf8", "http://127.0.0.1:1/xezq/w44/output.jpg"
+TOKEN, ID, URL = (
+    "kit-0123456789abcdef",
+    "w44zs9cet5rmc0cqzp49gpkhf8",
+    "http://127.0.0.1:1/xezq/w44/output.jpg",
+)
 GET = f"/replicate/v1/predictions/{ID}"
 
 
@@ -17,14 +21,20 @@ def exchange(
     method: str, path: str, status: int = 200, told: str | None = None, at: float = 0, **more: Any
 ) -> Exchange:
     """An exchange `at` so many seconds."""
-    operation = more.pop("operation", CREATE if path == CREATE.path else READ if path == GET else None)
+    operation = more.pop(
+        "operation", CREATE if path == CREATE.path else READ if path == GET else None
+    )
     creating = operation is CREATE
     response = (
-        json.dumps({"status": told, "output": more.pop("output", URL if told == "succeeded" else None)})
+        json.dumps(
+            {"status": told, "output": more.pop("output", URL if told == "succeeded" else None)}
+        )
         if told
         else "{}"
     )
-    body = json.dumps({"input": more.pop("given", {"prompt": "a cat"})}).encode() if creating else b""
+    body = (
+        json.dumps({"input": more.pop("given", {"prompt": "a cat"})}).encode() if creating else b""
+    )
     usual = [(b"Authorization", more.pop("authorization", f"Bearer {TOKEN}").encode())]
     headers = tuple(more.pop("headers", usual))
     facts: dict[str, Any] = {
@@ -54,7 +64,9 @@ def exchange(
     return Exchange(**{**facts, **more})
 
 
-def create(status: int = 200, told: str | None = "starting", at: float = 0, **more: Any) -> Exchange:
+def create(
+    status: int = 200, told: str | None = "starting", at: float = 0, **more: Any
+) -> Exchange:
     return exchange("POST", ULTRA, status, told if status == 200 else None, at, **more)
 
 

@@ -46,19 +46,27 @@ class PageRunner:
 
     def run(self, block: Block) -> None:
         """Run a block; an assertion fails where it does not do what the page says."""
-        assert block.language in self._runners, f"{block.place}: give the block one of {', '.join(self._runners)}"
+        assert block.language in self._runners, (
+            f"{block.place}: give the block one of {', '.join(self._runners)}"
+        )
         if block.not_run:
             return
         if block.tested_by:
             tests = (ROOT / block.tested_by).read_text()
-            assert block.page.name in tests, f"{block.place}: {block.tested_by} does not read this page"
+            assert block.page.name in tests, (
+                f"{block.place}: {block.tested_by} does not read this page"
+            )
             return
         if block.same_as:
             there = blocks_of(ROOT / block.same_as)
-            assert block.text in [other.text for other in there], f"{block.place}: not a block of {block.same_as}"
+            assert block.text in [other.text for other in there], (
+                f"{block.place}: not a block of {block.same_as}"
+            )
             return
         if block.title.startswith("examples/"):  # run by tests/pages/test_examples.py
-            assert (ROOT / block.title).read_text().endswith(block.text), f"{block.place} differs from {block.title}"
+            assert (ROOT / block.title).read_text().endswith(block.text), (
+                f"{block.place} differs from {block.title}"
+            )
             return
         if block.title:
             file = self._folder / block.title
@@ -90,7 +98,9 @@ class PageRunner:
         }
 
     def _bash(self, script: str) -> subprocess.CompletedProcess[str]:
-        return self._execute(["bash", "-e", "-c", script.replace("localhost:3589", f"localhost:{self._server.port}")])
+        return self._execute(
+            ["bash", "-e", "-c", script.replace("localhost:3589", f"localhost:{self._server.port}")]
+        )
 
     def _execute(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -115,7 +125,9 @@ class PageRunner:
         said = _steady(ended.stdout)
         assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
         pattern = "[^\0]*".join(re.escape(_steady(part)) for part in shown.split("[…]\n"))
-        assert re.fullmatch(pattern, said), f"{block.place}: shown\n{_steady(shown)}\nthere is\n{said}"
+        assert re.fullmatch(pattern, said), (
+            f"{block.place}: shown\n{_steady(shown)}\nthere is\n{said}"
+        )
 
     def _run_shell(self, block: Block) -> None:
         lines = block.text.replace("\\\n", " ").splitlines(keepends=True)
@@ -123,14 +135,24 @@ class PageRunner:
             if line.startswith("mockserver serve"):  # it would not end
                 with serving(*shlex.split(line, comments=True)[2:], cwd=self._folder):
                     pass
-        ended = self._bash("".join(line for line in lines if not line.startswith("mockserver serve")))
+        ended = self._bash(
+            "".join(line for line in lines if not line.startswith("mockserver serve"))
+        )
         assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
 
     def _run_python(self, block: Block) -> None:
         command = [sys.executable]
         if "def test_" in block.text:
             (self._folder / f"test_{block.line}.py").write_text(block.text)
-            command += ["-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider", f"test_{block.line}.py"]
+            command += [
+                "-m",
+                "pytest",
+                "-q",
+                "--strict-markers",
+                "-p",
+                "no:cacheprovider",
+                f"test_{block.line}.py",
+            ]
         else:
             command += ["-W", "error", "-c", block.text]
         ended = self._execute(command)

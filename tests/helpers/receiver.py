@@ -18,7 +18,9 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                outer.came.put(({name.lower(): value for name, value in self.headers.items()}, body))
+                outer.came.put(
+                    ({name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 self.send_response(outer.responses.pop(0) if outer.responses else 200)
                 self.send_header("Location", outer.url + "/elsewhere")
                 self.send_header("Content-Length", "0")

@@ -9,5 +9,6 @@ import pytest
 def first(count: int, values: Iterable[Any]) -> list[Any]:
     """The values as parameters; those after the first few are for `make test-thorough`."""
     return [
-        pytest.param(value, marks=() if number < count else pytest.mark.thorough) for number, value in enumerate(values)
+        pytest.param(value, marks=() if number < count else pytest.mark.thorough)
+        for number, value in enumerate(values)
     ]

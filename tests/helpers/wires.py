@@ -6,7 +6,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from mockserver.backend.backend import Options
-from mockserver.http.connection import Handled, HttpConnection, tracked
+from mockserver.http.connection import HttpConnection, InFlight, count_in_flight
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT
@@ -77,13 +77,18 @@ def new_app(**options: object) -> App:
 def connect(app: App) -> tuple[HttpConnection, Wire]:
     """A new connection to a double."""
     config = uvicorn.Config(
-        tracked(app, Handled()), interface="asgi3", ws="none", lifespan="off", log_config=None, proxy_headers=False
+        count_in_flight(app, InFlight()),
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        proxy_headers=False,
     )
     connection, wire = (
         HttpConnection(
             set(),
-            app.gateway.store.underway,
-            app.gateway.metrics.unreadable,
+            app.backend.store.underway,
+            app.backend.metrics.unreadable,
             config=config,
             server_state=ServerState(),
             app_state={},

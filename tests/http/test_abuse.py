@@ -50,7 +50,9 @@ def held(client: httpx.Client) -> dict[str, int]:
     return store
 
 
-def test_idle_connections(server: MockServer, client: httpx.Client, connections: contextlib.ExitStack) -> None:
+def test_idle_connections(
+    server: MockServer, client: httpx.Client, connections: contextlib.ExitStack
+) -> None:
     for _ in range(crowd()):
         connections.enter_context(connect(server))
     assert responses(client)
@@ -84,7 +86,9 @@ def test_streams_that_nobody_reads(
     created = client.post(ULTRA, content=BODY, headers={"Content-Type": "application/json"}).json()
     path = "/" + created["urls"]["stream"].split("/", 3)[3]
     for _ in range(300):
-        connections.enter_context(connect(server)).sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connections.enter_context(connect(server)).sendall(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
     assert client.get(f"/replicate/v1/predictions/{created['id']}").json()["status"] == "starting"
     assert [event["status"] for event in tenant.advance(4)] == ["processing", "succeeded"]
 
@@ -93,7 +97,12 @@ def test_waiting_creates(
     server: MockServer, tenant: Tenant, client: httpx.Client, connections: contextlib.ExitStack
 ) -> None:
     tenant.freeze()
-    head = [f"POST {ULTRA} HTTP/1.1", "Host: x", "Prefer: wait", f"Authorization: Bearer {tenant.token}"]
+    head = [
+        f"POST {ULTRA} HTTP/1.1",
+        "Host: x",
+        "Prefer: wait",
+        f"Authorization: Bearer {tenant.token}",
+    ]
     head += ["Content-Type: application/json", f"Content-Length: {len(BODY)}", "", ""]
     waiting = [connections.enter_context(connect(server)) for _ in range(300)]
     for each in waiting:
@@ -101,14 +110,18 @@ def test_waiting_creates(
     while len(tenant.predictions()) < 300:
         pass
     other = server.tenant()
-    with httpx.Client(base_url=other.url, headers={"Authorization": f"Bearer {other.token}"}, verify=False) as stranger:
+    with httpx.Client(
+        base_url=other.url, headers={"Authorization": f"Bearer {other.token}"}, verify=False
+    ) as stranger:
         assert responses(stranger)
     tenant.advance(4)
     for each in waiting:
         assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_answers_that_nobody_reads(server: MockServer, client: httpx.Client, connections: contextlib.ExitStack) -> None:
+def test_answers_that_nobody_reads(
+    server: MockServer, client: httpx.Client, connections: contextlib.ExitStack
+) -> None:
     """Requests one behind the other on a connection whose answers are never taken."""
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(20):
@@ -124,7 +137,9 @@ def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> 
     before = held(client)
     huge = connect(server)
     with huge, contextlib.suppress(ConnectionError):
-        huge.sendall(f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        huge.sendall(
+            f"POST {ULTRA} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
         piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
         for _ in range(200):  # megabytes
             huge.sendall(piece)
@@ -133,7 +148,9 @@ def test_bodies_beyond_every_limit(server: MockServer, client: httpx.Client) -> 
     assert after["bytes"] - before["bytes"] < 2 * MAX_RECORDED_BODY
 
 
-@pytest.mark.parametrize("piece", [b"x" * 10_000, b"x\r\nX-Y: x" * 1000], ids=["one header", "many headers"])
+@pytest.mark.parametrize(
+    "piece", [b"x" * 10_000, b"x\r\nX-Y: x" * 1000], ids=["one header", "many headers"]
+)
 def test_heads_beyond_every_limit(
     server: MockServer, client: httpx.Client, connections: contextlib.ExitStack, piece: bytes
 ) -> None:
@@ -146,7 +163,9 @@ def test_heads_beyond_every_limit(
     assert responses(client)
 
 
-def test_a_head_that_is_too_large_is_told_so(server: MockServer, connections: contextlib.ExitStack) -> None:
+def test_a_head_that_is_too_large_is_told_so(
+    server: MockServer, connections: contextlib.ExitStack
+) -> None:
     asking = connections.enter_context(connect(server))
     asking.sendall(b"GET / HTTP/1.1\r\nX-Y: " + b"x" * MAX_HEAD)
     said = b"".join(iter(lambda: asking.recv(4096), b""))
@@ -156,17 +175,23 @@ def test_a_head_that_is_too_large_is_told_so(server: MockServer, connections: co
 
 def test_nesting_without_end(client: httpx.Client) -> None:
     for opening in (b"[", b'{"input":'):
-        refused = client.post(ULTRA, content=opening * 50_000, headers={"Content-Type": "application/json"})
+        refused = client.post(
+            ULTRA, content=opening * 50_000, headers={"Content-Type": "application/json"}
+        )
         assert refused.status_code == 400
         assert "nested more than 200 levels deep" in refused.json()["detail"]
     assert responses(client)
 
 
 @pytest.mark.parametrize("levels", [3, 200, 201, 255, 500, 900, 990, 5_000])
-def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(client: httpx.Client, levels: int) -> None:
+def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(
+    client: httpx.Client, levels: int
+) -> None:
     lists = b"[" * (levels - 2) + b"]" * (levels - 2)
     created = client.post(
-        ULTRA, content=b'{"input": {"prompt": "a", "x": %b}}' % lists, headers={"Content-Type": "application/json"}
+        ULTRA,
+        content=b'{"input": {"prompt": "a", "x": %b}}' % lists,
+        headers={"Content-Type": "application/json"},
     )
     steered = client.put("/__admin/scenario", content=b'{"a": {"b": %b}}' % lists)
     if levels <= 200:
@@ -190,15 +215,28 @@ def test_nesting_is_taken_up_to_a_limit_and_shown_everywhere(client: httpx.Clien
         ({"input": {"prompt": "a"}, "webhook_events_filter": ["x"] * 200_000}, 400),
         ({"input": {"prompt": "a", **{f"k{number}": 1 for number in range(20_000)}}}, 422),
     ],
-    ids=["unknown", "unknown and wrong", "wrong", "wrong and vast", "too vast to be read", "unknown and vast"],
+    ids=[
+        "unknown",
+        "unknown and wrong",
+        "wrong",
+        "wrong and vast",
+        "too vast to be read",
+        "unknown and vast",
+    ],
 )
-def test_of_faults_without_end_some_are_told(client: httpx.Client, body: dict[str, object], status: int) -> None:
+def test_of_faults_without_end_some_are_told(
+    client: httpx.Client, body: dict[str, object], status: int
+) -> None:
     response = client.post(ULTRA, json=body)
     assert response.status_code == status
     (exchange,) = client.get("/__admin/requests?limit=1").json()["requests"]
     assert 1 <= len(exchange["violations"]) <= MAX_VIOLATIONS + 1
     assert (
-        max(len(text) for violation in exchange["violations"] for text in map(str, violation.values()))
+        max(
+            len(text)
+            for violation in exchange["violations"]
+            for text in map(str, violation.values())
+        )
         <= MAX_DESCRIPTION
     )
     assert len(response.content) < 100_000
@@ -225,18 +263,40 @@ def test_deliveries_are_bounded_and_count_among_what_is_held() -> None:
     store = Store(1, Clock)
     tenant = store.tenant("t")
     for number in range(20):
-        attempt = Delivery("start", "p", "http://127.0.0.1", "m", 0, number, 200, None, True, True, b"x" * 1024 * 1024)
+        attempt = Delivery(
+            "start",
+            "p",
+            "http://127.0.0.1",
+            "m",
+            0,
+            number,
+            200,
+            None,
+            True,
+            True,
+            b"x" * 1024 * 1024,
+        )
         store.record_delivery(tenant, attempt)
     assert [delivery.attempt for delivery in tenant.deliveries] == [17, 18, 19]
-    assert 3 * 1024 * 1024 < tenant.deliveries.bytes < tenant.meter.bytes == store.counts()["bytes"] < 4 * 1024 * 1024
+    assert (
+        3 * 1024 * 1024
+        < tenant.deliveries.bytes
+        < tenant.meter.bytes
+        == store.counts()["bytes"]
+        < 4 * 1024 * 1024
+    )
 
 
 def test_receivers_that_are_silent_keep_nobody_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, MockServer() as server:
-        client = httpx.Client(base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=15)
+        client = httpx.Client(
+            base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=15
+        )
         told = {"input": {"prompt": "a"}, "webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
         for _ in range(100):
             assert client.post(ULTRA, json=told).status_code == 200
-        created = client.post(ULTRA, json={"input": {"prompt": "a"}}, headers={"Prefer": "wait"}).json()
+        created = client.post(
+            ULTRA, json={"input": {"prompt": "a"}}, headers={"Prefer": "wait"}
+        ).json()
         assert client.get(created["output"]).status_code == 200
         client.close()

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mockserver import MockServer, Tenant
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.clock import SECOND
 from mockserver.http.connection import MAX_FIELDS, MAX_HEAD, HttpConnection
 from mockserver.server.app import App
@@ -39,7 +39,11 @@ def post(version: str = "1.1", **headers: str) -> bytes:
 
 
 def get(path: str, **headers: str) -> bytes:
-    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -59,7 +63,9 @@ class Line:
         found.fp.close()
         found.fp = self._file
         found.begin()
-        found.fp = io.BufferedReader(io.BytesIO(self._file.read(int(found.headers["content-length"]))))
+        found.fp = io.BufferedReader(
+            io.BytesIO(self._file.read(int(found.headers["content-length"])))
+        )
         return found
 
     def ended(self) -> bool:
@@ -85,30 +91,52 @@ def test_an_answer_comes_in_one_piece(line: Line) -> None:
 
 
 def test_requests_sent_together_are_answered_in_their_order(line: Line) -> None:
-    line.send(post() + get("/openapi.json") + get("/nowhere") + post() + get("/__admin/health") + post())
+    line.send(
+        post() + get("/openapi.json") + get("/nowhere") + post() + get("/__admin/health") + post()
+    )
     responses = [line.response() for _ in range(6)]
     assert [response.status for response in responses] == [200, 200, 404, 200, 200, 200]
     bodies = [json.loads(response.read()) for response in responses]
-    assert [body.get("status") for body in bodies] == ["starting", None, 404, "starting", "ok", "starting"]
+    assert [body.get("status") for body in bodies] == [
+        "starting",
+        None,
+        404,
+        "starting",
+        "ok",
+        "starting",
+    ]
     assert "openapi" in bodies[1]
     line.send(post())
     assert line.response().status == 200
 
 
 @pytest.mark.slow
-def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(line: Line, client: httpx.Client) -> None:
+def test_thousands_sent_ahead_are_answered_in_their_order_and_others_between(
+    line: Line, client: httpx.Client
+) -> None:
     line.send(post())
     known = json.loads(line.response().read())["id"]
-    kinds = [(get(f"/replicate/v1/predictions/{known}"), 200), (get("/nowhere"), 404), (get(ULTRA), 405), (post(), 200)]
+    kinds = [
+        (get(f"/replicate/v1/predictions/{known}"), 200),
+        (get("/nowhere"), 404),
+        (get(ULTRA), 405),
+        (post(), 200),
+    ]
     line.send(b"".join(request for request, _ in kinds) * 1_000)
-    assert client.get(f"/replicate/v1/predictions/{known}").status_code == 404, "another tenant's question"
+    assert client.get(f"/replicate/v1/predictions/{known}").status_code == 404, (
+        "another tenant's question"
+    )
     for number in range(4_000):
         assert line.response().status == kinds[number % 4][1]
 
 
-@pytest.mark.parametrize("last", [post(Connection="close"), get("/replicate/v1/predictions", Connection="close")])
+@pytest.mark.parametrize(
+    "last", [post(Connection="close"), get("/replicate/v1/predictions", Connection="close")]
+)
 @pytest.mark.parametrize("more", [b"", post()], ids=["", "and more"])
-def test_a_client_that_says_close_is_hung_up_on_after_its_answer(line: Line, last: bytes, more: bytes) -> None:
+def test_a_client_that_says_close_is_hung_up_on_after_its_answer(
+    line: Line, last: bytes, more: bytes
+) -> None:
     line.send(last + more)
     response = line.response()
     assert (response.status, response.headers["connection"]) == (200, "close")
@@ -131,7 +159,13 @@ def test_a_body_is_asked_for_where_the_client_waits_for_that(line: Line) -> None
 def test_an_offer_to_upgrade_is_passed_over(line: Line) -> None:
     """Java's client offers HTTP/2 with each first request."""
     for _ in range(2):
-        line.send(post(Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAEAAEAAAAIAAAAB"))
+        line.send(
+            post(
+                Connection="Upgrade, HTTP2-Settings",
+                Upgrade="h2c",
+                HTTP2_Settings="AAEAAEAAAAIAAAAB",
+            )
+        )
         assert line.response().status == 200
 
 
@@ -163,7 +197,11 @@ def chunked(body: bytes, trailers: str = "") -> bytes:
 def test_trailers_are_no_headers() -> None:
     trailers = "Authorization: Bearer r8_somebody\r\nX-Mock-Scenario: failed\r\nHost: y\r\n"
     request = chunked(BODY, trailers)
-    for pieces in ([request], cut(request, request.index(b"Authorization")), [bytes([byte]) for byte in request]):
+    for pieces in (
+        [request],
+        cut(request, request.index(b"Authorization")),
+        [bytes([byte]) for byte in request],
+    ):
         sent, _, (told,) = conversation(*pieces)
         assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
         assert (told["scenario"], told["request"]["headers"].keys()) == (
@@ -180,19 +218,29 @@ def test_trailers_without_end_are_refused(piece: str) -> None:
 
 
 def test_headers_without_end_are_refused() -> None:
-    sent, closed, told = conversation(get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS)}))
+    sent, closed, told = conversation(
+        get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS)})
+    )
     assert (closed, told) == (True, [])
     assert sent.startswith(b"HTTP/1.1 431 ")
-    assert conversation(get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS - 1)}))[0].startswith(
-        b"HTTP/1.1 404 "
-    )
+    assert conversation(
+        get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS - 1)})
+    )[0].startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"garbage\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", chunked(BODY)[:-7] + b"zz\r\n"]
+    "garbage",
+    [
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        chunked(BODY)[:-7] + b"zz\r\n",
+    ],
 )
 @pytest.mark.parametrize("prefer", ["respond-async", "wait"], ids=["", "waiting"])
-def test_garbage_is_refused_after_all_that_came_before_it_is_answered(garbage: bytes, prefer: str) -> None:
+def test_garbage_is_refused_after_all_that_came_before_it_is_answered(
+    garbage: bytes, prefer: str
+) -> None:
     before = post(Prefer=prefer) + get("/nowhere")
     sent, closed, told = conversation(before + garbage)
     assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"200", b"404", b"400"]
@@ -202,14 +250,23 @@ def test_garbage_is_refused_after_all_that_came_before_it_is_answered(garbage: b
 
 @pytest.mark.parametrize(
     ("version", "hosts", "status"),
-    [("1.1", 1, 200), ("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 1, 200), ("1.0", 2, 400)],
+    [
+        ("1.1", 1, 200),
+        ("1.1", 0, 400),
+        ("1.1", 2, 400),
+        ("1.0", 0, 200),
+        ("1.0", 1, 200),
+        ("1.0", 2, 400),
+    ],
 )
 def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
     request = post(version).replace(b"Host: x\r\n", b"Host: x\r\n" * hosts)
     sent, _, (told,) = conversation(request)
     assert told["response"]["status"] == status
     assert sent.startswith(b"HTTP/1.1 %d " % status)
-    assert [violation["pointer"] for violation in told["violations"]] == (["Host:"] if status == 400 else [])
+    assert [violation["pointer"] for violation in told["violations"]] == (
+        ["Host:"] if status == 400 else []
+    )
     admin = get("/__admin/health").replace(b"Host: 127.0.0.1\r\n", b"Host: 127.0.0.1\r\n" * hosts)
     if version == "1.1":
         assert conversation(admin)[0].startswith(b"HTTP/1.1 %d " % (403 if hosts == 0 else status))
@@ -219,10 +276,16 @@ def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
 def test_a_request_for_no_path_is_in_the_journal(method: str) -> None:
     sent, _, (told,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert sent.startswith(b"HTTP/1.1 404 ")
-    assert (told["request"]["method"], told["request"]["path"], told["operation"]) == (method, "*", None)
+    assert (told["request"]["method"], told["request"]["path"], told["operation"]) == (
+        method,
+        "*",
+        None,
+    )
 
 
-def test_a_client_of_http_1_0_gets_no_chunks(server: MockServer, tenant: Tenant, line: Line) -> None:
+def test_a_client_of_http_1_0_gets_no_chunks(
+    server: MockServer, tenant: Tenant, line: Line
+) -> None:
     headers = {"Authorization": f"Bearer {tenant.token}"}
     created = httpx.post(server.url + ULTRA, json=json.loads(BODY), headers=headers).json()
     path = created["urls"]["stream"].removeprefix(server.url)
@@ -252,8 +315,8 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(monkeypatch: pytest.M
         await silent.ended.wait()
         await answered.ended.wait()
         assert not waiting.closed
-        (tenant,) = app.gateway.store.tenants()
-        await app.gateway.advance(tenant, 10 * SECOND)
+        (tenant,) = app.backend.store.tenants()
+        await app.backend.advance(tenant, 10 * SECOND)
         await settled()
         assert b'"output":"http' in waiting.sent
         await waiting.ended.wait()
@@ -276,13 +339,17 @@ def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
             if not wire.closed:
                 connection.data_received(piece)
             await settled()
-        for tenant in app.gateway.store.tenants():
-            await app.gateway.advance(tenant, 10 * SECOND)
+        for tenant in app.backend.store.tenants():
+            await app.backend.advance(tenant, 10 * SECOND)
         await settled()
         closed = wire.closed
         connection.connection_lost(None)
         await settled()
-        told = [exchange.as_json() for tenant in app.gateway.store.tenants() for exchange in tenant.journal]
+        told = [
+            exchange.as_json()
+            for tenant in app.backend.store.tenants()
+            for exchange in tenant.journal
+        ]
         for exchange in told:
             del exchange["received_at"]
         return bytes(wire.sent), closed, told
@@ -349,14 +416,31 @@ HEADS = st.sampled_from(
         ]
     ),
     more=st.lists(HEADS, max_size=3),
-    body=st.sampled_from([BODY, b"", b"{", b'{"input": {}}', b'{"input": {"prompt": "[mock:failed]"}}']),
+    body=st.sampled_from(
+        [BODY, b"", b"{", b'{"input": {}}', b'{"input": {"prompt": "[mock:failed]"}}']
+    ),
     places=st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=4),
 )
 @settings(deadline=None)
-@example(line="GET /replicate/v1/predictions/a HTTP/1.1", more=["Connection: close"], body=b"", places=[90])
+@example(
+    line="GET /replicate/v1/predictions/a HTTP/1.1",
+    more=["Connection: close"],
+    body=b"",
+    places=[90],
+)
 @example(line=f"POST {ULTRA} HTTP/1.1", more=["Expect: 100-continue"], body=BODY, places=[400])
-@example(line=f"POST {ULTRA} HTTP/1.1", more=["Connection: Upgrade", "Upgrade: h2c"], body=BODY, places=[190])
-@example(line=f"POST {ULTRA} HTTP/1.1", more=["Upgrade: h2c", "Connection: Upgrade"], body=BODY, places=[179])
+@example(
+    line=f"POST {ULTRA} HTTP/1.1",
+    more=["Connection: Upgrade", "Upgrade: h2c"],
+    body=BODY,
+    places=[190],
+)
+@example(
+    line=f"POST {ULTRA} HTTP/1.1",
+    more=["Upgrade: h2c", "Connection: Upgrade"],
+    body=BODY,
+    places=[179],
+)
 def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     line: str, more: list[str], body: bytes, places: list[int]
 ) -> None:
@@ -371,8 +455,10 @@ def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     "begun",
     [
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Note: ",
-        b"GET /__admin/health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(post()),
-        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (ULTRA.encode(), len(post())),
+        b"GET /__admin/health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+        % len(post()),
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        % (ULTRA.encode(), len(post())),
         b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % ULTRA.encode(),
     ],
     ids=["a header", "a body that nobody reads", "a body", "a chunk"],
@@ -387,7 +473,13 @@ def test_what_looks_like_a_request_within_another_is_none(begun: bytes) -> None:
 @given(places=st.lists(st.integers(min_value=1, max_value=1500), max_size=6))
 @settings(deadline=None)
 def test_however_requests_arrive_together_their_answers_are_the_same(places: list[int]) -> None:
-    apart = [post(), get("/nowhere"), post(Authorization="Bearer r8_somebody"), post(Prefer="wait"), post()]
+    apart = [
+        post(),
+        get("/nowhere"),
+        post(Authorization="Bearer r8_somebody"),
+        post(Prefer="wait"),
+        post(),
+    ]
     together = b"".join(apart)
     sent, closed, told = conversation(*cut(together, *places))
     assert (sent, closed, told) == conversation(*apart)
@@ -413,7 +505,7 @@ def test_a_client_that_hangs_up_ends_all_that_it_has_asked_for() -> None:
         connection.connection_lost(None)
         await settled()
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert (wire.sent, app.gateway.store.counts()["predictions"]) == (b"", 1)
+        assert (wire.sent, app.backend.store.counts()["predictions"]) == (b"", 1)
 
     asyncio.run(converse())
 
@@ -445,7 +537,7 @@ def test_as_the_double_stops_a_request_is_answered_if_and_only_if_it_is_carried_
         await settled()
         assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n") is answered
         assert wire.closed
-        assert app.gateway.store.counts()["predictions"] == answered
+        assert app.backend.store.counts()["predictions"] == answered
         connection.connection_lost(None)
 
     asyncio.run(converse())
@@ -456,9 +548,11 @@ def test_a_failure_within_is_answered_500(monkeypatch: pytest.MonkeyPatch, place
     def broken(*_: object) -> None:
         raise ArithmeticError("planted")
 
-    monkeypatch.setattr(Gateway, "create", broken)
+    monkeypatch.setattr(Backend, "create", broken)
     sent, closed, told = conversation(*cut(post(), place))
-    assert sent.startswith(b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n")
+    assert sent.startswith(
+        b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    )
     assert (closed, told) == (True, [])
 
 
@@ -471,6 +565,6 @@ def test_a_failure_leaves_the_answer_before_it_alone(monkeypatch: pytest.MonkeyP
         connection.connection_lost(None)
         return bytes(wire.sent)
 
-    monkeypatch.setattr(Gateway, "create", None)
+    monkeypatch.setattr(Backend, "create", None)
     sent = asyncio.run(converse())
     assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"404", b"500"]

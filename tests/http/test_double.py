@@ -49,7 +49,9 @@ class TestThePath:
     """From create to picture."""
 
     @each_document
-    def test_the_sample_request_is_answered_with_the_sample_response(self, client: httpx.Client, name: str) -> None:
+    def test_the_sample_request_is_answered_with_the_sample_response(
+        self, client: httpx.Client, name: str
+    ) -> None:
         document = DOCUMENTS[name]
         (request,), (sample,) = document["request"]["examples"], document["response_examples"]
         response = client.post(document["path"], json=request)
@@ -58,7 +60,9 @@ class TestThePath:
         told, origin = response.json(), str(client.base_url).rstrip("/")
         assert list(told) == list(sample)
         own = {"id", "created_at", "urls"}
-        assert {key: told[key] for key in told.keys() - own} == {key: sample[key] for key in sample.keys() - own}
+        assert {key: told[key] for key in told.keys() - own} == {
+            key: sample[key] for key in sample.keys() - own
+        }
         assert told["urls"] == {
             "cancel": f"{origin}/replicate/v1/predictions/{told['id']}/cancel",
             "get": f"{origin}/replicate/v1/predictions/{told['id']}",
@@ -68,7 +72,9 @@ class TestThePath:
         assert told["urls"].keys() == sample["urls"].keys()
         assert list(told["input"]) == sorted(told["input"])
 
-    def test_a_prediction_goes_from_starting_over_processing_to_succeeded(self, client: httpx.Client) -> None:
+    def test_a_prediction_goes_from_starting_over_processing_to_succeeded(
+        self, client: httpx.Client
+    ) -> None:
         told = [create(client, seed=29889)]
         told += [client.get(told[0]["urls"]["get"]).json() for _ in range(4)]
         assert [each["status"] for each in told] == ["starting", "processing", *["succeeded"] * 3]
@@ -93,23 +99,33 @@ class TestThePath:
         assert filled["input"] == {**operation.defaults, "prompt": "a lighthouse"}
         assert list(filled["input"]) == sorted(filled["input"])
         tenant.use("succeeded")
-        assert client.get(filled["urls"]["get"]).json()["input"] == filled["input"], "a prediction keeps its own"
+        assert client.get(filled["urls"]["get"]).json()["input"] == filled["input"], (
+            "a prediction keeps its own"
+        )
 
-    def test_ids_are_fresh_and_every_answer_is_what_the_contract_says(self, client: httpx.Client) -> None:
+    def test_ids_are_fresh_and_every_answer_is_what_the_contract_says(
+        self, client: httpx.Client
+    ) -> None:
         ids = {create(client)["id"] for _ in range(20)}
         assert len(ids) == 20
         listed = client.get("/replicate/v1/predictions").json()
         assert [each["id"] for each in listed["results"]] != sorted(ids)
         assert {each["id"] for each in listed["results"]} == ids
-        assert CONTRACT.by_id["listPredictions"].check_response(200, "application/json", listed) == []
+        assert (
+            CONTRACT.by_id["listPredictions"].check_response(200, "application/json", listed) == []
+        )
 
     def test_urls_point_at_the_address_that_the_client_used(self, tenant: Tenant) -> None:
         port = tenant.url.rpartition(":")[2]
         with httpx.Client(base_url=f"http://localhost:{port}") as client:
-            assert create(client)["urls"]["get"].startswith(f"http://localhost:{port}/replicate/v1/predictions/")
+            assert create(client)["urls"]["get"].startswith(
+                f"http://localhost:{port}/replicate/v1/predictions/"
+            )
 
     @pytest.mark.parametrize("host", ['evil"><script>', "[1:2]", "[::::]", "[..]", "a b"])
-    def test_a_host_header_that_is_no_host_is_not_repeated(self, client: httpx.Client, host: str) -> None:
+    def test_a_host_header_that_is_no_host_is_not_repeated(
+        self, client: httpx.Client, host: str
+    ) -> None:
         response = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": host})
         assert response.json()["urls"]["get"].startswith(str(client.base_url).rstrip("/"))
 
@@ -117,23 +133,32 @@ class TestThePath:
         response = client.post(ULTRA, json={"input": {"prompt": "p"}}, headers={"Host": "[::1]:80"})
         assert response.json()["urls"]["get"].startswith("http://[::1]:80/")
 
-    def test_query_parameters_that_are_not_known_are_told_in_their_order(self, client: httpx.Client) -> None:
+    def test_query_parameters_that_are_not_known_are_told_in_their_order(
+        self, client: httpx.Client
+    ) -> None:
         names = [f"n{number}" for number in range(20)]
         client.get("/replicate/v1/predictions?" + "&".join(f"{name}=1" for name in names))
         (exchange,) = client.get("/__admin/requests?limit=1").json()["requests"]
-        assert [violation["pointer"] for violation in exchange["violations"]] == [f"?{name}" for name in names]
+        assert [violation["pointer"] for violation in exchange["violations"]] == [
+            f"?{name}" for name in names
+        ]
 
     def test_a_get_may_carry_a_body_as_some_clients_send_one(self, client: httpx.Client) -> None:
         prediction = create(client)
         response = client.request(
-            "GET", prediction["urls"]["get"], content=b"{}", headers={"Content-Type": "application/json"}
+            "GET",
+            prediction["urls"]["get"],
+            content=b"{}",
+            headers={"Content-Type": "application/json"},
         )
         assert response.json()["status"] == "processing"
 
 
 class TestCancel:
     @pytest.mark.parametrize("polls", [0, 1])
-    def test_a_prediction_under_way_is_canceled_for_good(self, client: httpx.Client, polls: int) -> None:
+    def test_a_prediction_under_way_is_canceled_for_good(
+        self, client: httpx.Client, polls: int
+    ) -> None:
         prediction = create(client)
         for _ in range(polls):
             client.get(prediction["urls"]["get"])
@@ -158,16 +183,28 @@ class TestThePicture:
             (KONTEXT, {"aspect_ratio": "9:16", "output_format": "jpg"}, "JPEG", (752, 1392)),
             (KONTEXT, {"input_image": data_uri(300, 200)}, "PNG", (1248, 832)),
             (KONTEXT, {"input_image": data_uri(200, 300, "webp")}, "PNG", (832, 1248)),
-            (KONTEXT, {"input_image": "https://example.com/never-fetched.png"}, "PNG", (1024, 1024)),
+            (
+                KONTEXT,
+                {"input_image": "https://example.com/never-fetched.png"},
+                "PNG",
+                (1024, 1024),
+            ),
         ],
     )
     def test_it_has_the_format_and_the_ratio_asked_for(
-        self, client: httpx.Client, path: str, given: dict[str, Any], kind: str, size: tuple[int, int]
+        self,
+        client: httpx.Client,
+        path: str,
+        given: dict[str, Any],
+        kind: str,
+        size: tuple[int, int],
     ) -> None:
         picture = picture_of(client, finished(client, path, **given))
         assert (picture.format, picture.size) == (kind, size)
 
-    def test_an_earlier_picture_of_the_double_can_be_the_input_image(self, client: httpx.Client) -> None:
+    def test_an_earlier_picture_of_the_double_can_be_the_input_image(
+        self, client: httpx.Client
+    ) -> None:
         first = finished(client, ULTRA, aspect_ratio="21:9")
         picture = picture_of(client, finished(client, KONTEXT, input_image=first["output"]))
         assert picture.size == (1568, 672)
@@ -203,7 +240,9 @@ class TestThePicture:
         for nonsense in ("bytes=9-1", "bytes=a-b", "lines=0-1", "bytes=-", "bytes=0-1,3-4"):
             assert client.get(url, headers={"Range": nonsense}).status_code == 200
 
-    def test_it_is_not_there_before_its_prediction_has_succeeded(self, client: httpx.Client) -> None:
+    def test_it_is_not_there_before_its_prediction_has_succeeded(
+        self, client: httpx.Client
+    ) -> None:
         identifier = create(client)["id"]
         response = client.get(f"/xezq/{identifier}/output.jpg")
         assert response.status_code == 404
@@ -214,7 +253,9 @@ class TestThePicture:
         assert httpx.get(url).status_code == 200
         assert httpx.get(url.replace(".jpg", ".png")).status_code == 404
 
-    def test_the_page_for_people_shows_it_and_escapes_what_clients_sent(self, client: httpx.Client) -> None:
+    def test_the_page_for_people_shows_it_and_escapes_what_clients_sent(
+        self, client: httpx.Client
+    ) -> None:
         prediction = finished(client, prompt="<script>alert(1)</script>")
         page = client.get(prediction["urls"]["web"])
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -235,13 +276,22 @@ class TestRefusals:
         return response
 
     def test_a_body_that_is_not_json(self, client: httpx.Client) -> None:
-        response = self.refuse(client, content=b'{"input": ', headers={"Content-Type": "application/json"})
+        response = self.refuse(
+            client, content=b'{"input": ', headers={"Content-Type": "application/json"}
+        )
         assert response.status_code == 400
         assert "not valid JSON" in response.json()["detail"]
 
-    @pytest.mark.parametrize("body", [b'"\xff"', b'"\\ud800"', b"[NaN]", b"[1e999]", b"{'a': 1}", b"{} {}", b"\x00"])
+    @pytest.mark.parametrize(
+        "body", [b'"\xff"', b'"\\ud800"', b"[NaN]", b"[1e999]", b"{'a': 1}", b"{} {}", b"\x00"]
+    )
     def test_a_body_that_only_looks_like_json(self, client: httpx.Client, body: bytes) -> None:
-        assert self.refuse(client, content=body, headers={"Content-Type": "application/json"}).status_code == 400
+        assert (
+            self.refuse(
+                client, content=body, headers={"Content-Type": "application/json"}
+            ).status_code
+            == 400
+        )
 
     def test_numbers_beyond_64_bits_are_numbers(self, client: httpx.Client) -> None:
         body = b'{"input": {"prompt": "p", "seed": 123456789012345678901234567890}}'
@@ -262,13 +312,17 @@ class TestRefusals:
 
     @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
     def test_a_body_of_another_type(self, client: httpx.Client, kind: str | None) -> None:
-        response = self.refuse(client, content=b"{}", headers={"Content-Type": kind} if kind else {})
+        response = self.refuse(
+            client, content=b"{}", headers={"Content-Type": kind} if kind else {}
+        )
         assert response.status_code == 415
         assert "application/json" in response.json()["detail"]
 
     def test_a_content_type_with_a_charset_is_taken(self, client: httpx.Client) -> None:
         body = json.dumps({"input": {"prompt": "p"}})
-        response = client.post(KONTEXT, content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+        response = client.post(
+            KONTEXT, content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"}
+        )
         assert response.status_code == 200
 
     def test_every_fault_is_listed_with_its_place(self, client: httpx.Client) -> None:
@@ -288,7 +342,10 @@ class TestRefusals:
             in response.json()["detail"]
         )
         assert "- input: prompt is required\n" in response.json()["detail"]
-        assert "- input.seed: Invalid type. Expected: integer, given: null\n" in response.json()["detail"]
+        assert (
+            "- input.seed: Invalid type. Expected: integer, given: null\n"
+            in response.json()["detail"]
+        )
 
     def test_more_tolerance_than_an_input_image_allows(self, client: httpx.Client) -> None:
         given = {"prompt": "p", "input_image": "https://example.com/a.png", "safety_tolerance": 3}
@@ -314,7 +371,10 @@ class TestRefusals:
 
     def test_a_picture_and_another_fault_are_reported_together(self, client: httpx.Client) -> None:
         given = {"prompt": 1, "input_image": "data:image/png;base64,aGVsbG8="}
-        assert set(pointers(self.refuse(client, json={"input": given}))) == {"/input/prompt", "/input/input_image"}
+        assert set(pointers(self.refuse(client, json={"input": given}))) == {
+            "/input/prompt",
+            "/input/input_image",
+        }
 
     def test_a_body_over_the_limit(self, client: httpx.Client) -> None:
         prompt = "x" * CONTRACT.max_body
@@ -322,7 +382,9 @@ class TestRefusals:
         assert response.status_code == 413
         assert str(CONTRACT.max_body) in response.json()["detail"]
 
-    def test_a_body_whose_length_is_not_announced_is_bounded_too(self, client: httpx.Client) -> None:
+    def test_a_body_whose_length_is_not_announced_is_bounded_too(
+        self, client: httpx.Client
+    ) -> None:
         chunks = (b" " * 65536 for _ in range(CONTRACT.max_body // 65536 + 1))
         response = self.refuse(client, content=chunks, headers={"Content-Type": "application/json"})
         assert response.status_code == 413
@@ -349,16 +411,21 @@ class TestRefusals:
             assert response.json()["status"] == 404
 
     @pytest.mark.parametrize(
-        ("method", "path", "allow"), [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET, POST")]
+        ("method", "path", "allow"),
+        [("GET", KONTEXT, "POST"), ("DELETE", "/replicate/v1/predictions", "GET, POST")],
     )
-    def test_a_method_that_is_not_there(self, client: httpx.Client, method: str, path: str, allow: str) -> None:
+    def test_a_method_that_is_not_there(
+        self, client: httpx.Client, method: str, path: str, allow: str
+    ) -> None:
         response = client.request(method, path)
         assert (response.status_code, response.headers["allow"]) == (405, allow)
         assert response.json()["detail"].startswith(f'Method "{method}" not allowed.')
 
     @pytest.mark.parametrize("authorization", ["Token", "Basic YTpi", "Bearer", "abc"])
     def test_a_token_of_another_scheme(self, tenant: Tenant, authorization: str) -> None:
-        response = httpx.get(tenant.base_url + "/v1/predictions", headers={"Authorization": authorization})
+        response = httpx.get(
+            tenant.base_url + "/v1/predictions", headers={"Authorization": authorization}
+        )
         assert response.status_code == 401
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["title"] == "Unauthenticated"
@@ -366,7 +433,9 @@ class TestRefusals:
             "You did not pass a valid authentication token. Send Authorization: Bearer <token>."
         )
 
-    def test_the_scheme_token_names_the_tenant_is_answered_and_written_down(self, server: MockServer) -> None:
+    def test_the_scheme_token_names_the_tenant_is_answered_and_written_down(
+        self, server: MockServer
+    ) -> None:
         tenant = server.tenant()
         headers = {"Authorization": f"Token {tenant.token}"}
         with httpx.Client(base_url=server.url, headers=headers) as client:
@@ -374,7 +443,9 @@ class TestRefusals:
             assert client.get(prediction["urls"]["get"]).json()["status"] == "processing"
             assert client.post(KONTEXT, json={"input": {}}).status_code == 422
         assert [each["id"] for each in tenant.predictions()] == [prediction["id"]]
-        told = [(each["kind"], each["fatal"], each["sent"]) for each in tenant.verdict()["violations"]]
+        told = [
+            (each["kind"], each["fatal"], each["sent"]) for each in tenant.verdict()["violations"]
+        ]
         assert told == [("authorization", False, '"Token"')] * 3 + [("required", True, "nothing")]
         assert tenant.token not in str(tenant.requests()).replace(tenant.token[:6], "")
 
@@ -382,7 +453,9 @@ class TestRefusals:
         with MockServer(strict=True) as server:
             tenant = server.tenant()
             headers = {"Authorization": f"token {tenant.token}"}
-            assert httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 401
+            assert (
+                httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 401
+            )
             assert tenant.verdict()["violations"][0]["pointer"] == "Authorization:"
 
     def test_no_token_is_the_anonymous_tenant(self, server: MockServer) -> None:
@@ -397,12 +470,17 @@ class TestRefusals:
 class TestUnknownFields:
     body: ClassVar = {"input": {"prompt": "p", "num_outputs": 1, "size": "1x1"}}
 
-    def test_they_are_answered_echoed_and_written_down(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_they_are_answered_echoed_and_written_down(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         response = client.post(KONTEXT, json=self.body)
         assert response.status_code == 200
         assert response.json()["input"]["num_outputs"] == 1
         (exchange,) = tenant.requests(violations=True)
-        assert {fault["pointer"] for fault in exchange["violations"]} == {"/input/num_outputs", "/input/size"}
+        assert {fault["pointer"] for fault in exchange["violations"]} == {
+            "/input/num_outputs",
+            "/input/size",
+        }
         assert not any(fault["fatal"] for fault in exchange["violations"])
 
     def test_beside_the_input_they_are_refused_as_upstream_refuses_them(
@@ -415,7 +493,11 @@ class TestUnknownFields:
             "- Additional property model is not allowed",
             "- input.seed: Invalid type. Expected: integer, given: string",
         ]
-        assert [field["field"] for field in response.json()["invalid_fields"]] == ["input", "", "input.seed"]
+        assert [field["field"] for field in response.json()["invalid_fields"]] == [
+            "input",
+            "",
+            "input.seed",
+        ]
         assert tenant.predictions() == []
 
     def test_a_strict_double_refuses_them(self) -> None:
@@ -432,7 +514,9 @@ class TestServerOptions:
         with MockServer(require_auth=True) as server:
             assert httpx.get(server.base_url + "/v1/predictions").status_code == 401
             headers = {"Authorization": "Bearer any"}
-            assert httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 200
+            assert (
+                httpx.get(server.base_url + "/v1/predictions", headers=headers).status_code == 200
+            )
             assert httpx.get(server.url + "/openapi.json").status_code == 200
 
     def test_documented_urls_are_those_of_the_samples(self) -> None:
@@ -452,7 +536,9 @@ class TestServerOptions:
             url = create(client)["urls"]["get"]
             assert not url.startswith(server.url)
             assert client.get(url).status_code == 401
-            foreign = [exchange for exchange in tenant.requests() if exchange["origin"] == "foreign"]
+            foreign = [
+                exchange for exchange in tenant.requests() if exchange["origin"] == "foreign"
+            ]
             assert [exchange["request"]["path"] for exchange in foreign] == [httpx.URL(url).path]
             assert tenant.verdict()["ok"]
 
@@ -487,13 +573,18 @@ class TestTheList:
         assert [each["id"] for each in back["results"]] == ids[::-1][100:200]
         assert pages[0]["previous"] is None
 
-    def test_it_can_be_asked_for_those_created_in_a_time(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_it_can_be_asked_for_those_created_in_a_time(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         tenant.freeze("2025-01-01T00:00:00Z")
         ids = []
         for _ in range(150):
             ids.append(create(client)["id"])
             tenant.advance(1)
-        half = {"created_after": "2025-01-01T00:00:10+00:00", "created_before": "2025-01-01T01:02:10+01:00"}
+        half = {
+            "created_after": "2025-01-01T00:00:10+00:00",
+            "created_before": "2025-01-01T01:02:10+01:00",
+        }
         page = client.get("/replicate/v1/predictions", params=half).json()
         seen = [each["id"] for each in page["results"]]
         assert page["previous"] is None
@@ -506,17 +597,22 @@ class TestTheList:
         assert tenant.verdict()["ok"]
 
     @pytest.mark.parametrize(
-        "query", ["created_after=yesterday", "created_before=2025-01-01", "source=api", "created_after="]
+        "query",
+        ["created_after=yesterday", "created_before=2025-01-01", "source=api", "created_after="],
     )
     def test_a_time_that_is_none_is_refused(self, client: httpx.Client, query: str) -> None:
         response = client.get(f"/replicate/v1/predictions?{query}")
         assert (response.status_code, pointers(response)) == (422, [f"?{query.partition('=')[0]}"])
 
     @pytest.mark.parametrize(
-        "time", ["2025-12-31T23:59:60Z", "2025-01-01t00:00:00z", "2025-01-01T00:00:00.1234567890123Z"]
+        "time",
+        ["2025-12-31T23:59:60Z", "2025-01-01t00:00:00z", "2025-01-01T00:00:00.1234567890123Z"],
     )
     def test_an_odd_time_is_understood_or_refused(self, client: httpx.Client, time: str) -> None:
-        assert client.get(f"/replicate/v1/predictions?created_after={time}").status_code in (200, 422)
+        assert client.get(f"/replicate/v1/predictions?created_after={time}").status_code in (
+            200,
+            422,
+        )
 
     @pytest.mark.parametrize("cursor", ["nonsense", "YWZ0ZXIgeHh4", "%00"])
     def test_a_cursor_that_is_none_is_not_found(self, client: httpx.Client, cursor: str) -> None:
@@ -525,7 +621,9 @@ class TestTheList:
         assert "cursor" in response.json()["detail"]
 
 
-def test_variety_reaches_headers_timestamps_and_inner_objects(client: httpx.Client, tenant: Tenant) -> None:
+def test_variety_reaches_headers_timestamps_and_inner_objects(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.use("variety")
     created = client.post(ULTRA, json={"input": {"prompt": "a cat"}})
     shown = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
@@ -539,7 +637,9 @@ def test_the_seed_2_0_is_the_seed_2(client: httpx.Client, tenant: Tenant) -> Non
     logs = []
     for seed in ("2", "2.0", "2e0"):
         body = f'{{"input": {{"prompt": "p", "seed": {seed}}}}}'
-        told = client.post(ULTRA, content=body, headers={"Content-Type": "application/json", "Prefer": "wait"})
+        told = client.post(
+            ULTRA, content=body, headers={"Content-Type": "application/json", "Prefer": "wait"}
+        )
         logs.append(told.json()["logs"])
     assert "Using seed: 2\n" in logs[0]
     assert logs == [logs[0]] * 3
@@ -558,7 +658,9 @@ def test_exchanges_are_numbered_as_they_arrive(client: httpx.Client, tenant: Ten
     while not tenant.predictions():
         pass
     client.get("/replicate/v1/predictions")
-    assert [exchange["number"] for exchange in tenant.requests()] == [2], "the first has no answer yet"
+    assert [exchange["number"] for exchange in tenant.requests()] == [2], (
+        "the first has no answer yet"
+    )
     tenant.advance(10)
     waiting.join()
     told = [(exchange["number"], exchange["request"]["method"]) for exchange in tenant.requests()]

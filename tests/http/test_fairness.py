@@ -26,7 +26,9 @@ FILES = "/replicate/v1/files"
 NEIGHBOUR = b"GET /replicate/v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-neighbour\r\n\r\n"
 
 
-def http(method: str, path: str, body: bytes = b"", kind: str = "application/json", **headers: str) -> bytes:
+def http(
+    method: str, path: str, body: bytes = b"", kind: str = "application/json", **headers: str
+) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Authorization: Bearer the-culprit"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
@@ -54,7 +56,9 @@ async def ask(app: App, data: bytes) -> bytes:
 def is_whole(wire: Wire) -> bool:
     head, end, _ = wire.pieces[0].partition(b"\r\n\r\n") if wire.pieces else (b"", b"", b"")
     announced = re.search(rb"(?i)content-length: (\d+)", head)
-    return bool(end) and sum(map(len, wire.pieces)) - len(head + end) >= (int(announced[1]) if announced else 0)
+    return bool(end) and sum(map(len, wire.pieces)) - len(head + end) >= (
+        int(announced[1]) if announced else 0
+    )
 
 
 async def longest_wait(app: App, data: bytes) -> tuple[float, bytes]:
@@ -115,13 +119,25 @@ def lists(of: bytes = b"[]") -> bytes:
         (KONTEXT, lambda: picture("jpeg", b"\xff\xd8" + b"\xff" * 8 * MEGABYTE), 422),
         (KONTEXT, lambda: picture("jpeg", b"\xff\xd8" + b"\xff\xe0\x00\x02" * 2 * MEGABYTE), 422),
         (KONTEXT, lambda: picture("png", PNG + chunk(b"teXt") * 500_000), 200),
-        (KONTEXT, lambda: picture("gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00" + b"!\xfe\x01a\x00" * MEGABYTE), 200),
+        (
+            KONTEXT,
+            lambda: picture(
+                "gif", b"GIF89a\x01\x00\x01\x00\x00\x00\x00" + b"!\xfe\x01a\x00" * MEGABYTE
+            ),
+            200,
+        ),
         (ULTRA, lambda: b'{"input": {"prompt": "a", "x": %b}}' % lists(), 400),
         (ULTRA, lambda: b'{"input": {"prompt": "a", "x": %b}}' % lists(b'""'), 400),
         (ULTRA, lambda: b'{"input": {"prompt": "%b"}}' % (b"a, b" * MEGABYTE), 200),
         (ULTRA, lambda: b'{"input": {"prompt": "%b"}}' % (b'\\"' * 2 * MEGABYTE), 200),
         (ULTRA, lambda: b'{"input": {"prompt": "%b"}}' % ("é".encode() * 2 * MEGABYTE), 200),
-        (ULTRA, lambda: b'{"input": {"prompt": "a", "x": [%b]}}' % b",".join([b"1"] * (MAX_VALUES - 10)), 422),
+        (
+            ULTRA,
+            lambda: (
+                b'{"input": {"prompt": "a", "x": [%b]}}' % b",".join([b"1"] * (MAX_VALUES - 10))
+            ),
+            422,
+        ),
         (ULTRA, lambda: b'{"input": {"prompt": "a", "seed": %b}}' % (b"9" * 15 * MEGABYTE), 400),
         (ULTRA, lambda: b'{"input": {"prompt": "a", "%b": 1}}' % (b"k" * 8 * MEGABYTE), 200),
     ],
@@ -146,9 +162,10 @@ def test_bodies_that_are_hard_to_read(path: str, body: Callable[[], bytes], stat
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
-    return b"".join(b"--b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (h.encode(), c) for h, c in parts) + (
-        b"--b--\r\n"
-    )
+    return b"".join(
+        b"--b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (h.encode(), c)
+        for h, c in parts
+    ) + (b"--b--\r\n")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +174,8 @@ def form(*parts: tuple[str, bytes]) -> bytes:
         (lambda: form(('name="content"; filename="a"', b"\r\n--" * 5 * MEGABYTE)), 201),
         (
             lambda: form(
-                ('name="content"; filename="a"', b"a"), ('name="metadata"; filename="m"', b'{"a": %b}' % lists())
+                ('name="content"; filename="a"', b"a"),
+                ('name="metadata"; filename="m"', b'{"a": %b}' % lists()),
             ),
             422,
         ),
@@ -184,10 +202,17 @@ def many(number: int) -> Iterator[bytes]:
 UPLOAD = http(
     "POST",
     FILES,
-    form(('name="content"; filename="a"', b"a"), ('name="metadata"', b'{"a": [%b1]}' % (b"1," * 3000))),
+    form(
+        ('name="content"; filename="a"', b"a"),
+        ('name="metadata"', b'{"a": [%b1]}' % (b"1," * 3000)),
+    ),
     "multipart/form-data; boundary=b",
 )
-UNKNOWN = http("POST", ULTRA, json.dumps({"input": {"prompt": "a", **{f"k{n}": 1 for n in range(100)}}}).encode())
+UNKNOWN = http(
+    "POST",
+    ULTRA,
+    json.dumps({"input": {"prompt": "a", **{f"k{n}": 1 for n in range(100)}}}).encode(),
+)
 CREATE = http("POST", ULTRA, b'{"input": {"prompt": "a"}}')
 LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYTE))
 
@@ -197,9 +222,13 @@ LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYT
     ("before", "asked"),
     [
         ([*many(1000)], http("GET", "/__admin/verdict")),
-        pytest.param([*many(1000)], http("GET", "/__admin/requests?limit=1000"), marks=pytest.mark.thorough),
+        pytest.param(
+            [*many(1000)], http("GET", "/__admin/requests?limit=1000"), marks=pytest.mark.thorough
+        ),
         ([UNKNOWN] * 100, http("GET", "/__admin/verdict")),
-        pytest.param([UNKNOWN] * 100, http("GET", "/__admin/requests?limit=1000"), marks=pytest.mark.thorough),
+        pytest.param(
+            [UNKNOWN] * 100, http("GET", "/__admin/requests?limit=1000"), marks=pytest.mark.thorough
+        ),
         ([CREATE] * 5000, http("GET", "/__admin/predictions")),
         ([CREATE] * 5000, http("POST", "/__admin/clock/advance", b'{"seconds": 10}')),
         ([UPLOAD] * 1000, http("GET", FILES)),

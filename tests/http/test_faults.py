@@ -32,7 +32,9 @@ EARLY = 0.005  # seconds by which the event loop's coarse timers may fire too so
 Json = dict[str, Any]
 
 
-def use(tenant: Tenant, *faults: Json | None, operation: str = "createPrediction", **rest: Any) -> None:
+def use(
+    tenant: Tenant, *faults: Json | None, operation: str = "createPrediction", **rest: Any
+) -> None:
     tenant.use({"faults": {operation: list(faults)}, **rest})
 
 
@@ -62,7 +64,11 @@ class Wire:
         self._tenant = tenant
 
     def send(self, method: str = "POST", path: str = CREATE.path, body: bytes = BODY) -> None:
-        head = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {self._tenant.token}"]
+        head = [
+            f"{method} {path} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Authorization: Bearer {self._tenant.token}",
+        ]
         head += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
         self.raw.sendall("\r\n".join(head).encode() + body)
 
@@ -83,7 +89,9 @@ class Wire:
 
 @contextlib.contextmanager
 def wire(tenant: Tenant) -> Iterator[Wire]:
-    with socket.create_connection(("127.0.0.1", int(tenant.url.rpartition(":")[2])), timeout=DEADLINE) as raw:
+    with socket.create_connection(
+        ("127.0.0.1", int(tenant.url.rpartition(":")[2])), timeout=DEADLINE
+    ) as raw:
         yield Wire(raw, tenant)
 
 
@@ -122,7 +130,9 @@ def undisturbed(
 
 
 def logged(records: list[logging.LogRecord]) -> list[str]:
-    return [record.getMessage() for record in records if record.name.startswith(("uvicorn", "asyncio"))]
+    return [
+        record.getMessage() for record in records if record.name.startswith(("uvicorn", "asyncio"))
+    ]
 
 
 ERRORS = sorted(status for status in CREATE.responses if status >= 400)
@@ -137,8 +147,12 @@ class TestErrorStatus:
         use(tenant, {"status": status}, errors=dialect)
         response = create(client)
         assert response.status_code == status
-        assert CREATE.check_response(status, response.headers["content-type"], response.json()) == []
-        assert response.json().keys() & {"detail", "error"} == {"detail" if dialect == "upstream" else "error"}
+        assert (
+            CREATE.check_response(status, response.headers["content-type"], response.json()) == []
+        )
+        assert response.json().keys() & {"detail", "error"} == {
+            "detail" if dialect == "upstream" else "error"
+        }
         assert tenant.predictions() == []
         assert create(client).status_code == 200
 
@@ -146,10 +160,18 @@ class TestErrorStatus:
         ("status", "dialect", "body"),
         [
             (402, "upstream", {"title": "Insufficient credit", "status": 402}),
-            (404, "upstream", {"detail": "The requested resource could not be found.", "status": 404}),
+            (
+                404,
+                "upstream",
+                {"detail": "The requested resource could not be found.", "status": 404},
+            ),
             (429, "upstream", {"status": 429, "retry_after": 1}),
             (401, "gateway", {"message": "无效的令牌", "type": "new_api_error", "code": ""}),
-            (502, "gateway", {"type": "upstream_error", "param": "", "code": "bad_response_status_code"}),
+            (
+                502,
+                "gateway",
+                {"type": "upstream_error", "param": "", "code": "bad_response_status_code"},
+            ),
         ],
     )
     def test_without_a_sentence_of_its_own_it_has_the_contracts(
@@ -164,7 +186,11 @@ class TestErrorStatus:
         self, client: httpx.Client, tenant: Tenant
     ) -> None:
         use(tenant, {"status": 402, "title": "Free time limit reached", "detail": "Pay."}, None)
-        assert create(client).json() == {"title": "Free time limit reached", "detail": "Pay.", "status": 402}
+        assert create(client).json() == {
+            "title": "Free time limit reached",
+            "detail": "Pay.",
+            "status": 402,
+        }
 
     def test_an_edge_says_it_in_a_line_of_text(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"status": 404, "page": "text"}, {"status": 503, "page": "text", "chance": 1})
@@ -175,12 +201,16 @@ class TestErrorStatus:
         ]
         assert {response.headers["content-type"] for response in told} == {"text/plain"}
 
-    def test_a_refused_token_is_a_problem_document_as_recorded(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_a_refused_token_is_a_problem_document_as_recorded(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 401})
         assert create(client).headers["content-type"] == "application/problem+json"
 
     @pytest.mark.parametrize("dialect", ["upstream", "gateway"])
-    def test_its_detail_is_told_word_for_word(self, client: httpx.Client, tenant: Tenant, dialect: str) -> None:
+    def test_its_detail_is_told_word_for_word(
+        self, client: httpx.Client, tenant: Tenant, dialect: str
+    ) -> None:
         said = 'Come back "later": ünïcode, 您好 & <b>.'
         use(tenant, {"status": 500, "detail": said}, errors=dialect)
         sent = create(client).json()
@@ -202,14 +232,22 @@ class TestErrorStatus:
         with pytest.raises(json.JSONDecodeError):
             response.json()
 
-    def test_an_empty_page_has_neither_body_nor_type(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_an_empty_page_has_neither_body_nor_type(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 429, "page": "empty", "retry_after": 3})
         response = create(client)
-        assert (response.status_code, response.content, response.headers["content-length"]) == (429, b"", "0")
+        assert (response.status_code, response.content, response.headers["content-length"]) == (
+            429,
+            b"",
+            "0",
+        )
         assert "content-type" not in response.headers
         assert response.headers["retry-after"] == "3"
 
-    def test_the_page_of_the_api_is_the_usual_one(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_the_page_of_the_api_is_the_usual_one(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 500, "page": "api"}, {"status": 500})
         assert create(client).json() == create(client).json()
 
@@ -226,8 +264,15 @@ class TestErrorStatus:
         assert len(tenant.predictions()) == (0 if after is None else 1)
         assert tenant.requests()[0]["committed"] is (after is not None)
 
-    def test_a_cancel_that_fails_after_the_commit_has_canceled(self, client: httpx.Client, tenant: Tenant) -> None:
-        use(tenant, {"status": 503}, {"status": 503, "after": "commit"}, operation="cancelPrediction")
+    def test_a_cancel_that_fails_after_the_commit_has_canceled(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        use(
+            tenant,
+            {"status": 503},
+            {"status": 503, "after": "commit"},
+            operation="cancelPrediction",
+        )
         path = f"{LIST}/{create(client).json()['id']}/cancel"
         assert client.post(path).status_code == 503
         assert tenant.predictions()[0]["status"] == "starting"
@@ -237,15 +282,20 @@ class TestErrorStatus:
 
 class TestRetryAfter:
     @pytest.mark.parametrize(
-        ("given", "sent"), [(0, "0"), (1, "1"), (0.5, "0.5"), (30, "30"), (2.25, "2.25"), (86400, "86400")]
+        ("given", "sent"),
+        [(0, "0"), (1, "1"), (0.5, "0.5"), (30, "30"), (2.25, "2.25"), (86400, "86400")],
     )
-    def test_seconds_are_sent_as_a_number(self, client: httpx.Client, tenant: Tenant, given: float, sent: str) -> None:
+    def test_seconds_are_sent_as_a_number(
+        self, client: httpx.Client, tenant: Tenant, given: float, sent: str
+    ) -> None:
         use(tenant, {"status": 429, "retry_after": given})
         response = create(client)
         assert response.headers["retry-after"] == sent
         assert response.json()["retry_after"] == given
 
-    @pytest.mark.parametrize("given", ["soon", "-1", "1,5", "Fri, 31 Feb 2025 99:00:00 GMT", '"1"', "1 ; s"])
+    @pytest.mark.parametrize(
+        "given", ["soon", "-1", "1,5", "Fri, 31 Feb 2025 99:00:00 GMT", '"1"', "1 ; s"]
+    )
     def test_a_string_is_sent_as_it_stands_readable_or_not(
         self, client: httpx.Client, tenant: Tenant, given: str
     ) -> None:
@@ -257,15 +307,21 @@ class TestRetryAfter:
         with pytest.raises(AdminError, match="/faults/createPrediction/0/retry_after"):
             use(tenant, {"status": 503, "retry_after": given})
 
-    def test_a_date_is_an_http_date_that_many_seconds_from_now(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_a_date_is_an_http_date_that_many_seconds_from_now(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 503, "retry_after_date": 60})
         before = time.time()
         sent = create(client).headers["retry-after"]
         after = time.time()
         assert re.fullmatch(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", sent)
-        assert before + 60 <= parsedate_to_datetime(sent).timestamp() <= after + 61  # whole seconds, rounded up
+        assert (
+            before + 60 <= parsedate_to_datetime(sent).timestamp() <= after + 61
+        )  # whole seconds, rounded up
 
-    def test_none_is_sent_unless_it_is_asked_for(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_none_is_sent_unless_it_is_asked_for(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 429})
         assert "retry-after" not in create(client).headers
 
@@ -291,9 +347,13 @@ class TestDelay:
         assert (response.status_code, response.json()["status"]) == (200, "starting")
         assert len(tenant.predictions()) == 1
 
-    @pytest.mark.parametrize("fault", [{"status": 503}, {"body": "malformed"}, {"cut": 0.5}, {"disconnect": "close"}])
+    @pytest.mark.parametrize(
+        "fault", [{"status": 503}, {"body": "malformed"}, {"cut": 0.5}, {"disconnect": "close"}]
+    )
     @pytest.mark.parametrize("after", [None, "commit"])
-    def test_it_goes_before_any_other_fault(self, tenant: Tenant, fault: Json, after: str | None) -> None:
+    def test_it_goes_before_any_other_fault(
+        self, tenant: Tenant, fault: Json, after: str | None
+    ) -> None:
         use(tenant, {"delay": 0.05, **fault, **({"after": after} if after else {})})
         start = time.monotonic()
         with wire(tenant) as bare:
@@ -301,7 +361,9 @@ class TestDelay:
             bare.raw.recv(65536)
         assert time.monotonic() - start >= 0.05 - EARLY
 
-    def test_a_client_that_leaves_before_a_plain_delay_ends_has_no_prediction(self, tenant: Tenant) -> None:
+    def test_a_client_that_leaves_before_a_plain_delay_ends_has_no_prediction(
+        self, tenant: Tenant
+    ) -> None:
         use(tenant, {"delay": FOREVER})
         with wire(tenant) as bare:
             bare.send()
@@ -311,7 +373,9 @@ class TestDelay:
         assert (exchange["committed"], exchange["response"]["status"]) == (False, 0)
         assert tenant.predictions() == []
 
-    def test_a_client_that_leaves_during_a_delay_after_the_commit_has_one(self, tenant: Tenant) -> None:
+    def test_a_client_that_leaves_during_a_delay_after_the_commit_has_one(
+        self, tenant: Tenant
+    ) -> None:
         use(tenant, {"delay": FOREVER, "after": "commit"})
         with wire(tenant) as bare:
             bare.send()
@@ -325,8 +389,15 @@ class TestDelay:
 
 class TestDisconnect:
     @pytest.mark.parametrize("after", [None, "commit"])
-    def test_a_close_is_an_end_before_the_first_byte(self, tenant: Tenant, after: str | None) -> None:
-        use(tenant, {"disconnect": "close"} if after is None else {"disconnect": "close", "after": "commit"})
+    def test_a_close_is_an_end_before_the_first_byte(
+        self, tenant: Tenant, after: str | None
+    ) -> None:
+        use(
+            tenant,
+            {"disconnect": "close"}
+            if after is None
+            else {"disconnect": "close", "after": "commit"},
+        )
         with wire(tenant) as bare:
             bare.send()
             assert bare.raw.recv(1) == b""
@@ -334,7 +405,12 @@ class TestDisconnect:
 
     @pytest.mark.parametrize("after", [None, "commit"])
     def test_a_reset_is_a_reset(self, tenant: Tenant, after: str | None) -> None:
-        use(tenant, {"disconnect": "reset"} if after is None else {"disconnect": "reset", "after": "commit"})
+        use(
+            tenant,
+            {"disconnect": "reset"}
+            if after is None
+            else {"disconnect": "reset", "after": "commit"},
+        )
         with wire(tenant) as bare:
             bare.send()
             with pytest.raises(ConnectionResetError):
@@ -342,7 +418,9 @@ class TestDisconnect:
         assert len(tenant.predictions()) == (0 if after is None else 1)
 
     @pytest.mark.parametrize("how", ["close", "reset"])
-    def test_a_connection_that_has_served_before_is_ended_too(self, tenant: Tenant, how: str) -> None:
+    def test_a_connection_that_has_served_before_is_ended_too(
+        self, tenant: Tenant, how: str
+    ) -> None:
         use(tenant, None, {"disconnect": how})
         with wire(tenant) as bare:
             bare.send()
@@ -350,7 +428,9 @@ class TestDisconnect:
             while len(body) < length_in(head):
                 body += bare.raw.recv(65536)
             bare.send()
-            with pytest.raises(ConnectionResetError) if how == "reset" else contextlib.nullcontext():
+            with (
+                pytest.raises(ConnectionResetError) if how == "reset" else contextlib.nullcontext()
+            ):
                 assert bare.raw.recv(1) == b""
         assert len(tenant.predictions()) == 1
 
@@ -365,7 +445,9 @@ class TestDisconnect:
         assert (exchange["response"]["status"], exchange["response"]["body"]) == (0, None)
         assert exchange["prediction"] == tenant.predictions()[0]["id"]
 
-    def test_a_lost_cancel_has_canceled_only_after_the_commit(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_a_lost_cancel_has_canceled_only_after_the_commit(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         lost = {"disconnect": "close"}
         use(tenant, lost, {**lost, "after": "commit"}, operation="cancelPrediction")
         path = f"{LIST}/{create(client).json()['id']}/cancel"
@@ -375,7 +457,9 @@ class TestDisconnect:
             assert tenant.predictions()[0]["status"] == expected
 
     @pytest.mark.parametrize("operation", ["uploadFile", "deleteFile"])
-    def test_files_can_be_lost_after_the_commit_too(self, client: httpx.Client, tenant: Tenant, operation: str) -> None:
+    def test_files_can_be_lost_after_the_commit_too(
+        self, client: httpx.Client, tenant: Tenant, operation: str
+    ) -> None:
         use(tenant, {"disconnect": "close", "after": "commit"}, operation=operation)
         with contextlib.suppress(httpx.RemoteProtocolError):
             uploaded = client.post(FILES, files={"content": ("a.txt", b"a", "text/plain")}).json()
@@ -385,7 +469,9 @@ class TestDisconnect:
 
 class TestCut:
     @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
-    def test_fewer_bytes_come_than_were_promised_and_then_the_end(self, tenant: Tenant, share: float) -> None:
+    def test_fewer_bytes_come_than_were_promised_and_then_the_end(
+        self, tenant: Tenant, share: float
+    ) -> None:
         use(tenant, {"cut": share})
         with wire(tenant) as bare:
             bare.send()
@@ -400,7 +486,10 @@ class TestCut:
         use(tenant, {"cut": 0.5})
         connection = HTTPConnection(tenant.url.removeprefix("http://"), timeout=DEADLINE)
         with contextlib.closing(connection):
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {tenant.token}"}
+            headers = {
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {tenant.token}",
+            }
             connection.request("POST", CREATE.path, BODY, headers)
             with pytest.raises(IncompleteRead):
                 connection.getresponse().read()
@@ -408,7 +497,9 @@ class TestCut:
     def test_a_picture_can_be_cut_as_well(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"cut": 0.5}, operation="getOutputFile", lifecycle=[{"status": "succeeded"}])
         output = create(client).json()["output"]
-        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        with pytest.raises(
+            httpx.RemoteProtocolError, match="without sending complete message body"
+        ):
             client.get(output)
         assert client.get(output).content.startswith(b"\x89PNG")
 
@@ -468,7 +559,10 @@ class TestBody:
         use(tenant, {"body": "malformed"})
         connection = HTTPConnection(tenant.url.removeprefix("http://"), timeout=DEADLINE)
         with contextlib.closing(connection):
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {tenant.token}"}
+            headers = {
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {tenant.token}",
+            }
             connection.request("POST", CREATE.path, BODY, headers)
             response = connection.getresponse()
             body = response.read()
@@ -485,11 +579,17 @@ class TestBody:
     def test_an_empty_one_is_of_no_length(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"body": "empty"})
         response = create(client)
-        assert (response.status_code, response.content, response.headers["content-length"]) == (200, b"", "0")
+        assert (response.status_code, response.content, response.headers["content-length"]) == (
+            200,
+            b"",
+            "0",
+        )
         assert len(tenant.predictions()) == 1
         assert create(client).json()["status"] == "starting"
 
-    def test_a_look_whose_answer_is_spoilt_was_a_look(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_a_look_whose_answer_is_spoilt_was_a_look(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"body": "malformed"}, operation="getPrediction")
         path = f"{LIST}/{create(client).json()['id']}"
         assert client.get(path).status_code == 200
@@ -503,7 +603,9 @@ class TestScripts:
         use(tenant, {"status": 429}, {"status": 500}, {"status": 503})
         assert [create(client).status_code for _ in range(5)] == [429, 500, 503, 200, 200]
 
-    def test_null_stands_for_an_exchange_without_one(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_null_stands_for_an_exchange_without_one(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, None, {"status": 429}, None, None, {"status": 500})
         assert [create(client).status_code for _ in range(6)] == [200, 429, 200, 200, 500, 200]
 
@@ -515,38 +617,89 @@ class TestScripts:
         use(tenant, None, {"status": 503, "times": "always"})
         assert [create(client).status_code for _ in range(12)] == [200] + [503] * 11
 
-    def test_every_kind_may_follow_every_other_on_the_wire(self, client: httpx.Client, tenant: Tenant) -> None:
-        use(tenant, {"disconnect": "reset"}, {"body": "empty"}, {"cut": 0.5}, {"status": 500}, {"disconnect": "close"})
+    def test_every_kind_may_follow_every_other_on_the_wire(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        use(
+            tenant,
+            {"disconnect": "reset"},
+            {"body": "empty"},
+            {"cut": 0.5},
+            {"status": 500},
+            {"disconnect": "close"},
+        )
         met = []
         for _ in range(6):
             try:
                 met.append(str(create(client).status_code))
             except httpx.TransportError as trouble:
                 met.append(type(trouble).__name__)
-        assert met == ["ReadError", "200", "RemoteProtocolError", "500", "RemoteProtocolError", "200"]
+        assert met == [
+            "ReadError",
+            "200",
+            "RemoteProtocolError",
+            "500",
+            "RemoteProtocolError",
+            "200",
+        ]
         assert len(tenant.predictions()) == 3
 
     def test_a_star_stands_for_each_operation_without_a_list_of_its_own(
         self, client: httpx.Client, tenant: Tenant
     ) -> None:
-        tenant.use({"faults": {"getPrediction": [{"status": 502}], "*": [None, {"status": 500, "times": 2}]}})
+        tenant.use(
+            {
+                "faults": {
+                    "getPrediction": [{"status": 502}],
+                    "*": [None, {"status": 500, "times": 2}],
+                }
+            }
+        )
         get = f"{LIST}/{create(client).json()['id']}"
-        asked = [("GET", get), ("POST", get + "/cancel"), ("GET", get), ("GET", LIST), ("GET", LIST)]
+        asked = [
+            ("GET", get),
+            ("POST", get + "/cancel"),
+            ("GET", get),
+            ("GET", LIST),
+            ("GET", LIST),
+        ]
         met = [client.request(method, path).status_code for method, path in asked]
         assert met == [502, 500, 200, 500, 200]
 
-    def test_an_operations_own_list_comes_before_that_of_its_kind(self, client: httpx.Client, tenant: Tenant) -> None:
-        tenant.use({"faults": {ULTRA.operation_id: [{"status": 500}], "createPrediction": [{"status": 502}]}})
-        met = [create(client, path).status_code for path in (ULTRA.path, CREATE.path, ULTRA.path, CREATE.path)]
+    def test_an_operations_own_list_comes_before_that_of_its_kind(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
+        tenant.use(
+            {
+                "faults": {
+                    ULTRA.operation_id: [{"status": 500}],
+                    "createPrediction": [{"status": 502}],
+                }
+            }
+        )
+        met = [
+            create(client, path).status_code
+            for path in (ULTRA.path, CREATE.path, ULTRA.path, CREATE.path)
+        ]
         assert met == [500, 502, 200, 200]
 
-    def test_creates_of_all_models_share_the_list_of_their_kind(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_creates_of_all_models_share_the_list_of_their_kind(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 429}, {"status": 500})
-        assert [create(client, path).status_code for path in (ULTRA.path, CREATE.path)] == [429, 500]
+        assert [create(client, path).status_code for path in (ULTRA.path, CREATE.path)] == [
+            429,
+            500,
+        ]
 
-    def test_steering_and_unknown_paths_use_none_up(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_steering_and_unknown_paths_use_none_up(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         use(tenant, {"status": 503}, operation="*")
-        assert (client.get("/nowhere").status_code, client.get("/__admin/health").status_code) == (404, 200)
+        assert (client.get("/nowhere").status_code, client.get("/__admin/health").status_code) == (
+            404,
+            200,
+        )
         assert client.get(LIST).status_code == 503
 
     def test_what_another_tenant_meets_uses_none_up(
@@ -554,10 +707,19 @@ class TestScripts:
     ) -> None:
         use(tenant, {"status": 429})
         other = server.tenant(scenario="rate-limited")
-        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {other.token}"}) as stranger:
-            assert [create(each).status_code for each in (stranger, client, stranger, client)] == [429, 429, 200, 200]
+        with httpx.Client(
+            base_url=server.url, headers={"Authorization": f"Bearer {other.token}"}
+        ) as stranger:
+            assert [create(each).status_code for each in (stranger, client, stranger, client)] == [
+                429,
+                429,
+                200,
+                200,
+            ]
 
-    def test_the_journal_and_the_coverage_name_what_was_met(self, client: httpx.Client, tenant: Tenant) -> None:
+    def test_the_journal_and_the_coverage_name_what_was_met(
+        self, client: httpx.Client, tenant: Tenant
+    ) -> None:
         faults = [{"status": 429, "retry_after": 1}, None, {"body": "empty"}, {"delay": 0.01}]
         use(tenant, *faults)
         for _ in faults:
@@ -573,7 +735,10 @@ class TestScripts:
         create(client)
         assert [unused["number"] for unused in tenant.verdict()["unused_faults"]] == [2, 3]
         create(client)
-        assert [unused["number"] for unused in tenant.verdict()["unused_faults"]] == [2, 3]  # met once of twice
+        assert [unused["number"] for unused in tenant.verdict()["unused_faults"]] == [
+            2,
+            3,
+        ]  # met once of twice
         create(client)
         (left,) = tenant.verdict()["unused_faults"]
         assert left == {"operation": "createPrediction", "number": 3, "fault": {"cut": 0.5}}
@@ -585,7 +750,9 @@ class TestScripts:
         assert client.get(LIST).status_code == 200
         assert len(tenant.verdict()["unused_faults"]) == 1 or create(client).status_code == 402
 
-    @pytest.mark.parametrize("fault", [{"cut": 0.5}, {"body": "malformed"}, {"delay": 0.05, "after": "commit"}])
+    @pytest.mark.parametrize(
+        "fault", [{"cut": 0.5}, {"body": "malformed"}, {"delay": 0.05, "after": "commit"}]
+    )
     def test_a_stream_does_not_go_unharmed_through_a_fault_that_is_written_down_for_it(
         self, client: httpx.Client, tenant: Tenant, fault: Json
     ) -> None:
@@ -598,7 +765,9 @@ class TestScripts:
             assert tenant.requests()[-1]["fault"] is None or late or "event: done" not in text
 
     @pytest.mark.parametrize("operation", ["headOutputFile", "deleteFile"])
-    @pytest.mark.parametrize("fault", [{"cut": 0.5}, {"stall": 0.5}, {"drip": 0.05}, {"body": "malformed"}])
+    @pytest.mark.parametrize(
+        "fault", [{"cut": 0.5}, {"stall": 0.5}, {"drip": 0.05}, {"body": "malformed"}]
+    )
     def test_a_fault_of_the_body_is_refused_for_an_operation_that_never_has_one(
         self, tenant: Tenant, operation: str, fault: Json
     ) -> None:
@@ -608,13 +777,22 @@ class TestScripts:
     def test_they_can_be_given_as_python_values(self, client: httpx.Client, tenant: Tenant) -> None:
         script = (Fault(status=429, retry_after=2), None, Fault(body="empty", times=2))
         faults: dict[str, tuple[Fault | None, ...]] = {"createPrediction": script}
-        tenant.use(Scenario(faults=faults, lifecycle=(Step("succeeded"),), body=Body(extra={"queue_position": 1})))
+        tenant.use(
+            Scenario(
+                faults=faults,
+                lifecycle=(Step("succeeded"),),
+                body=Body(extra={"queue_position": 1}),
+            )
+        )
         responses = [create(client) for _ in range(5)]
         assert [(response.status_code, bool(response.content)) for response in responses] == [
             *[(429, True), (200, True), (200, False), (200, False), (200, True)]
         ]
         assert responses[0].headers["retry-after"] == "2"
-        assert (responses[-1].json()["status"], responses[-1].json()["queue_position"]) == ("succeeded", 1)
+        assert (responses[-1].json()["status"], responses[-1].json()["queue_position"]) == (
+            "succeeded",
+            1,
+        )
 
 
 class TestLeaving:
@@ -637,7 +815,9 @@ def test_every_field_of_a_fault_and_every_value_of_its_enums_is_shown_here() -> 
     here = Path(__file__).read_text()
     fields = Catalogue(CONTRACT).schema["$defs"]["fault"]["properties"]
     wanted = [f'"{name}": ' for name in fields]
-    wanted += [f'"{name}": "{value}"' for name, field in fields.items() for value in field.get("enum", ())]
+    wanted += [
+        f'"{name}": "{value}"' for name, field in fields.items() for value in field.get("enum", ())
+    ]
     assert [text for text in wanted if text not in here] == []
 
 
@@ -647,11 +827,15 @@ def test_a_date_to_come_back_at_is_one_of_the_tenant_s_time_where_that_stands_st
     tenant.freeze("2030-01-01T00:00:00Z")
     tenant.use({"faults": {"createPrediction": [{"status": 429, "retry_after_date": 5}] * 2}})
     assert (
-        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers["retry-after"]
+        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers[
+            "retry-after"
+        ]
         == "Tue, 01 Jan 2030 00:00:05 GMT"
     )
     tenant.advance(60)
     assert (
-        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers["retry-after"]
+        client.post(ULTRA.path, content=BODY, headers={"Content-Type": "application/json"}).headers[
+            "retry-after"
+        ]
         == "Tue, 01 Jan 2030 00:01:05 GMT"
     )

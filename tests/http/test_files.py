@@ -25,9 +25,13 @@ def png(width: int = 300, height: int = 200) -> bytes:
     return out.getvalue()
 
 
-def upload(client: httpx.Client, content: bytes | None = None, name: str = "in.png", **fields: str) -> httpx.Response:
+def upload(
+    client: httpx.Client, content: bytes | None = None, name: str = "in.png", **fields: str
+) -> httpx.Response:
     return client.post(
-        FILES, files={"content": (name, png() if content is None else content, "image/png")}, data=fields
+        FILES,
+        files={"content": (name, png() if content is None else content, "image/png")},
+        data=fields,
     )
 
 
@@ -66,7 +70,9 @@ def test_they_are_listed_newest_first(client: httpx.Client) -> None:
     assert [file["id"] for file in client.get(FILES).json()["results"]] == ids[::-1]
 
 
-def test_a_file_is_gone_after_a_day_of_the_tenants_time(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_file_is_gone_after_a_day_of_the_tenants_time(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     file = upload(client).json()
     tenant.advance(24 * 3600 - 60)
     assert client.get(file["urls"]["get"]).status_code == 200
@@ -94,11 +100,23 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
     ("request_", "status", "said"),
     [
         ({"files": {"other": ("a", b"a")}}, 422, "content is required"),
-        ({"files": {"content": ("a", b"a")}, "data": {"metadata": "[]"}}, 422, "metadata must be a JSON object"),
-        ({"files": {"content": ("a", b"a")}, "data": {"metadata": "{"}}, 422, "metadata must be a JSON object"),
+        (
+            {"files": {"content": ("a", b"a")}, "data": {"metadata": "[]"}},
+            422,
+            "metadata must be a JSON object",
+        ),
+        (
+            {"files": {"content": ("a", b"a")}, "data": {"metadata": "{"}},
+            422,
+            "metadata must be a JSON object",
+        ),
         ({"json": {"content": "a"}}, 415, "multipart/form-data"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
-        ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "not valid multipart"),
+        (
+            {"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+            400,
+            "not valid multipart",
+        ),
         (
             {
                 "content": b'--b\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\nx\r\n--b',
@@ -112,7 +130,9 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
                 {
                     "content": b'--b\r\nContent-Disposition: form-data; name="content"; filename="\\ud800+2AA-"\r\n'
                     b"Content-Type: text/plain\r\n\r\nx\r\n--b--\r\n",
-                    "headers": {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"},
+                    "headers": {
+                        "Content-Type": f"multipart/form-data; boundary=b; charset={charset}"
+                    },
                 },
                 400,
                 "not valid multipart",
@@ -121,11 +141,16 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
         ),
     ],
 )
-def test_what_is_no_upload_is_refused(client: httpx.Client, request_: dict[str, Any], status: int, said: str) -> None:
+def test_what_is_no_upload_is_refused(
+    client: httpx.Client, request_: dict[str, Any], status: int, said: str
+) -> None:
     response = client.post(FILES, **request_)
     assert response.status_code == status
     assert said in response.json()["detail"]
-    assert CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json()) == []
+    assert (
+        CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json())
+        == []
+    )
 
 
 @pytest.mark.thorough
@@ -143,10 +168,15 @@ def test_a_name_is_only_a_name(client: httpx.Client, tmp_path: Path) -> None:
         assert upload(client, name=name).status_code == 201
 
 
-@pytest.mark.parametrize(("name", "kind"), [("x" * 1025, "text/plain"), ("x", "text/" + "x" * 1020)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x" * 1025, "text/plain"), ("x", "text/" + "x" * 1020)]
+)
 def test_a_name_has_a_length(client: httpx.Client, name: str, kind: str) -> None:
     response = client.post(FILES, files={"content": (name, b"x", kind)})
-    assert (response.status_code, "have at most 1024 characters" in response.json()["detail"]) == (400, True)
+    assert (response.status_code, "have at most 1024 characters" in response.json()["detail"]) == (
+        400,
+        True,
+    )
 
 
 def test_files_are_bounded(client: httpx.Client) -> None:
@@ -154,20 +184,30 @@ def test_files_are_bounded(client: httpx.Client) -> None:
     from mockserver.backend.tenant import FILE, TENANT
     from mockserver.clock import Clock
 
-    store = Store(1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=TENANT + 1 + 2 * FILE + 100))
+    store = Store(
+        1, Clock, Bounds(files_per_tenant=2, bytes_per_tenant=TENANT + 1 + 2 * FILE + 100)
+    )
     tenant = store.tenant("t")
     for size in (10, 20, 30):
-        store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * size), 0))
+        store.put_file(
+            tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * size), 0)
+        )
     assert [len(file.content) for file in tenant.files.values()] == [20, 30]
     store.put_file(tenant, StoredFile(tenant.next_file_id(), Upload.of("n", "t/t", b"x" * 80), 0))
     held = FILE + len(b"{}" + b"n" + b"t/t") + 80
     base = TENANT + len("t")
-    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (1, base + held, base + held)
+    assert (len(tenant.files), tenant.meter.bytes, store.counts()["bytes"]) == (
+        1,
+        base + held,
+        base + held,
+    )
     store.reset("t")
     assert store.counts()["bytes"] == base
 
 
-def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp_path: Path) -> None:
+def test_the_official_python_client_uploads_uses_and_deletes(
+    tenant: Tenant, tmp_path: Path
+) -> None:
     path = tmp_path / "in.png"
     path.write_bytes(png())
     client = Client(api_token=tenant.token, base_url=tenant.base_url)
@@ -175,7 +215,9 @@ def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp
     assert client.files.get(file.id).metadata == {"customer": 7}
     assert [each.id for each in client.files.list()] == [file.id]
     with path.open("rb") as handle:
-        assert client.run("black-forest-labs/flux-kontext-max", input={"prompt": "p", "input_image": handle})
+        assert client.run(
+            "black-forest-labs/flux-kontext-max", input={"prompt": "p", "input_image": handle}
+        )
     client.files.delete(file.id)
     assert len(client.files.list()) == 1  # the one that run() uploaded
     client._client.close()
@@ -183,7 +225,11 @@ def test_the_official_python_client_uploads_uses_and_deletes(tenant: Tenant, tmp
 
 
 def signed(tenant: Tenant, secret: str, identifier: str, expiry: int) -> str:
-    query = {"owner": "acme", "expiry": expiry, "signature": signature_of(secret, "acme", identifier, str(expiry))}
+    query = {
+        "owner": "acme",
+        "expiry": expiry,
+        "signature": signature_of(secret, "acme", identifier, str(expiry)),
+    }
     return f"{tenant.url}{FILES}/{identifier}/download?{urlencode(query)}"
 
 
@@ -202,7 +248,10 @@ def test_a_signed_url_needs_no_token_until_it_expires(client: httpx.Client, tena
         signed(tenant, "whsec_" + "AAAA" * 8, identifier, now + 60),
     ):
         refused = httpx.get(wrong)
-        assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
+        assert (refused.status_code, refused.headers["content-type"]) == (
+            404,
+            "application/problem+json",
+        )
         assert refused.json()["detail"].startswith("File not found.")
     tenant.advance(61)
     assert httpx.get(good).status_code == 404
@@ -219,13 +268,17 @@ def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
     assert "black-forest-labs/flux-kontext-max" in response.json()["detail"]
 
 
-def test_after_a_reset_a_picture_is_that_of_the_new_file(client: httpx.Client, tenant: Tenant) -> None:
+def test_after_a_reset_a_picture_is_that_of_the_new_file(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     drawn = []
     for size in ((1000, 300), (300, 1000)):
         file = upload(client, png(*size)).json()
         asked = {"input": {"prompt": "a", "input_image": file["urls"]["get"]}}
         created = client.post(KONTEXT, json=asked, headers={"Prefer": "wait"}).json()
-        drawn.append((created["id"], Image.open(io.BytesIO(client.get(created["output"]).content)).size))
+        drawn.append(
+            (created["id"], Image.open(io.BytesIO(client.get(created["output"]).content)).size)
+        )
         tenant.reset()
     (first, wide), (second, tall) = drawn
     assert first == second

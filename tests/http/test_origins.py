@@ -36,7 +36,9 @@ def secure() -> Iterator[MockServer]:
 
 
 class TestTls:
-    def test_it_is_trusted_by_its_own_authority_and_by_nobody_else(self, secure: MockServer) -> None:
+    def test_it_is_trusted_by_its_own_authority_and_by_nobody_else(
+        self, secure: MockServer
+    ) -> None:
         assert secure.ca_file is not None
         trusting = ssl.create_default_context(cafile=secure.ca_file)
         with httpx.Client(base_url=secure.url, verify=trusting) as client:
@@ -80,10 +82,22 @@ class TestTls:
         assert told["url"] == tenant.predictions()[0]["output"]
 
     @pytest.mark.slow
-    def test_serve_says_where_the_certificate_is_and_removes_it_at_the_end(self, tmp_path: Path) -> None:
+    def test_serve_says_where_the_certificate_is_and_removes_it_at_the_end(
+        self, tmp_path: Path
+    ) -> None:
         ready = tmp_path / "ready.json"
         process = subprocess.Popen(
-            [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--tls", "--ready-file", str(ready)],
+            [
+                sys.executable,
+                "-m",
+                "mockserver",
+                "serve",
+                "--port",
+                "0",
+                "--tls",
+                "--ready-file",
+                str(ready),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ,
@@ -96,7 +110,9 @@ class TestTls:
                 facts = json.loads(ready.read_text())
                 assert facts["url"] == url
                 assert facts["ca_file"] in process.stdout.readline() + process.stdout.readline()
-                with httpx.Client(verify=ssl.create_default_context(cafile=facts["ca_file"])) as client:
+                with httpx.Client(
+                    verify=ssl.create_default_context(cafile=facts["ca_file"])
+                ) as client:
                     assert client.get(url + "/__admin/health").status_code == 200
                 process.terminate()
                 process.communicate(timeout=20)
@@ -117,7 +133,10 @@ class TestTls:
 
 class TestSeparateFileHost:
     def test_pictures_come_from_a_host_of_their_own_which_notes_who_sends_it_a_token(self) -> None:
-        with MockServer(files_origin="separate") as server, httpx.Client(base_url=server.url) as client:
+        with (
+            MockServer(files_origin="separate") as server,
+            httpx.Client(base_url=server.url) as client,
+        ):
             tenant = server.tenant()
             client.headers["Authorization"] = f"Bearer {tenant.token}"
             told = finished(client)
@@ -125,17 +144,26 @@ class TestSeparateFileHost:
             assert client.get(told["output"]).headers["content-type"] == "image/png"
             assert httpx.head(told["output"]).status_code == 200
             at_files = [each for each in tenant.requests() if each["origin"] == "files"]
-            assert ["authorization" in each["request"]["headers"] for each in at_files] == [True, False]
+            assert ["authorization" in each["request"]["headers"] for each in at_files] == [
+                True,
+                False,
+            ]
             assert tenant.verdict()["ok"]
 
     def test_it_has_nothing_but_pictures(self) -> None:
-        with MockServer(files_origin="separate") as server, httpx.Client(base_url=server.url) as client:
+        with (
+            MockServer(files_origin="separate") as server,
+            httpx.Client(base_url=server.url) as client,
+        ):
             files = httpx.URL(finished(client)["output"])
             for path in ("/replicate/v1/predictions", "/__admin/health", "/openapi.json"):
                 assert client.get(files.copy_with(path=path)).status_code == 404
 
     def test_the_page_for_people_shows_them_all_the_same(self) -> None:
-        with MockServer(files_origin="separate") as server, httpx.Client(base_url=server.url) as client:
+        with (
+            MockServer(files_origin="separate") as server,
+            httpx.Client(base_url=server.url) as client,
+        ):
             told = finished(client)
             page = client.get(told["urls"]["web"])
             origin = told["output"].rpartition("/xezq")[0]
@@ -143,14 +171,19 @@ class TestSeparateFileHost:
 
     @pytest.mark.slow
     def test_serve_has_a_flag_for_it(self) -> None:
-        with serving("--files-origin", "separate") as (_, url), httpx.Client(base_url=url) as client:
+        with (
+            serving("--files-origin", "separate") as (_, url),
+            httpx.Client(base_url=url) as client,
+        ):
             assert not finished(client)["output"].startswith(url)
 
 
 def test_the_address_to_hand_out_holds_in_the_admin_api_too() -> None:
     with MockServer(public_url="https://double.example:8443") as server:
         tenant = server.tenant()
-        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+        with httpx.Client(
+            base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
+        ) as client:
             client.post(KONTEXT, json={"input": {"prompt": "p"}})
         (shown,) = tenant.predictions()
         assert shown["urls"]["get"].startswith("https://double.example:8443/replicate/")

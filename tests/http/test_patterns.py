@@ -17,16 +17,16 @@ from tests.helpers.documents import CONTRACT
 
 pytestmark = pytest.mark.slow  # it measures the processor's time
 
-LIMIT = (
-    0.025  # seconds of the processor's time: 5 ms, on a machine that is five times as slow; quadratic ones take seconds
-)
+LIMIT = 0.025  # seconds of the processor's time: 5 ms, on a machine that is five times as slow; quadratic ones take seconds
 PACKAGE = Path(mockserver.__file__).parent
 
 # What only the user's own files and flags meet.
 OWN_FILES = {"contract/yaml", "contract/contract", "contract/operation"}
 OWN_ROOMS = {"scenarios", "check", "conformance", "cli", "deploy"}
 
-SOURCES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {
+    str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))
+}
 TEXTS = {
     name: path.read_text()
     for name, path in SOURCES.items()
@@ -113,7 +113,12 @@ def seconds(act: object, data: object) -> float:
 def test_the_contract_s_patterns_are_quick() -> None:
     for operation in CONTRACT.operations:
         for parameter in operation.parameters:
-            for text in ("1" * MAX_HEAD, "a" * MAX_HEAD, "1h" * (MAX_HEAD // 2), "wait=" * (MAX_HEAD // 5)):
+            for text in (
+                "1" * MAX_HEAD,
+                "a" * MAX_HEAD,
+                "1h" * (MAX_HEAD // 2),
+                "wait=" * (MAX_HEAD // 5),
+            ):
                 assert min(seconds(parameter.check, text) for _ in range(3)) < LIMIT, parameter.name
 
 

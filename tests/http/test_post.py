@@ -56,7 +56,9 @@ def test_a_redirect_is_an_answer() -> None:
         assert post(url, {}, b"{}", PATIENCE) == (302, None)
 
 
-@pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"], ids=["100 Continue", "a letter at a time"])
+@pytest.mark.parametrize(
+    "piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"], ids=["100 Continue", "a letter at a time"]
+)
 def test_the_deadline_is_for_the_whole_attempt(piece: bytes) -> None:
     with answering(endlessly(piece)) as url:
         assert post(url, {}, b"{}", DEADLINE) == (None, f"no answer within {DEADLINE:g} s")
@@ -71,7 +73,10 @@ def test_a_handshake_that_takes_for_ever_is_given_up() -> None:
         endlessly(b"x")(line)
 
     with answering(talk) as url:
-        assert post(url.replace("http:", "https:"), {}, b"{}", DEADLINE) == (None, f"no answer within {DEADLINE:g} s")
+        assert post(url.replace("http:", "https:"), {}, b"{}", DEADLINE) == (
+            None,
+            f"no answer within {DEADLINE:g} s",
+        )
 
 
 def test_a_receiver_that_is_silent_is_given_up() -> None:

@@ -21,10 +21,16 @@ include-name = "POST /replicate/v1/predictions"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
 """
 PHASES = "examples,coverage,fuzzing,stateful"
-LIVES = "examples,stateful"  # where only what becomes of a prediction differs, and not what is refused
+LIVES = (
+    "examples,stateful"  # where only what becomes of a prediction differs, and not what is refused
+)
 MET = {
     PHASES: {operation.operation_id for operation in CONTRACT.operations},
-    LIVES: {operation.operation_id for operation in CONTRACT.operations if operation.role in ("create", "list")},
+    LIVES: {
+        operation.operation_id
+        for operation in CONTRACT.operations
+        if operation.role in ("create", "list")
+    },
 }
 
 
@@ -38,17 +44,26 @@ MET = {
                 ("succeeded", 25, PHASES),
                 ("variety", 10, PHASES),
                 *((name, 10, LIVES) for name in ("immediate", "failed", "aborted")),
-                *((name, 3, LIVES) for name in ("failed-silently", "start-timeout", "cold-boot", "low-credit")),
+                *(
+                    (name, 3, LIVES)
+                    for name in ("failed-silently", "start-timeout", "cold-boot", "low-credit")
+                ),
             )
         ),
     ],
 )
-def test_the_double_keeps_its_contract(scenario: str, examples: int, phases: str, tmp_path: Path) -> None:
+def test_the_double_keeps_its_contract(
+    scenario: str, examples: int, phases: str, tmp_path: Path
+) -> None:
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     with MockServer(strict=True, scenario=scenario) as server:
         ended = subprocess.run(
             [
-                *[str(Path(sys.executable).with_name("schemathesis")), "run", server.url + "/openapi.json"],
+                *[
+                    str(Path(sys.executable).with_name("schemathesis")),
+                    "run",
+                    server.url + "/openapi.json",
+                ],
                 *["--checks", "all", "--phases", phases, "--max-examples", str(examples)],
                 *["--seed", "1", "--generation-database", "none", "--no-color"],
                 *["--header", "Authorization: Bearer schemathesis"],

@@ -68,25 +68,47 @@ def plant(client: httpx.Client, receiver: Receiver) -> None:
     )
     assert put.status_code == 200
     assert_secret(put.text, "the answer to a scenario")
-    errors += [client.put("/__admin/scenario", json={"name": TOKEN}), client.put("/__admin/scenario", json={TOKEN: 1})]
+    errors += [
+        client.put("/__admin/scenario", json={"name": TOKEN}),
+        client.put("/__admin/scenario", json={TOKEN: 1}),
+    ]
     errors += [client.get(f"/__admin/{TOKEN}"), client.get(f"/__admin/requests?{TOKEN}=1")]
-    errors += [client.put("/__admin/clock", json={"mode": TOKEN}), client.get(f"/__admin/requests?since={TOKEN}")]
+    errors += [
+        client.put("/__admin/clock", json={"mode": TOKEN}),
+        client.get(f"/__admin/requests?since={TOKEN}"),
+    ]
     for text in [TOKEN, quote(TOKEN + "/ü"), *cut_within()]:
-        body = {"input": {"prompt": text, text: text}, "webhook": f"{receiver.url}/{quote(text)}?{quote(text)}={text}"}
+        body = {
+            "input": {"prompt": text, text: text},
+            "webhook": f"{receiver.url}/{quote(text)}?{quote(text)}={text}",
+        }
         assert client.post(ULTRA, json=body).status_code == 200
         errors += [client.post(ULTRA, json={"input": {"prompt": {text: text}}, text: {text: text}})]
-        errors += [client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": text, "aspect_ratio": text}})]
-        errors += [client.post(ULTRA, content=text), client.post(ULTRA, content=text, headers={"Content-Type": text})]
+        errors += [
+            client.post(
+                KONTEXT, json={"input": {"prompt": "p", "input_image": text, "aspect_ratio": text}}
+            )
+        ]
+        errors += [
+            client.post(ULTRA, content=text),
+            client.post(ULTRA, content=text, headers={"Content-Type": text}),
+        ]
         errors += [client.get(f"/{text}/{TOKEN}"), client.get(f"/replicate/v1/predictions/{text}")]
         errors += [client.get("/replicate/v1/predictions", params={text: text, "cursor": text})]
-        errors += [client.get("/replicate/v1/predictions", headers={TOKEN: text, "X-Mock-Scenario": text})]
+        errors += [
+            client.get("/replicate/v1/predictions", headers={TOKEN: text, "X-Mock-Scenario": text})
+        ]
         files: Any = {
             "content": (text, text.encode(), text),
             "metadata": json.dumps({text: text}),
         }
         errors += [
             client.post(FILES, files=files),
-            client.post(FILES, content=text, headers={"Content-Type": "multipart/form-data; boundary=" + TOKEN}),
+            client.post(
+                FILES,
+                content=text,
+                headers={"Content-Type": "multipart/form-data; boundary=" + TOKEN},
+            ),
         ]
     assert {error.status_code for error in errors} <= {200, 201, 400, 404, 405, 415, 422}
     for error in errors:
@@ -95,7 +117,9 @@ def plant(client: httpx.Client, receiver: Receiver) -> None:
 
 
 @pytest.mark.slow
-def test_no_token_is_shown_whole(planted: httpx.Client, server: MockServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_token_is_shown_whole(
+    planted: httpx.Client, server: MockServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     for path in (
         "requests?limit=1000",
         "requests?unmatched=true",
@@ -116,8 +140,10 @@ def test_no_token_is_shown_whole(planted: httpx.Client, server: MockServer, capf
         shown = planted.get(f"/__admin/{path}")
         assert shown.status_code == 200
         assert_secret(shown.text, path)
-        assert path not in ("verdict", "predictions") or len(shown.text) > 10_000, "there is something to be found"
-    verdict = server.call_in_loop(lambda gateway: gateway.verdict_of_all())
+        assert path not in ("verdict", "predictions") or len(shown.text) > 10_000, (
+            "there is something to be found"
+        )
+    verdict = server.call_in_loop(lambda backend: backend.verdict_of_all())
     assert_secret("\n".join(failures(verdict, REASONS)), "what `run` prints")
     assert_secret("\n".join(server.strays()), "strays")
     assert_secret(repr(Tenant(server.url, TOKEN)), "a tenant's name in a traceback")
@@ -127,7 +153,9 @@ def test_no_token_is_shown_whole(planted: httpx.Client, server: MockServer, capf
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--token", TOKEN]], ids=["all", "one"])
-def test_no_token_is_printed(planted: httpx.Client, server: MockServer, arguments: list[str]) -> None:
+def test_no_token_is_printed(
+    planted: httpx.Client, server: MockServer, arguments: list[str]
+) -> None:
     fail_on = ",".join(REASONS)
     printed = invoke("verdict", "--url", server.url, "--fail-on", fail_on, *arguments)
     assert printed.returncode == 1
@@ -140,8 +168,14 @@ def leaky(call: Call) -> str:
     authorized = {"Authorization": f"Bearer {call.token}"}
     with httpx.Client(headers=authorized) as client:
         url = call.base_url + f"/v1/models/{call.model}/predictions"
-        client.get(f"{call.base_url}/{call.token}/{quote(call.token)}", params={call.token: call.token})
-        client.post(url, json={"input": {**call.input, call.token: call.token}}, headers={call.token: call.token})
+        client.get(
+            f"{call.base_url}/{call.token}/{quote(call.token)}", params={call.token: call.token}
+        )
+        client.post(
+            url,
+            json={"input": {**call.input, call.token: call.token}},
+            headers={call.token: call.token},
+        )
     raise RuntimeError("x" * 150 + call.token + "\n" + "x" * 145 + call.token)
 
 
@@ -162,13 +196,18 @@ def test_no_token_is_in_findings_and_reports(tmp_path: Path) -> None:
     for finding in report.findings:
         texts[finding.rule] = finding.save(tmp_path).read_text()
     for where, text in texts.items():
-        assert not [token for token in tokens if token[: SHOWN + 1] in text and re.search(token[: SHOWN + 1], text)], (
-            where
-        )
+        assert not [
+            token
+            for token in tokens
+            if token[: SHOWN + 1] in text and re.search(token[: SHOWN + 1], text)
+        ], where
 
 
 def test_what_is_no_secret_is_left() -> None:
-    assert redacted({"status": "request", "a": "test"}, "test-000001") == {"status": "request", "a": "test"}
+    assert redacted({"status": "request", "a": "test"}, "test-000001") == {
+        "status": "request",
+        "a": "test",
+    }
     assert redacted({"request": "request"}, "request") == {"request": "re…"}
     assert redacted("abc", "abc") == "abc", "too short to be one"
     assert redacted(["R8_PLANTED0SECRET1VALUE2!"], TOKEN) == ["R8_PLA…!"]

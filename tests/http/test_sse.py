@@ -72,7 +72,9 @@ def test_it_tells_the_whole_life_in_order_and_ends(
         assert json.loads(events[1][2]) == {"detail": done["error"]}
 
 
-def test_ids_count_up_within_the_second_of_creation_and_the_last_words_have_none(client: httpx.Client) -> None:
+def test_ids_count_up_within_the_second_of_creation_and_the_last_words_have_none(
+    client: httpx.Client,
+) -> None:
     events = streamed(create(client))
     assert [identifier.partition(":")[2] for _, identifier, _ in events] == ["0", "1", "2", ""]
 
@@ -136,7 +138,10 @@ def test_it_can_break_off_once_double_and_leave_out(client: httpx.Client, tenant
     tenant.use({"stream": {"cut_after": 2}})
     prediction = create(client)
     chunks: list[str] = []
-    with httpx.stream("GET", prediction["urls"]["stream"]) as response, pytest.raises(httpx.RemoteProtocolError):
+    with (
+        httpx.stream("GET", prediction["urls"]["stream"]) as response,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
         chunks.extend(response.iter_text())
     events = parsed("".join(chunks))
     assert names(events) == ["logs", "logs"]
@@ -185,7 +190,9 @@ class TestCancelAfter:
         self, client: httpx.Client, tenant: Tenant, scenario: str, header: str, expected: list[str]
     ) -> None:
         tenant.use(scenario)
-        response = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+        response = client.post(
+            KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header}
+        )
         told = [response.json()]
         assert told[0]["deadline"] > told[0]["created_at"]
         while told[-1]["status"] in ("starting", "processing"):
@@ -193,7 +200,13 @@ class TestCancelAfter:
         assert [each["status"] for each in told] == expected
 
     @pytest.mark.parametrize("header", ["4", "0s", "soon", "", "-5", "1d", "5s5m"])
-    def test_what_is_no_duration_or_too_short_is_refused(self, client: httpx.Client, header: str) -> None:
-        response = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header})
+    def test_what_is_no_duration_or_too_short_is_refused(
+        self, client: httpx.Client, header: str
+    ) -> None:
+        response = client.post(
+            KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header}
+        )
         assert response.status_code == 422
-        assert [field["pointer"] for field in response.json()["invalid_fields"]] == ["Cancel-After:"]
+        assert [field["pointer"] for field in response.json()["invalid_fields"]] == [
+            "Cancel-After:"
+        ]

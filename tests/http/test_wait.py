@@ -19,7 +19,9 @@ def create(client: httpx.Client, prefer: str | None, path: str = KONTEXT) -> htt
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=4", "wait=60"])
 @pytest.mark.parametrize("path", [ULTRA, KONTEXT])
-def test_a_wait_within_which_it_succeeds_is_answered_as_recorded(client: httpx.Client, prefer: str, path: str) -> None:
+def test_a_wait_within_which_it_succeeds_is_answered_as_recorded(
+    client: httpx.Client, prefer: str, path: str
+) -> None:
     response = create(client, prefer, path)
     assert response.headers["preference-applied"] == prefer
     told = response.json()
@@ -31,14 +33,18 @@ def test_a_wait_within_which_it_succeeds_is_answered_as_recorded(client: httpx.C
 
 
 @pytest.mark.parametrize("path", [ULTRA, KONTEXT])
-def test_a_scenario_may_ask_for_the_final_status(client: httpx.Client, tenant: Tenant, path: str) -> None:
+def test_a_scenario_may_ask_for_the_final_status(
+    client: httpx.Client, tenant: Tenant, path: str
+) -> None:
     tenant.use({"wait": "final"})
     told = create(client, "wait", path).json()
     assert told["status"] == "succeeded"
     assert client.get(told["urls"]["get"]).json() == told
 
 
-def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     response = create(client, "wait=1")
     assert response.headers["preference-applied"] == "wait=1"
     assert response.json()["status"] == "starting"
@@ -46,13 +52,20 @@ def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(client: httpx
     assert prediction["status"] == "processing"  # its own time has gone on by the second waited
 
 
-def test_a_minute_is_the_most_and_what_wait_alone_stands_for(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_minute_is_the_most_and_what_wait_alone_stands_for(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     for prefer in ("wait", "wait=99"):
         for seconds, made in [(59, True), (61, False)]:
-            tenant.use({"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]})
+            tenant.use(
+                {"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]}
+            )
             told = create(client, prefer)
             assert told.headers["preference-applied"] == prefer
-            assert (told.json()["status"], bool(told.json()["output"])) == ("processing" if made else "starting", made)
+            assert (told.json()["status"], bool(told.json()["output"])) == (
+                "processing" if made else "starting",
+                made,
+            )
 
 
 @pytest.mark.parametrize("prefer", [None, "respond-async"])
@@ -69,10 +82,16 @@ def test_every_end_ends_a_wait(client: httpx.Client, tenant: Tenant, scenario: s
     assert create(client, "wait").json()["status"] == expected
 
 
-def test_a_scenario_may_say_processing_where_the_time_is_up(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_scenario_may_say_processing_where_the_time_is_up(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.use({"wait": "processing"})
     told = create(client, "wait").json()
-    assert (told["status"], told["output"] is None, "completed_at" in told) == ("processing", False, False)
+    assert (told["status"], told["output"] is None, "completed_at" in told) == (
+        "processing",
+        False,
+        False,
+    )
     told = create(client, "wait=1").json()
     assert (told["status"], told["output"]) == ("processing", None)
 
@@ -84,10 +103,14 @@ def test_in_real_time_a_wait_lasts_as_long_as_the_prediction() -> None:
         assert response.elapsed.total_seconds() >= 3.9 / 20
 
 
-def test_a_client_that_hangs_up_leaves_its_prediction_behind(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_client_that_hangs_up_leaves_its_prediction_behind(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.freeze()
     with pytest.raises(httpx.ReadTimeout):
-        client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Prefer": "wait"}, timeout=0.2)
+        client.post(
+            KONTEXT, json={"input": {"prompt": "p"}}, headers={"Prefer": "wait"}, timeout=0.2
+        )
     while not tenant.requests():
         pass  # the double notices
     (exchange,) = tenant.requests()
@@ -108,12 +131,18 @@ def test_a_cancel_ends_a_wait(client: httpx.Client, tenant: Tenant) -> None:
 def test_cancels_and_reads_that_race_agree_on_one_end(server: MockServer) -> None:
     def race(number: int) -> list[str]:
         tenant = server.tenant(f"race-{number}")
-        with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}) as client:
+        with httpx.Client(
+            base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
+        ) as client:
             told = create(client, None).json()
 
             def ask(turn: int) -> dict[str, Any]:
                 urls = told["urls"]
-                response = client.post(urls["cancel"]) if turn % 3 == number % 3 else client.get(urls["get"])
+                response = (
+                    client.post(urls["cancel"])
+                    if turn % 3 == number % 3
+                    else client.get(urls["get"])
+                )
                 return response.json()  # type: ignore[no-any-return]
 
             with ThreadPoolExecutor(6) as pool:

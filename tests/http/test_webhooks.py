@@ -54,7 +54,11 @@ def test_under_autojump_a_webhook_looks_and_so_all_is_told_at_once_in_order(
     ],
 )
 def test_under_a_frozen_clock_exactly_what_is_due_has_been_delivered_when_an_advance_returns(
-    client: httpx.Client, tenant: Tenant, receiver: Receiver, scenario: str, expected: list[tuple[str, bool]]
+    client: httpx.Client,
+    tenant: Tenant,
+    receiver: Receiver,
+    scenario: str,
+    expected: list[tuple[str, bool]],
 ) -> None:
     tenant.use(scenario)
     tenant.freeze()
@@ -62,7 +66,9 @@ def test_under_a_frozen_clock_exactly_what_is_due_has_been_delivered_when_an_adv
     tenant.advance(0)
     assert told(receiver.so_far()) == expected[:1]
     tenant.advance(0.4)
-    due = [event for event in expected[1:] if event[0] == "processing" and not event[1]] or expected[1:]
+    due = [
+        event for event in expected[1:] if event[0] == "processing" and not event[1]
+    ] or expected[1:]
     assert told(receiver.so_far()) == due
     tenant.advance(1000)
     assert told(receiver.so_far()) == expected[1 + len(due) :]
@@ -80,7 +86,11 @@ def test_under_a_frozen_clock_exactly_what_is_due_has_been_delivered_when_an_adv
     ],
 )
 def test_only_what_is_asked_for_is_told(
-    client: httpx.Client, tenant: Tenant, receiver: Receiver, wanted: list[str], expected: list[tuple[str, bool]]
+    client: httpx.Client,
+    tenant: Tenant,
+    receiver: Receiver,
+    wanted: list[str],
+    expected: list[tuple[str, bool]],
 ) -> None:
     tenant.freeze()
     create(client, receiver, webhook_events_filter=wanted)
@@ -94,21 +104,30 @@ def test_each_is_signed_in_the_standard_way(client: httpx.Client, receiver: Rece
     for _ in range(4):
         headers, body = receiver.came.get(timeout=20)
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        expected = b64encode(hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()).decode()
+        expected = b64encode(
+            hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()
+        ).decode()
         assert headers["webhook-signature"] == f"v1,{expected}"
 
 
 def test_the_signature_is_that_of_the_published_vector() -> None:
     signature = sign(
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1614265330,
+        b'{"test": 2432232314}',
     )
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_the_official_python_client_takes_it_for_genuine(tenant: Tenant, receiver: Receiver) -> None:
+def test_the_official_python_client_takes_it_for_genuine(
+    tenant: Tenant, receiver: Receiver
+) -> None:
     client = Client(api_token=tenant.token, base_url=tenant.base_url)
     secret = client.webhooks.default.secret()
-    client.models.predictions.create("black-forest-labs/flux-kontext-max", input={"prompt": "p"}, webhook=receiver.url)
+    client.models.predictions.create(
+        "black-forest-labs/flux-kontext-max", input={"prompt": "p"}, webhook=receiver.url
+    )
     headers, body = receiver.came.get(timeout=20)
     Webhooks.validate(headers=headers, body=body.decode(), secret=secret)
     client._client.close()
@@ -119,7 +138,11 @@ def test_secrets_are_each_tenants_own(server: MockServer) -> None:
     keys = set()
     for _ in range(2):
         headers = {"Authorization": f"Bearer {server.tenant().token}"}
-        keys.add(httpx.get(server.base_url + "/v1/webhooks/default/secret", headers=headers).json()["key"])
+        keys.add(
+            httpx.get(server.base_url + "/v1/webhooks/default/secret", headers=headers).json()[
+                "key"
+            ]
+        )
     assert len(keys) == 2
 
 
@@ -145,9 +168,15 @@ def test_only_the_last_is_tried_again_until_it_is_taken(
     assert undelivered == ["start", "logs", "output"]
 
 
-def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(client: httpx.Client, tenant: Tenant) -> None:
+def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.freeze()
-    body = {"input": {"prompt": "p"}, "webhook": "http://127.0.0.1:1/", "webhook_events_filter": ["completed"]}
+    body = {
+        "input": {"prompt": "p"},
+        "webhook": "http://127.0.0.1:1/",
+        "webhook_events_filter": ["completed"],
+    }
     client.post(KONTEXT, json=body)
     for _ in range(len(RETRIES) + 1):
         tenant.advance(61)
@@ -159,7 +188,9 @@ def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(client: h
     assert "refused" in undelivered["reason"]
 
 
-def test_redirects_are_not_followed(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+def test_redirects_are_not_followed(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver
+) -> None:
     receiver.responses = [307]
     tenant.freeze()
     create(client, receiver, webhook_events_filter=["start"])
@@ -197,7 +228,9 @@ def test_faults_of_delivery(client: httpx.Client, tenant: Tenant, receiver: Rece
     assert int(stale[0][0]["webhook-timestamp"]) < int(fresh[0][0]["webhook-timestamp"]) - 300
 
 
-def test_what_is_told_is_what_the_contract_says(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+def test_what_is_told_is_what_the_contract_says(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver
+) -> None:
     reader = CONTRACT.by_id["getPrediction"]
     for scenario in ("succeeded", "failed", "canceled", "aborted", "immediate"):
         tenant.use(scenario)
@@ -208,7 +241,9 @@ def test_what_is_told_is_what_the_contract_says(client: httpx.Client, tenant: Te
             assert reader.check_response(200, "application/json", json.loads(body)) == []
 
 
-def test_nothing_leaves_this_machine_unless_the_user_asked(client: httpx.Client, tenant: Tenant) -> None:
+def test_nothing_leaves_this_machine_unless_the_user_asked(
+    client: httpx.Client, tenant: Tenant
+) -> None:
     tenant.freeze()
     client.post(KONTEXT, json={"input": {"prompt": "p"}, "webhook": "https://example.com/hook"})
     tenant.advance(1000)
@@ -237,7 +272,9 @@ def test_only_loopback_and_named_hosts_are_called(url: str, allowed: bool) -> No
     assert is_allowed(url, ["hooks.example"]) is allowed
 
 
-def test_a_reset_ends_what_was_still_to_be_told(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
+def test_a_reset_ends_what_was_still_to_be_told(
+    client: httpx.Client, tenant: Tenant, receiver: Receiver
+) -> None:
     tenant.freeze()
     create(client, receiver)
     tenant.advance(0)
@@ -250,9 +287,14 @@ def test_a_reset_ends_what_was_still_to_be_told(client: httpx.Client, tenant: Te
 
 @pytest.mark.parametrize(
     ("more", "pointer"),
-    [({"webhook": "ftp://x/y"}, "/webhook"), ({"webhook_events_filter": ["end"]}, "/webhook_events_filter/0")],
+    [
+        ({"webhook": "ftp://x/y"}, "/webhook"),
+        ({"webhook_events_filter": ["end"]}, "/webhook_events_filter/0"),
+    ],
 )
-def test_what_is_no_webhook_is_refused(client: httpx.Client, more: dict[str, Any], pointer: str) -> None:
+def test_what_is_no_webhook_is_refused(
+    client: httpx.Client, more: dict[str, Any], pointer: str
+) -> None:
     response = client.post(KONTEXT, json={"input": {"prompt": "p"}, **more})
     assert response.status_code == 422
     assert pointer in [field["pointer"] for field in response.json()["invalid_fields"]]

@@ -80,7 +80,11 @@ ALL = [(origin, way) for origin in ORIGINS for way in WAYS]
 PROBE = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture(scope="module", params=ALL if os.environ.get("WIRE") == "all" else first(1, SHARE), ids=": ".join)
+@pytest.fixture(
+    scope="module",
+    params=ALL if os.environ.get("WIRE") == "all" else first(1, SHARE),
+    ids=": ".join,
+)
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[MockServer, str]]:
     """A double, and the way in which requests come to it."""
     origin, way = request.param
@@ -102,9 +106,13 @@ def legal_faults(operation: Operation) -> list[Json]:
 def test_each_operation_has_its_faults_and_no_others() -> None:
     legal = {operation.operation_id: legal_faults(operation) for operation in CONTRACT.operations}
     assert len(legal["createFluxKontextMaxPrediction"]) == len(FAULTS)
-    assert [fault for fault in legal["deleteFile"] if "after" in fault] == [f for f in FAULTS if "after" in f]
+    assert [fault for fault in legal["deleteFile"] if "after" in fault] == [
+        f for f in FAULTS if "after" in f
+    ]
     assert [fault for fault in legal["getPrediction"] if "after" in fault] == []
-    assert all({"status": 503} in faults and {"disconnect": "reset"} in faults for faults in legal.values())
+    assert all(
+        {"status": 503} in faults and {"disconnect": "reset"} in faults for faults in legal.values()
+    )
 
 
 def connect(server: MockServer, url: str) -> socket.socket:
@@ -117,7 +125,9 @@ def connect(server: MockServer, url: str) -> socket.socket:
     return raw
 
 
-def exchange(server: MockServer, url: str, way: str, request: bytes, method: str, stall: bool) -> Seen:
+def exchange(
+    server: MockServer, url: str, way: str, request: bytes, method: str, stall: bool
+) -> Seen:
     """Send one request, and read what comes; of a stalled response what there is. Others before and after it are answered.
 
     Those are for no operation and nobody's, so that they are in no journal that is looked at.
@@ -164,10 +174,18 @@ class Reader:
                 piece = self._line.recv(65536)
             except TimeoutError:
                 return Seen(status_in(head), body, announced, "silent")
-            except (ConnectionResetError, ssl.SSLEOFError):  # TLS ends with an alert, unless the connection breaks off
+            except (
+                ConnectionResetError,
+                ssl.SSLEOFError,
+            ):  # TLS ends with an alert, unless the connection breaks off
                 return Seen(status_in(head), body, announced, "reset")
             if not piece:
-                until_closed = end and not announced and b"content-length" not in head and b"chunked" not in head
+                until_closed = (
+                    end
+                    and not announced
+                    and b"content-length" not in head
+                    and b"chunked" not in head
+                )
                 return Seen(status_in(head), body, announced, "whole" if until_closed else "closed")
             self._data += piece
 
@@ -233,7 +251,10 @@ class Client:
         body = b""
         if operation.role == "create":
             named = {} if operation.model else {"version": CREATE.model}
-            body, headers["Content-Type"] = json.dumps({"input": {"prompt": "p"}, **named}).encode(), "application/json"
+            body, headers["Content-Type"] = (
+                json.dumps({"input": {"prompt": "p"}, **named}).encode(),
+                "application/json",
+            )
         elif operation.role == "upload":
             body, headers["Content-Type"] = upload_form()
         url = self.server.url + operation.path.format(**self.ids)
@@ -242,13 +263,22 @@ class Client:
         parts = urlsplit(url)
         version = "1.0" if self.way == "HTTP/1.0" else "1.1"
         lines = [f"{operation.method} {parts.path} HTTP/{version}", f"Host: {parts.netloc}"]
-        lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        lines += [
+            f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            "",
+            "",
+        ]
         request = "\r\n".join(lines).encode() + body
         return exchange(self.server, url, self.way, request, operation.method, "stall" in fault)
 
 
-@pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda operation: operation.operation_id)
-def test_every_fault_reaches_the_wire_and_the_journal(place: tuple[MockServer, str], operation: Operation) -> None:
+@pytest.mark.parametrize(
+    "operation", CONTRACT.operations, ids=lambda operation: operation.operation_id
+)
+def test_every_fault_reaches_the_wire_and_the_journal(
+    place: tuple[MockServer, str], operation: Operation
+) -> None:
     client = Client(*place)
     for fault in legal_faults(operation):
         client.add_file()
@@ -257,8 +287,15 @@ def test_every_fault_reaches_the_wire_and_the_journal(place: tuple[MockServer, s
         told = client.tenant.requests()[-1]
         assert (told["operation"], told["fault"]) == (operation.operation_id, fault), fault
         assert told["response"]["status"] == seen.status, fault
-        assert told["committed"] is (operation.commits and ("after" in fault or not prevents(fault))), fault
-        assert how_it_ended(fault, seen, operation), (fault, seen.ended, seen.announced, len(seen.body))
+        assert told["committed"] is (
+            operation.commits and ("after" in fault or not prevents(fault))
+        ), fault
+        assert how_it_ended(fault, seen, operation), (
+            fault,
+            seen.ended,
+            seen.announced,
+            len(seen.body),
+        )
 
 
 def prevents(fault: Json) -> bool:
@@ -267,16 +304,24 @@ def prevents(fault: Json) -> bool:
 
 def how_it_ended(fault: Json, seen: Seen, operation: Operation) -> bool:
     """Whether a response came, or did not, as its fault has it."""
-    whole = seen.ended == "whole" and (operation.method == "HEAD" or len(seen.body) >= seen.announced)
+    whole = seen.ended == "whole" and (
+        operation.method == "HEAD" or len(seen.body) >= seen.announced
+    )
     match fault:
         case {"disconnect": "reset"}:
             return (seen.ended, seen.status) == ("reset", 0)
         case {"disconnect": "close"}:
             return (seen.ended, seen.status) == ("closed", 0)
         case {"cut": share}:
-            return seen.ended == "closed" and len(seen.body) == int(seen.announced * share) < seen.announced
+            return (
+                seen.ended == "closed"
+                and len(seen.body) == int(seen.announced * share) < seen.announced
+            )
         case {"stall": share}:
-            return seen.ended == "silent" and len(seen.body) == int(seen.announced * share) < seen.announced
+            return (
+                seen.ended == "silent"
+                and len(seen.body) == int(seen.announced * share) < seen.announced
+            )
         case {"status": status}:
             return whole and seen.status == status
         case {"body": "empty"}:

@@ -26,7 +26,13 @@ def encoded(kind: str, width: int, height: int) -> bytes:
 
 
 def drawn(prompt: str = "a lighthouse", seed: int = 1, media_type: str = "image/png") -> bytes:
-    return draw(prompt=prompt, caption=("owner/name", "id"), size=(160, 96), media_type=media_type, seed=seed)
+    return draw(
+        prompt=prompt,
+        caption=("owner/name", "id"),
+        size=(160, 96),
+        media_type=media_type,
+        seed=seed,
+    )
 
 
 @given(KINDS, SIDES, SIDES)
@@ -66,7 +72,15 @@ def test_a_data_uri_is_read_back(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["data:image/png,AAAA", "data:text/plain;base64,AAAA", "data:image/png;base64", "http://x", "", "data:,"]
+    "uri",
+    [
+        "data:image/png,AAAA",
+        "data:text/plain;base64,AAAA",
+        "data:image/png;base64",
+        "http://x",
+        "",
+        "data:,",
+    ],
 )
 def test_what_is_no_data_uri_of_a_picture_is_refused(uri: str) -> None:
     with pytest.raises(UnsupportedImage, match="data:image/<type>;base64,<data>"):
@@ -84,13 +98,17 @@ def test_a_ratio_is_read(text: str, ratio: float) -> None:
     assert parse_ratio(text) == ratio
 
 
-@pytest.mark.parametrize("text", ["", "16", "16:0", "0:9", "a:b", "1:1:1", "match_input_image", "1 : 1", "-1:1"])
+@pytest.mark.parametrize(
+    "text", ["", "16", "16:0", "0:9", "a:b", "1:1:1", "match_input_image", "1 : 1", "-1:1"]
+)
 def test_what_is_no_ratio_is_none(text: str) -> None:
     assert parse_ratio(text) is None
 
 
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1), st.data())
-def test_a_ratio_that_is_there_is_taken_exactly(sizes: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_a_ratio_that_is_there_is_taken_exactly(
+    sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
     width, height = data.draw(st.sampled_from(sizes))
     taken = nearest_size(tuple(sizes), width / height)
     assert taken in sizes
@@ -111,7 +129,9 @@ def test_any_prompt_is_drawn_in_the_size_and_format_asked_for(prompt: str, media
     assert f"image/{(picture.format or '').lower()}" == media_type
 
 
-@pytest.mark.parametrize("prompt", ["x" * 1_000_000, "word " * 200_000, "山" * 100_000, "", "\x00\n\u202e", "🎉"])
+@pytest.mark.parametrize(
+    "prompt", ["x" * 1_000_000, "word " * 200_000, "山" * 100_000, "", "\x00\n\u202e", "🎉"]
+)
 def test_hostile_prompts_are_drawn_too(prompt: str) -> None:
     assert drawn(prompt)
 

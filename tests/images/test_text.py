@@ -98,7 +98,11 @@ def test_no_line_is_wider_than_it_may_be(text: str, most: int) -> None:
     assert all(length(line, 16) <= 120 for line in lines)
 
 
-@given(st.text(st.characters(categories=("L", "M", "N", "P", "S", "Co", "Cn")), max_size=20).map(showable))
+@given(
+    st.text(st.characters(categories=("L", "M", "N", "P", "S", "Co", "Cn")), max_size=20).map(
+        showable
+    )
+)
 @settings(max_examples=60)
 def test_anything_can_be_written(text: str) -> None:
     assert pixels(text) == pixels(text)
@@ -106,7 +110,11 @@ def test_anything_can_be_written(text: str) -> None:
 
 @pytest.mark.parametrize("letter", ["ß", "é", "Ж", "Ω", "ش", "山", "か", "한"])
 def test_no_letter_is_written_as_its_code_point_or_as_another_letter(letter: str) -> None:
-    others = (f"\\u{ord(letter):04x}", unicodedata.normalize("NFKD", letter)[0] if letter == "é" else "?", "\U0010ffff")
+    others = (
+        f"\\u{ord(letter):04x}",
+        unicodedata.normalize("NFKD", letter)[0] if letter == "é" else "?",
+        "\U0010ffff",
+    )
     assert all(pixels(letter) != pixels(other) for other in others)
 
 

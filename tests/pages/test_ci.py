@@ -34,8 +34,15 @@ def in_ci(tmp_path: Path, npm: str | None) -> int:
         (folder / "npm").write_text(f"#!/bin/sh\n{sys.executable} {folder / 'client.py'} || true\n")
         (folder / "npm").chmod(0o755)
     path = f"{folder}:{Path(sys.executable).parent}:/bin"
-    command = ["/bin/bash", "-e", "-c", line if npm is not None else line.replace("npm", "npm-is-not-here")]
-    return subprocess.run(command, env={"PATH": path}, cwd=tmp_path, timeout=60, capture_output=True).returncode
+    command = [
+        "/bin/bash",
+        "-e",
+        "-c",
+        line if npm is not None else line.replace("npm", "npm-is-not-here"),
+    ]
+    return subprocess.run(
+        command, env={"PATH": path}, cwd=tmp_path, timeout=60, capture_output=True
+    ).returncode
 
 
 def test_the_line_for_ci_is_red_exactly_when_something_was_wrong(tmp_path: Path) -> None:

@@ -72,14 +72,17 @@ def _anchor(heading: str) -> str:
 @by_page
 def test_every_command_in_a_sentence_exists_with_its_flags(page: Path) -> None:
     for line in re.findall(
-        r"`mockserver (?!listening)([a-z-]+[^`]*)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+        r"`mockserver (?!listening)([a-z-]+[^`]*)`",
+        re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S),
     ):
         name, *words = line.split()
         command = main.commands.get(name)
         assert command is not None, f"{page.name}: mockserver {line}"
         flags = {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
         for word in words[: words.index("--")] if "--" in words else words:
-            assert not word.startswith("--") or word.partition("=")[0] in flags, f"{page.name}: mockserver {line}"
+            assert not word.startswith("--") or word.partition("=")[0] in flags, (
+                f"{page.name}: mockserver {line}"
+            )
 
 
 def test_the_readme_is_short() -> None:
@@ -89,22 +92,32 @@ def test_the_readme_is_short() -> None:
 def test_every_page_is_linked_from_the_readme_or_the_first_page() -> None:
     told = README + (ROOT / "docs" / "index.md").read_text()
     for page in PAGES[1:]:
-        assert f"{page.name})" in told or page.name == "index.md", f"link {page.name} from docs/index.md"
+        assert f"{page.name})" in told or page.name == "index.md", (
+            f"link {page.name} from docs/index.md"
+        )
 
 
 def test_every_scenario_is_in_the_table_in_order() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|]+?)(?:\. The default)? \|$", table_of("| name | what happens |"), re.M)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| ([^|]+?)(?:\. The default)? \|$",
+        table_of("| name | what happens |"),
+        re.M,
+    )
     assert [name for name, _ in rows] == [scenario.name for scenario in CATALOGUE]
     described = dict(rows)
     for scenario in CATALOGUE:
-        assert described[scenario.name].replace("`", "") == scenario.description.rstrip(".").replace("`", "")
+        assert described[scenario.name].replace("`", "") == scenario.description.rstrip(
+            "."
+        ).replace("`", "")
 
 
 @pytest.mark.parametrize("command", [serve, check], ids=lambda command: command.name)
 def test_every_flag_is_in_the_table_of_its_command(command: click.Command) -> None:
     table = table_of(f"| flag of `{command.name}` |")
     for parameter in command.params:
-        assert isinstance(parameter, click.Argument) or f"`{parameter.opts[0]}" in table, parameter.opts[0]
+        assert isinstance(parameter, click.Argument) or f"`{parameter.opts[0]}" in table, (
+            parameter.opts[0]
+        )
 
 
 def test_every_rule_is_in_the_table_in_order() -> None:
@@ -115,7 +128,9 @@ def test_every_rule_is_in_the_table_in_order() -> None:
     }
 
 
-def test_every_rule_has_a_section_written_from_its_code_with_what_is_shown_of_one_who_breaks_it() -> None:
+def test_every_rule_has_a_section_written_from_its_code_with_what_is_shown_of_one_who_breaks_it() -> (
+    None
+):
     page = rules_page.PAGE.read_text()
     shown = {code: rules_page.shown_in(page, rule) for code, rule in every_rule().items()}
     assert page == rules_page.written(page, shown), "docs/rules.md is not what `make rules` writes"
@@ -125,8 +140,10 @@ def test_every_rule_has_a_section_written_from_its_code_with_what_is_shown_of_on
 
 def test_every_request_of_the_admin_api_is_in_the_table() -> None:
     told = set(re.findall(r"/__admin/[a-z/{}_.]*", table_of("| request |")))
-    there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).gateway).routes()}
-    assert {path for path in there if path.startswith("/__admin/") and "{path" not in path} == told | {"/__admin/"}
+    there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).backend).routes()}
+    assert {
+        path for path in there if path.startswith("/__admin/") and "{path" not in path
+    } == told | {"/__admin/"}
 
 
 def test_the_clients_are_tested_in_the_versions_that_are_told() -> None:

@@ -16,13 +16,22 @@ pytestmark = pytest.mark.slow
 
 MODULES = ROOT / "tests" / "clients" / "node_modules"
 COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}
-WORKERS = ("worker.py", "worker.mjs")  # run in test_check_preflight.py; the kit's page only links to them
+WORKERS = (
+    "worker.py",
+    "worker.mjs",
+)  # run in test_check_preflight.py; the kit's page only links to them
 
 
 def test_every_example_is_run_here_and_shown_on_a_page() -> None:
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {*COMMANDS, *WORKERS, "client.mjs"}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {
+        *COMMANDS,
+        *WORKERS,
+        "client.mjs",
+    }
     assert all(f"](../examples/{name})" in DOCUMENTATION for name in WORKERS)
-    shown = {block.title for page in PAGES for block in blocks_of(page)}  # and alike: tests/pages/test_docs.py
+    shown = {
+        block.title for page in PAGES for block in blocks_of(page)
+    }  # and alike: tests/pages/test_docs.py
     assert {f"examples/{name}" for name in (*COMMANDS, "client.mjs")} <= shown
 
 
@@ -30,13 +39,19 @@ def test_every_example_is_run_here_and_shown_on_a_page() -> None:
 def test_it_saves_a_picture(name: str, tenant: Tenant, tmp_path: Path) -> None:
     if name.endswith(".mjs"):
         if shutil.which("node") is None or not MODULES.exists():
-            pytest.skip("no Node on this machine, or its packages are not installed (`make test` does it)")
+            pytest.skip(
+                "no Node on this machine, or its packages are not installed (`make test` does it)"
+            )
         (tmp_path / "node_modules").symlink_to(MODULES)
     program = shutil.copy(ROOT / "examples" / name, tmp_path)
     ended = subprocess.run(
         [*COMMANDS[name], str(program)],
         cwd=tmp_path,
-        env={**os.environ, "REPLICATE_BASE_URL": tenant.base_url, "REPLICATE_API_TOKEN": tenant.token},
+        env={
+            **os.environ,
+            "REPLICATE_BASE_URL": tenant.base_url,
+            "REPLICATE_API_TOKEN": tenant.token,
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -9,12 +9,19 @@ import pytest
 from tests.helpers.pages import ROOT
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
-ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \|(?: `([\w.]+)\.(\w+)`)? \| `([\w/]+\.py)(?:::(\w+))?` \|$", PAGE, re.M)
+ROWS = re.findall(
+    r"^\| ([^|]+) \| ([^|]+) \|(?: `([\w.]+)\.(\w+)`)? \| `([\w/]+\.py)(?:::(\w+))?` \|$",
+    PAGE,
+    re.M,
+)
 
 
 def told(value: float) -> set[str]:
     """The ways in which a bound is written: a size, or a number."""
-    sizes = {f"{value / 1024**power:g} {unit}" for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)}
+    sizes = {
+        f"{value / 1024**power:g} {unit}"
+        for power, unit in enumerate(("KiB", "MiB", "GiB"), start=1)
+    }
     return {f"{value:,g}", *sizes}
 
 
@@ -24,7 +31,9 @@ def test_there_are_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "module", "constant"), [row[1:4] for row in ROWS if row[2]], ids=[row[3] for row in ROWS if row[2]]
+    ("bound", "module", "constant"),
+    [row[1:4] for row in ROWS if row[2]],
+    ids=[row[3] for row in ROWS if row[2]],
 )
 def test_a_bound_is_what_the_page_says(bound: str, module: str, constant: str) -> None:
     value = getattr(importlib.import_module(f"mockserver.{module}"), constant)

@@ -24,9 +24,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return folder
 
@@ -46,7 +57,11 @@ FETCHED = re.compile(
 
 
 def test_no_page_and_no_style_names_what_another_host_has(site: Path) -> None:
-    files = [file for file in site.rglob("*") if file.suffix in (".html", ".css") and "files" not in file.parts]
+    files = [
+        file
+        for file in site.rglob("*")
+        if file.suffix in (".html", ".css") and "files" not in file.parts
+    ]
     assert len(files) > len(PAGES)
     for file in files:
         assert FETCHED.findall(file.read_text()) == [], file.relative_to(site)

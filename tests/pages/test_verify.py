@@ -32,7 +32,11 @@ def shell(script: str, tmp_path: Path, **environment: str) -> subprocess.Complet
         text=True,
         cwd=tmp_path,
         timeout=120,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **environment,
+        },
     )
 
 
@@ -57,7 +61,9 @@ def test_every_flag_is_in_the_table() -> None:
 
 def test_every_rule_is_in_the_table_in_order() -> None:
     rows = re.findall(r"^\| `(MC\d+)` \| (\(advice\))?", PAGE, re.M)
-    assert rows == [(rule.code, "(advice)" if rule.severity == "advice" else "") for rule in GATEWAY_RULES]
+    assert rows == [
+        (rule.code, "(advice)" if rule.severity == "advice" else "") for rule in GATEWAY_RULES
+    ]
 
 
 @pytest.mark.thorough
@@ -72,13 +78,20 @@ def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Pa
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $@" >> "$CALLED"\n')
         (folder / name).chmod(0o755)
     path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = {"CALLED": str(tmp_path / "called"), "MOCKSERVER_POLL": "0", "PATH": path, "GITHUB_ACTIONS": "true"}
+    settings = {
+        "CALLED": str(tmp_path / "called"),
+        "MOCKSERVER_POLL": "0",
+        "PATH": path,
+        "GITHUB_ACTIONS": "true",
+    }
     settings |= {"GATEWAY_URL": server.url, "REPLICATE_API_TOKEN": "a-token-of-the-night"}
 
     assert shell(install["run"], tmp_path, **settings).returncode == 0
     ended = shell(verifying["run"], tmp_path, **settings)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert {"verify.json", "verify.html", "gateway.yaml"} <= {file.name for file in tmp_path.iterdir()}
+    assert {"verify.json", "verify.html", "gateway.yaml"} <= {
+        file.name for file in tmp_path.iterdir()
+    }
 
     planted = next(each for each in PLANTED if each.name == "another prompt")
     with standing(Departing(server.url, planted.change)) as gateway:
@@ -89,14 +102,21 @@ def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Pa
         assert reporting["if"].startswith("failure()")
         assert shell(reporting["run"], tmp_path, **settings).returncode == 0
         (tmp_path / "verify.json").rename(tmp_path / "known.json")
-        assert shell(verifying["run"], tmp_path, **settings).returncode == 0, "what is known is accepted"
+        assert shell(verifying["run"], tmp_path, **settings).returncode == 0, (
+            "what is known is accepted"
+        )
     called = (tmp_path / "called").read_text().splitlines()
-    assert called[0] == "pip install flux-mockserver[verify] @ git+https://github.com/your-organisation/mockserver"
+    assert (
+        called[0]
+        == "pip install flux-mockserver[verify] @ git+https://github.com/your-organisation/mockserver"
+    )
     assert called[1].startswith("gh issue create --title The gateway departs")
 
 
 def test_every_extra_that_is_told_of_is_there() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     pages = PAGE + (ROOT / "docs" / "proxy.md").read_text()
     assert {"verify", "http2"} <= set(extras)
     assert set(re.findall(r"flux-mockserver\[(\w+)\]", pages)) <= set(extras)

@@ -42,7 +42,11 @@ FAULTS = st.one_of(
         retry_after=st.none() | st.integers(0, 100) | st.just("soon"),
         times=st.integers(1, 5),
     ),
-    st.builds(Fault, disconnect=st.sampled_from(["close", "reset"]), after=st.sampled_from([None, "commit"])),
+    st.builds(
+        Fault,
+        disconnect=st.sampled_from(["close", "reset"]),
+        after=st.sampled_from([None, "commit"]),
+    ),
     st.builds(Fault, cut=st.floats(0, 0.99), delay=st.none() | st.floats(0.1, 5)),
     st.builds(Fault, body=st.sampled_from(["malformed", "empty"])),
     st.builds(Fault, delay=st.floats(0.1, 5)),
@@ -53,15 +57,21 @@ SCENARIOS = st.builds(
     name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
     lifecycle=LIFECYCLES,
     retention=st.floats(0, 7200),
-    faults=st.dictionaries(st.sampled_from(["createPrediction", "*"]), st.lists(FAULTS, max_size=5).map(tuple)),
+    faults=st.dictionaries(
+        st.sampled_from(["createPrediction", "*"]), st.lists(FAULTS, max_size=5).map(tuple)
+    ),
     body=st.builds(
         Body,
         extra=st.dictionaries(st.sampled_from(["queue_position", "x"]), st.integers() | st.text()),
-        omit=st.lists(st.sampled_from(["metrics", "logs", "started_at", "urls.stream"]), unique=True).map(tuple),
+        omit=st.lists(
+            st.sampled_from(["metrics", "logs", "started_at", "urls.stream"]), unique=True
+        ).map(tuple),
         null=st.sampled_from([(), ("logs",)]),
         fraction=st.none() | st.integers(0, 9),
     ),
-    headers=st.dictionaries(st.sampled_from(["X-Served-By", "x-cost"]), st.sampled_from(["0", "cache 7"])),
+    headers=st.dictionaries(
+        st.sampled_from(["X-Served-By", "x-cost"]), st.sampled_from(["0", "cache 7"])
+    ),
     create_status=st.sampled_from([None, 200, 201, 202]),
     errors=st.sampled_from([None, "upstream", "gateway"]),
     wait=st.sampled_from(["final", "processing"]),
@@ -85,7 +95,10 @@ def test_a_scenario_is_read_back_from_its_json(scenario: Scenario) -> None:
         ("text", '/: "text" is not of type "object"'),
         ({"name": "Has Spaces"}, "/name"),
         ({"lifecycle": []}, "/lifecycle"),
-        ({"lifecycle": [{"status": "done"}]}, "/lifecycle/0/status: 'done' is not a status; there are: starting,"),
+        (
+            {"lifecycle": [{"status": "done"}]},
+            "/lifecycle/0/status: 'done' is not a status; there are: starting,",
+        ),
         (
             {"lifecycle": [{"status": "processing", "seconds": 1}, {"status": "starting"}]},
             "/lifecycle/1/status: starting cannot follow processing",
@@ -98,19 +111,34 @@ def test_a_scenario_is_read_back_from_its_json(scenario: Scenario) -> None:
             {"lifecycle": [{"status": "processing", "seconds": 1}, {"status": "aborted"}]},
             "/lifecycle/1/status: aborted is for what never started",
         ),
-        ({"lifecycle": [{"status": "failed", "seconds": 1}]}, "/lifecycle/0/seconds: failed is terminal"),
-        ({"lifecycle": [{"status": "starting"}, {"status": "failed"}]}, "/lifecycle/0/seconds: needed"),
-        ({"lifecycle": [{"status": "succeeded", "error": "e"}]}, "/lifecycle/0/error: only failed has an error"),
+        (
+            {"lifecycle": [{"status": "failed", "seconds": 1}]},
+            "/lifecycle/0/seconds: failed is terminal",
+        ),
+        (
+            {"lifecycle": [{"status": "starting"}, {"status": "failed"}]},
+            "/lifecycle/0/seconds: needed",
+        ),
+        (
+            {"lifecycle": [{"status": "succeeded", "error": "e"}]},
+            "/lifecycle/0/error: only failed has an error",
+        ),
         (
             {"faults": {"getFoo": [{"status": 500}]}},
             "/faults/getFoo: no such operation; there are: *, createPrediction",
         ),
-        ({"faults": {"getPrediction": [{"status": 418}]}}, "/faults/getPrediction/0/status: the contract has no 418"),
+        (
+            {"faults": {"getPrediction": [{"status": 418}]}},
+            "/faults/getPrediction/0/status: the contract has no 418",
+        ),
         (
             {"faults": {"getPrediction": [None, {"delay": 1, "after": "commit"}]}},
             "/faults/getPrediction/1/after: getPrediction changes nothing",
         ),
-        ({"faults": {"*": [{"status": 500, "cut": 0.5}]}}, "/faults/*/0: a fault has exactly one of status,"),
+        (
+            {"faults": {"*": [{"status": 500, "cut": 0.5}]}},
+            "/faults/*/0: a fault has exactly one of status,",
+        ),
         ({"faults": {"*": [{"times": 2}]}}, "/faults/*/0: a fault has exactly one of status,"),
         ({"faults": {"*": [{"cut": 1}]}}, "/faults/*/0/cut"),
         ({"faults": {"*": [{"disconnect": "close", "retry_after": 1}]}}, "/faults/*/0"),
@@ -120,14 +148,22 @@ def test_a_scenario_is_read_back_from_its_json(scenario: Scenario) -> None:
         ),
         ({"body": {"extra": {"id": 1}}}, "/body/extra/id: the contract knows id"),
         ({"body": {"omit": ["status"]}}, "/body/omit: the contract requires status"),
-        ({"body": {"null": ["created_at"]}}, "/body/null: the contract never lets created_at be null"),
+        (
+            {"body": {"null": ["created_at"]}},
+            "/body/null: the contract never lets created_at be null",
+        ),
         ({"body": {"null": ["foo"]}}, "/body/null: the contract never lets foo be null"),
-        ({"create_status": 204}, "/create_status: the contract answers a create with one of [200, 201, 202]"),
+        (
+            {"create_status": 204},
+            "/create_status: the contract answers a create with one of [200, 201, 202]",
+        ),
         ({"urls": "elsewhere"}, "/urls"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )
-def test_what_contradicts_itself_or_the_contract_is_refused_with_reason_and_place(value: Any, said: str) -> None:
+def test_what_contradicts_itself_or_the_contract_is_refused_with_reason_and_place(
+    value: Any, said: str
+) -> None:
     with pytest.raises(ScenarioError) as refusal:
         CATALOGUE.parse(value)
     assert said in str(refusal.value)
@@ -136,7 +172,13 @@ def test_what_contradicts_itself_or_the_contract_is_refused_with_reason_and_plac
 
 def test_every_contradiction_is_told_at_once() -> None:
     with pytest.raises(ScenarioError) as refusal:
-        CATALOGUE.parse({"lifecycle": [{"status": "done"}], "create_status": 204, "body": {"omit": ["id", "model"]}})
+        CATALOGUE.parse(
+            {
+                "lifecycle": [{"status": "done"}],
+                "create_status": 204,
+                "body": {"omit": ["id", "model"]},
+            }
+        )
     assert str(refusal.value).count(";") >= 3
 
 
@@ -146,7 +188,10 @@ def test_a_wrong_name_is_told_with_the_right_ones_and_the_nearest() -> None:
 
 
 def test_a_whole_number_may_be_written_as_a_fraction() -> None:
-    written = {"create_status": 201.0, "faults": {"getPrediction": [{"status": 503.0, "times": 2.0}]}}
+    written = {
+        "create_status": 201.0,
+        "faults": {"getPrediction": [{"status": 503.0, "times": 2.0}]},
+    }
     whole = {"create_status": 201, "faults": {"getPrediction": [{"status": 503, "times": 2}]}}
     assert CATALOGUE.parse(written) == CATALOGUE.parse(whole)
 
@@ -169,7 +214,9 @@ def test_a_scenario_is_given_by_name_by_value_or_by_file(tmp_path: Path) -> None
 
 
 @given(st.lists(FAULTS, max_size=6), st.integers(0, 40))
-def test_a_script_is_its_faults_each_as_often_as_it_says(faults: list[Fault | None], number: int) -> None:
+def test_a_script_is_its_faults_each_as_often_as_it_says(
+    faults: list[Fault | None], number: int
+) -> None:
     played = [fault for fault in faults for _ in range(1 if fault is None else int(fault.times))]
     assert script_length(faults) == len(played)
     assert fault_at(faults, number) == (played[number] if number < len(played) else None)
@@ -181,7 +228,11 @@ def test_an_endless_fault_has_no_end() -> None:
     assert fault_at(faults, 10**6) == faults[1]
 
 
-@given(SCENARIOS, st.sampled_from(list(CONTRACT.templates)), st.sampled_from(["getPrediction", "cancelPrediction"]))
+@given(
+    SCENARIOS,
+    st.sampled_from(list(CONTRACT.templates)),
+    st.sampled_from(["getPrediction", "cancelPrediction"]),
+)
 def test_variety_stays_within_the_contract(scenario: Scenario, status: str, name: str) -> None:
     operation, shown = CONTRACT.by_id[name], CONTRACT.templates[status]
     varied = vary(scenario.body, operation, 200, shown)

@@ -43,13 +43,23 @@ class Player:
         self.tenant = tenant
 
     def create(
-        self, prompt: str = "a lighthouse", *, operation: str = KONTEXT, headers: dict[str, str] | None = None
+        self,
+        prompt: str = "a lighthouse",
+        *,
+        operation: str = KONTEXT,
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        response = self.client.post(CREATES[operation], json={"input": {"prompt": prompt}}, headers=headers)
+        response = self.client.post(
+            CREATES[operation], json={"input": {"prompt": prompt}}, headers=headers
+        )
         return self.held(operation, response)
 
-    def get(self, prediction: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
-        return self.held("getPrediction", self.client.get(f"{LIST}/{prediction['id']}", headers=headers))
+    def get(
+        self, prediction: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.held(
+            "getPrediction", self.client.get(f"{LIST}/{prediction['id']}", headers=headers)
+        )
 
     def cancel(self, prediction: dict[str, Any]) -> httpx.Response:
         return self.held("cancelPrediction", self.client.post(f"{LIST}/{prediction['id']}/cancel"))
@@ -77,7 +87,9 @@ def statuses(predictions: list[dict[str, Any]]) -> list[str]:
 
 def lasted(prediction: dict[str, Any]) -> float:
     """Seconds from a prediction's creation to its end."""
-    created, ended = (datetime.fromisoformat(prediction[name]) for name in ("created_at", "completed_at"))
+    created, ended = (
+        datetime.fromisoformat(prediction[name]) for name in ("created_at", "completed_at")
+    )
     return (ended - created).total_seconds()
 
 
@@ -117,12 +129,16 @@ class TestLives:
     """The scenarios that differ in what becomes of a prediction."""
 
     @shows("succeeded")
-    def test_succeeded_passes_all_statuses_at_the_pace_of_the_real_models_and_delivers(self, player: Player) -> None:
+    def test_succeeded_passes_all_statuses_at_the_pace_of_the_real_models_and_delivers(
+        self, player: Player
+    ) -> None:
         seen = player.life(3)
         assert statuses(seen) == ["starting", "processing", "succeeded", "succeeded"]
         assert seen[3] == seen[2]
         assert seen[2]["metrics"] == {"image_count": 1, "predict_time": 3.5}
-        assert lasted(seen[2]) == pytest.approx(3.9, abs=0.001)  # `created_at` has milliseconds only
+        assert lasted(seen[2]) == pytest.approx(
+            3.9, abs=0.001
+        )  # `created_at` has milliseconds only
         assert seen[2]["created_at"] < seen[2]["started_at"] < seen[2]["completed_at"]
         picture = player.client.get(seen[2]["output"])
         assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
@@ -179,7 +195,9 @@ class TestLives:
 
     @shows("model-error")
     def test_model_error_gives_a_code(self, player: Player) -> None:
-        assert player.life(2)[-1]["error"] == "Director: unexpected error handling prediction (E9243)"
+        assert (
+            player.life(2)[-1]["error"] == "Director: unexpected error handling prediction (E9243)"
+        )
 
     @shows("start-timeout")
     def test_start_timeout_fails_after_ten_minutes_without_having_run(self, player: Player) -> None:
@@ -203,10 +221,16 @@ class TestLives:
         assert lasted(seen[-1]) == pytest.approx(183.5, abs=0.001)
 
     @shows("canceled")
-    def test_canceled_is_ended_by_somebody_else_a_second_into_its_work(self, player: Player) -> None:
+    def test_canceled_is_ended_by_somebody_else_a_second_into_its_work(
+        self, player: Player
+    ) -> None:
         seen = player.life(3)
         assert statuses(seen) == ["starting", "processing", "canceled", "canceled"]
-        assert (seen[-1]["error"], seen[-1]["output"], seen[-1]["metrics"]["predict_time"]) == (None, None, 1)
+        assert (seen[-1]["error"], seen[-1]["output"], seen[-1]["metrics"]["predict_time"]) == (
+            None,
+            None,
+            1,
+        )
 
     @shows("aborted")
     def test_aborted_never_starts(self, player: Player) -> None:
@@ -228,7 +252,12 @@ class TestLives:
     def test_expired_has_lost_its_data_by_the_time_that_it_is_told(self, player: Player) -> None:
         first, second, last = player.life(2)
         assert [first["input"]["prompt"], second["input"]["prompt"]] == ["a lighthouse"] * 2
-        assert (last["status"], last["data_removed"], last["output"], last["input"]) == ("succeeded", True, None, {})
+        assert (last["status"], last["data_removed"], last["output"], last["input"]) == (
+            "succeeded",
+            True,
+            None,
+            {},
+        )
         assert "logs" not in last
         assert player.listed().json()["results"] == [{**last, "source": "api"}]
         assert player.client.get(f"/xezq/{first['id']}/output.png").status_code == 404
@@ -246,8 +275,14 @@ class TestLives:
         for prediction in seen:
             assert (prediction["queue_position"], prediction["source"]) == (3, "api")
             assert prediction.keys().isdisjoint({"started_at", "completed_at"})
-            assert prediction["input"].keys() == CONTRACT.by_id[operation].defaults.keys() | {"prompt"}
-        assert [len(prediction["urls"]) for prediction in seen] == [4, 2, 2]  # the documents' creates have all four
+            assert prediction["input"].keys() == CONTRACT.by_id[operation].defaults.keys() | {
+                "prompt"
+            }
+        assert [len(prediction["urls"]) for prediction in seen] == [
+            4,
+            2,
+            2,
+        ]  # the documents' creates have all four
         assert seen[-1]["metrics"] == {"total_time": pytest.approx(3.9, abs=0.001)}
         # A create's logs are a string in the documents; only a read may send null.
         assert [prediction["logs"] for prediction in seen] == ["", None, None]
@@ -258,7 +293,9 @@ class TestRefusals:
     """The scenarios that differ in how requests are answered."""
 
     @shows("rate-limited")
-    def test_rate_limited_throttles_the_first_create_and_says_how_long_to_wait(self, player: Player) -> None:
+    def test_rate_limited_throttles_the_first_create_and_says_how_long_to_wait(
+        self, player: Player
+    ) -> None:
         throttled = player.create()
         assert (throttled.status_code, throttled.headers["retry-after"]) == (429, "1")
         assert throttled.json()["retry_after"] == 1
@@ -277,7 +314,9 @@ class TestRefusals:
         with pytest.raises(httpx.ReadError):
             player.get(first)
         assert player.get(first).json()["status"] == "succeeded"
-        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        with pytest.raises(
+            httpx.RemoteProtocolError, match="without sending complete message body"
+        ):
             player.get(first)
         with pytest.raises(httpx.ReadTimeout):  # two seconds' delay, longer than this client waits
             player.client.get(f"{LIST}/{first['id']}", timeout=0.2)
@@ -285,18 +324,36 @@ class TestRefusals:
         assert statuses(player.looks(first, 2)) == ["succeeded"] * 2
 
     @shows("outage")
-    def test_outage_answers_every_operation_with_a_proxys_page_for_ever(self, player: Player) -> None:
+    def test_outage_answers_every_operation_with_a_proxys_page_for_ever(
+        self, player: Player
+    ) -> None:
         nobody = {"id": "0" * 26}
         for _ in range(3):
-            for response in (player.create(), player.get(nobody), player.cancel(nobody), player.listed()):
-                assert (response.status_code, response.headers["content-type"]) == (503, "text/html")
+            for response in (
+                player.create(),
+                player.get(nobody),
+                player.cancel(nobody),
+                player.listed(),
+            ):
+                assert (response.status_code, response.headers["content-type"]) == (
+                    503,
+                    "text/html",
+                )
             assert player.client.get(f"/xezq/{'0' * 26}/output.png").status_code == 503
         assert player.tenant.predictions() == []
 
     @shows("unauthorized")
     def test_unauthorized_knows_no_token(self, player: Player) -> None:
-        for response in (player.create(), player.get({"id": "0" * 26}), player.listed(), player.create()):
-            assert (response.status_code, response.headers["content-type"]) == (401, "application/problem+json")
+        for response in (
+            player.create(),
+            player.get({"id": "0" * 26}),
+            player.listed(),
+            player.create(),
+        ):
+            assert (response.status_code, response.headers["content-type"]) == (
+                401,
+                "application/problem+json",
+            )
             assert response.json() == {
                 "title": "Unauthenticated",
                 "detail": "You did not pass a valid authentication token",
@@ -305,12 +362,17 @@ class TestRefusals:
         assert player.tenant.predictions() == []
 
     @shows("not-found-yet")
-    def test_not_found_yet_misses_the_first_two_reads_of_each_prediction(self, player: Player) -> None:
+    def test_not_found_yet_misses_the_first_two_reads_of_each_prediction(
+        self, player: Player
+    ) -> None:
         for _ in range(2):
             first = player.create().json()
             missed = [player.get(first) for _ in range(2)]
             assert [response.status_code for response in missed] == [404, 404]
-            assert missed[0].json() == {"detail": "The requested resource could not be found.", "status": 404}
+            assert missed[0].json() == {
+                "detail": "The requested resource could not be found.",
+                "status": 404,
+            }
             assert statuses(player.looks(first, 2)) == ["processing", "succeeded"]
         assert player.get({"id": "0" * 26}).status_code == 404
         assert player.tenant.verdict()["unused_faults"] == []
@@ -324,9 +386,15 @@ class TestRefusals:
     @shows("low-credit")
     def test_low_credit_lets_one_through_every_ten_seconds(self, player: Player) -> None:
         player.tenant.freeze()
-        assert [player.create().status_code, player.create(operation=ULTRA).status_code] == [200, 429]
+        assert [player.create().status_code, player.create(operation=ULTRA).status_code] == [
+            200,
+            429,
+        ]
         throttled = player.create()
-        assert "reduced to 6 requests per minute with a burst of 1 requests" in throttled.json()["detail"]
+        assert (
+            "reduced to 6 requests per minute with a burst of 1 requests"
+            in throttled.json()["detail"]
+        )
         assert throttled.json()["detail"].endswith("resets in ~10s.")
         assert (throttled.json()["retry_after"], throttled.headers["retry-after"]) == (10, "10")
         player.tenant.advance(10)
@@ -337,7 +405,10 @@ class TestRefusals:
     def test_spend_limit_has_a_title_of_its_own(self, player: Player) -> None:
         for _ in range(2):
             refused = player.create()
-            assert (refused.status_code, refused.json()["title"]) == (402, "Monthly spend limit reached")
+            assert (refused.status_code, refused.json()["title"]) == (
+                402,
+                "Monthly spend limit reached",
+            )
         assert player.tenant.predictions() == []
 
     @shows("out-of-credit")
@@ -346,7 +417,9 @@ class TestRefusals:
             refused = player.create(operation=operation)
             assert refused.status_code == 402
             assert refused.json()["title"] == "Insufficient credit"
-            assert refused.json()["detail"].startswith("You have insufficient credit to run this model. Go to https://")
+            assert refused.json()["detail"].startswith(
+                "You have insufficient credit to run this model. Go to https://"
+            )
         assert player.listed().json()["results"] == []
 
     def test_out_of_credit_speaks_the_gateways_dialect_too(self, player: Player) -> None:
@@ -374,7 +447,9 @@ class TestRefusals:
                     assert (refused.status_code, refused.json()["error"]["type"]) == (status, kind)
 
     @shows("lost-answer")
-    def test_lost_answer_commits_before_it_hangs_up_so_that_a_repeat_is_billed_twice(self, player: Player) -> None:
+    def test_lost_answer_commits_before_it_hangs_up_so_that_a_repeat_is_billed_twice(
+        self, player: Player
+    ) -> None:
         with pytest.raises(httpx.ReadError):
             player.create()
         (lost,) = player.tenant.predictions()
@@ -386,7 +461,9 @@ class TestRefusals:
 
 
 @pytest.mark.parametrize("operation", [KONTEXT, ULTRA])
-@pytest.mark.parametrize("player", sorted({scenario.name for scenario in CATALOGUE} - EXEMPT.keys()), indirect=True)
+@pytest.mark.parametrize(
+    "player", sorted({scenario.name for scenario in CATALOGUE} - EXEMPT.keys()), indirect=True
+)
 def test_nothing_that_a_scenario_sends_breaks_the_contract_unless_a_fault_breaks_it(
     player: Player, operation: str
 ) -> None:
@@ -440,12 +517,20 @@ class TestFiveWaysToChoose:
     def test_each_way_alone_is_enough(self, server: MockServer, way: str, name: str) -> None:
         assert end_of(server, **{way: name}) == ENDS[name]
 
-    def test_the_servers_own_scenario_holds_where_nothing_else_is_said(self, failing_server: MockServer) -> None:
+    def test_the_servers_own_scenario_holds_where_nothing_else_is_said(
+        self, failing_server: MockServer
+    ) -> None:
         assert end_of(failing_server) == "failed"
 
     @pytest.mark.parametrize(("stronger", "weaker"), list(itertools.combinations(WAYS, 2)))
-    def test_of_two_the_stronger_decides(self, failing_server: MockServer, stronger: str, weaker: str) -> None:
-        said = {stronger: "aborted"} if weaker == "server" else {stronger: "aborted", weaker: "canceled"}
+    def test_of_two_the_stronger_decides(
+        self, failing_server: MockServer, stronger: str, weaker: str
+    ) -> None:
+        said = (
+            {stronger: "aborted"}
+            if weaker == "server"
+            else {stronger: "aborted", weaker: "canceled"}
+        )
         assert end_of(failing_server, **said) == "aborted"
 
     def test_each_one_taken_away_leaves_the_next_in_force(self, failing_server: MockServer) -> None:
@@ -457,10 +542,17 @@ class TestFiveWaysToChoose:
 
     @pytest.mark.parametrize(
         "given",
-        ["aborted", {"name": "aborted"}, {"lifecycle": [{"status": "aborted"}]}, CATALOGUE.named("aborted")],
+        [
+            "aborted",
+            {"name": "aborted"},
+            {"lifecycle": [{"status": "aborted"}]},
+            CATALOGUE.named("aborted"),
+        ],
         ids=["name", "name in JSON", "JSON", "Scenario"],
     )
-    def test_a_server_and_a_tenant_take_a_name_a_value_or_a_scenario(self, given: str | Scenario) -> None:
+    def test_a_server_and_a_tenant_take_a_name_a_value_or_a_scenario(
+        self, given: str | Scenario
+    ) -> None:
         with MockServer(scenario=given) as server:
             assert end_of(server) == "aborted"
             tenant = server.tenant()
@@ -475,15 +567,28 @@ class TestFiveWaysToChoose:
         file = tmp_path / "mine.yaml"
         file.write_text("name: mine\nlifecycle: [{status: aborted}]\n")
         ready = tmp_path / "ready.json"
-        command = [sys.executable, "-m", "mockserver", "serve", "--port", "0", "--ready-file", str(ready)]
+        command = [
+            sys.executable,
+            "-m",
+            "mockserver",
+            "serve",
+            "--port",
+            "0",
+            "--ready-file",
+            str(ready),
+        ]
         word = "aborted" if given == "name" else str(file)
-        with subprocess.Popen([*command, "--scenario", word], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [*command, "--scenario", word], stdout=subprocess.PIPE, text=True
+        ) as process:
             try:
                 assert process.stdout is not None
                 assert process.stdout.readline().startswith("mockserver listening on ")
                 with playing(Tenant(json.loads(ready.read_text())["url"], "t")) as player:
                     assert statuses(player.life(1))[-1] == "aborted"
-                    assert player.tenant.scenario()["name"] == ("aborted" if given == "name" else "mine")
+                    assert player.tenant.scenario()["name"] == (
+                        "aborted" if given == "name" else "mine"
+                    )
             finally:
                 process.terminate()
 
@@ -502,7 +607,9 @@ class TestFiveWaysToChoose:
             assert player.tenant.scenario()["name"] == "succeeded"
             assert len(player.tenant.predictions()) == 1
 
-    def test_a_token_that_is_a_scenarios_name_without_a_plus_is_just_a_token(self, server: MockServer) -> None:
+    def test_a_token_that_is_a_scenarios_name_without_a_plus_is_just_a_token(
+        self, server: MockServer
+    ) -> None:
         with playing(server.tenant("nsfw")) as player:
             assert statuses(player.life(2))[-1] == "succeeded"
 
@@ -531,7 +638,9 @@ class TestWrongNames:
         self, player: Player, way: str, name: str
     ) -> None:
         prompt = f"[mock:{name}]" if way == "prompt" else "a lighthouse"
-        refused = player.create(prompt, headers={"X-Mock-Scenario": name} if way == "header" else None)
+        refused = player.create(
+            prompt, headers={"X-Mock-Scenario": name} if way == "header" else None
+        )
         assert refused.status_code == 400
         assert names_all(refused.json()["detail"])
         assert json.dumps(name) in refused.json()["detail"]
@@ -570,7 +679,9 @@ class TestWrongNames:
         assert names_all(ended.stderr)
         assert ended.stderr.count("\n") == 1
 
-    def test_they_are_refused_in_the_dialect_that_the_tenant_hears_otherwise(self, player: Player) -> None:
+    def test_they_are_refused_in_the_dialect_that_the_tenant_hears_otherwise(
+        self, player: Player
+    ) -> None:
         player.tenant.use({"errors": "gateway"})
         refused = player.create(headers={"X-Mock-Scenario": "nfsw"})
         assert names_all(refused.json()["error"]["message"])
@@ -584,7 +695,9 @@ class TestWrongNames:
 
 class TestPredictionsKeepTheirScenario:
     @pytest.mark.parametrize("way", ["header", "prompt"])
-    def test_one_that_its_request_chose_shapes_every_later_read(self, player: Player, way: str) -> None:
+    def test_one_that_its_request_chose_shapes_every_later_read(
+        self, player: Player, way: str
+    ) -> None:
         headers = {"X-Mock-Scenario": "variety"} if way == "header" else None
         created = player.create("[mock:variety]" if way == "prompt" else "p", headers=headers)
         assert created.status_code == 201
@@ -600,22 +713,32 @@ class TestPredictionsKeepTheirScenario:
         player.tenant.use({"faults": {"getPrediction": [{"status": 502, "times": "always"}]}})
         assert [player.get(prediction).status_code for prediction in (chosen, usual)] == [200, 502]
 
-    def test_a_read_that_chooses_for_itself_meets_its_own_faults_but_changes_no_life(self, player: Player) -> None:
+    def test_a_read_that_chooses_for_itself_meets_its_own_faults_but_changes_no_life(
+        self, player: Player
+    ) -> None:
         first = player.create("[mock:failed]").json()
         assert player.get(first, headers={"X-Mock-Scenario": "outage"}).status_code == 503
-        assert player.get(first, headers={"X-Mock-Scenario": "aborted"}).json()["status"] == "processing"
+        assert (
+            player.get(first, headers={"X-Mock-Scenario": "aborted"}).json()["status"]
+            == "processing"
+        )
         assert statuses(player.looks(first, 1)) == ["failed"]
 
     def test_a_tenants_new_scenario_changes_no_life_that_has_begun(self, player: Player) -> None:
         before = player.create().json()
         player.tenant.use("aborted")
         after = player.create().json()
-        assert [statuses(player.looks(each, 2))[-1] for each in (before, after)] == ["succeeded", "aborted"]
+        assert [statuses(player.looks(each, 2))[-1] for each in (before, after)] == [
+            "succeeded",
+            "aborted",
+        ]
 
 
 class TestFaultLists:
     @pytest.mark.parametrize("way", ["header", "prompt"])
-    def test_chosen_per_call_they_start_again_after_a_normal_create(self, player: Player, way: str) -> None:
+    def test_chosen_per_call_they_start_again_after_a_normal_create(
+        self, player: Player, way: str
+    ) -> None:
         headers = {"X-Mock-Scenario": "rate-limited"} if way == "header" else None
         prompt = "[mock:rate-limited]" if way == "prompt" else "p"
         met = [player.create(prompt, headers=headers).status_code for _ in range(6)]
@@ -640,13 +763,19 @@ class TestFaultLists:
             player.tenant.use("rate-limited")
             assert [player.create().status_code for _ in range(3)] == [429, 200, 200]
 
-    def test_those_of_a_call_and_those_of_the_tenant_are_counted_apart(self, player: Player) -> None:
+    def test_those_of_a_call_and_those_of_the_tenant_are_counted_apart(
+        self, player: Player
+    ) -> None:
         player.tenant.use("rate-limited")
         chosen = {"X-Mock-Scenario": "rate-limited"}
-        met = [player.create(headers=headers).status_code for headers in (chosen, None, chosen, None)]
+        met = [
+            player.create(headers=headers).status_code for headers in (chosen, None, chosen, None)
+        ]
         assert met == [429, 429, 200, 200]
 
-    def test_each_prediction_that_chose_them_meets_the_whole_list_of_its_reads(self, player: Player) -> None:
+    def test_each_prediction_that_chose_them_meets_the_whole_list_of_its_reads(
+        self, player: Player
+    ) -> None:
         for _ in range(2):
             player.create("[mock:flaky]")
             created = player.create("[mock:flaky]").json()
@@ -658,7 +787,9 @@ class TestChances:
 
     HALF: ClassVar = {"sometimes": [{"chance": 0.5, "lifecycle": [{"status": "failed"}]}]}
 
-    def ends(self, server: MockServer, token: str, scenario: dict[str, Any], times: int = 40) -> list[Any]:
+    def ends(
+        self, server: MockServer, token: str, scenario: dict[str, Any], times: int = 40
+    ) -> list[Any]:
         tenant = server.tenant(token)
         tenant.reset()
         tenant.use(scenario)
@@ -676,7 +807,9 @@ class TestChances:
         assert self.ends(server, "another", self.HALF) != ends
 
     def test_shares_add_up(self, server: MockServer) -> None:
-        lives = [{"chance": 0.5, "lifecycle": [{"status": status}]} for status in ("failed", "succeeded")]
+        lives = [
+            {"chance": 0.5, "lifecycle": [{"status": status}]} for status in ("failed", "succeeded")
+        ]
         assert set(self.ends(server, "all", {"sometimes": lives})) == {"failed", "succeeded"}
         with pytest.raises(AdminError, match="/sometimes: their chances add up to more than 1"):
             server.tenant().use({"sometimes": [*lives, *lives]})
@@ -684,11 +817,18 @@ class TestChances:
             server.tenant().use({"sometimes": [{"chance": 0.5, "lifecycle": [{"status": "done"}]}]})
 
     def test_a_fault_meets_a_share_of_exchanges(self, server: MockServer) -> None:
-        scenario = {"faults": {"createPrediction": [{"status": 502, "chance": 0.3, "times": "always"}]}}
+        scenario = {
+            "faults": {"createPrediction": [{"status": 502, "chance": 0.3, "times": "always"}]}
+        }
         met = self.ends(server, "faults", scenario)
         assert 4 <= met.count(502) <= 22
         assert self.ends(server, "faults", scenario) == met
         assert (
-            self.ends(server, "none", {"faults": {"createPrediction": [{"status": 502, "chance": 1e-9}]}}, 3)
+            self.ends(
+                server,
+                "none",
+                {"faults": {"createPrediction": [{"status": 502, "chance": 1e-9}]}},
+                3,
+            )
             == ["starting"] * 3
         )

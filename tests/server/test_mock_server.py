@@ -12,7 +12,17 @@ import httpx
 import pytest
 
 import mockserver
-from mockserver import AdminError, AsyncTenant, Body, Fault, MockServer, MockServerError, Scenario, Step, Tenant
+from mockserver import (
+    AdminError,
+    AsyncTenant,
+    Body,
+    Fault,
+    MockServer,
+    MockServerError,
+    Scenario,
+    Step,
+    Tenant,
+)
 from mockserver.client import RunningServer
 from tests.helpers.documents import KONTEXT
 
@@ -51,7 +61,9 @@ def test_a_port_in_use_is_told() -> None:
 def test_its_settings_are_those_of_serve() -> None:
     with pytest.raises(MockServerError, match="did you mean nsfw"):
         MockServer(scenario="nfsw")
-    with MockServer(scenario=Scenario(lifecycle=(Step("aborted"),)), clock="frozen", require_auth=True) as server:
+    with MockServer(
+        scenario=Scenario(lifecycle=(Step("aborted"),)), clock="frozen", require_auth=True
+    ) as server:
         assert create(server.url, "").status_code == 401
         told = create(server.url, "t").json()
         assert (told["status"], told["created_at"]) == ("aborted", "2025-01-01T00:00:00.000Z")
@@ -116,7 +128,9 @@ def test_a_running_server_is_steered_by_its_address(server: MockServer) -> None:
 
 
 def test_no_server_and_another_server_are_told_apart() -> None:
-    with pytest.raises(AdminError, match=r"no double answers at http://127\.0\.0\.1:1: .*; is it running\?"):
+    with pytest.raises(
+        AdminError, match=r"no double answers at http://127\.0\.0\.1:1: .*; is it running\?"
+    ):
         Tenant("http://127.0.0.1:1", "t").verdict()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -124,7 +138,9 @@ def test_no_server_and_another_server_are_told_apart() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+                )
 
         thread = threading.Thread(target=response)
         thread.start()
@@ -142,13 +158,25 @@ def test_the_package_exposes_exactly_what_it_says() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = ("starlette", "uvicorn", "jsonschema_rs", "orjson", "msgspec", "yaml", "PIL", "hypothesis", "schemathesis")
+    heavy = (
+        "starlette",
+        "uvicorn",
+        "jsonschema_rs",
+        "orjson",
+        "msgspec",
+        "yaml",
+        "PIL",
+        "hypothesis",
+        "schemathesis",
+    )
     code = f"import sys, mockserver, mockserver.pytest_plugin; print([n for n in {heavy!r} if n in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
 
 
-def test_a_coroutine_that_receives_the_webhooks_itself_advances_the_clock(server: MockServer) -> None:
+def test_a_coroutine_that_receives_the_webhooks_itself_advances_the_clock(
+    server: MockServer,
+) -> None:
     tenant = server.tenant(clock="frozen")
     came: list[bytes] = []
 
@@ -164,11 +192,15 @@ def test_a_coroutine_that_receives_the_webhooks_itself_advances_the_clock(server
             port = receiver.sockets[0].getsockname()[1]
             body = {"input": {"prompt": "p"}, "webhook": f"http://127.0.0.1:{port}/hook"}
             headers = {"Authorization": f"Bearer {tenant.token}"}
-            async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20) as client:
+            async with httpx.AsyncClient(
+                base_url=server.url, headers=headers, timeout=20
+            ) as client:
                 await client.post(KONTEXT, json=body)
             happened = await tenant.as_async().advance(10)
             assert [event["status"] for event in happened] == ["processing", "succeeded"]
-            assert [delivery["event"] for delivery in await tenant.as_async().webhooks()][-1] == "completed"
+            assert [delivery["event"] for delivery in await tenant.as_async().webhooks()][
+                -1
+            ] == "completed"
 
     asyncio.run(test())
     assert came[0] == b"POST /hook HTTP/1.1"
@@ -176,9 +208,15 @@ def test_a_coroutine_that_receives_the_webhooks_itself_advances_the_clock(server
 
 def test_a_tenant_s_asynchronous_twin_has_its_methods() -> None:
     def methods(kind: type) -> dict[str, str]:
-        public = [(name, value) for name, value in vars(kind).items() if callable(value) and not name.startswith("_")]
+        public = [
+            (name, value)
+            for name, value in vars(kind).items()
+            if callable(value) and not name.startswith("_")
+        ]
         return {name: str(inspect.signature(value)) for name, value in public}
 
     assert methods(AsyncTenant) == {
-        name: signature for name, signature in methods(Tenant).items() if name not in ("call", "as_async")
+        name: signature
+        for name, signature in methods(Tenant).items()
+        if name not in ("call", "as_async")
     }

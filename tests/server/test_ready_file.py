@@ -44,7 +44,10 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path: Path, kind: str) -> Non
 def test_a_device_is_refused_before_the_server_listens() -> None:
     ended = run("serve", "--port", "0", "--ready-file", "/dev/null")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "mockserver: the ready file /dev/null is there, and is no regular file; name another\n"
+    assert (
+        ended.stderr
+        == "mockserver: the ready file /dev/null is there, and is no regular file; name another\n"
+    )
     assert not Path("/dev/null").is_file()
 
 
@@ -73,7 +76,10 @@ def test_a_stale_one_is_gone_before_the_server_listens(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_of_two_servers_the_first_to_end_leaves_the_file_of_the_other(tmp_path: Path) -> None:
     path = tmp_path / "ready.json"
-    with serving("--ready-file", str(path)) as (first, _), serving("--ready-file", str(path)) as (_, url):
+    with (
+        serving("--ready-file", str(path)) as (first, _),
+        serving("--ready-file", str(path)) as (_, url),
+    ):
         first.terminate()
         assert first.wait(20) == 0
         assert json.loads(path.read_text())["url"] == url

@@ -29,7 +29,9 @@ class Watched:
         self._watch = Watch(self.contract, str(self.scenario))
         self.app: App = build_app(self.contract, str(self.scenario))
         self._loop = asyncio.Runner()
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1"
+        )
 
     def ask(self, method: str, path: str, **more: object) -> httpx.Response:
         return self._loop.run(self.client.request(method, path, **more))  # type: ignore[arg-type]
@@ -64,7 +66,9 @@ def test_nothing_is_said_while_nothing_changes(watched: Watched) -> None:
     assert watched.look() == []
 
 
-def test_a_file_that_is_being_written_is_not_read_before_it_stays_as_it_is(watched: Watched) -> None:
+def test_a_file_that_is_being_written_is_not_read_before_it_stays_as_it_is(
+    watched: Watched,
+) -> None:
     said: list[str] = []
     for text in ("", WRONG, OTHER):
         watched.scenario.write_text(text)
@@ -78,19 +82,26 @@ def test_a_scenario_that_changes_is_in_force_and_keeps_what_is_there(watched: Wa
     made = watched.create()
     assert made.status_code == 201
     watched.scenario.write_text(OTHER)
-    assert watched.look() == [f"scenario {watched.scenario} read again: its faults are counted afresh"]
+    assert watched.look() == [
+        f"scenario {watched.scenario} read again: its faults are counted afresh"
+    ]
     assert watched.create().status_code == 200
     assert watched.ask("GET", made.json()["urls"]["get"]).json()["id"] == made.json()["id"]
 
 
-def test_a_scenario_s_faults_are_counted_afresh_but_not_those_of_a_tenant_s_own(watched: Watched) -> None:
+def test_a_scenario_s_faults_are_counted_afresh_but_not_those_of_a_tenant_s_own(
+    watched: Watched,
+) -> None:
     faults = "faults: {listPredictions: [{status: 500}]}\n"
     own = {"Authorization": "Bearer own"}
     scenario = {"faults": {"listPredictions": [{"status": 500}]}}
     watched.scenario.write_text(GOOD + faults)
     watched.look()
     watched.ask("PUT", "/__admin/scenario", json=scenario, headers=own)
-    assert [watched.ask("GET", "/replicate/v1/predictions").status_code for _ in range(2)] == [500, 200]
+    assert [watched.ask("GET", "/replicate/v1/predictions").status_code for _ in range(2)] == [
+        500,
+        200,
+    ]
     assert watched.ask("GET", "/replicate/v1/predictions", headers=own).status_code == 500
     watched.scenario.write_text(OTHER + faults)
     watched.look()
@@ -99,7 +110,9 @@ def test_a_scenario_s_faults_are_counted_afresh_but_not_those_of_a_tenant_s_own(
 
 
 @pytest.mark.parametrize("wrong", [WRONG, "{", "- 1", None])
-def test_a_wrong_scenario_leaves_the_old_one_in_force_and_is_told_once(watched: Watched, wrong: str | None) -> None:
+def test_a_wrong_scenario_leaves_the_old_one_in_force_and_is_told_once(
+    watched: Watched, wrong: str | None
+) -> None:
     if wrong is None:
         watched.scenario.unlink()
     else:
@@ -119,16 +132,23 @@ def test_a_contract_that_changes_is_in_force_and_all_tenants_begin_anew(watched:
         "black-forest-labs/flux-1.1-pro-ultra",
         "black-forest-labs/flux-kontext-max",
     ]
-    watched.contract.write_text(watched.contract.read_text().replace("flux-kontext-max", "flux-kontext-pro"))
+    watched.contract.write_text(
+        watched.contract.read_text().replace("flux-kontext-max", "flux-kontext-pro")
+    )
     assert watched.look() == [f"contract {watched.contract} read again: all tenants begin anew"]
     assert watched.ask("GET", made["urls"]["get"]).status_code == 404
     assert watched.create().status_code == 404
     assert watched.ask("POST", KONTEXT.replace("max", "pro"), json=CREATE).status_code == 201
-    assert watched.ask("GET", "/__admin/version").json()["models"][1] == "black-forest-labs/flux-kontext-pro"
+    assert (
+        watched.ask("GET", "/__admin/version").json()["models"][1]
+        == "black-forest-labs/flux-kontext-pro"
+    )
     assert watched.ask("GET", "/openapi.yaml").content == watched.contract.read_bytes()
 
 
-def test_a_wrong_contract_leaves_the_old_one_in_force_and_its_place_is_told(watched: Watched) -> None:
+def test_a_wrong_contract_leaves_the_old_one_in_force_and_its_place_is_told(
+    watched: Watched,
+) -> None:
     good = watched.contract.read_text()
     watched.contract.write_text(good.replace("x-mock-role: cancel", "x-mock-role: cancle"))
     (said,) = watched.look()
@@ -137,12 +157,20 @@ def test_a_wrong_contract_leaves_the_old_one_in_force_and_its_place_is_told(watc
     assert watched.create().status_code == 201
 
 
-def test_a_contract_that_the_scenario_no_longer_fits_leaves_the_old_ones_in_force(watched: Watched) -> None:
-    watched.scenario.write_text(GOOD + "faults: {createFluxKontextMaxPrediction: [{status: 429}]}\n")
+def test_a_contract_that_the_scenario_no_longer_fits_leaves_the_old_ones_in_force(
+    watched: Watched,
+) -> None:
+    watched.scenario.write_text(
+        GOOD + "faults: {createFluxKontextMaxPrediction: [{status: 429}]}\n"
+    )
     watched.look()
-    watched.contract.write_text(watched.contract.read_text().replace("createFluxKontextMax", "createKontext"))
+    watched.contract.write_text(
+        watched.contract.read_text().replace("createFluxKontextMax", "createKontext")
+    )
     (said,) = watched.look()
-    assert said.startswith("scenario mine is refused: /faults/createFluxKontextMaxPrediction: no such operation")
+    assert said.startswith(
+        "scenario mine is refused: /faults/createFluxKontextMaxPrediction: no such operation"
+    )
     assert watched.create().status_code == 429
 
 
@@ -157,7 +185,10 @@ def replace(file: Path, text: str) -> None:
 def test_serve_says_what_it_watches_and_what_it_reads_again(tmp_path: Path) -> None:
     scenario = tmp_path / "mine.yaml"
     scenario.write_text(GOOD)
-    with serving("--watch", "--scenario", str(scenario), "--files-origin", "separate") as (process, url):
+    with serving("--watch", "--scenario", str(scenario), "--files-origin", "separate") as (
+        process,
+        url,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         while not (line := process.stdout.readline()).startswith("watching"):

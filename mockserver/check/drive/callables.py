@@ -25,13 +25,17 @@ class CallableDriver:
 
     def start(self, call: Call) -> Pending:
         """Begin a call."""
-        return _Thread(self._call_fn, call) if self._loop is None else _Task(self._loop, self._call_fn(call))
+        return (
+            _Thread(self._call_fn, call)
+            if self._loop is None
+            else _Task(self._loop, self._call_fn(call))
+        )
 
     def start_together(self, calls: Sequence[Call]) -> Sequence[Pending]:
         """Begin several calls."""
         return [self.start(call) for call in calls]
 
-    def another(self) -> Driver:
+    def clone(self) -> Driver:
         """This very one: a function can be called several times at once."""
         return self
 
@@ -56,7 +60,9 @@ class _Loop:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="client", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="client", daemon=True
+                )
                 self._thread.start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
@@ -77,7 +83,9 @@ class _Task:
     async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Outcome:
         try:
             return Outcome("returned", _output_of(await coroutine))
-        except BaseException as reason:  # what a loop lets through, such as SystemExit, would end it
+        except (
+            BaseException
+        ) as reason:  # what a loop lets through, such as SystemExit, would end it
             return _raised(reason)
 
     def wait(self, seconds: float) -> Outcome | None:

@@ -11,7 +11,7 @@ from mockserver.check.model import Outcome
 from mockserver.clock import SECOND, wall_time
 
 
-class Together:
+class ConcurrentCalls:
     """Several calls under way, as one that ends with the last of them."""
 
     def __init__(self, calls: Sequence[Pending]) -> None:

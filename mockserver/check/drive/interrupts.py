@@ -17,8 +17,9 @@ EXIT_CODE = 130  # of a command that was interrupted: 128 + SIGINT, as shells ha
 def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C raise KeyboardInterrupt; at the second, `kill` what runs and exit with 130, without delay.
 
-    A KeyboardInterrupt that nobody has caught by the end exits with 130 too. `kill` is called in a signal handler,
-    whatever the main thread was doing, so it must not wait for that, nor take locks.
+    A KeyboardInterrupt that nobody has caught by the end exits with 130 too. `kill` is called in a
+    signal handler, whatever the main thread was doing, so it must not wait for that, nor take
+    locks.
     """
 
     def first(number: int, frame: Any) -> None:
@@ -29,7 +30,9 @@ def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[None]:
         try:
             kill()
         finally:
-            os._exit(EXIT_CODE)  # unwinding could be interrupted again, or hang in what the user wants to end
+            os._exit(
+                EXIT_CODE
+            )  # unwinding could be interrupted again, or hang in what the user wants to end
 
     before = signal.signal(signal.SIGINT, first)
     try:
@@ -44,9 +47,12 @@ def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[None]:
 def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back until the block has ended.
 
-    For starting a process: were it interrupted between the fork and the assignment, nobody would know the process.
+    For starting a process: were it interrupted between the fork and the assignment, nobody would
+    know the process.
     """
-    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # handlers run in the main thread only
         yield
         return
     came = []

@@ -20,9 +20,13 @@ from mockserver.check.drive.protocol import Call, Driver, Pending
 from mockserver.check.model import ClientError, Outcome
 from mockserver.clock import SECOND, wall_time
 
-# Seconds until the output of a killed process ends, unless a process that it started keeps the pipe open.
+# Seconds until the output of a killed process ends, unless a process that it started keeps the pipe
+# open.
 PIPE_GRACE = 1.0
-START_LOOKS, START_PAUSE = 50, 0.002  # how often, in seconds, `kill_now` looks whether a process has started
+START_LOOKS, START_PAUSE = (
+    50,
+    0.002,
+)  # how often, in seconds, `kill_now` looks whether a process has started
 MAX_NAME = 200  # characters of what a client says that it is called
 MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
 
@@ -36,7 +40,7 @@ class ProcessDriver:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._latest: _Process | _Worker | None = None
-        self._others = _Others()
+        self._others = _ChildDrivers()
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
@@ -52,7 +56,7 @@ class ProcessDriver:
         process.end_input()
         return group.members
 
-    def another(self) -> Driver:
+    def clone(self) -> Driver:
         """One for the same command."""
         return self._others.add(ProcessDriver(self._command))
 
@@ -69,7 +73,7 @@ class ProcessDriver:
             self._latest.kill_now()
 
 
-class _Others:
+class _ChildDrivers:
     """The drivers that one has made, and whether it is starting a process just now."""
 
     def __init__(self) -> None:
@@ -106,7 +110,9 @@ class _Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], call: Call) -> None:
         self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        with tempfile.TemporaryFile() as line:  # not a pipe: a client that does not read would block the kit
+        with (
+            tempfile.TemporaryFile() as line
+        ):  # not a pipe: a client that does not read would block the kit
             line.write(call.as_line())
             line.seek(0)
             self._process = _spawn(command, environment, line, self._out, self._err)
@@ -135,7 +141,9 @@ class _Process:
         """End the process and all that it started."""
         _kill_group(self._process)
         self._done.wait()
-        return Outcome("hung", printed=self._read().printed)  # its exit code is only that of being killed
+        return Outcome(
+            "hung", printed=self._read().printed
+        )  # its exit code is only that of being killed
 
     def _read(self) -> Outcome:
         with self._out, self._err:
@@ -151,7 +159,7 @@ class WorkerDriver:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._worker: _Worker | None = None
-        self._others = _Others()
+        self._others = _ChildDrivers()
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if there is no such command."""
@@ -169,7 +177,7 @@ class WorkerDriver:
                 self._worker = _Worker(self._command, _environment(call))
         return self._worker
 
-    def another(self) -> Driver:
+    def clone(self) -> Driver:
         """One with a process of its own."""
         return self._others.add(WorkerDriver(self._command))
 
@@ -262,7 +270,11 @@ class _Worker:
         self._process.wait()
         self._listener.join(PIPE_GRACE)
         err = self._errors()
-        pipes = [self._process.stdin, self._err, None if self._listener.is_alive() else self._process.stdout]
+        pipes = [
+            self._process.stdin,
+            self._err,
+            None if self._listener.is_alive() else self._process.stdout,
+        ]
         for pipe in filter(None, pipes):
             with suppress(OSError):  # closing flushes a line that was never read
                 pipe.close()
@@ -293,7 +305,10 @@ class _Group:
             if line is None:
                 return None
             if isinstance(line, Outcome):
-                self._ended = {member.identifier: self._ended.get(member.identifier, line) for member in self.members}
+                self._ended = {
+                    member.identifier: self._ended.get(member.identifier, line)
+                    for member in self.members
+                }
                 break
             named = (_report_in(line) or {}).get("id")
             if named not in [member.identifier for member in self.members]:
@@ -367,15 +382,21 @@ def _report_in(line: str) -> dict[str, Any] | None:
         report = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
-    return report if isinstance(report, dict) and ("output" in report or "error" in report) else None
+    return (
+        report if isinstance(report, dict) and ("output" in report or "error" in report) else None
+    )
 
 
 def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
     """The outcome of a call, from the last line of output and the exit code."""
     report = _report_in(line)
     if code:
-        said = err.strip() or (str(report["error"]) if report and "error" in report else "no reason given")
-        return Outcome("raised", message=f"exit code {code}: {said}", printed=printed, no_report=report is None)
+        said = err.strip() or (
+            str(report["error"]) if report and "error" in report else "no reason given"
+        )
+        return Outcome(
+            "raised", message=f"exit code {code}: {said}", printed=printed, no_report=report is None
+        )
     if report is None:
         said = f": {err.strip()}" if err.strip() else ""
         message = f'the last line of output was no {{"output": …}} or {{"error": …}}{said}'

@@ -15,9 +15,9 @@ from mockserver.check.model import Outcome
 class Call:
     """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token.
 
-    `ca_file` is the certificate that it is to trust, if the base URL is https. Calls that are made at once have an
-    `id`, by which a process says whose result it prints. `webhook_url` is where the client is to have webhooks sent, if
-    that was said.
+    `ca_file` is the certificate that it is to trust, if the base URL is https. Calls that are made
+    at once have an `id`, by which a process says whose result it prints. `webhook_url` is where the
+    client is to have webhooks sent, if that was said.
     """
 
     base_url: str
@@ -57,7 +57,7 @@ class Driver(Protocol):
     def start_together(self, calls: Sequence[Call]) -> Sequence[Pending]:
         """Begin several calls at once, of one client. Raises ClientError."""
 
-    def another(self) -> Driver:
+    def clone(self) -> Driver:
         """A driver of the same client, for calls made at the same time."""
 
     def close(self) -> None:

@@ -12,30 +12,50 @@ from mockserver.contract.operation import Operation
 from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
-# Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump that takes no real time.
-LONG_STEPS: list[Json] = [{"status": "starting", "seconds": 1}, {"status": "processing", "seconds": 120}]
+# Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump that takes no
+# real time.
+LONG_STEPS: list[Json] = [
+    {"status": "starting", "seconds": 1},
+    {"status": "processing", "seconds": 120},
+]
 REAL_TIME_LIFECYCLE: list[Json] = [
     {"status": "starting", "seconds": 0.2},
     {"status": "processing", "seconds": 1.2},
     {"status": "succeeded"},
 ]
 _SUCCEEDING: list[Json] = [*LONG_STEPS, {"status": "succeeded"}]
-IMPLAUSIBLE = frozenset({404, 405, 413, 415})  # statuses that no gateway has a reason to send to a valid create
-AMBIGUOUS = (500, 502, 504)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
+IMPLAUSIBLE = frozenset(
+    {404, 405, 413, 415}
+)  # statuses that no gateway has a reason to send to a valid create
+AMBIGUOUS = (
+    500,
+    502,
+    504,
+)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
 UNREADABLE_RETRY_AFTER = "soon"
-LONG_RETRY_AFTER = 90  # seconds; generated clients take what is over a minute for none, and come back at once
-A_SECOND = 60  # requests a minute; a limit that gives back sooner would depend on how fast the machine is
-SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})  # under a Content-Length that agrees
+LONG_RETRY_AFTER = (
+    90  # seconds; generated clients take what is over a minute for none, and come back at once
+)
+A_SECOND = (
+    60  # requests a minute; a limit that gives back sooner would depend on how fast the machine is
+)
+SPOILT_BODIES: tuple[Json, ...] = (
+    {"body": "malformed"},
+    {"body": "empty"},
+)  # under a Content-Length that agrees
 
 
-def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float | None) -> Iterator[Case]:
+def fixed_cases(
+    contract: Contract, models: Sequence[str], client_timeout: float | None
+) -> Iterator[Case]:
     """The cases in the order in which they are played; some may be invalid in another contract."""
     first = models[0]
     minimal = next(boundary_inputs(operation_of(contract, first)))
     reader = contract.reader
     assert reader is not None
     yield Case(model=first, input=minimal)
-    # One in which every client has to poll, early: which cases are played depends on the operations that were used.
+    # One in which every client has to poll, early: which cases are played depends on the operations
+    # that were used.
     yield Case(model=first, input=minimal, scenario={"lifecycle": _SUCCEEDING})
     for scenario in _most_likely():
         yield Case(model=first, input=minimal, scenario=scenario)
@@ -44,7 +64,9 @@ def fixed_cases(contract: Contract, models: Sequence[str], client_timeout: float
             yield Case(model=model, input=given)
     for scenario in _others(contract, operation_of(contract, first), reader, client_timeout):
         yield Case(model=first, input=minimal, scenario=scenario)
-    yield Case(model=first, input=minimal, scenario={"lifecycle": REAL_TIME_LIFECYCLE}, clock="real")
+    yield Case(
+        model=first, input=minimal, scenario={"lifecycle": REAL_TIME_LIFECYCLE}, clock="real"
+    )
 
 
 def _most_likely() -> Iterator[Json]:
@@ -52,11 +74,17 @@ def _most_likely() -> Iterator[Json]:
     yield from _ends()
 
 
-def _others(contract: Contract, create: Operation, reader: Operation, client_timeout: float | None) -> Iterator[Json]:
+def _others(
+    contract: Contract, create: Operation, reader: Operation, client_timeout: float | None
+) -> Iterator[Json]:
     succeeding = _SUCCEEDING
-    yield from ({"faults": {"createPrediction": [fault]}} for fault in _refusals(create, IMPLAUSIBLE))
+    yield from (
+        {"faults": {"createPrediction": [fault]}} for fault in _refusals(create, IMPLAUSIBLE)
+    )
     polling = [*_refusals(reader, IMPLAUSIBLE - {404}), *_broken_responses()]
-    yield from ({"lifecycle": succeeding, "faults": {"getPrediction": [fault]}} for fault in polling)
+    yield from (
+        {"lifecycle": succeeding, "faults": {"getPrediction": [fault]}} for fault in polling
+    )
     yield {"urls": "foreign"}
     yield {"lifecycle": succeeding, "urls": "foreign"}
     yield from _variety(contract)
@@ -66,7 +94,11 @@ def _others(contract: Contract, create: Operation, reader: Operation, client_tim
     yield {"retention": 0}
     for status in (401, 402, 422, 429):
         yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
-    yield {"errors": "gateway", "lifecycle": succeeding, "faults": {"getPrediction": [{"status": 401}]}}
+    yield {
+        "errors": "gateway",
+        "lifecycle": succeeding,
+        "faults": {"getPrediction": [{"status": 401}]},
+    }
     for end in ("failed", "canceled"):
         yield {"lifecycle": [*LONG_STEPS, {"status": end}], "webhooks": {"forged": True}}
     for quirk in ({"cut_after": 1}, {"cut_after": 0}, {"duplicate": [0, 1]}, {"gap": [1]}):
@@ -75,7 +107,13 @@ def _others(contract: Contract, create: Operation, reader: Operation, client_tim
     yield from _endless(client_timeout)
     yield from _throttled(succeeding)
     yield from _outages(succeeding)
-    for fault in ({"status": 404}, {"status": 503}, {"cut": 0.5}, {"disconnect": "reset"}, *SPOILT_BODIES):
+    for fault in (
+        {"status": 404},
+        {"status": 503},
+        {"cut": 0.5},
+        {"disconnect": "reset"},
+        *SPOILT_BODIES,
+    ):
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
@@ -92,7 +130,9 @@ def _ends() -> Iterator[Json]:
         begun = LONG_STEPS[:1] if status == "aborted" else LONG_STEPS
         yield {"lifecycle": [*begun, {"status": status}]}
         yield {"lifecycle": [{"status": status}]}
-    yield {"lifecycle": [{"status": "starting", "seconds": 120}, {"status": "aborted"}]}  # after a wait that ran out
+    yield {
+        "lifecycle": [{"status": "starting", "seconds": 120}, {"status": "aborted"}]
+    }  # after a wait that ran out
     yield {"lifecycle": [LONG_STEPS[0], {"status": "failed", "error": "NSFW content detected"}]}
     yield {"lifecycle": [*LONG_STEPS, {"status": "failed", "error": None}]}
     yield {"lifecycle": [{"status": "failed", "error": None}]}
@@ -123,7 +163,9 @@ def _variety(contract: Contract) -> Iterator[Json]:
     """What the contract leaves open, one thing at a time."""
     schema = contract.prediction_schema
     nested = [f"urls.{name}" for name in schema["properties"].get("urls", {}).get("properties", {})]
-    optional = [name for name in schema["properties"] if name not in schema.get("required", [])] + nested
+    optional = [
+        name for name in schema["properties"] if name not in schema.get("required", [])
+    ] + nested
     yield {"body": {"extra": {"queue_position": 3, "x_nested": {"list": [1, None]}}}}
     yield {"body": {"null": ["logs"]}}
     yield from ({"body": {"omit": [name]}} for name in optional)
@@ -140,11 +182,16 @@ def _variety(contract: Contract) -> Iterator[Json]:
 def _throttled(succeeding: list[Json]) -> Iterator[Json]:
     """Retry-After in every form. Each takes a second, so these come late."""
     create, poll = "createPrediction", "getPrediction"
-    yield from ({"faults": {create: [{"status": status, "retry_after": 1}]}} for status in (429, 503))
+    yield from (
+        {"faults": {create: [{"status": status, "retry_after": 1}]}} for status in (429, 503)
+    )
     yield {"faults": {create: [{"status": 429, "retry_after": 1, "times": 2}]}}
     yield {"faults": {create: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
     yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": 1}]}}
-    yield {"lifecycle": succeeding, "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]}}
+    yield {
+        "lifecycle": succeeding,
+        "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]},
+    }
     yield {"limits": {create: {"per_minute": A_SECOND, "left": 0}}}
     yield {"lifecycle": succeeding, "limits": {poll: {"per_minute": A_SECOND}}}
     yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
@@ -159,12 +206,16 @@ def _outages(succeeding: list[Json]) -> Iterator[Json]:
         yield {"faults": {"createPrediction": endless}}
     spoilt: tuple[Json, ...] = ({"status": 404}, {"cut": 0.5}, SPOILT_BODIES[0])
     yield from (
-        {"lifecycle": succeeding, "faults": {"getPrediction": [{**fault, "times": "always"}]}} for fault in spoilt
+        {"lifecycle": succeeding, "faults": {"getPrediction": [{**fault, "times": "always"}]}}
+        for fault in spoilt
     )
     for status in (401, 402, 422):
         yield {"faults": {"createPrediction": [{"status": status, "times": "always"}]}}
     for status in (401, 403):
-        yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"status": status, "times": "always"}]}}
+        yield {
+            "lifecycle": succeeding,
+            "faults": {"getPrediction": [{"status": status, "times": "always"}]},
+        }
 
 
 def _endless(client_timeout: float | None) -> Iterator[Json]:
@@ -173,7 +224,10 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
     yield {"lifecycle": [{"status": "starting"}]}
-    yield {"lifecycle": [{"status": "starting"}], "faults": {"cancelPrediction": [{"status": 503, "times": "always"}]}}
+    yield {
+        "lifecycle": [{"status": "starting"}],
+        "faults": {"cancelPrediction": [{"status": 503, "times": "always"}]},
+    }
     yield _silent_poll()
     yield from _told_nothing()
     yield _silent_create()
@@ -201,4 +255,8 @@ def _silent_create() -> Json:
 
 
 def _delivering(contract: Contract) -> list[str]:
-    return [operation.operation_id for operation in contract.of_role("deliver") if operation.method == "GET"]
+    return [
+        operation.operation_id
+        for operation in contract.of_role("deliver")
+        if operation.method == "GET"
+    ]

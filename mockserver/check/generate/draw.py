@@ -26,8 +26,8 @@ class _Closed(BaseException):
 def draw_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int) -> list[Case]:
     """The first `wanted` of so many cases, at once.
 
-    For a client in this process, while no call of it is under way: Hypothesis seeds the `random` module while it draws,
-    and warns of anybody else who uses it.
+    For a client in this process, while no call of it is under way: Hypothesis seeds the `random`
+    module while it draws, and warns of anybody else who uses it.
     """
     drawn: list[Case] = []
 
@@ -55,7 +55,10 @@ class Drawing:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, reason: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        reason: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._closed.set()
         self._thread.join()
@@ -84,7 +87,9 @@ class Drawing:
         raise _Closed
 
 
-def _draw(cases: st.SearchStrategy[Case], seed: int, count: int, take: Callable[[Case], None]) -> None:
+def _draw(
+    cases: st.SearchStrategy[Case], seed: int, count: int, take: Callable[[Case], None]
+) -> None:
     @hypothesis.seed(seed)
     @settings(
         max_examples=count,

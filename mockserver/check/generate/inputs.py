@@ -124,8 +124,16 @@ def _examples(schema: Mapping[str, Any]) -> list[Any]:
 
 
 def _each(operation: Operation, pick: Any) -> Input:
-    picked = {name: pick(schema) for name, schema in operation.input.items() if name != operation.picture["prompt"]}
-    return {name: value for name, value in picked.items() if value is not None and name not in _images(operation)}
+    picked = {
+        name: pick(schema)
+        for name, schema in operation.input.items()
+        if name != operation.picture["prompt"]
+    }
+    return {
+        name: value
+        for name, value in picked.items()
+        if value is not None and name not in _images(operation)
+    }
 
 
 def _images(operation: Operation) -> list[str]:

@@ -12,23 +12,28 @@ from mockserver.check.model import Case
 
 PLAIN_TEXT = "a"
 SEVERAL = 2  # parts, with more of which it pays to leave out many at once
-# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in some replays; and a
-# limit that gives more back, or has more left, would depend on how fast the client is.
+# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in
+# some replays; and a limit that gives more back, or has more left, would depend on how fast the
+# client is.
 TIMED = frozenset({"retry_after_date", "limits"})
 
 
-def shrink(case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1) -> Case:
+def shrink(
+    case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1
+) -> Case:
     """The smallest case that can be reached in steps that each still fail. No step is tried twice.
 
-    `first_failing` is given up to `at_once` cases, and returns the first of them that still fails. To end the search,
-    it returns None from then on; if it raised, the smallest case so far would be lost.
+    `first_failing` is given up to `at_once` cases, and returns the first of them that still fails.
+    To end the search, it returns None from then on; if it raised, the smallest case so far would be
+    lost.
     """
     tried = {case.key}
     while True:
         steps = _not_tried(case, tried)
         while batch := list(islice(steps, at_once)):
             found = first_failing(batch)
-            # Those after the one that fails have not been decided: with fewer at once, nobody would have asked.
+            # Those after the one that fails have not been decided: with fewer at once, nobody would
+            # have asked.
             decided = batch if found is None else batch[: batch.index(found) + 1]
             tried.update(step.key for step in decided)
             if found is not None:
@@ -49,7 +54,11 @@ def _not_tried(case: Case, tried: set[bytes]) -> Iterator[Case]:
 def simpler(case: Case) -> Iterator[Case]:
     """Cases that are one step smaller. Not all of them are valid."""
     if case.concurrent > 1:
-        yield from (msgspec.structs.replace(case, concurrent=fewer) for fewer in (1, 2) if fewer < case.concurrent)
+        yield from (
+            msgspec.structs.replace(case, concurrent=fewer)
+            for fewer in (1, 2)
+            if fewer < case.concurrent
+        )
     if case.clock != "autojump":
         yield msgspec.structs.replace(case, clock="autojump")
     if case.scenario:

@@ -7,7 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mockserver.check.generate.catalogue import A_SECOND, AMBIGUOUS, IMPLAUSIBLE, LONG_STEPS, UNREADABLE_RETRY_AFTER
+from mockserver.check.generate.catalogue import (
+    A_SECOND,
+    AMBIGUOUS,
+    IMPLAUSIBLE,
+    LONG_STEPS,
+    UNREADABLE_RETRY_AFTER,
+)
 from mockserver.check.generate.inputs import inputs
 from mockserver.check.model import Case, operation_of
 from mockserver.contract.contract import Contract
@@ -17,11 +23,19 @@ from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
-STEP_SECONDS = (0, 0.4, 3.5, 30, 120)  # of a prediction's own time; under autojump they take no real time
+STEP_SECONDS = (
+    0,
+    0.4,
+    3.5,
+    30,
+    120,
+)  # of a prediction's own time; under autojump they take no real time
 JSON_SCALARS = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=10)
 
 
-def cases(catalogue: Catalogue, contract: Contract, models: Sequence[str]) -> st.SearchStrategy[Case]:
+def cases(
+    catalogue: Catalogue, contract: Contract, models: Sequence[str]
+) -> st.SearchStrategy[Case]:
     """A call of one of the models, and a scenario that the contract allows."""
     calls = st.one_of([_calls(contract, model) for model in models])
     return st.builds(
@@ -47,21 +61,29 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         },
     )
     limited = st.fixed_dictionaries(
-        {"per_minute": st.just(A_SECOND), "burst": st.integers(1, 3)}, optional={"left": st.integers(0, 1)}
+        {"per_minute": st.just(A_SECOND), "burst": st.integers(1, 3)},
+        optional={"left": st.integers(0, 1)},
     )
     parts: Mapping[str, st.SearchStrategy[Any]] = {
         "lifecycle": _lifecycles(),
         "sometimes": _rarely(st.lists(_shares(), min_size=1, max_size=2)),
         "faults": faults,
         "faults_per": st.sampled_from(["tenant", "prediction"]),
-        "limits": _rarely(st.dictionaries(st.sampled_from(["createPrediction", "getPrediction"]), limited, min_size=1)),
+        "limits": _rarely(
+            st.dictionaries(
+                st.sampled_from(["createPrediction", "getPrediction"]), limited, min_size=1
+            )
+        ),
         "stream": _rarely(_streams()),
         "webhooks": _rarely(
-            st.fixed_dictionaries({}, optional=dict.fromkeys(("forged", "duplicate", "out_of_order"), st.just(True)))
+            st.fixed_dictionaries(
+                {}, optional=dict.fromkeys(("forged", "duplicate", "out_of_order"), st.just(True))
+            )
         ),
         "body": _bodies(contract),
         "headers": st.dictionaries(
-            st.sampled_from(["X-Served-By", "X-Cost", "x-trace", "ratelimit-remaining"]), st.sampled_from(["0", "a b"])
+            st.sampled_from(["X-Served-By", "X-Cost", "x-trace", "ratelimit-remaining"]),
+            st.sampled_from(["0", "a b"]),
         ),
         "create_status": st.sampled_from([status for status in create.responses if status < 300]),
         "urls": st.sampled_from(["local", "foreign"]),
@@ -85,12 +107,18 @@ def _rarely(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def _lifecycles() -> st.SearchStrategy[list[Json]]:
     def steps(draw: Any) -> list[Json]:
         end = draw(st.sampled_from(["succeeded", *sorted(TERMINAL - {"succeeded"})]))
-        begun = [{**step, "seconds": draw(st.sampled_from(STEP_SECONDS))} for step in LONG_STEPS if draw(st.booleans())]
+        begun = [
+            {**step, "seconds": draw(st.sampled_from(STEP_SECONDS))}
+            for step in LONG_STEPS
+            if draw(st.booleans())
+        ]
         if end == "aborted":
             begun = [step for step in begun if step["status"] == "starting"]
         last = {"status": end}
         if end == "failed" and draw(st.booleans()):
-            last["error"] = draw(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
+            last["error"] = draw(
+                st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+            )
         return [*begun, last]
 
     return st.composite(steps)()
@@ -98,13 +126,17 @@ def _lifecycles() -> st.SearchStrategy[list[Json]]:
 
 def _shares() -> st.SearchStrategy[Json]:
     """A lifecycle that a share of predictions has."""
-    return st.fixed_dictionaries({"chance": st.sampled_from([0.5, 0.25]), "lifecycle": _lifecycles()})
+    return st.fixed_dictionaries(
+        {"chance": st.sampled_from([0.5, 0.25]), "lifecycle": _lifecycles()}
+    )
 
 
 def _streams() -> st.SearchStrategy[Json]:
     """Faults among the events of a stream."""
     events = st.lists(st.integers(0, 3), unique=True, min_size=1, max_size=2)
-    return st.fixed_dictionaries({}, optional={"cut_after": st.integers(0, 3), "duplicate": events, "gap": events})
+    return st.fixed_dictionaries(
+        {}, optional={"cut_after": st.integers(0, 3), "duplicate": events, "gap": events}
+    )
 
 
 def _scripts(faults: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json | None]]:
@@ -121,13 +153,21 @@ def _with_lasting_end(script: list[Json | None], always: bool) -> list[Json | No
 
 
 def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json]:
-    statuses = [status for status in operation.responses if status >= 400 and status not in IMPLAUSIBLE]
+    statuses = [
+        status for status in operation.responses if status >= 400 and status not in IMPLAUSIBLE
+    ]
     failed = st.fixed_dictionaries(
         {"status": st.sampled_from(statuses)},
-        optional={"page": st.sampled_from(["api", "html", "text", "empty"]), "chance": st.sampled_from([0.5, 0.25])},
+        optional={
+            "page": st.sampled_from(["api", "html", "text", "empty"]),
+            "chance": st.sampled_from([0.5, 0.25]),
+        },
     )
     throttled = st.fixed_dictionaries(
-        {"status": st.sampled_from([429, 503]), "retry_after": st.sampled_from([0, 1, UNREADABLE_RETRY_AFTER])}
+        {
+            "status": st.sampled_from([429, 503]),
+            "retry_after": st.sampled_from([0, 1, UNREADABLE_RETRY_AFTER]),
+        }
     )
     dropped = st.fixed_dictionaries({"disconnect": st.sampled_from(["reset", "close"])})
     body_broken: st.SearchStrategy[Json] = st.sampled_from(
@@ -140,7 +180,9 @@ def _faults(operation: Operation, *, committing: bool) -> st.SearchStrategy[Json
     response_lost = st.fixed_dictionaries(
         {"status": st.sampled_from([status for status in statuses if status in AMBIGUOUS])}
     )
-    return st.one_of(fault, st.one_of(response_lost, dropped).map(lambda lost: {**lost, "after": "commit"}))
+    return st.one_of(
+        fault, st.one_of(response_lost, dropped).map(lambda lost: {**lost, "after": "commit"})
+    )
 
 
 def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
@@ -152,7 +194,9 @@ def _bodies(contract: Contract) -> st.SearchStrategy[Json]:
             "input": st.just("effective"),
             "total_time": st.just(True),
             "extra": st.just({"source": "api"})
-            | st.dictionaries(st.sampled_from(["queue_position", "x", "créé"]), JSON_SCALARS, max_size=2),
+            | st.dictionaries(
+                st.sampled_from(["queue_position", "x", "créé"]), JSON_SCALARS, max_size=2
+            ),
             "omit": st.lists(st.sampled_from([*optional, "urls.stream"]), unique=True, max_size=3),
             "null": st.lists(st.sampled_from(list(schema["properties"])), unique=True, max_size=2),
             "fraction": st.integers(0, 9),

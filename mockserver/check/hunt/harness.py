@@ -11,15 +11,24 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.journal import Exchange
 from mockserver.backend.tenant import TenantState
-from mockserver.check.drive.concurrent import Together
+from mockserver.check.drive.concurrent import ConcurrentCalls
 from mockserver.check.drive.protocol import Call, Driver, Pending
 from mockserver.check.hunt.notices import notices
-from mockserver.check.model import Case, ClientError, DoubleError, Outcome, Run, fault_of, is_valid, operation_of
+from mockserver.check.model import (
+    Case,
+    ClientError,
+    DoubleError,
+    Outcome,
+    Run,
+    fault_of,
+    is_valid,
+    operation_of,
+)
 from mockserver.check.rules.calls import numbered
-from mockserver.check.rules.evidence import told_to_outwait
+from mockserver.check.rules.evidence import retry_after_exceeds_deadline
 from mockserver.check.rules.registry import is_runaway
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.contract import Contract
@@ -34,12 +43,17 @@ TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
 PAUSE = 3.0  # seconds without a request after which a client that was told to wait for longer is taken to do so
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
-# What is left to chance comes out the same in every play of a case, or it could be neither confirmed nor shrunk.
+# What is left to chance comes out the same in every play of a case, or it could be neither
+# confirmed nor shrunk.
 CHANCES = b"the kit's"
-# What a client gets once it has broken a rule beyond doubt, so that one that would never end does so soon.
+# What a client gets once it has broken a rule beyond doubt, so that one that would never end does
+# so soon.
 CUT_OFF: dict[str, Any] = {
     "name": "cut-off",
-    "faults": {"createPrediction": [{"status": 401, "times": "always"}], "*": [{"status": 404, "times": "always"}]},
+    "faults": {
+        "createPrediction": [{"status": 401, "times": "always"}],
+        "*": [{"status": 404, "times": "always"}],
+    },
 }
 
 
@@ -54,14 +68,19 @@ class Limits:
     @property
     def longest(self) -> float:
         """Seconds that a run may take."""
-        return self.deadline if self.client_timeout is None else self.client_timeout + CUT_OFF_GRACE / SECOND
+        return (
+            self.deadline
+            if self.client_timeout is None
+            else self.client_timeout + CUT_OFF_GRACE / SECOND
+        )
 
 
 class Harness:
     """A double and the plays on it, one at a time.
 
-    With an `authority` it speaks https. `result` says of what a client returned whether it is the picture with those
-    bytes, where that is neither a URL nor bytes. `webhook` is the address at which the client receives webhooks.
+    With an `authority` it speaks https. `result` says of what a client returned whether it is the
+    picture with those bytes, where that is neither a URL nor bytes. `webhook` is the address at
+    which the client receives webhooks.
     """
 
     def __init__(
@@ -78,7 +97,9 @@ class Harness:
         self.contract = contract
         self._base_path = base_path
         self.catalogue = Catalogue(contract)
-        self._server = MockServer(contract=contract, files_origin=files, seed=seed, tls=authority or False)
+        self._server = MockServer(
+            contract=contract, files_origin=files, seed=seed, tls=authority or False
+        )
         self._files: Literal["separate", "same"] = files
         self._seed = seed
         self._authority = authority
@@ -94,11 +115,14 @@ class Harness:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, reason: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        reason: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._server.__exit__(kind, reason, trace)
 
-    def another(self) -> Harness:
+    def clone(self) -> Harness:
         """One like it, for plays at the same time; by its port a request is known that carries a wrong token."""
         return Harness(
             self.contract,
@@ -135,9 +159,10 @@ class Harness:
     ) -> Run:
         """Play a case to a client, once, and end it after `timeout` seconds (left out: as the limits have it).
 
-        `name` is what the play's token, and so its predictions, are made from; none is given twice. A client that
-        sends no request for `idle` seconds is ended sooner. `on_tick` is called as long as it runs.
-        Raises ClientError if the client cannot be run, DoubleError if the double broke its contract.
+        `name` is what the play's token, and so its predictions, are made from; none is given twice.
+        A client that sends no request for `idle` seconds is ended sooner. `on_tick` is called as
+        long as it runs. Raises ClientError if the client cannot be run, DoubleError if the double
+        broke its contract.
         """
         scenario = self.check(case)
         token = self._fresh_token(name)
@@ -153,7 +178,7 @@ class Harness:
             strict_urls=limits.strict_urls,
             tls=self._authority is not None,
         )
-        self._server.call_in_loop(lambda gateway: _prepare(gateway, token, scenario, case))
+        self._server.call_in_loop(lambda backend: _prepare(backend, token, scenario, case))
         started = wall_time()
         pending = self._start(case, driver, token)
         try:
@@ -163,34 +188,45 @@ class Harness:
             raise
         seconds = (wall_time() - started) / SECOND
         started_after = (run.exchanges[0].received_at - started) / SECOND if run.exchanges else 0.0
-        pictures = self._server.call_in_loop(lambda gateway: _output_urls(gateway, run, self._server.url))
-        ends = self._server.call_in_loop(lambda gateway: _ends(gateway, run))
+        pictures = self._server.call_in_loop(
+            lambda backend: _output_urls(backend, run, self._server.url)
+        )
+        ends = self._server.call_in_loop(lambda backend: _ends(backend, run))
         values = [part.value for part in run.outcome.parts or (run.outcome,)]
-        # Drawing takes a while, so only where the client returned bytes, or what has to be compared with them.
-        compared = self._result is not None and not all(isinstance(value, str | list | None) for value in values)
+        # Drawing takes a while, so only where the client returned bytes, or what has to be compared
+        # with them.
+        compared = self._result is not None and not all(
+            isinstance(value, str | list | None) for value in values
+        )
         drawn = compared or any(map(_is_bytes, values))
-        bodies = self._server.call_in_loop(lambda gateway: _bodies(gateway, run)) if drawn else {}
+        bodies = self._server.call_in_loop(lambda backend: _bodies(backend, run)) if drawn else {}
         self._clean_up(run)
         self._earlier |= pictures.keys()
         _check_double(run)
         outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
         run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
-        run = replace(run, ends=ends, seconds=seconds, started_after=started_after)
+        run = replace(run, final_statuses=ends, seconds=seconds, started_after=started_after)
         return self._with_compared_result(run) if compared else run
 
     def _start(self, case: Case, driver: Driver, token: str) -> Pending:
         given = deepcopy(case.input)  # a client in this process may change what it is given
-        call = Call(self.base_url, token, case.model, given, self._server.ca_file, webhook_url=self._webhook)
+        call = Call(
+            self.base_url, token, case.model, given, self._server.ca_file, webhook_url=self._webhook
+        )
         if case.concurrent == 1:
             return driver.start(call)
         operation, numbers = operation_of(self.contract, case.model), range(1, case.concurrent + 1)
-        calls = [replace(call, id=number, input=numbered(operation, given, number)) for number in numbers]
-        return Together(driver.start_together(calls))
+        calls = [
+            replace(call, id=number, input=numbered(operation, given, number)) for number in numbers
+        ]
+        return ConcurrentCalls(driver.start_together(calls))
 
     def _with_compared_result(self, run: Run) -> Run:
         """The run; what its author says to be a picture that was served has become the bytes of that."""
         parts = tuple(self._compared(part, run) for part in run.outcome.parts)
-        return replace(run, outcome=msgspec.structs.replace(self._compared(run.outcome, run), parts=parts))
+        return replace(
+            run, outcome=msgspec.structs.replace(self._compared(run.outcome, run), parts=parts)
+        )
 
     def _compared(self, outcome: Outcome, run: Run) -> Outcome:
         assert self._result is not None
@@ -203,7 +239,9 @@ class Harness:
             raise ClientError(said) from reason
         return msgspec.structs.replace(outcome, value=same[0]) if same else outcome
 
-    def _watch(self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]) -> Run:
+    def _watch(
+        self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]
+    ) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
         run, started, late = draft, wall_time(), 0.0
         end = started + round(draft.timeout * SECOND)
@@ -219,7 +257,11 @@ class Harness:
                 continue
             run = replace(run, exchanges=self._exchanges(run.token))
             last_seen = run.exchanges[-1].received_at if run.exchanges else started
-            patience = PAUSE if draft.client_timeout is None and told_to_outwait(run) else idle
+            patience = (
+                PAUSE
+                if draft.client_timeout is None and retry_after_exceeds_deadline(run)
+                else idle
+            )
             if is_runaway(run):
                 run = replace(run, cut_off=True)
                 self._cut_off(run.token)
@@ -229,39 +271,51 @@ class Harness:
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
         self._cut_off(run.token)
-        crowded = late > BUSY * run.timeout
-        return replace(run, outcome=pending.kill(), crowded=crowded)
+        machine_overloaded = late > BUSY * run.timeout
+        return replace(run, outcome=pending.kill(), machine_overloaded=machine_overloaded)
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of this run has sent, in order, also under a wrong token; but nothing of runaways."""
-        return self._server.call_in_loop(lambda gateway: _exchanges(gateway, token, self._runaways, self._earlier))
+        return self._server.call_in_loop(
+            lambda backend: _exchanges(backend, token, self._runaways, self._earlier)
+        )
 
     def _cut_off(self, token: str) -> None:
         """Refuse everything from here on."""
-        self._server.call_in_loop(lambda gateway: gateway.store.tenant(token).set_scenario(self._cut_off_scenario))
+        self._server.call_in_loop(
+            lambda backend: backend.store.tenant(token).set_scenario(self._cut_off_scenario)
+        )
 
     def _fresh_token(self, name: str | None) -> str:
         self._played += 1
-        return "kit-" + blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10).hexdigest()
+        return (
+            "kit-"
+            + blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10).hexdigest()
+        )
 
     def _clean_up(self, run: Run) -> None:
-        if run.outcome.kind == "hung":  # a thread cannot be killed: whatever it still sends is refused, and not counted
+        if (
+            run.outcome.kind == "hung"
+        ):  # a thread cannot be killed: whatever it still sends is refused, and not counted
             self._runaways.add(run.token)
-        self._server.call_in_loop(lambda gateway: _forget_tenants(gateway, self._runaways))
+        self._server.call_in_loop(lambda backend: _forget_tenants(backend, self._runaways))
 
 
-def _prepare(gateway: Gateway, token: str, scenario: Scenario, case: Case) -> None:
-    tenant = gateway.store.tenant(token)
+def _prepare(backend: Backend, token: str, scenario: Scenario, case: Case) -> None:
+    tenant = backend.store.tenant(token)
     tenant.chances = CHANCES
     tenant.set_scenario(scenario)
     tenant.set_clock(case.clock)
 
 
-def _exchanges(gateway: Gateway, token: str, runaways: set[str], earlier: set[str]) -> tuple[Exchange, ...]:
-    # All tenants are read, not only the run's: a client that sends a wrong token lands in another one.
+def _exchanges(
+    backend: Backend, token: str, runaways: set[str], earlier: set[str]
+) -> tuple[Exchange, ...]:
+    # All tenants are read, not only the run's: a client that sends a wrong token lands in another
+    # one.
     found = [
         exchange
-        for tenant in gateway.store.tenants()
+        for tenant in backend.store.tenants()
         if tenant.name == token or tenant.name not in runaways
         for exchange in (*tenant.journal, *notices(tenant.deliveries, tenant.name))
         if tenant.name == token or not _is_late(exchange, tenant, earlier)
@@ -274,35 +328,40 @@ def _is_late(exchange: Exchange, tenant: TenantState, earlier: set[str]) -> bool
     return exchange.prediction_id in earlier and exchange.prediction_id not in tenant.predictions
 
 
-def _output_urls(gateway: Gateway, run: Run, origin: str) -> dict[str, str]:
+def _output_urls(backend: Backend, run: Run, origin: str) -> dict[str, str]:
     """The URLs of the pictures that were made, by the ids of their predictions."""
-    made = gateway.store.tenant(run.token).predictions.values()
-    return {prediction.id: gateway.output_url(prediction, origin) for prediction in made}
+    made = backend.store.tenant(run.token).predictions.values()
+    return {prediction.id: backend.output_url(prediction, origin) for prediction in made}
 
 
-def _ends(gateway: Gateway, run: Run) -> dict[str, str]:
+def _ends(backend: Backend, run: Run) -> dict[str, str]:
     """The statuses in which the lifecycles of the predictions end, by their ids."""
-    made = gateway.store.tenant(run.token).predictions.values()
+    made = backend.store.tenant(run.token).predictions.values()
     return {prediction.id: prediction.timeline[-1].status for prediction in made}
 
 
-def _bodies(gateway: Gateway, run: Run) -> dict[str, bytes]:
+def _bodies(backend: Backend, run: Run) -> dict[str, bytes]:
     """The pictures that were made, by the ids of their predictions."""
-    made = gateway.store.tenant(run.token).predictions.values()
-    return {prediction.id: gateway.pictures.draw(prediction).data for prediction in made}
+    made = backend.store.tenant(run.token).predictions.values()
+    return {prediction.id: backend.pictures.draw(prediction).data for prediction in made}
 
 
 def _delivered(run: Run, bodies: Mapping[str, bytes]) -> Iterator[bytes]:
     """The bodies that a client which downloads the picture may return: each was delivered whole, as HTTP frames it.
 
-    That is the picture, and what a fault made of it under a Content-Length that agrees: no client can tell that such
-    a body is not the picture without decoding it.
+    That is the picture, and what a fault made of it under a Content-Length that agrees: no client
+    can tell that such a body is not the picture without decoding it.
     """
     yield from bodies.values()
     # The journal keeps no pictures, but it keeps how long a spoilt one was.
     for exchange in run.exchanges:
         picture = bodies.get(exchange.prediction_id or "")
-        if picture is None or exchange.method != "GET" or exchange.status != 200 or exchange.fault is None:
+        if (
+            picture is None
+            or exchange.method != "GET"
+            or exchange.status != 200
+            or exchange.fault is None
+        ):
             continue
         if run.role(exchange) == "deliver" and fault_of(exchange).kind == "body":
             yield picture[: exchange.response_size]
@@ -314,11 +373,11 @@ def _is_bytes(value: object) -> bool:
     return isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:"))
 
 
-def _forget_tenants(gateway: Gateway, runaways: set[str]) -> None:
+def _forget_tenants(backend: Backend, runaways: set[str]) -> None:
     """Forget every tenant but those of runaways, which keep the scenario that refuses them."""
-    for tenant in gateway.store.tenants():
+    for tenant in backend.store.tenants():
         if tenant.name not in runaways:
-            gateway.store.forget(tenant.name)
+            backend.store.forget(tenant.name)
 
 
 def _check_double(run: Run) -> None:

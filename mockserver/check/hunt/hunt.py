@@ -23,12 +23,12 @@ from mockserver.check.hunt.plan import Plan, check_plan, model_names
 from mockserver.check.hunt.pool import Players
 from mockserver.check.hunt.preflight import check_client
 from mockserver.check.hunt.replay import breach_of, most_plays, with_control
-from mockserver.check.hunt.wanted import Wanted
+from mockserver.check.hunt.wanted import OpenRules
 from mockserver.check.model import Case, ClientError, Run
 from mockserver.check.progress import Listener, Progress
 from mockserver.check.report.findings import Finding, Report
 from mockserver.check.report.summary import untested_runs
-from mockserver.check.rules.evidence import reason_given, sent_nothing, told_to_outwait
+from mockserver.check.rules.evidence import reason_given, retry_after_exceeds_deadline, sent_nothing
 from mockserver.check.rules.registry import find_breaches
 from mockserver.check.rules.rule import Breach
 from mockserver.clock import SECOND, timestamp, wall_time
@@ -50,7 +50,7 @@ class _BudgetSpent(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class _Look:
+class _QueuedCase:
     """A case whose turn comes: being played, played, or, while the client seems not to need it, put off."""
 
     case: Case
@@ -63,11 +63,14 @@ class _Look:
 class Hunt:
     """One hunt for the rules that a client breaks. Raises MockServerError if the plan makes no sense.
 
-    Cases are played side by side, and judged one by one in the order in which they were drawn. What is found is
-    confirmed and shrunk with nothing else running. So it does not depend on how many are played at once.
+    Cases are played side by side, and judged one by one in the order in which they were drawn. What
+    is found is confirmed and shrunk with nothing else running. So it does not depend on how many
+    are played at once.
     """
 
-    def __init__(self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None) -> None:
+    def __init__(
+        self, harness: Harness, driver: Driver, plan: Plan, listen: Listener = lambda progress: None
+    ) -> None:
         check_plan(plan, harness.contract)
         self._harness, self._driver, self._plan, self._listen = harness, driver, plan, listen
         self._models = plan.models or model_names(harness.contract)
@@ -82,10 +85,10 @@ class Hunt:
             date=timestamp(wall_time())[: len("2026-01-01T00:00")].replace("T", " ") + " UTC",
         )
         self._in_process = isinstance(driver, CallableDriver)
-        self._wanted = Wanted(plan.ignore)
+        self._open_rules = OpenRules(plan.ignore)
         self._used_operations: set[str] = set()
-        self._looks: deque[_Look] = deque()
-        self._playing: set[_Look] = set()
+        self._queue: deque[_QueuedCase] = deque()
+        self._playing: set[_QueuedCase] = set()
         self._numbers = itertools.count(1)
         self._longest = 0.0
         self._hangs = False
@@ -95,10 +98,12 @@ class Hunt:
     def run(self) -> Report:
         """Hunt until the budget is spent, the runs are done, or Ctrl-C. Raises MockServerError."""
         try:
-            plain = [next(fixed_cases(self._harness.contract, [model], None)) for model in self._models]
+            plain = [
+                next(fixed_cases(self._harness.contract, [model], None)) for model in self._models
+            ]
             check_client(plain, self._driver, self._play_at_start, self._is_to_be_told)
             with self._players, ExitStack() as stack:
-                self._look(self._cases(stack))
+                self._run_cases(self._cases(stack))
         except KeyboardInterrupt:
             self.report.interrupted = True
         if not self.report.runs and not self.report.interrupted:
@@ -107,14 +112,17 @@ class Hunt:
             )
         if 2 * self.report.untested > self.report.runs and not self.report.findings:
             raise ClientError(f"the client broke down in the hunt. {untested_runs(self.report)}")
-        broken = {finding.rule for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)}
+        broken = {
+            finding.rule
+            for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)
+        }
         self.report.fixed = sorted(set(self.report.fixed) - broken)
         self.report.seconds = self._elapsed()
         for found in (self.report.findings, self.report.advice, self.report.accepted):
             found.sort(key=lambda finding: (finding.rule, finding.severity == "advice"))
         return self.report
 
-    def _cases(self, stack: ExitStack) -> Iterator[_Look]:
+    def _cases(self, stack: ExitStack) -> Iterator[_QueuedCase]:
         """The fixed cases, then drawn ones."""
         fixed = list(fixed_cases(self._harness.contract, self._models, self._limits.client_timeout))
         strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
@@ -124,60 +132,65 @@ class Hunt:
             if len(fixed) - number == EARLY and len(fixed) < 2 * count and not self._in_process:
                 drawn = stack.enter_context(Drawing(strategy, seed, count))
             if self._is_scenario(case):
-                yield _Look(self._times(case), True, number)
+                yield _QueuedCase(self._times(case), True, number)
         if self._in_process:
             wait([look.play for look in self._playing if look.play is not None])
             drawn = draw_all(strategy, seed, count, count - self.report.runs)
         for number, case in enumerate(drawn, len(fixed)):
-            yield _Look(self._times(case), False, number)
+            yield _QueuedCase(self._times(case), False, number)
 
     def _times(self, case: Case) -> Case:
         """The case, with as many calls at once as the plan has."""
         return msgspec.structs.replace(case, concurrent=self._plan.concurrent)
 
-    def _look(self, cases: Iterator[_Look]) -> None:
+    def _run_cases(self, cases: Iterator[_QueuedCase]) -> None:
         """Play all cases, and judge each in its turn."""
         try:
             self._replay_baseline()
             while self._top_up(cases):
-                look = self._looks[0]
+                look = self._queue[0]
                 if self._is_relevant(look.case) if look.fixed else True:
                     run = self._wait_for(look, cases)
-                    if run.crowded and self._plan.jobs > 1:
+                    if run.machine_overloaded and self._plan.jobs > 1:
                         self._quiesce(cases)
                         run = self._play_alone(run.case, "looking", self._limits.longest)
                     new = self._judge(run)
-                    self._looks.popleft()
+                    self._queue.popleft()
                     if new:
                         self._quiesce(cases)
                         for found in new:
                             self._confirm_and_shrink(found, run)
                 else:
-                    self._looks.popleft()
+                    self._queue.popleft()
         except _BudgetSpent:
             self._judge_what_was_played()
 
-    def _top_up(self, cases: Iterator[_Look]) -> bool:
+    def _top_up(self, cases: Iterator[_QueuedCase]) -> bool:
         """Have idle players play the cases that come next; whether there is any case left to judge."""
-        self._playing = {look for look in self._playing if look.play is not None and not look.play.done()}
-        while len(self._playing) < self._plan.jobs or not self._looks:
-            relevant = sum(look.play is not None for look in self._looks)
-            if self.report.runs + relevant >= self._plan.max_runs or len(self._looks) >= AHEAD * self._plan.jobs:
+        self._playing = {
+            look for look in self._playing if look.play is not None and not look.play.done()
+        }
+        while len(self._playing) < self._plan.jobs or not self._queue:
+            relevant = sum(look.play is not None for look in self._queue)
+            if (
+                self.report.runs + relevant >= self._plan.max_runs
+                or len(self._queue) >= AHEAD * self._plan.jobs
+            ):
                 break
             look = next(cases, None)
             if look is None:
                 break
-            self._looks.append(look)
+            self._queue.append(look)
             if not look.fixed or self._is_relevant(look.case):
                 self._start(look)
-        return bool(self._looks) and self.report.runs < self._plan.max_runs
+        return bool(self._queue) and self.report.runs < self._plan.max_runs
 
-    def _start(self, look: _Look) -> None:
+    def _start(self, look: _QueuedCase) -> None:
         look.began = self._elapsed()
         look.play = self._start_play(look.case, f"case {look.number}")
         self._playing.add(look)
 
-    def _wait_for(self, look: _Look, cases: Iterator[_Look]) -> Run:
+    def _wait_for(self, look: _QueuedCase, cases: Iterator[_QueuedCase]) -> Run:
         """The run of the case whose turn it is; others are played meanwhile. Raises _BudgetSpent."""
         if look.play is None:
             self._start(look)
@@ -188,21 +201,23 @@ class Hunt:
             self._check_budget()
         return look.play.result()
 
-    def _quiesce(self, cases: Iterator[_Look]) -> None:
+    def _quiesce(self, cases: Iterator[_QueuedCase]) -> None:
         """Wait until nothing is being played. As long as a straggler keeps it from that, others go on."""
         while self._playing:
             if any(self._elapsed() - look.began > STRAGGLER for look in self._playing):
                 self._top_up(cases)
             playing = [look.play for look in self._playing if look.play is not None]
             wait(playing, TICK, FIRST_COMPLETED)
-            self._playing = {look for look in self._playing if look.play is not None and not look.play.done()}
+            self._playing = {
+                look for look in self._playing if look.play is not None and not look.play.done()
+            }
             self._report_progress("looking")
             if self._elapsed() > self._budget:
                 self._end_what_still_runs()
 
     def _end_what_still_runs(self) -> None:
         """End the plays that go on, as if they had never begun."""
-        ended = [look for look in self._looks if look.play is not None and not look.play.done()]
+        ended = [look for look in self._queue if look.play is not None and not look.play.done()]
         self._players.end_plays()
         for look in ended:
             look.play = None
@@ -211,11 +226,15 @@ class Hunt:
     def _judge_what_was_played(self) -> None:
         """Judge the runs that are there when the time is over.
 
-        A rule that nothing was found of before is still confirmed, once, which may take as long as a deadline.
+        A rule that nothing was found of before is still confirmed, once, which may take as long as
+        a deadline.
         """
         self._end_what_still_runs()
-        plays = [look.play for look in self._looks if look.play is not None]
-        settled = {(finding.rule, finding.severity) for finding in (*self.report.findings, *self.report.advice)}
+        plays = [look.play for look in self._queue if look.play is not None]
+        settled = {
+            (finding.rule, finding.severity)
+            for finding in (*self.report.findings, *self.report.advice)
+        }
         for play in plays[: self._plan.max_runs - self.report.runs]:
             run = play.result()
             for found in self._judge(run):
@@ -228,22 +247,23 @@ class Hunt:
         self.report.runs += 1
         self._note_operations(run)
         breaches = find_breaches(run)
-        if run.outcome.kind == "hung" and not breaches and not told_to_outwait(run):
+        if run.outcome.kind == "hung" and not breaches and not retry_after_exceeds_deadline(run):
             self.report.undecided += 1
         if sent_nothing(run) and run.control_run is not None and run.control_run.kind != "returned":
             self.report.untested += 1
-            self.report.broke_down = reason_given(run)
+            self.report.client_error = reason_given(run)
         self._report_progress("looking")
-        return self._wanted.among(breaches)
+        return self._open_rules.filter(breaches)
 
     def _replay_baseline(self) -> None:
         """Play the cases of the baseline: their rules are accepted where still broken, and looked for where not.
 
-        What that takes is not taken from the budget: an accepted hang must not keep others from being found.
+        What that takes is not taken from the budget: an accepted hang must not keep others from
+        being found.
         """
         began = self._elapsed()
         for finding in self._plan.known:
-            if not self._wanted.rule(finding.rule):
+            if not self._open_rules.rule(finding.rule):
                 continue
             for _ in range(most_plays(finding.case)):
                 run = self._play_alone(finding.case, f"looking for {finding.rule} again")
@@ -253,8 +273,10 @@ class Hunt:
             self._hangs = self._hangs or run.outcome.kind == "hung"
             if breach is None:
                 self.report.fixed.append(finding.rule)
-            elif self._wanted.holds(breach) and (breach.severity == "advice" or finding.severity == "error"):
-                self._wanted.accept(breach)
+            elif self._open_rules.accepts(breach) and (
+                breach.severity == "advice" or finding.severity == "error"
+            ):
+                self._open_rules.accept(breach)
                 self.report.accepted.append(Finding.of(breach, run, 1))
         self._budget += self._elapsed() - began
 
@@ -276,26 +298,36 @@ class Hunt:
 
     def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
         """Confirm a breach by a second run, shrink its case, and add the finding to the report."""
-        if not self._wanted.holds(found):
+        if not self._open_rules.accepts(found):
             return
         hung = run.outcome.kind == "hung" and found.rule != SILENCE
-        loaded = hung and self._plan.jobs > 1  # it may have missed its deadline only because others ran
+        loaded = (
+            hung and self._plan.jobs > 1
+        )  # it may have missed its deadline only because others ran
         self._hangs = self._hangs or hung
-        timeout = self._limits.longest if loaded else self._short_timeout() if found.rule == SILENCE else None
+        timeout = (
+            self._limits.longest
+            if loaded
+            else self._short_timeout()
+            if found.rule == SILENCE
+            else None
+        )
         again = self._play_alone(run.case, f"confirming {found.rule}", timeout)
         self._note_operations(again)
         confirmed = breach_of(found.rule, found.cause, find_breaches(again))
         if confirmed is not None:
             self._add(self._smallest(found, run, confirmed, again))
         elif loaded and again.outcome.kind != "hung":
-            for other in self._wanted.among(find_breaches(again)):
+            for other in self._open_rules.filter(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
         else:
             self._note_flake(found)
 
     def _smallest(self, found: Breach, run: Run, confirmed: Breach, again: Run) -> Finding:
         """The finding of a breach that was confirmed, with the smallest case."""
-        if found.rule == SILENCE:  # its case is small as it is, and each play of it would last as long as the deadline
+        if (
+            found.rule == SILENCE
+        ):  # its case is small as it is, and each play of it would last as long as the deadline
             return Finding.of(found, run, 2)
         smallest = self._shrink(Finding.of(confirmed, again, 2))
         hung = run.outcome.kind == "hung"
@@ -309,14 +341,16 @@ class Hunt:
         return finding
 
     def _add(self, finding: Finding) -> None:
-        self._wanted.found(finding.breach)
+        self._open_rules.found(finding.breach)
         if finding.rule in self.report.flaky:
             self.report.flaky.remove(finding.rule)
-        (self.report.findings if finding.severity == "error" else self.report.advice).append(finding)
+        (self.report.findings if finding.severity == "error" else self.report.advice).append(
+            finding
+        )
         self._report_progress("looking")
 
     def _note_flake(self, found: Breach) -> None:
-        self._wanted.seen_once(found)
+        self._open_rules.note_flake(found)
         if found.rule not in self.report.flaky:
             self.report.flaky.append(found.rule)
 
@@ -347,7 +381,9 @@ class Hunt:
                 if breach is not None:
                     best = Finding.of(breach, run, 2)
                     for other in plays:
-                        self._finish(other, doing)  # nothing of it may run when the next step is tried
+                        self._finish(
+                            other, doing
+                        )  # nothing of it may run when the next step is tried
                     return step
             return None
 
@@ -364,8 +400,11 @@ class Hunt:
     def _is_to_be_told(self, run: Run) -> bool:
         """Whether a run breaks a rule that is neither ignored nor accepted."""
         known = {(finding.rule, finding.cause) for finding in self._plan.known}
-        wanted = self._wanted.among(find_breaches(run))
-        return any(breach.severity == "error" and (breach.rule, breach.cause) not in known for breach in wanted)
+        wanted = self._open_rules.filter(find_breaches(run))
+        return any(
+            breach.severity == "error" and (breach.rule, breach.cause) not in known
+            for breach in wanted
+        )
 
     def _play_at_start(self, case: Case, driver: Driver, idle: float | None = None) -> Run:
         def report() -> None:
@@ -388,11 +427,15 @@ class Hunt:
             def run_of(case: Case, name: str) -> Run:
                 seconds = timeout or self._timeout()
                 check = self._players.check
-                run = harness.play(case, driver, self._limits, name=name, timeout=seconds, on_tick=check)
+                run = harness.play(
+                    case, driver, self._limits, name=name, timeout=seconds, on_tick=check
+                )
                 self._note_length(run)
                 return run
 
-            return with_control(run_of(case, name), lambda control: run_of(control, f"{name}, control"))
+            return with_control(
+                run_of(case, name), lambda control: run_of(control, f"{name}, control")
+            )
 
         return self._players.start(play)
 
@@ -406,7 +449,9 @@ class Hunt:
         """Note which operations this client uses."""
         self._used_operations |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
-        self._used_operations |= {WEBHOOKS for exchange in run.exchanges if exchange.origin == "receiver"}
+        self._used_operations |= {
+            WEBHOOKS for exchange in run.exchanges if exchange.origin == "receiver"
+        }
 
     def _note_length(self, run: Run) -> None:
         """Note how long a call of this client has taken at most, and what it says that it is called."""
@@ -416,7 +461,11 @@ class Hunt:
 
     def _timeout(self) -> float:
         """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""
-        return min(self._limits.longest, self._short_timeout()) if self._hangs else self._limits.longest
+        return (
+            min(self._limits.longest, self._short_timeout())
+            if self._hangs
+            else self._limits.longest
+        )
 
     def _short_timeout(self) -> float:
         """Seconds in which any call so far would have ended."""
@@ -430,7 +479,9 @@ class Hunt:
             raise _BudgetSpent
 
     def _report_progress(self, doing: str) -> None:
-        broken_rules = tuple(sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)}))
+        broken_rules = tuple(
+            sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)})
+        )
         self._listen(
             Progress(
                 runs=self.report.runs,

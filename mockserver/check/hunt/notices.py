@@ -23,7 +23,10 @@ def notices(deliveries: Deliveries, token: str) -> Iterator[Exchange]:
 
 def _exchange(delivery: Delivery, token: str) -> Exchange:
     parts = urlsplit(delivery.url)
-    headers = ((b"webhook-id", delivery.webhook_id.encode()), (b"webhook-timestamp", b"%d" % delivery.timestamp))
+    headers = (
+        (b"webhook-id", delivery.webhook_id.encode()),
+        (b"webhook-timestamp", b"%d" % delivery.timestamp),
+    )
     return Exchange(
         number=0,
         received_at=delivery.sent_at,

@@ -17,9 +17,9 @@ ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
 class Plan:
     """How long a hunt goes on, and what it looks for.
 
-    `models` are all of the contract's if none is named. `budget` is in seconds of wall time; `ignore` holds rules that
-    are not looked for, `known` the findings of the baseline. `jobs` is how many cases are played at once,
-    `concurrent` how many calls are made at once in each.
+    `models` are all of the contract's if none is named. `budget` is in seconds of wall time;
+    `ignore` holds rules that are not looked for, `known` the findings of the baseline. `jobs` is
+    how many cases are played at once, `concurrent` how many calls are made at once in each.
     """
 
     models: tuple[str, ...] = ()

@@ -42,13 +42,16 @@ class Players:
     def __enter__(self) -> Self:
         self._free.put((self._harness, self._driver))
         for _ in range(self._count - 1):
-            self._free.put((self._stack.enter_context(self._harness.another()), self._driver.another()))
+            self._free.put((self._stack.enter_context(self._harness.clone()), self._driver.clone()))
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="player")
         self._stack.callback(self._threads.shutdown, cancel_futures=True)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, reason: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        reason: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
         self._stack.close()

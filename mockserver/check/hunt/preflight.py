@@ -1,8 +1,9 @@
 """Before a hunt: whether the client can be run at all, and whether a `--worker` is one.
 
-Nothing can be learnt from a client that never reaches the double, and a hunt against it would end without findings.
-A command that is no worker is worse: its process is gone, or waits for the end of its input, when a call comes, and
-the hunt would blame the client for that. Each takes a run or two to find out, instead of a deadline for each case.
+Nothing can be learnt from a client that never reaches the double, and a hunt against it would end
+without findings. A command that is no worker is worse: its process is gone, or waits for the end of
+its input, when a call comes, and the hunt would blame the client for that. Each takes a run or two
+to find out, instead of a deadline for each case.
 """
 
 from __future__ import annotations
@@ -30,13 +31,19 @@ class Play(Protocol):
         """The run."""
 
 
-def check_client(plain: Sequence[Case], driver: Driver, play: Play, tells: Callable[[Run], bool]) -> None:
+def check_client(
+    plain: Sequence[Case], driver: Driver, play: Play, tells: Callable[[Run], bool]
+) -> None:
     """Play the plain case of each model. Raises ClientError, with the next step, if nothing can be learnt.
 
     `tells` says whether a run breaks a rule that the hunt is to tell of.
     """
     first = plain[0]
-    run = check_worker(first, driver, play) if isinstance(driver, WorkerDriver) else play(first, driver)
+    run = (
+        check_worker(first, driver, play)
+        if isinstance(driver, WorkerDriver)
+        else play(first, driver)
+    )
     _check_run(run, tells)
     for other in plain[1:]:
         try:
@@ -51,7 +58,9 @@ def _check_run(run: Run, tells: Callable[[Run], bool]) -> None:
     if run.cut_off or tells(run):
         return  # it runs, and what it breaks is for the hunt to tell
     if not list(run.of_role("create")):
-        raise ClientError(f"the client created no prediction ({_ending(run)}). {_quoted(run.outcome)}")
+        raise ClientError(
+            f"the client created no prediction ({_ending(run)}). {_quoted(run.outcome)}"
+        )
     if run.outcome.kind == "hung" and not run.end_indexes:
         raise ClientError(
             f"the client {_ending(run)}, though the gateway behaved as usual; if it is just slow, give it a longer "
@@ -62,8 +71,14 @@ def _check_run(run: Run, tells: Callable[[Run], bool]) -> None:
 def check_reached(run: Run) -> None:
     """Make sure that a client has sent anything. Raises ClientError, with the next step."""
     if not run.exchanges:
-        slow = "; if it is slow to start, give it a longer --deadline" if run.outcome.kind == "hung" else ""
-        raise ClientError(f"the client made no request ({_ending(run)}{slow}). {_quoted(run.outcome)}")
+        slow = (
+            "; if it is slow to start, give it a longer --deadline"
+            if run.outcome.kind == "hung"
+            else ""
+        )
+        raise ClientError(
+            f"the client made no request ({_ending(run)}{slow}). {_quoted(run.outcome)}"
+        )
 
 
 def check_worker(plain: Case, driver: WorkerDriver, play: Play) -> Run:
@@ -79,9 +94,13 @@ def check_worker(plain: Case, driver: WorkerDriver, play: Play) -> Run:
         return first  # it failed in its first call, which says nothing of a second
     second = play(plain, driver, max(IDLE, 2 * first.seconds))
     if not second.exchanges and second.outcome.no_report:
-        raise ClientError(f"it is no worker: it ended after its first call. {_BE_A_WORKER} {_quoted(second.outcome)}")
+        raise ClientError(
+            f"it is no worker: it ended after its first call. {_BE_A_WORKER} {_quoted(second.outcome)}"
+        )
     if not second.exchanges and second.outcome.kind == "hung":
-        raise ClientError(f"it is no worker: it answered its first call, and ignored the second. {_BE_A_WORKER}")
+        raise ClientError(
+            f"it is no worker: it answered its first call, and ignored the second. {_BE_A_WORKER}"
+        )
     return first
 
 
@@ -111,7 +130,11 @@ def _compare_with_one_call(plain: Case, driver: WorkerDriver, play: Play, worker
 
 
 def _ending(run: Run) -> str:
-    words = {"returned": "it returned", "raised": "it raised", "hung": f"had not ended after {run.timeout:.3g} s"}
+    words = {
+        "returned": "it returned",
+        "raised": "it raised",
+        "hung": f"had not ended after {run.timeout:.3g} s",
+    }
     return words[run.outcome.kind]
 
 

@@ -29,7 +29,9 @@ def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
     elif needs_control(run):
         run = run.with_control_run(play(control_case(run.case)).outcome)
     if needs_comparison_alone(run):
-        run = replace(run, alone=play(msgspec.structs.replace(run.case, concurrent=1)).outcome)
+        run = replace(
+            run, solo_outcome=play(msgspec.structs.replace(run.case, concurrent=1)).outcome
+        )
     return run
 
 
@@ -40,18 +42,27 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
     """
     if isinstance(driver, WorkerDriver):
         plain = next(fixed_cases(harness.contract, [finding.case.model], None))
-        check_worker(plain, driver, lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle))
+        check_worker(
+            plain,
+            driver,
+            lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle),
+        )
     for _ in range(most_plays(finding.case)):
         run = with_control(
-            harness.play(finding.case, driver, limits), lambda control: harness.play(control, driver, limits)
+            harness.play(finding.case, driver, limits),
+            lambda control: harness.play(control, driver, limits),
         )
         breaches = find_breaches(run)
-        found = breach_of(finding.rule, finding.cause, breaches) or breach_of(finding.rule, (), breaches)
+        found = breach_of(finding.rule, finding.cause, breaches) or breach_of(
+            finding.rule, (), breaches
+        )
         if found is not None:
             return Finding.of(found, run, 1)
         check_reached(run)
     rule = RULES[finding.rule]
-    return Finding.of(Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0)
+    return Finding.of(
+        Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0
+    )
 
 
 def most_plays(case: Case) -> int:

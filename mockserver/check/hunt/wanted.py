@@ -12,7 +12,7 @@ from mockserver.reporting.rule import Severity
 MAX_FLAKES = 3  # of a cause; after that it is not looked for
 
 
-class Wanted:
+class OpenRules:
     """The breaches that are looked for. Rules in `ignore` are not. Advice never stands in the way of an error."""
 
     def __init__(self, ignore: Iterable[str]) -> None:
@@ -25,19 +25,21 @@ class Wanted:
         """Whether anything is looked for under a rule."""
         return code not in self._ignored
 
-    def holds(self, breach: Breach) -> bool:
+    def accepts(self, breach: Breach) -> bool:
         """Whether a breach is looked for: not one whose cause is known, nor one of several causes if one is known."""
         if breach.rule in self._ignored or self._flakes[_way(breach)] >= MAX_FLAKES:
             return False
-        severities: tuple[Severity, ...] = ("error",) if breach.severity == "error" else ("error", "advice")
+        severities: tuple[Severity, ...] = (
+            ("error",) if breach.severity == "error" else ("error", "advice")
+        )
         kinds = [(breach.rule, severity) for severity in severities]
         if any(self._found[kind] >= MAX_CAUSES for kind in kinds):
             return False
         return not any(cause <= set(breach.cause) for kind in kinds for cause in self._causes[kind])
 
-    def among(self, breaches: Iterable[Breach]) -> list[Breach]:
+    def filter(self, breaches: Iterable[Breach]) -> list[Breach]:
         """Those that are looked for."""
-        return [breach for breach in breaches if self.holds(breach)]
+        return [breach for breach in breaches if self.accepts(breach)]
 
     def accept(self, breach: Breach) -> None:
         """Do not look for this cause any more: the baseline has it."""
@@ -48,7 +50,7 @@ class Wanted:
         self.accept(breach)
         self._found[breach.rule, breach.severity] += 1
 
-    def seen_once(self, breach: Breach) -> None:
+    def note_flake(self, breach: Breach) -> None:
         """Note a breach that was not confirmed."""
         self._flakes[_way(breach)] += 1
 

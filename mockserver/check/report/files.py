@@ -61,7 +61,9 @@ def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Findi
             raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
         report = msgspec.convert(value, Report)
     except msgspec.ValidationError as reason:
-        raise MockServerError(f"the baseline {path} is not a JSON report of `mockserver check`: {reason}") from reason
+        raise MockServerError(
+            f"the baseline {path} is not a JSON report of `mockserver check`: {reason}"
+        ) from reason
     return (*report.findings, *report.advice, *report.accepted)
 
 
@@ -86,16 +88,27 @@ def _as_junit(report: Report) -> bytes:
         time=f"{report.seconds:.3f}",
     )
     for rule in rules:
-        case = ElementTree.SubElement(suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}")
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}"
+        )
         broken = [finding for finding in report.findings if finding.rule == rule.code]
-        advised = [finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code]
+        advised = [
+            finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code
+        ]
         if broken:
             said = " ".join(finding.message for finding in broken)
-            failure = ElementTree.SubElement(case, "failure", type=rule.code, message=printable(said))
+            failure = ElementTree.SubElement(
+                case, "failure", type=rule.code, message=printable(said)
+            )
             failure.text = printable("\n\n".join(map(describe, broken)))
         if advised:
-            ElementTree.SubElement(case, "system-out").text = printable("\n\n".join(map(describe, advised)))
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode").encode()
+            ElementTree.SubElement(case, "system-out").text = printable(
+                "\n\n".join(map(describe, advised))
+            )
+    return (
+        b'<?xml version="1.0" encoding="UTF-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode").encode()
+    )
 
 
 def _as_html(report: Report) -> bytes:

@@ -13,7 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from mockserver.check.model import Case, Run
-from mockserver.check.report.text import Line, describe_case, describe_ending, exchange_lines, format_exchanges
+from mockserver.check.report.text import (
+    Line,
+    describe_case,
+    describe_ending,
+    exchange_lines,
+    format_exchanges,
+)
 from mockserver.check.rules.registry import RULES
 from mockserver.check.rules.rule import Breach
 from mockserver.errors import MockServerError
@@ -26,10 +32,11 @@ FOLDER = Path(".mockserver")
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
-    `cause` tells the ways apart in which one rule was broken. `call` holds model and input, `scenario` how the gateway
-    behaved, `exchanges` what went over the wire, `outcome` how the call ended. `tls` tells that the gateway spoke
-    https, `concurrent` how many such calls were made at once, `confirmed` how many runs of this case broke the rule.
-    `words` are those to look for in the exchanges.
+    `cause` tells the ways apart in which one rule was broken. `call` holds model and input,
+    `scenario` how the gateway behaved, `exchanges` what went over the wire, `outcome` how the call
+    ended. `tls` tells that the gateway spoke https, `concurrent` how many such calls were made at
+    once, `confirmed` how many runs of this case broke the rule. `words` are those to look for in
+    the exchanges.
     """
 
     rule: str
@@ -106,7 +113,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
             path = folder / self.file_name
             path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
         except OSError as reason:
-            raise MockServerError(f"cannot save a finding in {folder}: {reason.strerror}") from reason
+            raise MockServerError(
+                f"cannot save a finding in {folder}: {reason.strerror}"
+            ) from reason
         return path
 
     @classmethod
@@ -117,7 +126,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as reason:
             raise MockServerError(f"cannot read {path}: {reason.strerror}") from reason
         except (msgspec.DecodeError, UnicodeDecodeError) as reason:
-            raise MockServerError(f"{path} is not a finding of `mockserver check`: {reason}") from reason
+            raise MockServerError(
+                f"{path} is not a finding of `mockserver check`: {reason}"
+            ) from reason
 
 
 def folder_problem(folder: Path = FOLDER) -> str | None:
@@ -147,13 +158,14 @@ class FindingsError(AssertionError):
 class Report(msgspec.Struct, kw_only=True):
     """The result of a hunt.
 
-    `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has, `fixed` the rules that
-    the baseline has and that are no longer broken. `flaky` rules were broken once, but not when the case was played
-    again. `untested` counts the runs in which the client sent nothing, and could not even make the plain call any
-    more, of which `broke_down` is what it said. `undecided` counts the runs that were ended at the deadline without
-    having broken a rule. `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
-    `command` is the client's, as a shell takes it, and `flags` are those that a replay needs; `client_version` is what
-    the client is called, if it is known.
+    `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has,
+    `fixed` the rules that the baseline has and that are no longer broken. `flaky` rules were broken
+    once, but not when the case was played again. `untested` counts the runs in which the client
+    sent nothing, and could not even make the plain call any more, of which `broke_down` is what it
+    said. `undecided` counts the runs that were ended at the deadline without having broken a rule.
+    `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
+    `command` is the client's, as a shell takes it, and `flags` are those that a replay needs;
+    `client_version` is what the client is called, if it is known.
     """
 
     findings: list[Finding] = []
@@ -163,7 +175,7 @@ class Report(msgspec.Struct, kw_only=True):
     flaky: list[str] = []
     undecided: int = 0
     untested: int = 0
-    broke_down: str = ""
+    client_error: str = ""
     runs: int = 0
     max_runs: int = 0
     seconds: float = 0

@@ -22,7 +22,11 @@ def render_markdown(report: Report) -> str:
         *([text(report.versions)] if report.versions else []),
         *map(text, notes_on(report)),
     ]
-    sections = (("Findings", report.findings), ("Advice", report.advice), ("Accepted", report.accepted))
+    sections = (
+        ("Findings", report.findings),
+        ("Advice", report.advice),
+        ("Accepted", report.accepted),
+    )
     shown = [(title, findings) for title, findings in sections if findings]
     listed = [
         f"- `{finding.rule}` {text(finding.title)}: {text(finding.message)}"
@@ -43,10 +47,16 @@ def finding_as_markdown(finding: Finding, report: Report, heading: str = "##") -
         f"{heading} {finding.rule} {text(finding.title)} ({finding.severity})",
         text(finding.message),
         f"**Smallest case**, confirmed {finding.confirmed} times: {text(describe_case(finding.case))}.",
-        fenced("\n".join([*format_exchanges(finding.exchanges), f"     client  {finding.outcome}"])),
+        fenced(
+            "\n".join([*format_exchanges(finding.exchanges), f"     client  {finding.outcome}"])
+        ),
         f"**Rests on:** {text(finding.rests_on)}.",
         *([f"**What usually mends it:** {text(finding.fix)}"] if finding.fix else []),
-        *([fenced(f"{replay}\nmockserver serve --scenario {FOLDER / finding.file_name}", "sh")] if replay else []),
+        *(
+            [fenced(f"{replay}\nmockserver serve --scenario {FOLDER / finding.file_name}", "sh")]
+            if replay
+            else []
+        ),
         *([f"Look for: {', '.join(map(code, finding.words))}"] if finding.words else []),
         *map(_exchange, to_show(finding.exchanges)),
         *([f"*{text(report.versions)}*"] if report.versions else []),
@@ -58,7 +68,9 @@ def to_show(lines: tuple[Line, ...]) -> list[Line]:
     """The exchanges whose messages are shown: those at fault, those that met a fault, and the first."""
     wanted = [line for line in lines if line.request is not None]
     chosen = [line for line in wanted if line.marked or "fault" in line.note]
-    return [line for line in wanted if line in (chosen or wanted)[:MAX_MESSAGES] or line is wanted[0]]
+    return [
+        line for line in wanted if line in (chosen or wanted)[:MAX_MESSAGES] or line is wanted[0]
+    ]
 
 
 def _exchange(line: Line) -> str:
@@ -94,5 +106,6 @@ def text(content: str) -> str:
     flat = " ".join(content.split())
     parts = re.split(r"(`[^`]+`)", flat)
     return "".join(
-        part if place % 2 else re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", part) for place, part in enumerate(parts)
+        part if place % 2 else re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", part)
+        for place, part in enumerate(parts)
     )

@@ -14,7 +14,9 @@ from mockserver.redaction import redacted
 MAX_BODY = 2_000  # characters of a body that are shown
 EXAMPLE_ORIGIN = "http://127.0.0.1:3589"  # where `mockserver serve` listens
 TOKEN = "$REPLICATE_API_TOKEN"  # noqa: S105 - what stands for it in a command
-OF_THE_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding", "transfer-encoding"})
+OF_THE_CONNECTION = frozenset(
+    {"host", "connection", "content-length", "accept-encoding", "transfer-encoding"}
+)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -48,7 +50,12 @@ def messages_of(exchange: Exchange, token: str) -> tuple[Message, Message]:
 def curl_of(request: Message) -> str:
     """The command that sends a request to a double on its usual port."""
     method, _, target = request.start.partition(" ")
-    words = ["curl", "-i", *([] if method == "GET" else ["-X", method]), f"{EXAMPLE_ORIGIN}{target}"]
+    words = [
+        "curl",
+        "-i",
+        *([] if method == "GET" else ["-X", method]),
+        f"{EXAMPLE_ORIGIN}{target}",
+    ]
     shown = [shlex.quote(word) for word in words]
     for name, value in request.headers:
         if name == "authorization":
@@ -56,7 +63,11 @@ def curl_of(request: Message) -> str:
         elif name not in OF_THE_CONNECTION:
             shown += ["-H", shlex.quote(f"{name}: {value}")]
     if request.body:  # not -d, which would read a file where a body begins with @
-        shown += ["--data-binary", "@body.json"] if request.cut else ["--data-raw", shlex.quote(request.body)]
+        shown += (
+            ["--data-binary", "@body.json"]
+            if request.cut
+            else ["--data-raw", shlex.quote(request.body)]
+        )
     return " ".join(shown)
 
 

@@ -20,13 +20,21 @@ from mockserver.check.report.text import Line, describe_case
 
 ROW = 34  # pixels from one exchange to the next
 TOP = 40  # pixels above the first exchange
-CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040  # pixels from the left: the three lifelines, and the right edge
+CLIENT, API, OTHER, WIDTH = (
+    90,
+    470,
+    700,
+    1040,
+)  # pixels from the left: the three lifelines, and the right edge
 
 
 def render_page(report: Report) -> str:
     """The page, as HTML."""
     files = resources.files("mockserver.check.report")
-    template, script = Template(files.joinpath("report.html").read_text()), files.joinpath("report.js").read_text()
+    template, script = (
+        Template(files.joinpath("report.html").read_text()),
+        files.joinpath("report.js").read_text(),
+    )
     facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
     sections = (
         ("Findings", report.findings),
@@ -34,7 +42,9 @@ def render_page(report: Report) -> str:
         ("Accepted by the baseline", report.accepted),
     )
     return template.substitute(
-        command=f"<code>mockserver check -- {escape(report.command)}</code><br>" if report.command else "",
+        command=f"<code>mockserver check -- {escape(report.command)}</code><br>"
+        if report.command
+        else "",
         verdict=escape(verdict_on(report)),
         kind="good" if report.ok else "bad",
         facts=escape(facts),
@@ -60,15 +70,27 @@ def _entry(finding: Finding) -> str:
 
 
 def _section(title: str, findings: Sequence[Finding], report: Report) -> str:
-    return f"<h2>{title}</h2>" + "".join(_card(finding, report) for finding in findings) if findings else ""
+    return (
+        f"<h2>{title}</h2>" + "".join(_card(finding, report) for finding in findings)
+        if findings
+        else ""
+    )
 
 
 def _card(finding: Finding, report: Report) -> str:
     anchor, replay = _anchor(finding), report.replay_of(finding)
     plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
-    fix = f"<p class=fix><b>What usually mends it:</b> {_prose(finding.fix)}</p>" if finding.fix else ""
+    fix = (
+        f"<p class=fix><b>What usually mends it:</b> {_prose(finding.fix)}</p>"
+        if finding.fix
+        else ""
+    )
     serve = f"mockserver serve --scenario {FOLDER / finding.file_name}  # to see it by hand, with the curl lines above"
-    again = f"<p><b>Replay</b></p><pre class=replay>{escape(replay)}\n{escape(serve)}</pre>" if replay else ""
+    again = (
+        f"<p><b>Replay</b></p><pre class=replay>{escape(replay)}\n{escape(serve)}</pre>"
+        if replay
+        else ""
+    )
     return (
         f'<article id="{anchor}" class="{finding.severity}">'
         f'<h3><a href="#{anchor}"><code>{finding.rule}</code></a> {escape(finding.title)} '
@@ -122,9 +144,14 @@ def marked(content: str, words: Sequence[str]) -> str:
     """Text as HTML, with those words marked where they stand as words."""
     if not any(words):
         return escape(content)
-    wanted = "|".join(re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True))
+    wanted = "|".join(
+        re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True)
+    )
     parts = re.split(rf"((?<!\w)(?:{wanted})(?!\w))", content, flags=re.IGNORECASE)
-    return "".join(f"<mark>{escape(part)}</mark>" if place % 2 else escape(part) for place, part in enumerate(parts))
+    return "".join(
+        f"<mark>{escape(part)}</mark>" if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
 
 
 def _sequence_diagram(finding: Finding) -> str:
@@ -140,7 +167,9 @@ def _sequence_diagram(finding: Finding) -> str:
     ]
     drawn += [_arrow(line, TOP + ROW * place) for place, line in enumerate(lines)]
     end = TOP + ROW * len(lines)
-    drawn.append(f'<text x="{CLIENT + 12}" y="{end + 6}" class="end">{escape(finding.outcome[:120])}</text>')
+    drawn.append(
+        f'<text x="{CLIENT + 12}" y="{end + 6}" class="end">{escape(finding.outcome[:120])}</text>'
+    )
     drawn.append(f'<circle cx="{CLIENT}" cy="{end + 2}" r="5" class="stop"/>')
     label = escape(f"The exchanges of {finding.rule}")
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
@@ -149,7 +178,11 @@ def _sequence_diagram(finding: Finding) -> str:
 def _arrow(line: Line, y: int) -> str:
     to = OTHER if _is_elsewhere(line) else API
     head = f"M{CLIENT + 7} {y} l9 -4 v8 z" if "webhook" in line.note else f"M{to} {y} l-9 -4 v8 z"
-    band = f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>' if line.marked else ""
+    band = (
+        f'<rect x="0" y="{y - 18}" width="{WIDTH}" height="{ROW - 4}" class="band"/>'
+        if line.marked
+        else ""
+    )
     note = f" · {line.note}" if line.note else ""
     return (
         f'<g class="{_kind(line)}">{band}<text x="8" y="{y + 4}" class="at">{line.at:.3f} s</text>'
@@ -161,7 +194,9 @@ def _arrow(line: Line, y: int) -> str:
 
 
 def _kind(line: Line) -> str:
-    return " ".join(name for name, holds in (("marked", line.marked), ("fault", "fault" in line.note)) if holds)
+    return " ".join(
+        name for name, holds in (("marked", line.marked), ("fault", "fault" in line.note)) if holds
+    )
 
 
 def _is_elsewhere(line: Line) -> bool:

@@ -20,7 +20,7 @@ def untested_runs(report: Report) -> str:
     """Of a client that breaks down: how much of the hunt says nothing."""
     return (
         f"In {report.untested} of {report.runs} runs the client sent nothing, and could not make the plain call "
-        f"either, after what it had met before; it said: {report.broke_down}"
+        f"either, after what it had met before; it said: {report.client_error}"
     )
 
 
@@ -30,7 +30,9 @@ def notes_on(report: Report) -> list[str]:
     if report.fixed:
         notes.append(f"Fixed, so take it out of the baseline: {', '.join(report.fixed)}.")
     if report.flaky:
-        notes.append(f"Seen once and not again, so not held against the client: {', '.join(report.flaky)}.")
+        notes.append(
+            f"Seen once and not again, so not held against the client: {', '.join(report.flaky)}."
+        )
     if report.undecided:
         notes.append(
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
@@ -38,9 +40,13 @@ def notes_on(report: Report) -> list[str]:
         )
     if report.untested:
         notes.append(untested_runs(report))
-    ways = Counter((finding.rule, finding.severity) for finding in (*report.findings, *report.advice))
+    ways = Counter(
+        (finding.rule, finding.severity) for finding in (*report.findings, *report.advice)
+    )
     if many := sorted({rule for (rule, _), count in ways.items() if count >= MAX_CAUSES}):
-        notes.append(f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}.")
+        notes.append(
+            f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}."
+        )
     if report.runs < report.max_runs and not report.interrupted:
         faster = (
             "client that is a --worker is faster"

@@ -26,7 +26,8 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         """Draw where a hunt stands."""
         if self._shown:
-            # A line as wide as the terminal makes some of them wrap, and what has wrapped is not redrawn.
+            # A line as wide as the terminal makes some of them wrap, and what has wrapped is not
+            # redrawn.
             sys.stderr.write(CLEAR_LINE + progress_line(progress, _terminal_width() - 1))
             sys.stderr.flush()
 
@@ -72,7 +73,9 @@ def show(report: Report) -> None:
     broken = verdict_on(report)
     advice = f" · {len(report.advice)} advice" if report.advice else ""
     click.secho(
-        f"{report.runs} runs · {report.seconds:.1f} s · {broken}{advice}", fg="green" if report.ok else "red", bold=True
+        f"{report.runs} runs · {report.seconds:.1f} s · {broken}{advice}",
+        fg="green" if report.ok else "red",
+        bold=True,
     )
 
 

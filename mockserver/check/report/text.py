@@ -69,7 +69,9 @@ def _with_messages(line: Line, exchange: Exchange, token: str) -> Line:
 
 def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
     """The lines with their indexes, those that look the same one after another as one, if they are many."""
-    for _, group in groupby(enumerate(lines), key=lambda item: msgspec.structs.replace(item[1], at=0)):
+    for _, group in groupby(
+        enumerate(lines), key=lambda item: msgspec.structs.replace(item[1], at=0)
+    ):
         same = list(group)
         if len(same) < MANY:
             yield from same
@@ -79,12 +81,16 @@ def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
         yield index, msgspec.structs.replace(first, note=note, count=len(same))
 
 
-def _with_gaps(lines: Sequence[tuple[int, Line]], shown: Sequence[int]) -> Iterator[tuple[int, Line]]:
+def _with_gaps(
+    lines: Sequence[tuple[int, Line]], shown: Sequence[int]
+) -> Iterator[tuple[int, Line]]:
     """Some of the lines, each with a note of how many exchanges were left out before it."""
     for before, place in zip([-1, *shown], shown, strict=False):
         index, line = lines[place]
         skipped = sum(left_out.count for _, left_out in lines[before + 1 : place])
-        note = ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
+        note = (
+            ", ".join(filter(None, (line.note, f"after {skipped} more"))) if skipped else line.note
+        )
         yield index, msgspec.structs.replace(line, note=note)
 
 
@@ -95,9 +101,7 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
     shown = []
     for line in lines:
         mark = "▶" if line.marked else " "
-        text = (
-            f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.response:<{response}}  {line.note}"
-        )
+        text = f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.response:<{response}}  {line.note}"
         shown.append(text.rstrip())
     return shown
 
@@ -109,15 +113,29 @@ def describe_case(case: Case) -> str:
     for key, script in scenario.get("faults", {}).items():
         for number, fault in enumerate(script, 1):
             if fault is not None:
-                which = f"{key} number {number}" if number > 1 or len(script) > 1 else f"the first {key}"
+                which = (
+                    f"{key} number {number}"
+                    if number > 1 or len(script) > 1
+                    else f"the first {key}"
+                )
                 said.append(f"{which}: {describe_fault(msgspec.convert(fault, Fault))}")
     if "lifecycle" in scenario:
-        said.append("the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"]))
-    rest = {name: part for name, part in scenario.items() if name not in ("faults", "lifecycle", "name", "description")}
+        said.append(
+            "the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"])
+        )
+    rest = {
+        name: part
+        for name, part in scenario.items()
+        if name not in ("faults", "lifecycle", "name", "description")
+    }
     said += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
     if case.clock != "autojump":
         said.append("in real time")
-    return "; ".join(said) if said else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
+    return (
+        "; ".join(said)
+        if said
+        else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
+    )
 
 
 def describe_fault(fault: Fault) -> str:
@@ -130,9 +148,12 @@ def describe_fault(fault: Fault) -> str:
 
 def _failure(fault: Fault) -> str:
     if fault.status is not None:
-        page = {"api": "", "html": " with an HTML page", "text": " in plain text", "empty": " with an empty body"}[
-            fault.page
-        ]
+        page = {
+            "api": "",
+            "html": " with an HTML page",
+            "text": " in plain text",
+            "empty": " with an empty body",
+        }[fault.page]
         return f"answered {fault.status}{page}{_retry_after(fault)}"
     if fault.disconnect is not None:
         return "connection reset" if fault.disconnect == "reset" else "connection closed"
@@ -158,10 +179,18 @@ def describe_ending(run: Run) -> str:
         parts = (describe_ending(replace(run, outcome=part)) for part in outcome.parts)
         return "; ".join(f"{number}: {part}" for number, part in enumerate(parts, 1))
     if outcome.kind == "hung":
-        return f"{CUT_OFF_WORDS} did not end" if run.cut_off else f"had not ended after {run.timeout:.3g} s"
+        return (
+            f"{CUT_OFF_WORDS} did not end"
+            if run.cut_off
+            else f"had not ended after {run.timeout:.3g} s"
+        )
     if outcome.kind == "raised":
         said = redacted(outcome.message, run.token).strip().splitlines() or ["no reason given"]
-        return f"{CUT_OFF_WORDS} raised {said[-1][:300]}" if run.cut_off else f"raised {said[-1][:300]}"
+        return (
+            f"{CUT_OFF_WORDS} raised {said[-1][:300]}"
+            if run.cut_off
+            else f"raised {said[-1][:300]}"
+        )
     if isinstance(outcome.value, bytes):
         return f"returned {len(outcome.value)} bytes"
     return redacted(f"returned {as_short_json(outcome.value)}", run.token)
@@ -184,7 +213,11 @@ def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
         notes.append("fault")
     if exchange.origin != "api":
         webhook = "webhook" if exchange.committed else "webhook that is not genuine"
-        notes.append({"files": "file host", "foreign": "another origin", "receiver": webhook}[exchange.origin])
+        notes.append(
+            {"files": "file host", "foreign": "another origin", "receiver": webhook}[
+                exchange.origin
+            ]
+        )
     return notes
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from mockserver.check.model import Run, served_whole
-from mockserver.check.rules.evidence import headers_of, operation_of_exchange, waited_in_vain
+from mockserver.check.rules.evidence import headers_of, operation_of_exchange, prefer_wait_timed_out
 from mockserver.check.rules.rule import Observation, rule
 from mockserver.scenarios.timeline import TERMINAL
 
@@ -30,13 +30,17 @@ def _double_billing(run: Run) -> Iterator[Observation]:
     for before, again in pairwise(paid):
         said = f"One call created {len(paid)} predictions."
         made = tuple(run.exchanges[index].prediction_id or "" for index in paid)
-        yield Observation(said, tuple(paid[1:]), cause=_reason_to_create_again(run, before, again), words=made)
+        yield Observation(
+            said, tuple(paid[1:]), cause=_reason_to_create_again(run, before, again), words=made
+        )
 
 
 def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...]:
     """What may have led a client to create a second time: the last failure between the two, and of what."""
     failed = [
-        exchange for exchange in run.exchanges[before:again] if exchange.fault is not None or exchange.status >= 400
+        exchange
+        for exchange in run.exchanges[before:again]
+        if exchange.fault is not None or exchange.status >= 400
     ]
     if not failed:
         return ("nothing",)
@@ -60,13 +64,17 @@ def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...
 def _no_cancel(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "raised" or run.cut_off or run.end_indexes:
         return
-    still_runs = run.has_no_fault and waited_in_vain(run)
+    still_runs = run.has_no_fault and prefer_wait_timed_out(run)
     if run.client_timeout is None and not still_runs:
         return  # without a timeout of its own, a client that raised may not know that the prediction still runs
-    known = [(index, exchange) for index, exchange in run.of_role("create") if served_whole(exchange)]
+    known = [
+        (index, exchange) for index, exchange in run.of_role("create") if served_whole(exchange)
+    ]
     if not known or any(run.of_role("cancel")):
         return
     index, create = known[-1]
     bounded = any(name == "cancel-after" for name, _ in headers_of(create))
     if not bounded and (still_runs or run.last_status not in TERMINAL):
-        yield Observation("It gave up on a prediction that was still running, and sent no cancel.", (index,))
+        yield Observation(
+            "It gave up on a prediction that was still running, and sent no cancel.", (index,)
+        )

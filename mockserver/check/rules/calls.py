@@ -42,12 +42,17 @@ def calls_of(run: Run) -> tuple[Run, ...]:
         if exchange.prediction_id is not None:
             owners.setdefault(exchange.prediction_id, owner)
         places[owner - 1].append(index)
-    return tuple(_call(run, number, owners, tuple(places[number - 1])) for number in range(1, run.case.concurrent + 1))
+    return tuple(
+        _call(run, number, owners, tuple(places[number - 1]))
+        for number in range(1, run.case.concurrent + 1)
+    )
 
 
 def _call(run: Run, number: int, owners: Mapping[str, int], positions: tuple[int, ...]) -> Run:
     def own(made: Mapping[str, Any]) -> list[Any]:
-        return [picture for identifier, picture in made.items() if owners.get(identifier, 1) == number]
+        return [
+            picture for identifier, picture in made.items() if owners.get(identifier, 1) == number
+        ]
 
     given = numbered(run.operation, run.case.input, number)
     outputs, bodies = frozenset(own(run.pictures)), own(run.bodies)
@@ -59,11 +64,15 @@ def _call(run: Run, number: int, owners: Mapping[str, int], positions: tuple[int
         outcome=_part(run.outcome, number),
         control_run=_part(run.control_run, number) if run.control_run is not None else None,
         exchanges=tuple(run.exchanges[position] for position in positions),
-        positions=positions,
+        exchange_indexes=positions,
         outputs=outputs,
-        ends={identifier: end for identifier, end in run.ends.items() if owners.get(identifier, 1) == number},
+        final_statuses={
+            identifier: end
+            for identifier, end in run.final_statuses.items()
+            if owners.get(identifier, 1) == number
+        },
         delivered=(*bodies, *spoilt),
-        others=frozenset(everything - outputs - {*bodies}),
+        other_outputs=frozenset(everything - outputs - {*bodies}),
     )
 
 

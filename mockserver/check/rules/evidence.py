@@ -13,7 +13,9 @@ from mockserver.clock import SECOND
 from mockserver.json_text import read_json, shorten
 from mockserver.scenarios.timeline import TERMINAL
 
-FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})  # statuses after which a create must not be repeated
+FINAL_FOR_CREATE = frozenset(
+    {400, 401, 402, 403, 422}
+)  # statuses after which a create must not be repeated
 TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 
@@ -22,14 +24,17 @@ def in_lasting_outage(exchange: Exchange) -> bool:
     fault = exchange.fault or {}
     if fault.get("times") != "always" or "chance" in fault:
         return False
-    return exchange.status in (0, 404) or exchange.status >= 429 or "body" in fault or "cut" in fault
+    return (
+        exchange.status in (0, 404) or exchange.status >= 429 or "body" in fault or "cut" in fault
+    )
 
 
 def earliest_retry(exchange: Exchange) -> int | None:
     """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
     fault = exchange.fault or {}
     if "retry_after_date" in fault:
-        # An HTTP-date has whole seconds; the double rounds up, so the client could not have come sooner.
+        # An HTTP-date has whole seconds; the double rounds up, so the client could not have come
+        # sooner.
         return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
     asked = fault.get("retry_after")
     return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
@@ -40,7 +45,7 @@ def answered_at(exchange: Exchange) -> int:
     return exchange.received_at + exchange.took
 
 
-def told_to_outwait(run: Run) -> bool:
+def retry_after_exceeds_deadline(run: Run) -> bool:
     """Whether the last answer asks for a pause that is longer than the run may be."""
     due = earliest_retry(run.exchanges[-1]) if run.exchanges else None
     return due is not None and due > run.exchanges[0].received_at + run.timeout * SECOND
@@ -55,12 +60,19 @@ def needs_control(run: Run) -> bool:
     """Whether a run failed with something that may be the reason, which its control case lacks."""
     if run.outcome.kind == "returned" or run.cut_off:
         return False
-    return run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+    return (
+        run.has_no_fault if run.has_variety else any(map(has_unreadable_retry_after, run.exchanges))
+    )
 
 
 def sent_nothing(run: Run) -> bool:
     """Whether a call of its own raised before it sent anything."""
-    return run.outcome.kind == "raised" and not run.exchanges and run.case.concurrent == 1 and not run.others
+    return (
+        run.outcome.kind == "raised"
+        and not run.exchanges
+        and run.case.concurrent == 1
+        and not run.other_outputs
+    )
 
 
 def needs_comparison_alone(run: Run) -> bool:
@@ -69,10 +81,14 @@ def needs_comparison_alone(run: Run) -> bool:
     return run.case.concurrent > 1 and usual and run.outcome.kind != "returned" and not run.cut_off
 
 
-def returned_anothers(run: Run) -> bool:
+def returned_another_calls_output(run: Run) -> bool:
     """Whether a call returned the picture of another one that was made at the same time."""
     value = single_value(run.outcome.value)
-    return run.outcome.kind == "returned" and isinstance(value, str | bytes) and value in run.others
+    return (
+        run.outcome.kind == "returned"
+        and isinstance(value, str | bytes)
+        and value in run.other_outputs
+    )
 
 
 def forged_indexes(run: Run) -> list[int]:
@@ -96,7 +112,11 @@ def meant_for_api(run: Run, exchange: Exchange) -> bool:
     root = "/".join(run.operation.path.split("/")[:2]) + "/"
     if exchange.path.startswith(root):
         return True
-    return any(operation.ends_like(exchange.path) for operation in run.contract.operations if not operation.public)
+    return any(
+        operation.ends_like(exchange.path)
+        for operation in run.contract.operations
+        if not operation.public
+    )
 
 
 def refusal_detail(exchange: Exchange) -> str:
@@ -129,7 +149,10 @@ def comparable(value: Any) -> Any:
 
 def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
     """The request's headers as text, names in lower case."""
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in exchange.headers]
+    return [
+        (name.decode("latin-1").lower(), value.decode("latin-1"))
+        for name, value in exchange.headers
+    ]
 
 
 def without_token(run: Run, text: str) -> str:
@@ -143,28 +166,38 @@ def operation_of_exchange(run: Run, exchange: Exchange) -> str:
     return operation.family if operation is not None else f"{exchange.method} elsewhere"
 
 
-def waited_in_vain(run: Run) -> bool:
+def prefer_wait_timed_out(run: Run) -> bool:
     """Whether a create that asked to wait was told that the prediction still runs, after the tenant's time for it."""
     return any(
-        served_whole(create) and create.prediction_status not in TERMINAL and not shows_output(create)
+        served_whole(create)
+        and create.prediction_status not in TERMINAL
+        and not shows_output(create)
         for _, create in run.of_role("create")
-        if any(name == "prefer" and value.strip().lower().startswith("wait") for name, value in headers_of(create))
+        if any(
+            name == "prefer" and value.strip().lower().startswith("wait")
+            for name, value in headers_of(create)
+        )
     )
 
 
 def showed_output(run: Run, indexes: Iterable[int]) -> bool:
     """Whether any of these responses, which told of success, showed the output: it may have expired."""
-    return any(run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index]) for index in indexes)
+    return any(
+        run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index])
+        for index in indexes
+    )
 
 
 def gave_up_at_once(run: Run) -> bool:
     """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
     took = run.seconds - run.started_after  # a client that is slow to start has not been patient
     within_timeout = run.client_timeout is None or took < run.client_timeout * 0.8
-    if waited_in_vain(run):
+    if prefer_wait_timed_out(run):
         return False  # its patience was spent while it waited, in the tenant's time
     nothing_unusual = run.case.clock == "autojump" and run.scenario.urls in (None, "local")
-    all_served = all(served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get")))
+    all_served = all(
+        served_whole(exchange) for _, exchange in (*run.of_role("create"), *run.of_role("get"))
+    )
     return nothing_unusual and all_served and within_timeout and took < TOO_SOON
 
 

@@ -13,14 +13,16 @@ from mockserver.check.rules.evidence import (
     forged_indexes,
     gave_up_at_once,
     reason_given,
-    returned_anothers,
+    returned_another_calls_output,
     showed_output,
     single_value,
     status_told,
 )
 from mockserver.check.rules.rule import Observation, rule
 
-REFUSAL_STATUSES = frozenset({400, 405, 413, 415, 422})  # the double's own, to what the contract does not allow
+REFUSAL_STATUSES = frozenset(
+    {400, 405, 413, 415, 422}
+)  # the double's own, to what the contract does not allow
 
 
 @rule(
@@ -44,20 +46,30 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
     told = run.success_indexes
     if run.outcome.kind == "returned":
         forged = forged_indexes(run)
-        if believed_forgery(run) or (not told and not returned_anothers(run)):
+        if believed_forgery(run) or (not told and not returned_another_calls_output(run)):
             ended = forged or run.end_indexes
             if forged:
                 said, cause = "the webhook that told it so was not genuine", "forged webhook"
             elif ended:
                 said, cause = f"the prediction ended {run.last_status}", run.last_status
             elif run.billed_indexes:
-                said, cause = "no response that arrived whole told it that the prediction had succeeded", "not told"
+                said, cause = (
+                    "no response that arrived whole told it that the prediction had succeeded",
+                    "not told",
+                )
             else:
                 said, cause = "no prediction was created", "not created"
             words = (run.last_status,) if ended and not forged else ()
-            yield Observation(f"It reported success, though {said}.", tuple(ended[:1]), cause=(cause,), words=words)
+            yield Observation(
+                f"It reported success, though {said}.",
+                tuple(ended[:1]),
+                cause=(cause,),
+                words=words,
+            )
         return
-    expires = "retention" in run.case.scenario  # the output may be gone before the client could fetch it
+    expires = (
+        "retention" in run.case.scenario
+    )  # the output may be gone before the client could fetch it
     if (
         run.outcome.kind != "raised"
         or not run.has_no_fault
@@ -66,9 +78,15 @@ def _false_outcome(run: Run) -> Iterator[Observation]:
         or expires
     ):
         return
-    if told and showed_output(run, told) and (set(told) & set(run.end_indexes) or gave_up_at_once(run)):
+    if (
+        told
+        and showed_output(run, told)
+        and (set(told) & set(run.end_indexes) or gave_up_at_once(run))
+    ):
         said = f"It raised, though it was told of success: {reason_given(run)}"
-        yield Observation(said, tuple(told[:1]), cause=("raised after success",), words=("succeeded", "output"))
+        yield Observation(
+            said, tuple(told[:1]), cause=("raised after success",), words=("succeeded", "output")
+        )
     elif run.billed_indexes and not told and gave_up_at_once(run):
         said = f"It raised while all was well and the prediction still ran: {reason_given(run)}"
         yield Observation(said, (run.billed_indexes[-1],), cause=("raised at once",))
@@ -93,7 +111,7 @@ def _wrong_output(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "returned" or not told or run.cut_off or believed_forgery(run):
         return
     value = single_value(run.outcome.value)
-    if (value is None and not showed_output(run, told)) or returned_anothers(run):
+    if (value is None and not showed_output(run, told)) or returned_another_calls_output(run):
         return
     if isinstance(value, bytes):
         if value not in run.delivered:
@@ -123,9 +141,17 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
         if run.role(run.exchanges[end]) == "stream":
             continue  # the journal does not say when the client read the stream's end
         identifier = run.exchanges[end].prediction_id
-        polls = [(index, poll) for index, poll in run.of_role("get") if index > end and served_whole(poll)]
+        polls = [
+            (index, poll)
+            for index, poll in run.of_role("get")
+            if index > end and served_whole(poll)
+        ]
         known_at = answered_at(run.exchanges[end])
-        after = [index for index, poll in polls if poll.prediction_id == identifier and poll.received_at >= known_at]
+        after = [
+            index
+            for index, poll in polls
+            if poll.prediction_id == identifier and poll.received_at >= known_at
+        ]
         if identifier and len(after) > 1:
             told = status_told(run, end)
             said = f"It was told {told} and polled at least {len(after)} more times."
@@ -147,18 +173,24 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "hung":
         return
     ended = run.end_indexes
-    refused = [index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE]
+    refused = [
+        index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE
+    ]
     if ended:
         told = status_told(run, ended[0])
         said = f"It was told {told}, and had not ended {run.timeout:.3g} s later."
         yield Observation(said, tuple(ended[:1]), cause=(told,), words=(told,))
     elif refused and not run.billed_indexes and not run.cut_off:
         status = run.exchanges[refused[-1]].status
-        said = f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
+        said = (
+            f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
+        )
         yield Observation(said, (refused[-1],), cause=("refused",))
     elif run.client_timeout is not None:
         promised = f"It promises to give up after {run.client_timeout:g} s"
-        yield Observation(f"{promised}, and had not ended after {run.timeout:.3g} s.", cause=("its own timeout",))
+        yield Observation(
+            f"{promised}, and had not ended after {run.timeout:.3g} s.", cause=("its own timeout",)
+        )
 
 
 @rule(
@@ -198,10 +230,23 @@ def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
     fix="Keep what belongs to a call (its prediction's id, its connection, its result) in the call, not in the client.",
 )
 def _mixes_up(run: Run) -> Iterator[Observation]:
-    if returned_anothers(run):
+    if returned_another_calls_output(run):
         said = "It returned the picture of another call, which was made at the same time."
-        yield Observation(said, tuple(run.success_indexes[:1] or run.billed_indexes[:1]), cause=("another's picture",))
-    elif run.outcome.kind != "returned" and run.alone is not None and run.alone.kind == "returned" and not run.cut_off:
-        how = "had not ended in time" if run.outcome.kind == "hung" else f"raised: {reason_given(run)}"
+        yield Observation(
+            said,
+            tuple(run.success_indexes[:1] or run.billed_indexes[:1]),
+            cause=("another's picture",),
+        )
+    elif (
+        run.outcome.kind != "returned"
+        and run.solo_outcome is not None
+        and run.solo_outcome.kind == "returned"
+        and not run.cut_off
+    ):
+        how = (
+            "had not ended in time"
+            if run.outcome.kind == "hung"
+            else f"raised: {reason_given(run)}"
+        )
         said = f"A call that is made alone succeeds; beside others, one {how}"
         yield Observation(said, tuple(run.billed_indexes[:1]), cause=("fails beside others",))

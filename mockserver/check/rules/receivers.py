@@ -17,10 +17,17 @@ def _takes_what_is_not_genuine(run: Run, *, stale: bool) -> Iterator[Observation
     """Webhooks that a client's receiver took, and was to refuse: advice, where it may not have acted on them."""
     for index, exchange in enumerate(run.exchanges):
         wanted = (run.scenario.webhooks.timestamp == "stale") == stale
-        if exchange.origin == "receiver" and not exchange.committed and wanted and takes(exchange.status):
+        if (
+            exchange.origin == "receiver"
+            and not exchange.committed
+            and wanted
+            and takes(exchange.status)
+        ):
             why = "was signed an hour ago" if stale else "was not signed by the gateway"
             said = f"Its receiver answered {exchange.status} to a webhook that {why}."
-            yield Observation(said, (index,), "advice", words=("webhook-timestamp",) if stale else ())
+            yield Observation(
+                said, (index,), "advice", words=("webhook-timestamp",) if stale else ()
+            )
 
 
 def _takes_forged(run: Run) -> Iterator[Observation]:
@@ -31,7 +38,9 @@ def _takes_stale(run: Run) -> Iterator[Observation]:
     return _takes_what_is_not_genuine(run, stale=True)
 
 
-_SIGNED = "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
+_SIGNED = (
+    "the contract: webhooks are signed (Standard Webhooks 1.0), so that nobody else can send them"
+)
 RECEIVER_RULES = (
     Rule(
         code="MC601",

@@ -14,7 +14,9 @@ from mockserver.check.rules.traffic import exceeds_max_requests, polls_in_hot_lo
 
 # Importing a family registers its rules.
 FAMILIES = (requests, billing, outcomes, traffic, secrets, receivers)
-RULES: dict[str, Rule] = dict(sorted({**REGISTERED, **{rule.code: rule for rule in RECEIVER_RULES}}.items()))
+RULES: dict[str, Rule] = dict(
+    sorted({**REGISTERED, **{rule.code: rule for rule in RECEIVER_RULES}}.items())
+)
 
 
 def find_breaches(run: Run) -> list[Breach]:
@@ -30,9 +32,11 @@ def find_breaches(run: Run) -> list[Breach]:
 
 def _in_whole(breach: Breach, call: Run) -> Breach:
     """A breach of one of several calls, with the places of its exchanges among all of them."""
-    if not call.positions:
+    if not call.exchange_indexes:
         return breach
-    return msgspec.structs.replace(breach, indexes=tuple(call.positions[index] for index in breach.indexes))
+    return msgspec.structs.replace(
+        breach, indexes=tuple(call.exchange_indexes[index] for index in breach.indexes)
+    )
 
 
 def is_runaway(run: Run) -> bool:

@@ -41,7 +41,9 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
         if exchange.unmatched:
             if meant_for_api(run, exchange):
                 said = run.contract.explain_unknown(exchange.method, exchange.path)
-                yield Observation(said, (index,), None, ("unknown path", exchange.method), (exchange.path,))
+                yield Observation(
+                    said, (index,), None, ("unknown path", exchange.method), (exchange.path,)
+                )
             continue
         about = operation_of_exchange(run, exchange)
         for violation in exchange.violations:
@@ -54,7 +56,11 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
                 yield Observation(said, (index,), None, cause, (word,))
             else:
                 advice.append(Observation(said, (index,), "advice", cause, (word,)))
-        if exchange.status in REFUSAL_STATUSES and exchange.fault is None and not exchange.violations:
+        if (
+            exchange.status in REFUSAL_STATUSES
+            and exchange.fault is None
+            and not exchange.violations
+        ):
             said = refusal_detail(exchange)
             refused = f"{asked} was refused with {exchange.status}{said}"
             yield Observation(refused, (index,), cause=(about, str(exchange.status)))
@@ -101,7 +107,8 @@ def _changed_input(run: Run) -> Iterator[Observation]:
                 came = shorten(sent[name]) if name in sent else "nothing"
                 given = shorten(asked[name]) if name in asked else "nothing"
                 said = f"`{name}` was to be {given}; what arrived is {came}."
-                # A number that the gateway would have drawn, as a seed, may be drawn by the client, to be known.
+                # A number that the gateway would have drawn, as a seed, may be drawn by the client,
+                # to be known.
                 drawn = name not in asked and operation.input[name].get("type") == "integer"
                 yield Observation(said, (index,), "advice" if drawn else None, (name,), (name,))
 

@@ -13,9 +13,9 @@ from mockserver.reporting.rule import RuleFacts, Severity
 class Observation(msgspec.Struct, frozen=True):
     """What a rule's function saw: a sentence, and the indexes of the exchanges that show it.
 
-    `severity` is only set where it differs from the rule's own. `cause` is what was wrong, in words such as a pointer,
-    an operation or a status, for a rule that can be broken in several ways; each is a finding of its own. `words` are
-    those that a reader should look for in the exchanges.
+    `severity` is only set where it differs from the rule's own. `cause` is what was wrong, in words
+    such as a pointer, an operation or a status, for a rule that can be broken in several ways; each
+    is a finding of its own. `words` are those that a reader should look for in the exchanges.
     """
 
     message: str
@@ -51,15 +51,25 @@ class Rule(RuleFacts, frozen=True, kw_only=True):
             if seen.cause not in causes:
                 causes.add(seen.cause)
                 severity = seen.severity or self.severity
-                yield Breach(self.code, severity, seen.message, seen.indexes, seen.cause, seen.words)
+                yield Breach(
+                    self.code, severity, seen.message, seen.indexes, seen.cause, seen.words
+                )
 
 
-# Those with a function, as their modules are imported; mockserver.check.rules.registry has all of them.
+# Those with a function, as their modules are imported; mockserver.check.rules.registry has all of
+# them.
 REGISTERED: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, title: str, *, rests_on: str, demand: str, example: str, fix: str, severity: Severity = "error"
+    code: str,
+    title: str,
+    *,
+    rests_on: str,
+    demand: str,
+    example: str,
+    fix: str,
+    severity: Severity = "error",
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a function as the rule `code`."""
 

@@ -30,18 +30,36 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
         shown = exchange.path.encode() + b"?" + exchange.query
         headers = b"\n".join(value for _, value in exchange.headers)
         if exchange.origin != "api" and secret in headers:
-            there = "the file host" if exchange.origin == "files" else "an origin that is not the API's"
-            yield Observation(f"The token went to {there}.", (index,), cause=(exchange.origin,), words=(run.token,))
+            there = (
+                "the file host" if exchange.origin == "files" else "an origin that is not the API's"
+            )
+            yield Observation(
+                f"The token went to {there}.",
+                (index,),
+                cause=(exchange.origin,),
+                words=(run.token,),
+            )
         if secret in shown:
-            yield Observation("The token stands in a URL.", (index,), cause=("URL",), words=(run.token,))
+            yield Observation(
+                "The token stands in a URL.", (index,), cause=("URL",), words=(run.token,)
+            )
         if secret in exchange.body:
             said = "The token stands in the body of a request."
             yield Observation(said, (index,), cause=("body",), words=(run.token,))
-        if exchange.origin == "api" and exchange.unmatched and secret in headers and not meant_for_api(run, exchange):
+        if (
+            exchange.origin == "api"
+            and exchange.unmatched
+            and secret in headers
+            and not meant_for_api(run, exchange)
+        ):
             said = f"The token went to {shorten(exchange.path)}, which is not the API's."
             yield Observation(said, (index,), cause=("another path",), words=(run.token,))
     outcome = run.outcome
-    if run.token in outcome.printed or run.token in outcome.message or run.token in str(outcome.value):
+    if (
+        run.token in outcome.printed
+        or run.token in outcome.message
+        or run.token in str(outcome.value)
+    ):
         yield Observation("The token stands in the client's output.", cause=("output",))
 
 
@@ -61,4 +79,6 @@ def _leaves_base_url(run: Run) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):
         if exchange.origin == "foreign":
             said = f"It followed a URL of the prediction to another origin: {exchange.method} {shorten(exchange.path)}."
-            yield Observation(said, (index,), "error" if run.strict_urls else None, (exchange.method,))
+            yield Observation(
+                said, (index,), "error" if run.strict_urls else None, (exchange.method,)
+            )

@@ -49,24 +49,37 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
             if again.received_at < answered_at(exchange):
                 continue  # it was on its way already
             if again.received_at < due - TIMER_SLACK:
-                waited, asked = (again.received_at - exchange.received_at), (due - exchange.received_at)
+                waited, asked = (
+                    (again.received_at - exchange.received_at),
+                    (due - exchange.received_at),
+                )
                 said = f"It came back after {waited / SECOND:.2f} s; Retry-After asked for {asked / SECOND:.2f} s."
                 form = "a date" if "retry_after_date" in (exchange.fault or {}) else "seconds"
                 cause = (operation_of_exchange(run, exchange), form)
                 yield Observation(said, (later,), cause=cause, words=("retry-after",))
             break
-    unreadable = [index for index, exchange in enumerate(run.exchanges) if has_unreadable_retry_after(exchange)]
+    unreadable = [
+        index
+        for index, exchange in enumerate(run.exchanges)
+        if has_unreadable_retry_after(exchange)
+    ]
     if not unreadable or run.control_run is None or run.cut_off or run.has_variety:
         return
     about = operation_of_exchange(run, run.exchanges[unreadable[0]])
     if run.outcome.kind == "raised" and run.control_run.kind == "returned":
-        # Raising at trouble is legal: every client on urllib3's Retry does so here, which reads seconds and dates only.
+        # Raising at trouble is legal: every client on urllib3's Retry does so here, which reads
+        # seconds and dates only.
         said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
-        yield Observation(said, tuple(unreadable[:1]), "advice", (about, "unreadable"), ("retry-after",))
+        yield Observation(
+            said, tuple(unreadable[:1]), "advice", (about, "unreadable"), ("retry-after",)
+        )
     if run.outcome.kind == "hung" and run.control_run.kind != "hung":
-        # An error, also where a library is to blame: ky without `maxRetryAfter` computes no number, and waits for ever.
+        # An error, also where a library is to blame: ky without `maxRetryAfter` computes no number,
+        # and waits for ever.
         said = "A Retry-After that cannot be read makes it wait beyond the deadline."
-        yield Observation(said, tuple(unreadable[:1]), None, (about, "unreadable"), ("retry-after",))
+        yield Observation(
+            said, tuple(unreadable[:1]), None, (about, "unreadable"), ("retry-after",)
+        )
 
 
 @rule(
@@ -83,10 +96,16 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
 def _unbounded_retries(run: Run) -> Iterator[Observation]:
     yield from exceeds_max_requests(run)
     if run.outcome.kind == "hung" and not run.end_indexes:
-        lasting = [index for index, exchange in enumerate(run.exchanges) if in_lasting_outage(exchange)]
+        lasting = [
+            index for index, exchange in enumerate(run.exchanges) if in_lasting_outage(exchange)
+        ]
         if lasting and not any(earliest_retry(run.exchanges[index]) for index in lasting):
             said = f"The outage lasted, and after {run.timeout:.3g} s it had still not given up."
-            yield Observation(said, (lasting[-1],), cause=(operation_of_exchange(run, run.exchanges[lasting[-1]]),))
+            yield Observation(
+                said,
+                (lasting[-1],),
+                cause=(operation_of_exchange(run, run.exchanges[lasting[-1]]),),
+            )
 
 
 @rule(
@@ -130,7 +149,10 @@ def polls_in_hot_loop(run: Run) -> Iterator[Observation]:
     polls = [(index, poll.received_at) for index, poll in run.of_role("get") if poll.fault is None]
     for (_, first), (last, at) in zip(polls, polls[MAX_POLLS_PER_SECOND:], strict=False):
         if at - first < SECOND:
-            yield Observation(f"It polled {MAX_POLLS_PER_SECOND + 1} times in {(at - first) / SECOND:.2f} s.", (last,))
+            yield Observation(
+                f"It polled {MAX_POLLS_PER_SECOND + 1} times in {(at - first) / SECOND:.2f} s.",
+                (last,),
+            )
             return
 
 
@@ -158,7 +180,9 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
     transient = fault.status in TRANSIENT or fault.disconnect is not None
     if run.role(poll) == "get" and transient and fault.times == 1:
         how = "error" if fault.status is not None else "no response"
-        yield Observation(f"One failed poll ended the call: {reason_given(run)}", (met[0],), cause=(how,))
+        yield Observation(
+            f"One failed poll ended the call: {reason_given(run)}", (met[0],), cause=(how,)
+        )
 
 
 @rule(
@@ -174,13 +198,20 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
     ),
 )
 def _waits_on_silence(run: Run) -> Iterator[Observation]:
-    if run.outcome.kind != "hung" or run.cut_off or run.client_timeout is not None or not run.exchanges:
+    if (
+        run.outcome.kind != "hung"
+        or run.cut_off
+        or run.client_timeout is not None
+        or not run.exchanges
+    ):
         return  # a client that declares a timeout, and does not keep it, is MC304's
     last = run.exchanges[-1]
     if last.fault is not None and fault_of(last).stall is not None:
         silent = run.timeout - (last.received_at - run.exchanges[0].received_at) / SECOND
         said = f"A response stopped in the middle, and it still waited for the rest after {silent:.1f} s of silence."
-        yield Observation(said, (len(run.exchanges) - 1,), cause=(operation_of_exchange(run, last),))
+        yield Observation(
+            said, (len(run.exchanges) - 1,), cause=(operation_of_exchange(run, last),)
+        )
 
 
 def exceeds_max_requests(run: Run) -> Iterator[Observation]:
@@ -190,7 +221,9 @@ def exceeds_max_requests(run: Run) -> Iterator[Observation]:
     """
     counts: dict[str | None, int] = {}
     for index, exchange in enumerate(run.exchanges):
-        if not in_lasting_outage(exchange) or (run.client_timeout is not None and run.role(exchange) == "get"):
+        if not in_lasting_outage(exchange) or (
+            run.client_timeout is not None and run.role(exchange) == "get"
+        ):
             continue
         count = counts[exchange.operation_id] = counts.get(exchange.operation_id, 0) + 1
         if count > MAX_REQUESTS:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from mockserver.backend.backend import Gateway
+from mockserver.backend.backend import Backend
 from mockserver.backend.tenant import TenantState
 from mockserver.contract.operation import Operation
 from mockserver.http.channel import Response
@@ -19,11 +19,11 @@ JSON = "application/json"
 class Context(msgspec.Struct, frozen=True):
     """A request that the contract allows, ready to be handled.
 
-    `chosen` is the scenario if the request itself asked for it; `response_delivered` tells whether the response is to
-    arrive whole.
+    `chosen` is the scenario if the request itself asked for it; `response_delivered` tells whether
+    the response is to arrive whole.
     """
 
-    gateway: Gateway
+    backend: Backend
     tenant: TenantState
     operation: Operation
     scenario: Scenario
@@ -34,7 +34,7 @@ class Context(msgspec.Struct, frozen=True):
     @property
     def urls(self) -> Urls:
         """Where the URLs in predictions are to point."""
-        return self.scenario.urls or self.gateway.options.urls
+        return self.scenario.urls or self.backend.options.urls
 
 
 Handler = Callable[[Context], Awaitable[Response]]
@@ -42,4 +42,10 @@ Handler = Callable[[Context], Awaitable[Response]]
 
 def json_response(context: Context, value: object, *, committed: bool = False) -> Response:
     """An answer of success with a JSON body."""
-    return Response(context.operation.success, msgspec.json.encode(value), JSON, value=value, committed=committed)
+    return Response(
+        context.operation.success,
+        msgspec.json.encode(value),
+        JSON,
+        value=value,
+        committed=committed,
+    )

@@ -17,12 +17,12 @@ from mockserver.http.webhooks import secret_of
 async def upload(context: Context) -> Response:
     """Store a file."""
     body = context.request.value
-    with context.gateway.store.holding(2 * len(body)):  # as a form, and as what is read from it
+    with context.backend.store.holding(2 * len(body)):  # as a form, and as what is read from it
         sent = await read_upload(context.request.header(b"content-type") or "", body)
     tenant = context.tenant
     now = tenant.clock.now() // MILLISECOND * MILLISECOND
     file = StoredFile(tenant.next_file_id(), sent, now)
-    context.gateway.store.put_file(tenant, file)
+    context.backend.store.put_file(tenant, file)
     return json_response(context, file.as_json(_file_url(context, file)), committed=True)
 
 
@@ -36,13 +36,13 @@ async def list_files(context: Context) -> Response:
 
 async def get_file(context: Context) -> Response:
     """What is known of a file."""
-    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
+    file = context.backend.find_file(context.tenant, context.request.path_params["file_id"])
     return json_response(context, file.as_json(_file_url(context, file)))
 
 
 async def delete_file(context: Context) -> Response:
     """Forget a file."""
-    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
+    file = context.backend.find_file(context.tenant, context.request.path_params["file_id"])
     context.tenant.files.remove(file.id)
     return Response(context.operation.success, committed=True)
 
@@ -51,22 +51,28 @@ async def download(context: Context) -> Response:
     """A file's content. Whatever its uploader called it, a browser is to keep it and not to show it."""
     if context.request.token is None and context.tenant.name != ANONYMOUS:
         _check_signature(context)
-    file = context.gateway.find_file(context.tenant, context.request.path_params["file_id"])
+    file = context.backend.find_file(context.tenant, context.request.path_params["file_id"])
     headers = ((b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff"))
-    return Response(context.operation.success, file.content, "application/octet-stream", headers, kept=True)
+    return Response(
+        context.operation.success, file.content, "application/octet-stream", headers, kept=True
+    )
 
 
 def _check_signature(context: Context) -> None:
     """Make sure that the URL is signed, and still good. Raises ApiError (404)."""
-    owner, expiry, signature = (context.request.query_params.get(name, "") for name in ("owner", "expiry", "signature"))
+    owner, expiry, signature = (
+        context.request.query_params.get(name, "") for name in ("owner", "expiry", "signature")
+    )
     file_id = context.request.path_params["file_id"]
     right = signature_of(secret_of(context.tenant), owner, file_id, expiry)
     if not compare_digest(signature.encode(), right.encode()):
-        raise ApiError(404, hint="Send the token of whoever uploaded it, or a URL with a valid signature.")
+        raise ApiError(
+            404, hint="Send the token of whoever uploaded it, or a URL with a valid signature."
+        )
     if context.tenant.clock.now() >= int(expiry) * SECOND:
         raise ApiError(404, hint="The URL's expiry is over.")
 
 
 def _file_url(context: Context, file: StoredFile) -> str:
-    (reader,) = context.gateway.contract.of_role("get-file")
+    (reader,) = context.backend.contract.of_role("get-file")
     return context.request.origin + reader.path.replace("{file_id}", file.id)

@@ -14,18 +14,20 @@ from mockserver.json_text import shorten
 
 async def model(context: Context) -> Response:
     """What is known of a model."""
-    return json_response(context, describe_model(context.gateway.contract, _model_in_path(context)))
+    return json_response(context, describe_model(context.backend.contract, _model_in_path(context)))
 
 
 async def list_versions(context: Context) -> Response:
     """The versions of a model, of which there is one."""
-    found = describe_version(context.gateway.contract, _model_in_path(context))
-    return json_response(context, {"previous": None, "next": None, "results": [found] if found else []})
+    found = describe_version(context.backend.contract, _model_in_path(context))
+    return json_response(
+        context, {"previous": None, "next": None, "results": [found] if found else []}
+    )
 
 
 async def version(context: Context) -> Response:
     """The version of a model."""
-    found = describe_version(context.gateway.contract, _model_in_path(context))
+    found = describe_version(context.backend.contract, _model_in_path(context))
     asked = context.request.path_params["version_id"]
     if found is None or found["id"] != asked:
         raise ApiError(404, hint=f"The model has no version {shorten(asked)}.")
@@ -34,7 +36,7 @@ async def version(context: Context) -> Response:
 
 def _model_in_path(context: Context) -> Operation:
     """The create of the model that a path names. Raises ApiError (404)."""
-    known, asked = context.gateway.contract.models, context.request.path_params
+    known, asked = context.backend.contract.models, context.request.path_params
     operation = known.get(f"{asked['model_owner']}/{asked['model_name']}")
     if operation is None:
         raise ApiError(404, hint=f"The contract's models are {', '.join(known)}.")
@@ -43,7 +45,7 @@ def _model_in_path(context: Context) -> Operation:
 
 async def example(context: Context) -> Response:
     """The contract's example, for an operation without a role."""
-    found = context.gateway.contract.example(context.operation)
+    found = context.backend.contract.example(context.operation)
     assert found is not None  # the contract was refused otherwise
     status, media_type, value = found
     body = msgspec.json.encode(value) if "json" in media_type else str(value or "").encode()

@@ -13,21 +13,25 @@ from mockserver.http.handlers.context import Context
 
 async def picture(context: Context) -> Response:
     """A picture, whole or in part."""
-    prediction = context.gateway.deliverable(
+    prediction = context.backend.deliverable(
         context.request.path_params["prediction_id"], context.request.path_params["output_format"]
     )
-    picture = await asyncio.to_thread(context.gateway.pictures.draw, prediction)
+    picture = await asyncio.to_thread(context.backend.pictures.draw, prediction)
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"etag", picture.etag.encode()),
         (b"accept-ranges", b"bytes"),
         (b"cache-control", b"public, max-age=3600"),
     )
     wanted = context.request.header(b"if-none-match")
-    if wanted is not None and (wanted == "*" or picture.etag in [tag.strip() for tag in wanted.split(",")]):
+    if wanted is not None and (
+        wanted == "*" or picture.etag in [tag.strip() for tag in wanted.split(",")]
+    ):
         return Response(304, headers=headers, prediction_id=prediction.id)
     part = _part(context, picture)
     if part is None:
-        return Response(200, picture.data, picture.media_type, headers, prediction_id=prediction.id, kept=True)
+        return Response(
+            200, picture.data, picture.media_type, headers, prediction_id=prediction.id, kept=True
+        )
     first, last = part
     where = f"bytes {first}-{last}/{len(picture.data)}".encode()
     data = picture.data[first : last + 1]
@@ -39,11 +43,20 @@ def _part(context: Context, picture: Picture) -> tuple[int, int] | None:
     """First and last byte asked for by a Range header (RFC 9110, 14.2); None for the whole."""
     asked = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", context.request.header(b"range") or "")
     if_range = context.request.header(b"if-range") or picture.etag
-    if asked is None or asked.groups() == ("", "") or if_range != picture.etag or context.operation.method == "HEAD":
+    if (
+        asked is None
+        or asked.groups() == ("", "")
+        or if_range != picture.etag
+        or context.operation.method == "HEAD"
+    ):
         return None
     size = len(picture.data)
     start, end = asked.groups()
-    first, last = (int(start), min(int(end or size), size - 1)) if start else (max(0, size - int(end)), size - 1)
+    first, last = (
+        (int(start), min(int(end or size), size - 1))
+        if start
+        else (max(0, size - int(end)), size - 1)
+    )
     if end and start and int(end) < first:
         return None
     if first > last:

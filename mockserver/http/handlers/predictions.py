@@ -32,9 +32,9 @@ async def create(context: Context) -> Response:
     """Create a prediction."""
     body, cancel_after = context.request.value, context.request.header(b"cancel-after")
     deadline = None if cancel_after is None else _duration(cancel_after)
-    asked = context.gateway.contract.model_asked(context.operation, body)
+    asked = context.backend.contract.model_asked(context.operation, body)
     assert asked is not None  # validation has refused the request otherwise
-    prediction = context.gateway.create(
+    prediction = context.backend.create(
         context.tenant, asked, body["input"], context.scenario, context.chosen, deadline
     )
     if body.get("webhook"):
@@ -49,7 +49,9 @@ async def create(context: Context) -> Response:
     context.request.let_go()
     seconds = min(int(preference.partition("=")[2] or MAX_WAIT), MAX_WAIT)
     response = await _wait(context, prediction, status, seconds)
-    return msgspec.structs.replace(response, headers=((b"preference-applied", preference.encode()),))
+    return msgspec.structs.replace(
+        response, headers=((b"preference-applied", preference.encode()),)
+    )
 
 
 def _webhooks(context: Context, prediction: Prediction) -> Coroutine[Any, Any, None]:
@@ -58,7 +60,14 @@ def _webhooks(context: Context, prediction: Prediction) -> Coroutine[Any, Any, N
     faults = context.scenario.webhooks
     url = context.request.value["webhook"]
     return deliver_webhooks(
-        context.gateway, context.tenant, prediction, url, wanted, context.request.origin, context.urls, faults
+        context.backend,
+        context.tenant,
+        prediction,
+        url,
+        wanted,
+        context.request.origin,
+        context.urls,
+        faults,
     )
 
 
@@ -78,50 +87,64 @@ def _duration(given: str) -> int | None:
 
 async def _wait(context: Context, prediction: Prediction, status: int, seconds: int) -> Response:
     """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
-    gateway, tenant = context.gateway, context.tenant
+    backend, tenant = context.backend, context.tenant
     created_elapsed = prediction.age(tenant.clock.elapsed())
-    followed = await context.request.channel.cancel_on_disconnect(gateway.follow(tenant, prediction, seconds * SECOND))
+    followed = await context.request.channel.cancel_on_disconnect(
+        backend.follow(tenant, prediction, seconds * SECOND)
+    )
     if followed is None:
         return Response(NO_RESPONSE, prediction_id=prediction.id, committed=True)
     prediction = followed
-    reached, wait = gateway.status(tenant, prediction), context.scenario.wait
+    reached, wait = backend.status(tenant, prediction), context.scenario.wait
     if reached == "succeeded" and wait != "final":
         return _prediction_response(context, prediction, status, unrecorded_end=True)
     if reached in TERMINAL or wait == "processing":
         return _prediction_response(context, prediction, status)
-    # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll only then.
+    # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll
+    # only then.
     return _prediction_response(context, prediction, status, created_elapsed)
 
 
 def _without_its_end(shown: Mapping[str, Any], output: str) -> dict[str, Any]:
     """A prediction that has succeeded as upstream shows it at the end of a wait, before its end has been recorded."""
-    begun = {name: value for name, value in shown.items() if name not in ("started_at", "completed_at", "metrics")}
+    begun = {
+        name: value
+        for name, value in shown.items()
+        if name not in ("started_at", "completed_at", "metrics")
+    }
     return {**begun, "status": "processing", "logs": "", "output": output}
 
 
 async def get(context: Context) -> Response:
     """Read a prediction, which under autojump moves it on."""
-    prediction = context.gateway.find(context.tenant, context.request.path_params["prediction_id"])
-    return _prediction_response(context, context.gateway.observe(context.tenant, prediction), context.operation.success)
+    prediction = context.backend.find(context.tenant, context.request.path_params["prediction_id"])
+    return _prediction_response(
+        context, context.backend.observe(context.tenant, prediction), context.operation.success
+    )
 
 
 async def cancel(context: Context) -> Response:
     """Cancel a prediction."""
-    prediction = context.gateway.find(context.tenant, context.request.path_params["prediction_id"])
-    return _prediction_response(context, context.gateway.cancel(context.tenant, prediction), context.operation.success)
+    prediction = context.backend.find(context.tenant, context.request.path_params["prediction_id"])
+    return _prediction_response(
+        context, context.backend.cancel(context.tenant, prediction), context.operation.success
+    )
 
 
 async def list_page(context: Context) -> Response:
     """One page of predictions, newest first. A list is a look at each of them."""
-    gateway, tenant = context.gateway, context.tenant
+    backend, tenant = context.backend, context.tenant
     asked = {name: text for name, text in context.request.query_params.items() if name != "cursor"}
-    length, item = context.operation.document.get("x-mock-page", 100), context.operation.document.get("x-mock-item", {})
+    length, item = (
+        context.operation.document.get("x-mock-page", 100),
+        context.operation.document.get("x-mock-item", {}),
+    )
     cursor = context.request.query_params.get("cursor")
-    ids, previous, following = gateway.page(tenant, cursor, length, _asked_range(asked))
+    ids, previous, following = backend.page(tenant, cursor, length, _asked_range(asked))
     results, encoded = [], []
     for prediction in [tenant.predictions[identifier] for identifier in ids]:
-        seen = gateway.observe(tenant, prediction)
-        shown = gateway.render(tenant, seen, context.request.origin, context.urls)
+        seen = backend.observe(tenant, prediction)
+        shown = backend.render(tenant, seen, context.request.origin, context.urls)
         if context.response_delivered:
             tenant.record_status_sent(prediction.id, shown["status"])
         kept = {name: value for name, value in shown.items() if name not in item.get("omit", ())}
@@ -153,7 +176,9 @@ def _asked_range(asked: Mapping[str, str]) -> range | None:
                 instant = -(-parse_timestamp(given.upper()) // MILLISECOND)
             except ValueError as reason:
                 said = str(reason)
-                fault = Violation(f"?{name}", "format", name, said, shorten(given), "such as 2025-01-01T00:00:00Z")
+                fault = Violation(
+                    f"?{name}", "format", name, said, shorten(given), "such as 2025-01-01T00:00:00Z"
+                )
                 raise validation_error([fault]) from reason
             first, last = (instant, last) if name == "created_after" else (first, instant)
     return range(first, last)
@@ -162,46 +187,69 @@ def _asked_range(asked: Mapping[str, str]) -> range | None:
 async def stream(context: Context) -> Response:
     """A prediction's life as server-sent events; whoever has the URL may follow it."""
     identifier = context.request.path_params["prediction_id"]
-    owner = context.gateway.store.owner(identifier)
+    owner = context.backend.store.owner(identifier)
     if owner is None:
         raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
-    prediction = context.gateway.find(owner, identifier)
+    prediction = context.backend.find(owner, identifier)
     last_id = context.request.header(b"last-event-id")
-    events = follow(context.gateway, owner, prediction, context.request.origin, last_id, context.scenario.stream)
+    events = follow(
+        context.backend, owner, prediction, context.request.origin, last_id, context.scenario.stream
+    )
     headers = ((b"cache-control", b"no-store"),)
     kind = "text/event-stream; charset=utf-8"
-    return Response(context.operation.success, b"", kind, headers, prediction_id=identifier, events=events)
+    return Response(
+        context.operation.success, b"", kind, headers, prediction_id=identifier, events=events
+    )
 
 
 async def view(context: Context) -> Response:
     """A page for people. Looking at it moves nothing."""
-    gateway = context.gateway
+    backend = context.backend
     identifier = context.request.path_params["prediction_id"]
-    tenant = gateway.store.owner(identifier)
+    tenant = backend.store.owner(identifier)
     if tenant is None:
         raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
-    prediction = gateway.find(tenant, identifier)
-    life = life_of(gateway, tenant, prediction, context.request.origin, context.urls)
-    asked = (exchange for exchange in tenant.journal if exchange.operation_id != context.operation.operation_id)
+    prediction = backend.find(tenant, identifier)
+    life = life_of(backend, tenant, prediction, context.request.origin, context.urls)
+    asked = (
+        exchange
+        for exchange in tenant.journal
+        if exchange.operation_id != context.operation.operation_id
+    )
     page = page_of(life, asked, tenant.deliveries, tenant.clock.mode, tenant.secret).encode()
-    pictures = gateway.files_origin or "'self'"
+    pictures = backend.files_origin or "'self'"
     policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
     headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
-    return Response(context.operation.success, page, "text/html; charset=utf-8", headers, prediction_id=prediction.id)
+    return Response(
+        context.operation.success,
+        page,
+        "text/html; charset=utf-8",
+        headers,
+        prediction_id=prediction.id,
+    )
 
 
 def _prediction_response(
-    context: Context, prediction: Prediction, status: int, age: int | None = None, *, unrecorded_end: bool = False
+    context: Context,
+    prediction: Prediction,
+    status: int,
+    age: int | None = None,
+    *,
+    unrecorded_end: bool = False,
 ) -> Response:
     """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds.
 
     With `unrecorded_end` one that has succeeded is shown as running still, with its output.
     """
-    gateway, tenant = context.gateway, context.tenant
-    creating = context.operation.role == "create"  # its answer has everything, however soon the data expire
-    value = gateway.render(tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating)
+    backend, tenant = context.backend, context.tenant
+    creating = (
+        context.operation.role == "create"
+    )  # its answer has everything, however soon the data expire
+    value = backend.render(
+        tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating
+    )
     if unrecorded_end:
-        value = _without_its_end(value, gateway.output_url(prediction, context.request.origin))
+        value = _without_its_end(value, backend.output_url(prediction, context.request.origin))
     if context.response_delivered:
         tenant.record_status_sent(prediction.id, value["status"])
     if context.scenario.body is not USUAL_BODY:

@@ -51,7 +51,10 @@ def huggingface_hub() -> Make:
             status="live",
             task="text-to-image",
         )
-        prompt, rest = call["input"]["prompt"], {name: v for name, v in call["input"].items() if name != "prompt"}
+        prompt, rest = (
+            call["input"]["prompt"],
+            {name: v for name, v in call["input"].items() if name != "prompt"},
+        )
         client = InferenceClient(provider="replicate", api_key=call["token"])
         return client.text_to_image(prompt, model=call["model"], extra_body=rest)
 
@@ -69,21 +72,27 @@ def langchain_community() -> Make:
         for name in ("models", "predictions", "run"):
             setattr(replicate, name, getattr(client, name))
         rest = {name: value for name, value in call["input"].items() if name != "prompt"}
-        return Replicate(model=call["model"], prompt_key="prompt", model_kwargs=rest).invoke(call["input"]["prompt"])
+        return Replicate(model=call["model"], prompt_key="prompt", model_kwargs=rest).invoke(
+            call["input"]["prompt"]
+        )
 
     return make
 
 
 def litellm() -> Make:
     """`litellm`, which has a model of Replicate complete a message. Its base URL is a constant, and led to the double."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks GitHub for prices when it is imported
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = (
+        "True"  # or it asks GitHub for prices when it is imported
+    )
     import httpx
     from litellm import completion
     from litellm.llms.replicate.chat.handler import get_httpx_client
 
     def make(call: dict[str, Any]) -> Any:
         def lead(request: httpx.Request) -> None:
-            request.url = httpx.URL(str(request.url).replace("https://api.replicate.com", call["base_url"]))
+            request.url = httpx.URL(
+                str(request.url).replace("https://api.replicate.com", call["base_url"])
+            )
             request.headers["Host"] = request.url.netloc.decode()
 
         get_httpx_client({"timeout": 600.0}).client.event_hooks = {"request": [lead]}
@@ -98,7 +107,10 @@ def litellm() -> Make:
 # What `pipecat-replicate` would have otherwise: it sends defaults of its own where its settings say nothing.
 DEFAULTS = {
     "black-forest-labs/flux-1.1-pro-ultra": {"aspect_ratio": "1:1", "output_format": "jpg"},
-    "black-forest-labs/flux-kontext-max": {"aspect_ratio": "match_input_image", "output_format": "png"},
+    "black-forest-labs/flux-kontext-max": {
+        "aspect_ratio": "match_input_image",
+        "output_format": "png",
+    },
 }
 
 
@@ -117,7 +129,10 @@ def pipecat_replicate(defaults: Mapping[str, dict[str, str]]) -> Make:
         prompt = settings.extra.pop("prompt")
         async with aiohttp.ClientSession() as session:
             service = Service(
-                aiohttp_session=session, api_token=call["token"], base_url=f"{call['base_url']}/v1", settings=settings
+                aiohttp_session=session,
+                api_token=call["token"],
+                base_url=f"{call['base_url']}/v1",
+                settings=settings,
             )
             return [frame async for frame in service.run_image_gen(prompt)]
 

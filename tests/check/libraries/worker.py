@@ -55,7 +55,9 @@ def with_urllib3(call: dict[str, Any]) -> str:
 
 def with_requests(call: dict[str, Any]) -> str:
     """A session with an adapter that repeats GETs."""
-    retry = urllib3.Retry(total=4, backoff_factor=0.01, status_forcelist=TRANSIENT, allowed_methods=["GET"])
+    retry = urllib3.Retry(
+        total=4, backoff_factor=0.01, status_forcelist=TRANSIENT, allowed_methods=["GET"]
+    )
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=retry))
         session.headers["Authorization"] = f"Bearer {call['token']}"
@@ -73,14 +75,24 @@ def with_aiohttp(call: dict[str, Any]) -> str:
     """Asynchronous, one that raises at the first trouble."""
 
     async def run() -> str:
-        headers, timeout = {"Authorization": f"Bearer {call['token']}"}, aiohttp.ClientTimeout(total=8)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout, raise_for_status=True) as session:
-            models, body = f"{call['base_url']}/v1/models/{call['model']}/predictions", {"input": call["input"]}
+        headers, timeout = (
+            {"Authorization": f"Bearer {call['token']}"},
+            aiohttp.ClientTimeout(total=8),
+        )
+        async with aiohttp.ClientSession(
+            headers=headers, timeout=timeout, raise_for_status=True
+        ) as session:
+            models, body = (
+                f"{call['base_url']}/v1/models/{call['model']}/predictions",
+                {"input": call["input"]},
+            )
             async with session.post(models, json=body) as response:
                 prediction = await response.json()
             while prediction["status"] in RUNNING:
                 await asyncio.sleep(PAUSE)
-                async with session.get(f"{call['base_url']}/v1/predictions/{prediction['id']}") as response:
+                async with session.get(
+                    f"{call['base_url']}/v1/predictions/{prediction['id']}"
+                ) as response:
                     prediction = await response.json()
         return result(prediction)
 
@@ -91,7 +103,9 @@ def once(call: dict[str, Any], method: str, path: str, **more: Any) -> Any:
     """One request. What may pass is a Trouble, if nobody said how long to wait."""
     headers = {"Authorization": f"Bearer {call['token']}"}
     try:
-        response = requests.request(method, f"{call['base_url']}/v1{path}", headers=headers, timeout=5, **more)
+        response = requests.request(
+            method, f"{call['base_url']}/v1{path}", headers=headers, timeout=5, **more
+        )
     except requests.ConnectionError as reason:
         raise Trouble(str(reason)) from reason
     if response.status_code in TRANSIENT and "Retry-After" not in response.headers:
@@ -102,7 +116,9 @@ def once(call: dict[str, Any], method: str, path: str, **more: Any) -> Any:
 
 def with_tenacity(call: dict[str, Any]) -> str:
     """Polls are repeated by tenacity, creates are not."""
-    created = once(call, "POST", f"/models/{call['model']}/predictions", json={"input": call["input"]})
+    created = once(
+        call, "POST", f"/models/{call['model']}/predictions", json={"input": call["input"]}
+    )
 
     @tenacity.retry(
         stop=tenacity.stop_after_attempt(4),
@@ -117,7 +133,9 @@ def with_tenacity(call: dict[str, Any]) -> str:
 
 def with_backoff(call: dict[str, Any]) -> str:
     """Polls are repeated by backoff, creates are not."""
-    created = once(call, "POST", f"/models/{call['model']}/predictions", json={"input": call["input"]})
+    created = once(
+        call, "POST", f"/models/{call['model']}/predictions", json={"input": call["input"]}
+    )
 
     @backoff.on_exception(backoff.expo, Trouble, max_tries=4, factor=0.01)
     def read(identifier: str) -> Any:
