@@ -546,7 +546,7 @@ export interface components {
             /** @description Such as `MC702`; `mockserver explain` tells of it. */
             rule: string;
             /** @enum {unknown} */
-            severity: "error" | "advice";
+            severity: "error" | "warning";
             operation: string;
             /** @description A JSON pointer into the body, `Name:` of a header, or empty. */
             pointer: string;
@@ -797,7 +797,7 @@ export interface components {
                 status: number;
                 rule: string;
                 /** @enum {unknown} */
-                severity: "error" | "advice";
+                severity: "error" | "warning";
                 operation: string;
                 pointer: string;
                 message: string;

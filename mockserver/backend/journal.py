@@ -24,7 +24,7 @@ class Departure(msgspec.Struct, frozen=True, gc=False):
     """
 
     rule: str
-    severity: Literal["error", "advice"]
+    severity: Literal["error", "warning"]
     operation: str
     pointer: str
     message: str

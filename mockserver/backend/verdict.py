@@ -105,7 +105,7 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     lines = []
     for reason in reasons:
         items = [
-            item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "advice"
+            item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "warning"
         ]
         lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in items]
         if reason in ("violations", "departures") and len(items) >= MAX_TOLD:
@@ -119,7 +119,7 @@ def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
     }
     for reason in reasons:
         count = verdict.get(unseen.get(reason, ""), 0)
-        if count and all(item.get("severity") == "advice" for item in verdict[reason]):
+        if count and all(item.get("severity") == "warning" for item in verdict[reason]):
             lines.append(f"{count} exchanges with {reason} are no longer in the journal")
     if unseen.keys() & set(reasons) and verdict.get("forgotten_tenants"):
         lines.append(
@@ -174,8 +174,8 @@ def _departures(exchange: Exchange) -> Iterator[dict[str, Any]]:
 def _told_departures(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """As many as are told: errors rather than advice, in the order in which they came."""
     errors = [each for each in found if each["severity"] == "error"][:MAX_TOLD]
-    advice = [each for each in found if each["severity"] != "error"][: MAX_TOLD - len(errors)]
-    return sorted(errors + advice, key=lambda each: each["exchange"])
+    warnings = [each for each in found if each["severity"] != "error"][: MAX_TOLD - len(errors)]
+    return sorted(errors + warnings, key=lambda each: each["exchange"])
 
 
 def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:

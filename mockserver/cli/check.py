@@ -212,7 +212,7 @@ def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
     from mockserver.check.report.terminal import show
 
     if saves:
-        save_all([*found.findings, *found.advice], FOLDER)
+        save_all([*found.findings, *found.warnings], FOLDER)
     show(found)
     for path in report:
         write(found, path)

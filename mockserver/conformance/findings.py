@@ -31,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     rule: str
     title: str
-    severity: Literal["error", "advice"]
+    severity: Literal["error", "warning"]
     operation: str
     pointer: str
     message: str
@@ -77,7 +77,7 @@ class NotSeen(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, kw_only=True):
     """The result of a verification.
 
-    `findings` are errors, `advice` is not; `accepted` are those that the baseline has, `fixed`
+    `findings` are errors, `warnings` are not; `accepted` are those that the baseline has, `fixed`
     those of it that are gone. `spent` is how many predictions were billed, or may have been, and
     `lid` how many were allowed. `unverified` is why it is not `ok` though nothing departs: nothing
     could be seen. `operations` tells of each operation by status whether it `conforms`, `departs`,
@@ -91,7 +91,7 @@ class Report(msgspec.Struct, kw_only=True):
     spent: int = 0
     lid: int = 0
     findings: list[Finding] = []
-    advice: list[Finding] = []
+    warnings: list[Finding] = []
     accepted: list[Finding] = []
     fixed: list[str] = []
     not_seen: list[NotSeen] = []
@@ -155,7 +155,7 @@ class Collector:
             elif finding.severity == "error":
                 report.findings.append(finding)
             else:
-                report.advice.append(finding)
+                report.warnings.append(finding)
         report.fixed = sorted(
             f"{finding.rule} {finding.operation} {finding.pointer}".strip()
             for key, finding in self._baseline.items()

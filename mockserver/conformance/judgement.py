@@ -35,13 +35,13 @@ def departure(
     message: str,
     contract: str = "",
     *,
-    advice: bool = False,
+    warning: bool = False,
 ) -> Departure:
     """A departure in an exchange; `contract` is the place that says otherwise, the operation if left out."""
     place = contract or pointer_to(("paths", seen.operation.path, seen.operation.method.lower()))
     return Departure(
         rule,
-        "advice" if advice else _SEVERITY[rule],
+        "warning" if warning else _SEVERITY[rule],
         seen.operation.operation_id,
         pointer,
         message,
@@ -185,7 +185,7 @@ class _Judge:
             ).unknown(value):
                 said = "the contract does not know this property"
                 yield departure(
-                    seen, "MC702", pointer, said, f"{self._place}/{seen.status}", advice=True
+                    seen, "MC702", pointer, said, f"{self._place}/{seen.status}", warning=True
                 )
         yield from self._urls(value)
 

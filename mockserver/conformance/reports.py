@@ -39,13 +39,13 @@ def read_baseline(path: Path) -> tuple[Finding, ...]:
         raise MockServerError(
             f"the baseline {path} is not a JSON report of `mockserver verify`: {reason}"
         ) from reason
-    return (*report.findings, *report.advice, *report.accepted)
+    return (*report.findings, *report.warnings, *report.accepted)
 
 
 def github_annotations(report: Report) -> Iterator[str]:
     """The findings as GitHub's workflow commands, which show them beside the contract's lines."""
     name = _within_workspace(report.contract)
-    for finding in (*report.findings, *report.advice):
+    for finding in (*report.findings, *report.warnings):
         kind = "error" if finding.severity == "error" else "warning"
         place = f"file={_property(name)},line={finding.line}," if name and finding.line else ""
         title = _property(f"{finding.rule} the gateway {finding.title}")
@@ -96,7 +96,7 @@ def _as_junit(report: Report) -> bytes:
             )
             failure.text = printable("\n\n".join(map(describe, found)))
         advised = [
-            finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code
+            finding for finding in (*report.warnings, *report.accepted) if finding.rule == rule.code
         ]
         if advised:
             ElementTree.SubElement(case, "system-out").text = printable(
@@ -124,7 +124,7 @@ def _as_html(report: Report) -> bytes:
     )
     sections = [
         _section("Departures", report.findings),
-        _section("Advice", report.advice),
+        _section("Warnings", report.warnings),
         _section("Accepted by the baseline", report.accepted),
     ]
     missing = "".join(

@@ -18,7 +18,7 @@ GATEWAY_RULES = (
         title="sends a body that does not fit its schema",
         severity="error",
         rests_on="the contract's schemas",
-        demand="Each body fits its schema. Properties that the contract does not know are advice.",
+        demand="Each body fits its schema. Properties that the contract does not know are warnings.",
         example="A prediction comes without `created_at`.",
     ),
     RuleFacts(
@@ -65,7 +65,7 @@ GATEWAY_RULES = (
     RuleFacts(
         code="MC708",
         title="leads urls elsewhere",
-        severity="advice",
+        severity="warning",
         rests_on="secrets: a client that follows `urls.*` to another origin takes its token there",
         demand="`urls.*` lead to the gateway's own origin.",
         example="`urls.get` leads to the API behind the gateway.",

@@ -52,12 +52,11 @@ def summary(report: Report) -> str:
         "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
     )
     found = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
-    advice = f" · {len(report.advice)} advice" if report.advice else ""
+    count = len(report.warnings)
+    warnings = f" · {count} warning{'s' * (count != 1)}" if count else ""
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
     spent = f"{report.spent} of {report.lid} spent"
-    return (
-        f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{advice}{missing}"
-    )
+    return f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{warnings}{missing}"
 
 
 def describe(finding: Finding) -> str:
@@ -100,7 +99,7 @@ def show(report: Report) -> None:
             for status, said in sorted(statuses.items())
         )
         click.echo(f"  {name:<{width}}  {told}")
-    for finding in (*report.findings, *report.advice):
+    for finding in (*report.findings, *report.warnings):
         head, _, rest = describe(finding).partition("\n")
         click.echo()
         click.echo(

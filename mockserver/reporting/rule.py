@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Severity = Literal["error", "advice"]
+Severity = Literal["error", "warning"]
 
 
 class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):

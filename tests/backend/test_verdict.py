@@ -41,7 +41,7 @@ def test_the_parts_of_several_servers_make_the_whole_of_one() -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_an_error_is_told_however_much_advice_there_is(before: bool) -> None:
-    advice = Departure("MC702", "advice", "getPrediction", "/x", "is not known", "#/x")
+    advice = Departure("MC702", "warning", "getPrediction", "/x", "is not known", "#/x")
     error = msgspec.structs.replace(advice, severity="error", message="is wrong")
     departures = [*([error] if before else []), *([advice] * 1500), *([] if before else [error])]
     journal = Journal(max_items=3000)
@@ -56,7 +56,7 @@ def test_an_error_is_told_however_much_advice_there_is(before: bool) -> None:
 
 
 def test_an_error_that_is_no_longer_there_is_told_though_advice_is() -> None:
-    verdict = {"departures": [{"severity": "advice"}], "departing_exchanges": 2}
+    verdict = {"departures": [{"severity": "warning"}], "departing_exchanges": 2}
     assert failures(verdict, ["departures"]) == [
         "2 exchanges with departures are no longer in the journal"
     ]

@@ -186,7 +186,7 @@ def hunt(subject: Subject, seed: int = 0, **settings: Any) -> Result:
         with suppress(Killed):
             hunting.run()
         seconds = time.perf_counter() - began
-        found = [*hunting.report.findings, *hunting.report.advice]
+        found = [*hunting.report.findings, *hunting.report.warnings]
         if not subject.rules:
             alarms = [f for f in found if f.severity == "error"]
             driver.close()

@@ -37,10 +37,12 @@ def heading(rule: RuleFacts) -> str:
 
 def section(rule: RuleFacts, shown: str) -> str:
     """The section of a rule; `shown` is what is shown of one who breaks it."""
-    advice = (
-        "This is advice: it is printed, and does not fail. " if rule.severity == "advice" else ""
+    warning = (
+        "This is a warning: it is printed, and does not fail. "
+        if rule.severity == "warning"
+        else ""
     )
-    text = f"{heading(rule)}\n\n{rule.demand}\n\n{advice}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
+    text = f"{heading(rule)}\n\n{rule.demand}\n\n{warning}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
     text += f"\n**Mends it:** {rule.fix}\n" if rule.fix else ""
     return text + (f"\n```text\n{shown}\n```\n" if shown else "")
 
@@ -99,7 +101,7 @@ def _departure(code: str) -> str:
         standing(Departing(double.url, planted.change, planted.prepare)) as backend,
     ):
         report = verified(backend.url, SPEND)
-    found = [*report.findings, *report.advice]
+    found = [*report.findings, *report.warnings]
     return describe_departure(next(each for each in found if each.rule == code))
 
 

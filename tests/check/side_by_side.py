@@ -70,7 +70,7 @@ def hunt(make: Callable[[], Driver], jobs: int, seed: int) -> Hunted:
 def found_in(report: Report) -> list[tuple[str, tuple[str, ...], bytes]]:
     """What was found: rules, their causes, and the smallest cases."""
     return sorted(
-        (found.rule, found.cause, found.case.key) for found in (*report.findings, *report.advice)
+        (found.rule, found.cause, found.case.key) for found in (*report.findings, *report.warnings)
     )
 
 

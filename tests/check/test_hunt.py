@@ -387,18 +387,18 @@ class TestHunting:
 
         ignore = ("MC201", "MC102")
         report = check_client(call, max_runs=2, ignore=ignore)
-        assert [finding.rule for finding in report.advice] == ["MC101"] * 5
+        assert [finding.rule for finding in report.warnings] == ["MC101"] * 5
         assert notes_on(report) == [
             "After 5 ways in which a rule is broken, no more are looked for: MC101."
         ]
         with Harness(CONTRACT) as harness:
-            plan = Plan(max_runs=2, ignore=frozenset(ignore), known=tuple(report.advice))
+            plan = Plan(max_runs=2, ignore=frozenset(ignore), known=tuple(report.warnings))
             further = Hunt(harness, CallableDriver(call), plan).run()
         assert [finding.rule for finding in further.accepted] == ["MC101"] * 5
-        assert {finding.cause for finding in further.advice}.isdisjoint(
-            finding.cause for finding in report.advice
+        assert {finding.cause for finding in further.warnings}.isdisjoint(
+            finding.cause for finding in report.warnings
         )
-        assert len(further.advice) == 3
+        assert len(further.warnings) == 3
 
     def test_the_same_seed_plays_the_same_cases(self) -> None:
         def played(seed: int) -> list[tuple[str, str]]:

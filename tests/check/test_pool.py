@@ -33,7 +33,7 @@ def found(report: Report) -> list[Finding]:
             call=finding.call,
             scenario=finding.scenario,
         )
-        for finding in (*report.findings, *report.advice)
+        for finding in (*report.findings, *report.warnings)
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_deadline_that_is_missed_while_others_run_is_tried_again_alone() -> No
             active -= 1
 
     report = check_client(call, max_runs=40, deadline=1.5, jobs=8)
-    assert (report.findings, report.advice, report.flaky) == ([], [], [])
+    assert (report.findings, report.warnings, report.flaky) == ([], [], [])
 
 
 def test_players_end_their_plays_when_they_are_told_to() -> None:

@@ -75,8 +75,8 @@ def test_every_rule_says_what_it_demands_and_rests_on() -> None:
     for rule in RULES.values():
         assert all((rule.title, rule.demand, rule.rests_on, rule.example)), rule.code
         assert rule.demand.endswith("."), rule.code
-    advice = [rule.code for rule in RULES.values() if rule.severity == "advice"]
-    assert advice == ["MC202", "MC404", "MC405", "MC406", "MC502"]
+    warnings = [rule.code for rule in RULES.values() if rule.severity == "warning"]
+    assert warnings == ["MC202", "MC404", "MC405", "MC406", "MC502"]
 
 
 class TestMC101:
@@ -104,7 +104,7 @@ class TestMC101:
             "none",
             fatal=False,
         )
-        assert breaches(create(violations=(unknown,)), poll("succeeded")) == {"MC101": "advice"}
+        assert breaches(create(violations=(unknown,)), poll("succeeded")) == {"MC101": "warning"}
 
     def test_a_refusal_of_the_doubles_own(self) -> None:
         assert "MC101" in breaches(create(415), outcome=RAISED)
@@ -205,10 +205,10 @@ class TestLegalOddities:
 class TestMC102:
     def test_a_number_that_the_gateway_would_draw_may_be_drawn(self) -> None:
         own = create(given={"prompt": "a", "seed": 7})
-        assert breaches(own, poll("succeeded"), given={"prompt": "a"}) == {"MC102": "advice"}
+        assert breaches(own, poll("succeeded"), given={"prompt": "a"}) == {"MC102": "warning"}
 
     def test_to_refuse_an_allowed_input_and_send_nothing_is_advice(self) -> None:
-        assert breaches(outcome=RAISED, given={"prompt": "a", "seed": 0}) == {"MC102": "advice"}
+        assert breaches(outcome=RAISED, given={"prompt": "a", "seed": 0}) == {"MC102": "warning"}
 
     @pytest.mark.parametrize(
         ("asked", "sent"),
@@ -299,7 +299,7 @@ class TestMC202:
             "seconds": 3,
             "client_timeout": 3,
         }
-        assert breaches(create(), poll(), **gave_up) == {"MC202": "advice"}
+        assert breaches(create(), poll(), **gave_up) == {"MC202": "warning"}
         (canceling,) = CONTRACT.of_role("cancel")
         cancel = exchange(
             "POST", GET + "/cancel", operation=canceling, told="canceled", committed=True
@@ -364,7 +364,7 @@ class TestMC301:
     def test_whoever_asked_to_wait_and_was_told_that_it_still_runs_may_give_up(self) -> None:
         prefer = [(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Prefer", b"wait=5")]
         assert breaches(create(headers=prefer), outcome=RAISED, scenario={"lifecycle": LONG}) == {
-            "MC202": "advice"
+            "MC202": "warning"
         }
         assert breaches(create(), outcome=RAISED, scenario={"lifecycle": LONG}) == {
             "MC301": "error"
@@ -472,7 +472,7 @@ class TestMC305:
 
 class TestMC306:
     OTHERS: ClassVar[dict[str, Any]] = {
-        "others": frozenset({"http://127.0.0.1:1/xezq/x55/output.jpg", b"another"})
+        "other_outputs": frozenset({"http://127.0.0.1:1/xezq/x55/output.jpg", b"another"})
     }
 
     @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ class TestMC401:
         refused, scenario = faulty(fault), self.scenario(fault)
         assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RAISED) == {}
         assert breaches(refused, outcome=RAISED, scenario=scenario, control_run=RETURNED) == {
-            "MC401": "advice"
+            "MC401": "warning"
         }
         assert breaches(refused, outcome=HUNG, scenario=scenario, control_run=RETURNED) == {
             "MC401": "error"
@@ -600,7 +600,7 @@ class TestMC403:
 
 
 class TestMC404:
-    @pytest.mark.parametrize(("pause", "rules"), [(0.019, {"MC404": "advice"}), (0.0201, {})])
+    @pytest.mark.parametrize(("pause", "rules"), [(0.019, {"MC404": "warning"}), (0.0201, {})])
     def test_fifty_polls_a_second(self, pause: float, rules: dict[str, str]) -> None:
         polls = [poll(at=number * pause) for number in range(60)]
         assert breaches(create(), *polls, poll("succeeded", 9), clock="real") == rules
@@ -611,7 +611,7 @@ class TestMC405:
     def test_one_hiccup_of_a_poll(self, fault: dict[str, Any]) -> None:
         scenario = {"faults": {"getPrediction": [fault]}}
         assert breaches(create(), faulty(fault, poll), outcome=RAISED, scenario=scenario) == {
-            "MC405": "advice"
+            "MC405": "warning"
         }
 
     @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 404}])
@@ -626,7 +626,7 @@ class TestMC406:
     def test_a_silent_connection_is_given_up_and_how_long_it_was_silent_is_told(self) -> None:
         exchanges = create(), faulty({"stall": 0.5}, poll, at=2)
         assert breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10) == {
-            "MC406": "advice"
+            "MC406": "warning"
         }
         (breach,) = all_breaches(*exchanges, outcome=HUNG, scenario=self.STALLED, timeout=10)
         assert "after 8.0 s of silence" in breach.message
@@ -675,7 +675,7 @@ class TestMC502:
         stray = exchange("GET", GET, 401, operation=None, origin="foreign", authorization="")
         stray_scenario = {"urls": "foreign"}
         assert breaches(create(), stray, outcome=RAISED, scenario=stray_scenario) == {
-            "MC502": "advice"
+            "MC502": "warning"
         }
         strict = breaches(
             create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True

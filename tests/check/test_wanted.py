@@ -16,15 +16,15 @@ def test_what_was_found_is_not_looked_for_again_nor_is_what_holds_it() -> None:
     assert not wanted.accepts(breach("a"))
     assert not wanted.accepts(breach("a", "b"))
     assert wanted.accepts(breach("b"))
-    assert not wanted.accepts(breach("a", severity="advice")), "the error says more"
+    assert not wanted.accepts(breach("a", severity="warning")), "the error says more"
     assert wanted.accepts(breach("a", rule="MC102"))
 
 
 def test_of_a_rule_so_many_are_enough_but_advice_keeps_no_error_out() -> None:
     wanted = OpenRules(())
     for number in range(MAX_CAUSES):
-        wanted.found(breach(str(number), severity="advice"))
-    assert not wanted.accepts(breach("more", severity="advice"))
+        wanted.found(breach(str(number), severity="warning"))
+    assert not wanted.accepts(breach("more", severity="warning"))
     assert wanted.accepts(breach("more"))
     for number in range(MAX_CAUSES):
         wanted.found(breach(f"error {number}"))
@@ -35,10 +35,10 @@ def test_what_a_baseline_accepts_is_no_more_than_that() -> None:
     wanted = OpenRules(())
     for number in range(MAX_CAUSES):
         wanted.accept(breach(str(number)))
-    wanted.accept(breach("advice", severity="advice"))
+    wanted.accept(breach("warning", severity="warning"))
     assert not wanted.accepts(breach("0"))
     assert wanted.accepts(breach("new"))
-    assert wanted.accepts(breach("advice")), "it was advice when it was accepted"
+    assert wanted.accepts(breach("warning")), "it was advice when it was accepted"
 
 
 def test_a_way_that_is_not_confirmed_hides_no_other() -> None:

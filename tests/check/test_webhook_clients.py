@@ -124,7 +124,7 @@ class TestHunting:
         report = check_client(
             call, client_timeout=webhook_client.PATIENCE, jobs=4, max_runs=100, budget=200
         )
-        assert (report.findings, report.advice, report.flaky) == ([], [], [])
+        assert (report.findings, report.warnings, report.flaky) == ([], [], [])
 
     @pytest.mark.parametrize(
         "bug", ["takes a forged webhook", "canceled by webhook returns nothing"]

@@ -38,7 +38,9 @@ def main() -> None:
             with standing(Departing(double.url, planted.change, planted.prepare)) as gateway:
                 report = verified(gateway.url, SPEND)
             seconds.append(time.perf_counter() - began)
-            found = {each.rule for each in report.findings} or {each.rule for each in report.advice}
+            found = {each.rule for each in report.findings} or {
+                each.rule for each in report.warnings
+            }
             if planted.rule not in found:
                 missed.append(planted)
             elif found != {planted.rule}:

@@ -162,15 +162,15 @@ class Planted(NamedTuple):
     rule: str
     change: Change | None = None
     prepare: Callable[[Asked], None] | None = None
-    advice: bool = False
+    warning: bool = False
 
 
 PLANTED: list[Planted] = []
 
 
-def planted(rule: str, name: str, *, advice: bool = False) -> Callable[[Change], Change]:
+def planted(rule: str, name: str, *, warning: bool = False) -> Callable[[Change], Change]:
     def register(change: Change) -> Change:
-        PLANTED.append(Planted(name, rule, change, None, advice))
+        PLANTED.append(Planted(name, rule, change, None, warning))
         return change
 
     return register
@@ -195,8 +195,8 @@ def of_answer(role: str, change: Callable[[Answer], Any], *, good: bool = True) 
     return applied
 
 
-def plant(rule: str, name: str, change: Change, *, advice: bool = False) -> None:
-    PLANTED.append(Planted(name, rule, change, None, advice))
+def plant(rule: str, name: str, change: Change, *, warning: bool = False) -> None:
+    PLANTED.append(Planted(name, rule, change, None, warning))
 
 
 def put(**values: Any) -> Callable[[Any], None]:
@@ -293,13 +293,13 @@ plant(
     "MC702",
     "an unknown property",
     of_prediction("create", None, lambda told: told.update(queue=3)),
-    advice=True,
+    warning=True,
 )
 plant(
     "MC702",
     "an unknown property within metrics",
     of_prediction("get", "succeeded", lambda told: told["metrics"].update(gpu=1)),
-    advice=True,
+    warning=True,
 )
 
 
@@ -627,13 +627,13 @@ plant(
     "MC708",
     "urls.get elsewhere",
     of_prediction("create", None, lambda told: told["urls"].update(get="https://api.example/p")),
-    advice=True,
+    warning=True,
 )
 plant(
     "MC708",
     "urls.cancel on another port",
     of_prediction("get", None, lambda told: told["urls"].update(cancel="http://127.0.0.1:9/c")),
-    advice=True,
+    warning=True,
 )
 
 

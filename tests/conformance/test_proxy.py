@@ -368,7 +368,7 @@ def test_urls_of_another_origin_lead_back_too_and_without_the_token(server: Mock
             assert client.get(told["urls"]["get"]).json()["status"] == "processing"
             client.get(told["urls"]["stream"])
             advised = {(each["rule"], each["severity"]) for each in tenant.verdict()["departures"]}
-            assert advised == {("MC708", "advice")}
+            assert advised == {("MC708", "warning")}
         (asked,) = streams.asked
         assert asked.path == "/v1/files/bcwr-elsewhere"
         assert "authorization" not in asked.headers

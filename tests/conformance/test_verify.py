@@ -86,12 +86,12 @@ def test_a_departure_is_found_as_exactly_its_rule(server: MockServer, planted: P
     found = verified_departing(
         server, planted, whole=planted.rule == "MC705"
     )  # `make bench-verify` has them all whole
-    broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.advice}
+    broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.warnings}
     assert (broken, advised) == (
-        (set(), {planted.rule}) if planted.advice else ({planted.rule}, set())
+        (set(), {planted.rule}) if planted.warning else ({planted.rule}, set())
     )
-    assert found.ok == planted.advice
-    for each in (*found.findings, *found.advice):
+    assert found.ok == planted.warning
+    for each in (*found.findings, *found.warnings):
         assert each.line, "it says which line of the contract says otherwise"
 
 
@@ -106,7 +106,7 @@ def test_a_gateway_that_keeps_to_the_contract_is_not_accused(name: str) -> None:
         found = verified(server.url, 9)
     assert [(each.rule, each.message) for each in found.findings] == []
     advised = {"varied": {"MC702"}, "urls of the API behind it": {"MC708"}}.get(name, set())
-    assert {each.rule for each in found.advice} <= advised
+    assert {each.rule for each in found.warnings} <= advised
 
 
 def test_without_spending_nothing_is_created(server: MockServer) -> None:
@@ -302,10 +302,10 @@ def test_hostile_answers_are_bounded(server: MockServer) -> None:
                 answer.value[f"{number}\x1b[2J" * 20] = "x" * 5000
 
     found = verified_departing(server, Planted("", "", bury), 0)
-    assert 0 < len(found.advice) <= 20
+    assert 0 < len(found.warnings) <= 20
     assert all(
         len(each.pointer) <= 300 and len(json.dumps(each.exchange)) < 20_000
-        for each in found.advice
+        for each in found.warnings
     )
 
 

@@ -189,7 +189,7 @@ def test_no_token_is_in_findings_and_reports(tmp_path: Path) -> None:
 
     report = check_client(call_fn, max_runs=5, budget=30)
     assert {"MC101", "MC501"} <= {finding.rule for finding in report.findings}
-    texts = {"messages": "\n".join(map(describe, [*report.findings, *report.advice]))}
+    texts = {"messages": "\n".join(map(describe, [*report.findings, *report.warnings]))}
     for suffix in (".json", ".xml", ".html", ".md"):
         write(report, tmp_path / f"report{suffix}")
         texts[suffix] = (tmp_path / f"report{suffix}").read_text()

@@ -121,10 +121,10 @@ def test_every_flag_is_in_the_table_of_its_command(command: click.Command) -> No
 
 
 def test_every_rule_is_in_the_table_in_order() -> None:
-    rows = re.findall(r"^\| `(MC\d+)` \| (\(advice\))?", table_of("| rule | the client … |"), re.M)
+    rows = re.findall(r"^\| `(MC\d+)` \| (\(warning\))?", table_of("| rule | the client … |"), re.M)
     assert [code for code, _ in rows] == list(every_rule())
-    assert {code for code, advice in rows if advice} == {
-        rule.code for rule in every_rule().values() if rule.severity == "advice"
+    assert {code for code, warning in rows if warning} == {
+        rule.code for rule in every_rule().values() if rule.severity == "warning"
     }
 
 

@@ -60,9 +60,9 @@ def test_every_flag_is_in_the_table() -> None:
 
 
 def test_every_rule_is_in_the_table_in_order() -> None:
-    rows = re.findall(r"^\| `(MC\d+)` \| (\(advice\))?", PAGE, re.M)
+    rows = re.findall(r"^\| `(MC\d+)` \| (\(warning\))?", PAGE, re.M)
     assert rows == [
-        (rule.code, "(advice)" if rule.severity == "advice" else "") for rule in GATEWAY_RULES
+        (rule.code, "(warning)" if rule.severity == "warning" else "") for rule in GATEWAY_RULES
     ]
 
 

@@ -114,12 +114,12 @@ class Hunt:
             raise ClientError(f"the client broke down in the hunt. {untested_runs(self.report)}")
         broken = {
             finding.rule
-            for finding in (*self.report.findings, *self.report.advice, *self.report.accepted)
+            for finding in (*self.report.findings, *self.report.warnings, *self.report.accepted)
         }
         self.report.fixed = sorted(set(self.report.fixed) - broken)
         self.report.seconds = self._elapsed()
-        for found in (self.report.findings, self.report.advice, self.report.accepted):
-            found.sort(key=lambda finding: (finding.rule, finding.severity == "advice"))
+        for found in (self.report.findings, self.report.warnings, self.report.accepted):
+            found.sort(key=lambda finding: (finding.rule, finding.severity == "warning"))
         return self.report
 
     def _cases(self, stack: ExitStack) -> Iterator[_QueuedCase]:
@@ -233,7 +233,7 @@ class Hunt:
         plays = [look.play for look in self._queue if look.play is not None]
         settled = {
             (finding.rule, finding.severity)
-            for finding in (*self.report.findings, *self.report.advice)
+            for finding in (*self.report.findings, *self.report.warnings)
         }
         for play in plays[: self._plan.max_runs - self.report.runs]:
             run = play.result()
@@ -274,7 +274,7 @@ class Hunt:
             if breach is None:
                 self.report.fixed.append(finding.rule)
             elif self._open_rules.accepts(breach) and (
-                breach.severity == "advice" or finding.severity == "error"
+                breach.severity == "warning" or finding.severity == "error"
             ):
                 self._open_rules.accept(breach)
                 self.report.accepted.append(Finding.of(breach, run, 1))
@@ -344,7 +344,7 @@ class Hunt:
         self._open_rules.found(finding.breach)
         if finding.rule in self.report.flaky:
             self.report.flaky.remove(finding.rule)
-        (self.report.findings if finding.severity == "error" else self.report.advice).append(
+        (self.report.findings if finding.severity == "error" else self.report.warnings).append(
             finding
         )
         self._report_progress("looking")
@@ -480,7 +480,7 @@ class Hunt:
 
     def _report_progress(self, doing: str) -> None:
         broken_rules = tuple(
-            sorted({finding.rule for finding in (*self.report.findings, *self.report.advice)})
+            sorted({finding.rule for finding in (*self.report.findings, *self.report.warnings)})
         )
         self._listen(
             Progress(

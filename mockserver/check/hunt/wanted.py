@@ -30,7 +30,7 @@ class OpenRules:
         if breach.rule in self._ignored or self._flakes[_way(breach)] >= MAX_FLAKES:
             return False
         severities: tuple[Severity, ...] = (
-            ("error",) if breach.severity == "error" else ("error", "advice")
+            ("error",) if breach.severity == "error" else ("error", "warning")
         )
         kinds = [(breach.rule, severity) for severity in severities]
         if any(self._found[kind] >= MAX_CAUSES for kind in kinds):

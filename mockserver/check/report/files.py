@@ -64,13 +64,13 @@ def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Findi
         raise MockServerError(
             f"the baseline {path} is not a JSON report of `mockserver check`: {reason}"
         ) from reason
-    return (*report.findings, *report.advice, *report.accepted)
+    return (*report.findings, *report.warnings, *report.accepted)
 
 
 def update_baseline(report: Report, path: Path) -> int:
     """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
     write(report, path)
-    return len(report.findings) + len(report.advice) + len(report.accepted)
+    return len(report.findings) + len(report.warnings) + len(report.accepted)
 
 
 def _as_json(report: Report) -> bytes:
@@ -93,7 +93,7 @@ def _as_junit(report: Report) -> bytes:
         )
         broken = [finding for finding in report.findings if finding.rule == rule.code]
         advised = [
-            finding for finding in (*report.advice, *report.accepted) if finding.rule == rule.code
+            finding for finding in (*report.warnings, *report.accepted) if finding.rule == rule.code
         ]
         if broken:
             said = " ".join(finding.message for finding in broken)

@@ -158,7 +158,7 @@ class FindingsError(AssertionError):
 class Report(msgspec.Struct, kw_only=True):
     """The result of a hunt.
 
-    `findings` are errors, `advice` is not. `accepted` are the findings that the baseline has,
+    `findings` are errors, `warnings` are not. `accepted` are the findings that the baseline has,
     `fixed` the rules that the baseline has and that are no longer broken. `flaky` rules were broken
     once, but not when the case was played again. `untested` counts the runs in which the client
     sent nothing, and could not even make the plain call any more, of which `broke_down` is what it
@@ -169,7 +169,7 @@ class Report(msgspec.Struct, kw_only=True):
     """
 
     findings: list[Finding] = []
-    advice: list[Finding] = []
+    warnings: list[Finding] = []
     accepted: list[Finding] = []
     fixed: list[str] = []
     flaky: list[str] = []

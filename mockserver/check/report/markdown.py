@@ -24,7 +24,7 @@ def render_markdown(report: Report) -> str:
     ]
     sections = (
         ("Findings", report.findings),
-        ("Advice", report.advice),
+        ("Warnings", report.warnings),
         ("Accepted", report.accepted),
     )
     shown = [(title, findings) for title, findings in sections if findings]

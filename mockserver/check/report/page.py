@@ -38,7 +38,7 @@ def render_page(report: Report) -> str:
     facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
     sections = (
         ("Findings", report.findings),
-        ("Advice", report.advice),
+        ("Warnings", report.warnings),
         ("Accepted by the baseline", report.accepted),
     )
     return template.substitute(

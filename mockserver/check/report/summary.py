@@ -41,7 +41,7 @@ def notes_on(report: Report) -> list[str]:
     if report.untested:
         notes.append(untested_runs(report))
     ways = Counter(
-        (finding.rule, finding.severity) for finding in (*report.findings, *report.advice)
+        (finding.rule, finding.severity) for finding in (*report.findings, *report.warnings)
     )
     if many := sorted({rule for (rule, _), count in ways.items() if count >= MAX_CAUSES}):
         notes.append(

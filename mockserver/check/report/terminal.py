@@ -62,7 +62,7 @@ def _terminal_width() -> int:
 
 def show(report: Report) -> None:
     """Print a report."""
-    for finding in (*report.findings, *report.advice):
+    for finding in (*report.findings, *report.warnings):
         click.echo()
         click.echo(_painted(finding, describe(finding, report.replay_of(finding))))
     click.echo()
@@ -71,9 +71,10 @@ def show(report: Report) -> None:
     for note in notes_on(report):
         click.echo(note)
     broken = verdict_on(report)
-    advice = f" · {len(report.advice)} advice" if report.advice else ""
+    count = len(report.warnings)
+    warnings = f" · {count} warning{'s' * (count != 1)}" if count else ""
     click.secho(
-        f"{report.runs} runs · {report.seconds:.1f} s · {broken}{advice}",
+        f"{report.runs} runs · {report.seconds:.1f} s · {broken}{warnings}",
         fg="green" if report.ok else "red",
         bold=True,
     )

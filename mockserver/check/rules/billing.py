@@ -52,7 +52,7 @@ def _reason_to_create_again(run: Run, before: int, again: int) -> tuple[str, ...
 @rule(
     "MC202",
     "gives up without a cancel",
-    severity="advice",
+    severity="warning",
     rests_on="money; a prediction that nobody waits for any more still runs, and is billed",
     example="The client's own timeout is over, and it leaves the prediction running.",
     demand=(

@@ -26,7 +26,7 @@ def _takes_what_is_not_genuine(run: Run, *, stale: bool) -> Iterator[Observation
             why = "was signed an hour ago" if stale else "was not signed by the gateway"
             said = f"Its receiver answered {exchange.status} to a webhook that {why}."
             yield Observation(
-                said, (index,), "advice", words=("webhook-timestamp",) if stale else ()
+                said, (index,), "warning", words=("webhook-timestamp",) if stale else ()
             )
 
 

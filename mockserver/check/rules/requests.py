@@ -26,14 +26,14 @@ from mockserver.json_text import shorten
     "a request that the contract refuses",
     rests_on="the contract: paths, parameters, media types and schemas",
     example="The client posts to /v1/models/… and forgets the prefix of its base URL.",
-    demand="The client sends only requests that the contract allows. An unknown field or parameter is advice.",
+    demand="The client sends only requests that the contract allows. An unknown field or parameter is a warning.",
     fix=(
         "Compare what was sent with the operation in the contract: path and prefix, `Content-Type: "
         "application/json`, and each field's name, type and range."
     ),
 )
 def _invalid_request(run: Run) -> Iterator[Observation]:
-    advice = []
+    warnings = []
     for index, exchange in enumerate(run.exchanges):
         if exchange.origin != "api":
             continue
@@ -55,7 +55,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
             if violation.fatal:
                 yield Observation(said, (index,), None, cause, (word,))
             else:
-                advice.append(Observation(said, (index,), "advice", cause, (word,)))
+                warnings.append(Observation(said, (index,), "warning", cause, (word,)))
         if (
             exchange.status in REFUSAL_STATUSES
             and exchange.fault is None
@@ -64,7 +64,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
             said = refusal_detail(exchange)
             refused = f"{asked} was refused with {exchange.status}{said}"
             yield Observation(refused, (index,), cause=(about, str(exchange.status)))
-    yield from advice
+    yield from warnings
 
 
 @rule(
@@ -75,7 +75,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
     demand=(
         "Each given input arrives unchanged. What is compared is the effective input: with documented defaults "
         "filled in, on both sides; leaving out what equals its default is fine. To add a number that has no default, "
-        "as a seed, is advice, and so is to refuse an input that the contract allows, and send nothing."
+        "as a seed, is a warning, and so is to refuse an input that the contract allows, and send nothing."
     ),
     fix=(
         "Pass the input on as it was given: leave out only what is absent, not what is falsy; trim, cut and "
@@ -85,7 +85,7 @@ def _invalid_request(run: Run) -> Iterator[Observation]:
 def _changed_input(run: Run) -> Iterator[Observation]:
     if sent_nothing(run) and (run.control_run is None or run.control_run.kind == "returned"):
         said = f"It raised, and sent nothing, for an input that the contract allows: {reason_given(run)}"
-        yield Observation(said, (), "advice", ("not sent",))
+        yield Observation(said, (), "warning", ("not sent",))
     asked = with_defaults(run.operation, run.case.input)
     for index, exchange in run.of_role("create"):
         body = body_sent(exchange)
@@ -110,7 +110,7 @@ def _changed_input(run: Run) -> Iterator[Observation]:
                 # A number that the gateway would have drawn, as a seed, may be drawn by the client,
                 # to be known.
                 drawn = name not in asked and operation.input[name].get("type") == "integer"
-                yield Observation(said, (index,), "advice" if drawn else None, (name,), (name,))
+                yield Observation(said, (index,), "warning" if drawn else None, (name,), (name,))
 
 
 @rule(

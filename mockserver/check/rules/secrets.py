@@ -66,7 +66,7 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
 @rule(
     "MC502",
     "leaves the base URL it was given",
-    severity="advice",
+    severity="warning",
     rests_on="the documents: `urls.*` there point at another host than the gateway, where its token means nothing",
     example="The client polls `urls.get` as it is.",
     demand=(

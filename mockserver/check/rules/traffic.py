@@ -31,7 +31,7 @@ TRANSIENT = frozenset({502, 503, 504})
     example="Six requests back to back against a limit of one a second.",
     demand=(
         "The next request of an operation comes no sooner than its Retry-After allowed, in seconds or as a date. "
-        "One that cannot be read must not make the client wait for ever; that it makes it raise is advice."
+        "One that cannot be read must not make the client wait for ever; that it makes it raise is a warning."
     ),
     fix=(
         "Wait as long as `Retry-After` says, in seconds or until its date, or raise. If it cannot be read, use a "
@@ -71,7 +71,7 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
         # seconds and dates only.
         said = f"It carries on without a Retry-After, but one that cannot be read makes it raise: {reason_given(run)}"
         yield Observation(
-            said, tuple(unreadable[:1]), "advice", (about, "unreadable"), ("retry-after",)
+            said, tuple(unreadable[:1]), "warning", (about, "unreadable"), ("retry-after",)
         )
     if run.outcome.kind == "hung" and run.control_run.kind != "hung":
         # An error, also where a library is to blame: ky without `maxRetryAfter` computes no number,
@@ -138,7 +138,7 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
 @rule(
     "MC404",
     "polls in a hot loop",
-    severity="advice",
+    severity="warning",
     rests_on="the gateway: polls are limited to 3,000 a minute",
     example="A loop without a pause.",
     demand="A client polls at most 50 times a second.",
@@ -159,7 +159,7 @@ def polls_in_hot_loop(run: Run) -> Iterator[Observation]:
 @rule(
     "MC405",
     "gives up after one transient failure",
-    severity="advice",
+    severity="warning",
     rests_on="money; the prediction is paid for, and a second poll would have found it",
     example="One 502 from a proxy, in three minutes of polling, ends the call.",
     demand="A single 502, 503 or 504, or one dropped connection, on a poll does not end the call.",
@@ -188,7 +188,7 @@ def _gives_up_on_transient(run: Run) -> Iterator[Observation]:
 @rule(
     "MC406",
     "waits on a connection that has gone silent",
-    severity="advice",
+    severity="warning",
     rests_on="time; a connection can die without a word, and then nothing more will ever come",
     example="`fetch` without a signal, requests without a timeout.",
     demand="A client gives up on a response that stops in the middle, before the deadline of the run is over.",
