@@ -13,9 +13,9 @@ import msgspec
 
 from mockserver.backend.backend import Backend
 from mockserver.backend.journal import Exchange
-from mockserver.backend.tenant import TenantState
 from mockserver.check.drive.concurrent import ConcurrentCalls
 from mockserver.check.drive.protocol import Call, Driver, Pending
+from mockserver.check.hunt.earlier import EarlierPlays
 from mockserver.check.hunt.notices import notices
 from mockserver.check.model import (
     Case,
@@ -42,6 +42,7 @@ Comparison = Callable[[Any, bytes], bool]
 TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
 PAUSE = 3.0  # seconds without a request after which a client that was told to wait for longer is taken to do so
+SETTLE = 0.2  # seconds that requests of a client which was ended are waited for, at most
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
 # What is left to chance comes out the same in every play of a case, or it could be neither
 # confirmed nor shrunk.
@@ -106,8 +107,7 @@ class Harness:
         self._result = result
         self._webhook = webhook
         self._played = 0
-        self._runaways: set[str] = set()
-        self._earlier: set[str] = set()  # the predictions of plays that have ended
+        self._earlier = EarlierPlays()
         self._cut_off_scenario = self.catalogue.parse(CUT_OFF)
 
     def __enter__(self) -> Self:
@@ -123,7 +123,7 @@ class Harness:
         self._server.__exit__(kind, reason, trace)
 
     def clone(self) -> Harness:
-        """One like it, for plays at the same time; by its port a request is known that carries a wrong token."""
+        """One like it, with a double of its own: a request with a wrong token is known by its port."""
         return Harness(
             self.contract,
             files=self._files,
@@ -180,12 +180,14 @@ class Harness:
         )
         self._server.call_in_loop(lambda backend: _prepare(backend, token, scenario, case))
         started = wall_time()
-        pending = self._start(case, driver, token)
         try:
-            run = self._watch(pending, draft, idle, on_tick)
-        except BaseException:  # Ctrl-C too: no client is left running
-            pending.kill()
+            run = self._watch_call(case, driver, draft, idle, on_tick)
+        except BaseException:  # a client that cannot be run, the end of the budget, or Ctrl-C
+            self._end(token, still_running=True)
             raise
+        if not run.exchanges and self._server.call_in_loop(self._earlier.are_heard):
+            self._end(token, still_running=run.outcome.kind == "hung")
+            return self._play_elsewhere(case, driver, limits, name, timeout, idle, on_tick)
         seconds = (wall_time() - started) / SECOND
         started_after = (run.exchanges[0].received_at - started) / SECOND if run.exchanges else 0.0
         pictures = self._server.call_in_loop(
@@ -200,13 +202,50 @@ class Harness:
         )
         drawn = compared or any(map(_is_bytes, values))
         bodies = self._server.call_in_loop(lambda backend: _bodies(backend, run)) if drawn else {}
-        self._clean_up(run)
-        self._earlier |= pictures.keys()
+        self._end(token, still_running=run.outcome.kind == "hung")
         _check_double(run)
         outputs, delivered = frozenset(pictures.values()), tuple(_delivered(run, bodies))
         run = replace(run, pictures=pictures, outputs=outputs, bodies=bodies, delivered=delivered)
         run = replace(run, final_statuses=ends, seconds=seconds, started_after=started_after)
         return self._with_compared_result(run) if compared else run
+
+    def _play_elsewhere(
+        self,
+        case: Case,
+        driver: Driver,
+        limits: Limits,
+        name: str | None,
+        timeout: float | None,
+        idle: float | None,
+        on_tick: Callable[[], None],
+    ) -> Run:
+        """Play a case on a double that knows no earlier play.
+
+        Where a client sent nothing but requests under an earlier token, these may be what an
+        earlier call left behind, or this call's, with the wrong token. Here only this call's arrive.
+        """
+        self._end(self._fresh_token(name), still_running=False)
+        with self.clone() as fresh:
+            again = f"{name or self._played}, elsewhere"
+            return fresh.play(
+                case, driver, limits, name=again, timeout=timeout, idle=idle, on_tick=on_tick
+            )
+
+    def _watch_call(
+        self,
+        case: Case,
+        driver: Driver,
+        draft: Run,
+        idle: float | None,
+        on_tick: Callable[[], None],
+    ) -> Run:
+        """Start a call, and watch it to its end. However that comes, no client is left running."""
+        pending = self._start(case, driver, draft.token)
+        try:
+            return self._watch(pending, draft, idle, on_tick)
+        except BaseException:
+            pending.kill()
+            raise
 
     def _start(self, case: Case, driver: Driver, token: str) -> Pending:
         given = deepcopy(case.input)  # a client in this process may change what it is given
@@ -275,10 +314,8 @@ class Harness:
         return replace(run, outcome=pending.kill(), machine_overloaded=machine_overloaded)
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
-        """What the client of this run has sent, in order, also under a wrong token; but nothing of runaways."""
-        return self._server.call_in_loop(
-            lambda backend: _exchanges(backend, token, self._runaways, self._earlier)
-        )
+        """What the client of this run has sent, in order, also under a wrong token."""
+        return self._server.call_in_loop(lambda backend: _exchanges(backend, token, self._earlier))
 
     def _cut_off(self, token: str) -> None:
         """Refuse everything from here on."""
@@ -293,12 +330,17 @@ class Harness:
             + blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10).hexdigest()
         )
 
-    def _clean_up(self, run: Run) -> None:
-        if (
-            run.outcome.kind == "hung"
-        ):  # a thread cannot be killed: whatever it still sends is refused, and not counted
-            self._runaways.add(run.token)
-        self._server.call_in_loop(lambda backend: _forget_tenants(backend, self._runaways))
+    def _end(self, token: str, *, still_running: bool) -> None:
+        """Have nothing of this play reach the next one.
+
+        What a process had sent before it was killed is read first. A thread cannot be killed.
+        """
+        if still_running:
+            self._cut_off(token)
+            self._server.settle(SETTLE)
+        self._server.call_in_loop(
+            lambda backend: self._earlier.end(backend, token, still_running=still_running)
+        )
 
 
 def _prepare(backend: Backend, token: str, scenario: Scenario, case: Case) -> None:
@@ -308,24 +350,15 @@ def _prepare(backend: Backend, token: str, scenario: Scenario, case: Case) -> No
     tenant.set_clock(case.clock)
 
 
-def _exchanges(
-    backend: Backend, token: str, runaways: set[str], earlier: set[str]
-) -> tuple[Exchange, ...]:
-    # All tenants are read, not only the run's: a client that sends a wrong token lands in another
-    # one.
-    found = [
+def _exchanges(backend: Backend, token: str, earlier: EarlierPlays) -> tuple[Exchange, ...]:
+    # All tenants are read, not only the run's: a client that sends a wrong token lands in another.
+    exchanges = [
         exchange
         for tenant in backend.store.tenants()
-        if tenant.name == token or tenant.name not in runaways
         for exchange in (*tenant.journal, *notices(tenant.deliveries, tenant.name))
-        if tenant.name == token or not _is_late(exchange, tenant, earlier)
+        if tenant.name == token or not earlier.sent(exchange, tenant)
     ]
-    return tuple(sorted(found, key=lambda exchange: exchange.received_at))
-
-
-def _is_late(exchange: Exchange, tenant: TenantState, earlier: set[str]) -> bool:
-    """Whether a request is about a prediction of an earlier play, which its tenant has not made once more."""
-    return exchange.prediction_id in earlier and exchange.prediction_id not in tenant.predictions
+    return tuple(sorted(exchanges, key=lambda exchange: exchange.received_at))
 
 
 def _output_urls(backend: Backend, run: Run, origin: str) -> dict[str, str]:
@@ -371,13 +404,6 @@ def _is_bytes(value: object) -> bool:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return isinstance(value, bytes) or (isinstance(value, str) and value.startswith("data:"))
-
-
-def _forget_tenants(backend: Backend, runaways: set[str]) -> None:
-    """Forget every tenant but those of runaways, which keep the scenario that refuses them."""
-    for tenant in backend.store.tenants():
-        if tenant.name not in runaways:
-            backend.store.forget(tenant.name)
 
 
 def _check_double(run: Run) -> None:

@@ -6,13 +6,13 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import msgspec
 
 from mockserver.check.drive.callables import CallableDriver
-from mockserver.check.drive.processes import ProcessDriver
+from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
 from mockserver.check.drive.protocol import Driver
 from mockserver.check.generate.catalogue import fixed_cases
 from mockserver.check.generate.draw import Drawing, draw_all
@@ -38,6 +38,10 @@ from mockserver.scenarios.timeline import TERMINAL
 SHRINK_RUNS = 60  # for each rule
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
+KEEPS_RETRYING = "MC402"
+LOOK_ON = (
+    3  # times the deadline that a client which retries slowly is watched before it is said to go on
+)
 SILENCE = "MC406"  # the rule whose cases last as long as the deadline
 TICK = 0.05  # seconds between looks at plays that go on
 AHEAD = 16  # cases that are played before they can be judged, for each job
@@ -296,49 +300,63 @@ class Hunt:
         about |= {WEBHOOKS} if "webhooks" in case.scenario else set()
         return not about or bool(about & self._used_operations)
 
-    def _confirm_and_shrink(self, found: Breach, run: Run) -> None:
-        """Confirm a breach by a second run, shrink its case, and add the finding to the report."""
-        if not self._open_rules.accepts(found):
+    def _confirm_and_shrink(self, breach: Breach, run: Run) -> None:
+        """Confirm a breach afresh, shrink its case, and add the finding to the report.
+
+        Nothing is reported that a replay would not show: what is added was seen on a double that
+        had played nothing else.
+        """
+        if not self._open_rules.accepts(breach):
             return
-        hung = run.outcome.kind == "hung" and found.rule != SILENCE
-        loaded = (
-            hung and self._plan.jobs > 1
-        )  # it may have missed its deadline only because others ran
-        self._hangs = self._hangs or hung
-        timeout = (
-            self._limits.longest
-            if loaded
-            else self._short_timeout()
-            if found.rule == SILENCE
-            else None
+        hung = run.outcome.kind == "hung"
+        self._hangs = self._hangs or (hung and breach.rule != SILENCE)
+
+        again = self._play_afresh(
+            run.case, f"confirming {breach.rule}", self._timeout_to_confirm(breach, run)
         )
-        again = self._play_alone(run.case, f"confirming {found.rule}", timeout)
         self._note_operations(again)
-        confirmed = breach_of(found.rule, found.cause, find_breaches(again))
+        confirmed = breach_of(breach.rule, breach.cause, find_breaches(again))
         if confirmed is not None:
-            self._add(self._smallest(found, run, confirmed, again))
-        elif loaded and again.outcome.kind != "hung":
+            self._add(self._smallest(confirmed, again))
+        elif hung and again.outcome.kind != "hung":
+            # Alone it ends: what it breaks then is what it breaks, the hang was the machine's.
             for other in self._open_rules.filter(find_breaches(again)):
                 self._confirm_and_shrink(other, again)
         else:
-            self._note_flake(found)
+            self._note_flake(breach)
 
-    def _smallest(self, found: Breach, run: Run, confirmed: Breach, again: Run) -> Finding:
-        """The finding of a breach that was confirmed, with the smallest case."""
-        if (
-            found.rule == SILENCE
-        ):  # its case is small as it is, and each play of it would last as long as the deadline
-            return Finding.of(found, run, 2)
-        smallest = self._shrink(Finding.of(confirmed, again, 2))
+    def _timeout_to_confirm(self, breach: Breach, run: Run) -> float:
+        """Seconds that the confirmation of a breach may take.
+
+        A hang that was waited for to the deadline, with nothing else running, need not be waited
+        for as long again.
+        """
         hung = run.outcome.kind == "hung"
-        finding: Finding | None = None
-        waited_out = not hung or self._limits.longest in (run.timeout, again.timeout)
-        if not waited_out or smallest.case.key != again.case.key:
-            finding = self._reconfirm(smallest, timeout=self._limits.longest if hung else None)
-        if finding is None:  # the case itself has been confirmed, twice
-            longer = again.timeout > run.timeout
-            finding = Finding.of(confirmed, again, 2) if longer else Finding.of(found, run, 2)
-        return finding
+        if hung and breach.rule == KEEPS_RETRYING and not run.cut_off:
+            return LOOK_ON * self._limits.longest
+        waited_out = run.timeout >= self._limits.longest
+        if hung and waited_out and (breach.rule == SILENCE or self._plan.jobs == 1):
+            return self._short_timeout()
+        return self._limits.longest
+
+    def _smallest(self, confirmed: Breach, run: Run) -> Finding:
+        """The finding of a breach that was confirmed, with the smallest case that shows it afresh."""
+        finding = Finding.of(confirmed, run, 2)
+        if confirmed.rule == SILENCE:
+            return (
+                finding  # its case is small, and each play of it would last as long as the deadline
+            )
+        smallest = self._shrink(finding)
+        if smallest.case.key == run.case.key:
+            return finding
+        return (
+            self._reconfirm(
+                smallest,
+                self._timeout_to_reconfirm(confirmed, run),
+                hangs=run.outcome.kind == "hung",
+            )
+            or finding
+        )
 
     def _add(self, finding: Finding) -> None:
         self._open_rules.found(finding.breach)
@@ -354,11 +372,16 @@ class Hunt:
         if found.rule not in self.report.flaky:
             self.report.flaky.append(found.rule)
 
-    def _reconfirm(self, finding: Finding, timeout: float | None) -> Finding | None:
-        """The finding after one more run of its case, with the full timeout if it was shrunk with less; or None."""
-        if self._elapsed() + (timeout or 0) > self._budget:
+    def _timeout_to_reconfirm(self, confirmed: Breach, run: Run) -> float:
+        """Seconds that the smallest case may take when it is played afresh."""
+        slow = confirmed.rule == KEEPS_RETRYING and run.outcome.kind == "hung" and not run.cut_off
+        return (LOOK_ON if slow else 1) * self._limits.longest
+
+    def _reconfirm(self, finding: Finding, timeout: float, *, hangs: bool) -> Finding | None:
+        """The finding after a play of its case afresh; None if the budget is spent, or it is not shown."""
+        if self._elapsed() + (timeout if hangs else 0) > self._budget:
             return None
-        run = self._play_alone(finding.case, f"confirming {finding.rule}", timeout=timeout)
+        run = self._play_afresh(finding.case, f"confirming {finding.rule}", timeout)
         breach = breach_of(finding.rule, finding.cause, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 
@@ -419,6 +442,43 @@ class Hunt:
     def _play_alone(self, case: Case, doing: str, timeout: float | None = None) -> Run:
         """Play a case now, with nothing else running."""
         return self._finish(self._start_play(case, f"alone {next(self._numbers)}", timeout), doing)
+
+    def _play_afresh(self, case: Case, doing: str, timeout: float) -> Run:
+        """Play a case on a double that has played nothing else, with a new token, and nothing else running.
+
+        A worker is a new one too; it has its first call behind it, as when a finding is replayed.
+        """
+        name = f"afresh {next(self._numbers)}"
+
+        def play(case: Case, name: str, harness: Harness, driver: Driver) -> Run:
+            return harness.play(
+                case,
+                driver,
+                self._limits,
+                name=name,
+                timeout=timeout,
+                on_tick=lambda: self._report_progress(doing),
+            )
+
+        with ExitStack() as stack:
+            harness = stack.enter_context(self._harness.clone())
+            driver = self._driver.clone()
+            if driver is not self._driver:
+                stack.enter_context(closing(driver))
+            if isinstance(driver, WorkerDriver):
+                with self._harness.clone() as first:
+                    play(self._plain_case(case.model), f"{name}, first", first, driver)
+            for attempt in range(most_plays(case)):
+                run = with_control(
+                    play(case, f"{name}, {attempt}", harness, driver),
+                    lambda control: play(control, f"{name}, control", harness, driver),
+                )
+                if find_breaches(run):
+                    break
+            return run
+
+    def _plain_case(self, model: str) -> Case:
+        return next(fixed_cases(self._harness.contract, [model], None))
 
     def _start_play(self, case: Case, name: str, timeout: float | None = None) -> Future[Run]:
         """Have a case played by the next player that is free, and its control case after it if that is needed."""
