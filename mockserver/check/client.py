@@ -18,6 +18,7 @@ from mockserver.check.hunt.plan import Plan
 from mockserver.check.hunt.pool import default_jobs
 from mockserver.check.report.findings import Report
 from mockserver.contract.contract import Contract
+from mockserver.errors import MockServerError
 from mockserver.server.tls import Authority
 
 
@@ -37,8 +38,9 @@ def trusted_authority() -> Iterator[Authority]:
 
 
 def check_client(
-    call_fn: Callable[[Call], Any],
+    call_fn: Callable[[Call], Any] | None = None,
     *,
+    factory: Callable[[], Callable[[Call], Any]] | None = None,
     models: Sequence[str] | None = None,
     max_runs: int = 300,
     budget: float = 30.0,
@@ -55,6 +57,7 @@ def check_client(
     client_version: str = "",
     webhook: str | None = None,
     contract: Path | None = None,
+    inputs: Collection[str] | None = None,
 ) -> Report:
     """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
 
@@ -69,9 +72,17 @@ def check_client(
     `call_fn` returns an object, such as a decoded image, `result(returned, served)` says whether it
     is the picture with the bytes `served`. `client_version` is what the client is called in
     reports, `webhook` the address at which it receives webhooks, `call.webhook_url`, if it names
-    none of its own. Raises ClientError if the client makes no request at all.
+    none of its own. A client that keeps state which may stop it, such as a circuit breaker, is
+    better given by a `factory` that makes a `call_fn` with fresh state. `inputs` are the inputs that
+    the client passes on, the prompt aside, if not all. Raises ClientError if the client makes no
+    request at all.
     """
-    driver = CallableDriver(call_fn)
+    if (call_fn is None) == (factory is None):
+        raise MockServerError("check_client takes a call_fn, or a factory that makes one")
+    if call_fn is None:
+        assert factory is not None
+        call_fn = factory()
+    driver = CallableDriver(call_fn, factory)
     if jobs is None:
         jobs = default_jobs() if inspect.iscoroutinefunction(call_fn) else 1
     with ExitStack() as stack:
@@ -97,6 +108,7 @@ def check_client(
             limits,
             jobs=jobs,
             concurrent=concurrent,
+            inputs=None if inputs is None else frozenset(inputs),
         )
         hunt = Hunt(harness, driver, plan)
         hunt.report.client_version = client_version

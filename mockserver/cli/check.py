@@ -113,6 +113,12 @@ files_option = option(
     type=click.Path(path_type=Path),
     help="OpenAPI 3.1 file; the shipped one if left out.",
 )
+@option(
+    "--inputs",
+    metavar="NAME,…",
+    callback=lambda context, parameter, text: _names(text),
+    help="Draw only these inputs, and the prompt: those that the client passes on.",
+)
 @color_option
 @command_argument
 def check(
@@ -155,7 +161,7 @@ def check(
     plan = _plan(seed=seed, baseline_update=baseline_update, **hunting)
     driver = (WorkerDriver if worker else ProcessDriver)(command)
     bar = ProgressBar()
-    with exit_on_second_interrupt(driver.kill_now), ExitStack() as stack:
+    with exit_on_second_interrupt(driver.kill_now) as interruption, ExitStack() as stack:
         authority = stack.enter_context(closing(Authority("127.0.0.1"))) if tls else None
         loaded = Contract.load(contract)
         harness = Harness(
@@ -168,6 +174,7 @@ def check(
         )
         hunt = Hunt(stack.enter_context(harness), driver, plan, bar)
         hunt.report.command, hunt.report.client_version = shlex.join(command), client_version
+        hunt.report.command_line = shlex.join(["mockserver", *sys.argv[1:]])
         hunt.report.flags = _replay_flags(
             worker, files, base_path, webhook, contract, plan.limits.deadline
         )
@@ -178,7 +185,13 @@ def check(
             bar.clear()
             driver.close()
         _publish(found, report, saves=saves)
-    sys.exit(_exit_code(found, hunting["baseline"] if baseline_update else None))
+    new_baseline = hunting["baseline"] if baseline_update else None
+    sys.exit(_exit_code(found, new_baseline, interruption.exit_code))
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    """The names in a list with commas; None if none was given."""
+    return None if text is None else frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 def receiver(word: str | None) -> str | None:
@@ -192,9 +205,8 @@ def receiver(word: str | None) -> str | None:
     return f"http://127.0.0.1:{word}/"
 
 
-def _exit_code(found: Report, new_baseline: Path | None) -> int:
+def _exit_code(found: Report, new_baseline: Path | None, interrupted: int) -> int:
     """What the command ends with; where the baseline is to be written anew, it is."""
-    from mockserver.check.drive.interrupts import EXIT_CODE
     from mockserver.check.report.files import update_baseline
 
     if new_baseline is not None and not found.interrupted:
@@ -202,7 +214,7 @@ def _exit_code(found: Report, new_baseline: Path | None) -> int:
         accepted = "1 finding is" if count == 1 else f"{count} findings are"
         click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
-    return 1 if found.findings else EXIT_CODE if found.interrupted else 0
+    return 1 if found.findings else interrupted if found.interrupted else 0
 
 
 def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
@@ -266,6 +278,7 @@ def _plan(
     strict_urls: bool,
     jobs: int | None,
     concurrent: int,
+    inputs: frozenset[str] | None,
     baseline: Path | None,
     baseline_update: bool,
 ) -> Plan:
@@ -287,6 +300,7 @@ def _plan(
         known,
         jobs or default_jobs(),
         concurrent,
+        inputs,
     )
 
 

@@ -104,7 +104,7 @@ class TestClients:
         with pytest.raises(ClientError) as raised:
             hunt(ProcessDriver(python(source)))
         assert str(raised.value) == (
-            "the client made no request (it raised). It said:\n"
+            "the client made no request (it ended without a result). It said:\n"
             'the last line of output was no {"output": …} or {"error": …}: on standard error\n'
             "hello there\non standard error"
         )

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from pathlib import Path
 from typing import Any
 
 from mockserver.check.drive.protocol import Call, Driver, Pending
+from mockserver.check.drive.scheduling import seconds_without_processor
 from mockserver.check.model import Outcome
 
 LOOP_GRACE = 1.0  # seconds until a loop has ended, unless a client blocks it
 
 
 class CallableDriver:
-    """Runs a Python function, each call in a thread of its own; a coroutine function on a loop, each call in a task."""
+    """Runs a Python function: each call in a thread of its own, of a coroutine function in a task of its own.
 
-    def __init__(self, call_fn: Callable[[Call], Any]) -> None:
+    `factory` makes such a function with fresh state.
+    """
+
+    starts_process = False
+
+    def __init__(
+        self,
+        call_fn: Callable[[Call], Any],
+        factory: Callable[[], Callable[[Call], Any]] | None = None,
+    ) -> None:
         self._call_fn = call_fn
+        self._factory = factory
         self._loop = _Loop() if inspect.iscoroutinefunction(call_fn) else None
 
     def start(self, call: Call) -> Pending:
@@ -38,6 +51,12 @@ class CallableDriver:
     def clone(self) -> Driver:
         """This very one: a function can be called several times at once."""
         return self
+
+    def renew(self) -> bool:
+        """Use another function of the factory from here on, if there is one."""
+        if self._factory is not None:
+            self._call_fn = self._factory()
+        return self._factory is not None
 
     def close(self) -> None:
         """End the loop, if there is one. A thread cannot be ended from outside; it ends with this process."""
@@ -78,6 +97,7 @@ class _Loop:
 
 class _Task:
     def __init__(self, loop: _Loop, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._waited_before = seconds_without_processor()
         self._ending = loop.submit(self._run(coroutine))
 
     async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Outcome:
@@ -98,11 +118,16 @@ class _Task:
         self._ending.cancel()
         return Outcome("hung")
 
+    def seconds_without_processor(self) -> float:
+        """What this process waited, of which the task is a part, since the call began."""
+        return seconds_without_processor() - self._waited_before
+
 
 class _Thread:
     def __init__(self, call_fn: Callable[[Call], Any], call: Call) -> None:
         self._outcome: Outcome | None = None
         self._done = threading.Event()
+        self._waited_before = seconds_without_processor()
         threading.Thread(target=self._run, args=(call_fn, call), daemon=True).start()
 
     def _run(self, call_fn: Callable[[Call], Any], call: Call) -> None:
@@ -123,6 +148,10 @@ class _Thread:
         """A thread cannot be killed; it is left running, and the double refuses whatever it sends."""
         return self._outcome or Outcome("hung")
 
+    def seconds_without_processor(self) -> float:
+        """What this process waited, of which the thread is a part, since the call began."""
+        return seconds_without_processor() - self._waited_before
+
 
 def _raised(reason: BaseException) -> Outcome:
     kind = type(reason).__name__
@@ -142,6 +171,8 @@ def _output_of(value: object) -> object:
     """What a function returned, as a URL, bytes or list of these; an object with a `url` is its URL."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
+    if isinstance(value, os.PathLike):
+        return Path(value).read_bytes()
     if isinstance(value, list | tuple):
         return [_output_of(part) for part in value]
     url = getattr(value, "url", None)

@@ -33,6 +33,10 @@ class ConcurrentCalls:
                 self._ended[place] = call.kill()
         return self._outcome()
 
+    def seconds_without_processor(self) -> float:
+        """What the slowest of them waited."""
+        return max(call.seconds_without_processor() for call in self._calls)
+
     def _outcome(self) -> Outcome:
         parts = tuple(outcome for outcome in self._ended if outcome is not None)
         worst = min(parts, key=lambda part: ("hung", "raised", "returned").index(part.kind))

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from mockserver.check.drive.interrupts import interrupts_held
 from mockserver.check.drive.protocol import Call, Driver, Pending
+from mockserver.check.drive.scheduling import seconds_without_processor
 from mockserver.check.model import ClientError, Outcome
 from mockserver.clock import SECOND, wall_time
 
@@ -27,8 +29,16 @@ START_LOOKS, START_PAUSE = (
     50,
     0.002,
 )  # how often, in seconds, `kill_now` looks whether a process has started
+MAX_PATH = 4096  # characters
 MAX_NAME = 200  # characters of what a client says that it is called
-MAX_OUTPUT = 256 * 1024  # bytes of what a process prints that are read, from the end
+MAX_OUTPUT = 256 * 1024  # characters of what a process prints that are kept, from the end
+MAX_LINE = 16 * 1024 * 1024  # bytes of a line that are read; a picture may be in it
+MAX_LINES = 100  # of a worker that wait to be read
+MAX_FILE = (
+    64 * 1024 * 1024
+)  # bytes that a process may print into a file, before the oldest are dropped
+LISTEN_PAUSE = 0.2  # seconds between looks whether a worker whose lines nobody reads is to end
+CHUNK = 64 * 1024  # bytes
 
 
 class ProcessDriver:
@@ -36,6 +46,8 @@ class ProcessDriver:
 
     For calls made at once it gets a line for each, and then the end of its input.
     """
+
+    starts_process = True
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -59,6 +71,10 @@ class ProcessDriver:
     def clone(self) -> Driver:
         """One for the same command."""
         return self._others.add(ProcessDriver(self._command))
+
+    def renew(self) -> bool:
+        """Each call has a process of its own; what it keeps in files is its own affair."""
+        return False
 
     def close(self) -> None:
         """End the process of a call that was interrupted; any other has ended with its call."""
@@ -133,6 +149,8 @@ class _Process:
     def wait(self, seconds: float) -> Outcome | None:
         """How it ended, or None."""
         if not self._done.wait(seconds):
+            for file in (self._out, self._err):
+                _bound(file)
             return None
         _kill_group(self._process)  # processes that it started may still run
         return self._read()
@@ -145,16 +163,21 @@ class _Process:
             "hung", printed=self._read().printed
         )  # its exit code is only that of being killed
 
+    def seconds_without_processor(self) -> float:
+        """What the process and those that it started waited."""
+        return seconds_without_processor(self._process.pid)
+
     def _read(self) -> Outcome:
         with self._out, self._err:
             out, err = _tail(self._out), _tail(self._err)
-        lines = out.strip().splitlines()
-        code = self._process.returncode
-        return _outcome_of(lines[-1] if lines else "", code, out + err, err)
+            last = _last_line(self._out)
+        return _outcome_of(last, self._process.returncode, out + err, err)
 
 
 class WorkerDriver:
     """Keeps one process, and sends it a line for each call. A process that exits or hangs is replaced."""
+
+    starts_process = True
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -185,10 +208,15 @@ class WorkerDriver:
         """The same command, run anew for each call, with an input that ends after it."""
         return ProcessDriver(self._command)
 
-    def close(self) -> None:
-        """End the process."""
+    def renew(self) -> bool:
+        """End the process: the next call starts another."""
         if self._worker is not None:
             self._worker.end()
+        return True
+
+    def close(self) -> None:
+        """End the process."""
+        self.renew()
         self._others.close()
 
     def kill_now(self) -> None:
@@ -201,24 +229,37 @@ class WorkerDriver:
 class _Worker:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._ended = threading.Event()
         self._printed = ""
         self._read_err = 0
+        self._waited_before = 0.0
         self.alive = True
         self._process = _spawn(command, environment, subprocess.PIPE, subprocess.PIPE, self._err)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def _listen(self) -> None:
+        """Pass lines on as they are printed. Where nobody reads them any more, the process has to wait."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line.decode("utf-8", "replace"))
-        self._lines.put(None)
+        for line in _bounded_lines(self._process.stdout.fileno()):
+            if not self._pass_on(line.decode("utf-8", "replace")):
+                return
+        self._pass_on(None)
+
+    def _pass_on(self, line: str | None) -> bool:
+        """Put a line where it is read; False once the worker is being ended."""
+        while not self._ended.is_set():
+            with suppress(queue.Full):
+                self._lines.put(line, timeout=LISTEN_PAUSE)
+                return True
+        return False
 
     def send(self, calls: Sequence[Call]) -> None:
         """Send calls to the process."""
         assert self._process.stdin is not None
         self._printed = ""
+        self._waited_before = seconds_without_processor(self._process.pid)
         with suppress(OSError):  # the process has ended, which `wait` finds out
             self._process.stdin.write(b"".join(call.as_line() for call in calls))
             self._process.stdin.flush()
@@ -238,8 +279,10 @@ class _Worker:
         """The next line that is a result; how the process ended, if it did; or None after so many seconds."""
         end = wall_time() + round(seconds * SECOND)
         while True:
-            try:  # one deadline for all lines: a process may print without end
-                line = self._lines.get(timeout=max(0.0, (end - wall_time()) / SECOND))
+            # One deadline for all lines: a process may print without end, and faster than is read.
+            left = (end - wall_time()) / SECOND
+            try:
+                line = self._lines.get(timeout=left) if left > 0 else self._lines.get_nowait()
             except queue.Empty:
                 return None
             if line is None:
@@ -248,6 +291,8 @@ class _Worker:
             self._printed = (self._printed + line)[-MAX_OUTPUT:]
             if _report_in(line) is not None:
                 return line
+            if left <= 0:
+                return None
 
     def outcome_of(self, line: str) -> Outcome:
         """The outcome that a line tells."""
@@ -261,11 +306,16 @@ class _Worker:
         """End the process, and with it the call."""
         return Outcome("hung", printed=self._printed + self.end())
 
+    def seconds_without_processor(self) -> float:
+        """What the process and those that it started waited since the call was sent."""
+        return seconds_without_processor(self._process.pid) - self._waited_before
+
     def end(self) -> str:
         """End the process and all that it started; return what it last printed as errors."""
         if not self.alive:
             return ""
         self.alive = False
+        self._ended.set()
         _kill_group(self._process)
         self._process.wait()
         self._listener.join(PIPE_GRACE)
@@ -292,7 +342,7 @@ class _Group:
     """Calls made at once in one process, whose results come in any order, each with the id of its call."""
 
     def __init__(self, worker: _Worker, calls: Sequence[Call], *, last: bool = False) -> None:
-        self._worker, self._last = worker, last
+        self.worker, self._last = worker, last
         self._ended: dict[int | None, Outcome] = {}
         self.members = [_Member(self, call.id) for call in calls]
         worker.send(calls)
@@ -301,7 +351,7 @@ class _Group:
         """How a call ended, or None. Raises ClientError if a result has no id."""
         end = wall_time() + round(seconds * SECOND)
         while identifier not in self._ended:
-            line = self._worker.read_report(max(0.0, (end - wall_time()) / SECOND))
+            line = self.worker.read_report(max(0.0, (end - wall_time()) / SECOND))
             if line is None:
                 return None
             if isinstance(line, Outcome):
@@ -312,19 +362,19 @@ class _Group:
                 break
             named = (_report_in(line) or {}).get("id")
             if named not in [member.identifier for member in self.members]:
-                self._worker.end()
+                self.worker.end()
                 raise ClientError(
                     "calls were made at once, so each result is to carry the `id` of its call, as in "
                     f'{{"id": 1, "output": …}}; it printed {line.strip()[:200]}'
                 )
-            self._ended[named] = self._worker.outcome_of(line)
+            self._ended[named] = self.worker.outcome_of(line)
             if self._last and len(self._ended) == len(self.members):
-                self._worker.end()
+                self.worker.end()
         return self._ended[identifier]
 
     def kill(self) -> Outcome:
         """End the process."""
-        return self._worker.kill()
+        return self.worker.kill()
 
 
 class _Member:
@@ -339,6 +389,10 @@ class _Member:
     def kill(self) -> Outcome:
         """End it, and with it the others: they are in one process."""
         return self._group.kill()
+
+    def seconds_without_processor(self) -> float:
+        """What the process waited."""
+        return self._group.worker.seconds_without_processor()
 
 
 def trust(ca_file: str | None) -> dict[str, str]:
@@ -376,6 +430,39 @@ def _tail(file: IO[bytes]) -> str:
     return os.pread(file.fileno(), MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode("utf-8", "replace")
 
 
+def _last_line(file: IO[bytes]) -> str:
+    """The last line that is not blank, as far as it is read."""
+    size = os.fstat(file.fileno()).st_size
+    text = b""
+    # Most are short: read backwards, until a whole line is there.
+    while len(text) < min(size, MAX_LINE) and len(text.strip().splitlines()) < 2:
+        length = min(size, MAX_LINE, 2 * len(text) or CHUNK)
+        text = os.pread(file.fileno(), length, size - length)
+    lines = text.strip().splitlines()
+    return lines[-1].decode("utf-8", "replace") if lines else ""
+
+
+def _bound(file: IO[bytes]) -> None:
+    """Drop what a process has printed if it is very much. Its next output follows at the same place."""
+    held = os.fstat(file.fileno()).st_blocks * 512
+    if held > MAX_FILE:
+        os.ftruncate(file.fileno(), 0)
+
+
+def _bounded_lines(descriptor: int) -> Iterator[bytes]:
+    """The lines that arrive at a pipe. Of one that is longer than MAX_LINE only the end is kept."""
+    rest = bytearray()
+    while chunk := os.read(descriptor, CHUNK):
+        *lines, after = chunk.split(b"\n")
+        for line in lines:
+            yield bytes(rest + line) + b"\n"
+            rest.clear()
+        rest += after
+        del rest[:-MAX_LINE]
+    if rest:
+        yield bytes(rest)
+
+
 def _report_in(line: str) -> dict[str, Any] | None:
     """The {"output": …} or {"error": …} that a line is, if it is one."""
     try:
@@ -404,4 +491,15 @@ def _outcome_of(line: str, code: int | None, printed: str, err: str) -> Outcome:
     named = str(report.get("client", ""))[:MAX_NAME]
     if "error" in report:
         return Outcome("raised", message=str(report["error"]), printed=printed, client=named)
-    return Outcome("returned", report["output"], printed=printed, client=named)
+    return Outcome("returned", _picture_in(report["output"]), printed=printed, client=named)
+
+
+def _picture_in(output: object) -> object:
+    """An output; where it is the path of a file, the picture that the client has saved there."""
+    if not isinstance(output, str) or len(output) > MAX_PATH or ":" in output[:6]:
+        return output
+    with suppress(OSError, ValueError):
+        path = Path(output)
+        if path.is_file() and path.stat().st_size <= MAX_FILE:
+            return path.read_bytes()
+    return output

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-import msgspec
 
 from mockserver.check.model import Outcome
 
@@ -35,7 +34,8 @@ class Call:
         facts |= {"ca_file": self.ca_file} if self.ca_file else {}
         facts |= {"id": self.id} if self.id is not None else {}
         facts |= {"webhook_url": self.webhook_url} if self.webhook_url else {}
-        return msgspec.json.encode(facts) + b"\n"
+        # ASCII: some runtimes end a line at U+2028, and a JVM may read bytes by the locale's charset.
+        return json.dumps(facts).encode("ascii") + b"\n"
 
 
 class Pending(Protocol):
@@ -47,9 +47,17 @@ class Pending(Protocol):
     def kill(self) -> Outcome:
         """End it, as far as that is possible."""
 
+    def seconds_without_processor(self) -> float:
+        """How long it was ready to run while no processor was free; 0 where the system does not tell."""
+
 
 class Driver(Protocol):
-    """Runs the client. What `another` makes is ended with the driver that made it."""
+    """Runs the client. What `clone` makes is ended with the driver that made it.
+
+    `starts_process` tells whether a call may have to wait for a process to start.
+    """
+
+    starts_process: bool
 
     def start(self, call: Call) -> Pending:
         """Begin a call. Raises ClientError if the client cannot be run at all."""
@@ -59,6 +67,9 @@ class Driver(Protocol):
 
     def clone(self) -> Driver:
         """A driver of the same client, for calls made at the same time."""
+
+    def renew(self) -> bool:
+        """Have the next call made by a client with fresh state; False where that is not possible."""
 
     def close(self) -> None:
         """End what is still running."""

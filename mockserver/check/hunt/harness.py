@@ -41,6 +41,8 @@ from mockserver.server.tls import Authority
 Comparison = Callable[[Any, bytes], bool]
 TICK = 0.05  # seconds between looks at a client that is still running
 BUSY = 0.05  # share of a run by which looks came late, above which the machine was too busy to keep a deadline
+STARTUP = 2.0  # deadlines that a process may take to start, until its first request
+PATIENCE = 2.0  # deadlines that a patient play waits for a client which gets no processor, at most
 PAUSE = 3.0  # seconds without a request after which a client that was told to wait for longer is taken to do so
 SETTLE = 0.2  # seconds that requests of a client which was ended are waited for, at most
 CUT_OFF_GRACE = 2 * SECOND  # nanoseconds that a client has to end, once everything is refused
@@ -74,6 +76,41 @@ class Limits:
             if self.client_timeout is None
             else self.client_timeout + CUT_OFF_GRACE / SECOND
         )
+
+
+class Deadline:
+    """When a call must have ended.
+
+    Its seconds count from its first request: what a process takes to start, up to `startup` seconds,
+    is no part of a call. With `patient`, neither is the time for which the client was ready to run
+    and no processor was free, up to so many times the deadline.
+    """
+
+    def __init__(self, seconds: float, *, startup: float = 0.0, patient: bool = False) -> None:
+        self._seconds, self._startup, self._patient = seconds, startup, patient
+        self._started = wall_time()
+        self._cut_off_end: int | None = None
+        self.exhausted = False
+
+    def seconds_left(self, run: Run, pending: Pending) -> float:
+        """Seconds until the call must have ended; none if it should have."""
+        now = wall_time()
+        if self._cut_off_end is not None:
+            return (self._cut_off_end - now) / SECOND
+        if run.exchanges:
+            left = self._seconds - (now - run.exchanges[0].received_at) / SECOND
+        else:
+            left = self._seconds + self._startup - (now - self._started) / SECOND
+        if left > 0 or not self._patient:
+            return left
+
+        waited, longest = pending.seconds_without_processor(), PATIENCE * self._seconds
+        self.exhausted = waited > longest
+        return left + min(waited, longest)
+
+    def end_within(self, nanoseconds: int) -> None:
+        """Have it end that soon."""
+        self._cut_off_end = wall_time() + nanoseconds
 
 
 class Harness:
@@ -155,11 +192,13 @@ class Harness:
         name: str | None = None,
         timeout: float | None = None,
         idle: float | None = None,
+        patient: bool = False,
         on_tick: Callable[[], None] = lambda: None,
     ) -> Run:
-        """Play a case to a client, once, and end it after `timeout` seconds (left out: as the limits have it).
+        """Play a case to a client, once, and end it `timeout` seconds after its first request.
 
-        `name` is what the play's token, and so its predictions, are made from; none is given twice.
+        Left out, `timeout` is as the limits have it. A client that could not run because the machine
+        was busy has longer if the play is `patient`. `name` is what the play's token, and so its predictions, are made from; none is given twice.
         A client that sends no request for `idle` seconds is ended sooner. `on_tick` is called as
         long as it runs. Raises ClientError if the client cannot be run, DoubleError if the double
         broke its contract.
@@ -181,13 +220,27 @@ class Harness:
         self._server.call_in_loop(lambda backend: _prepare(backend, token, scenario, case))
         started = wall_time()
         try:
-            run = self._watch_call(case, driver, draft, idle, on_tick)
+            deadline = Deadline(
+                draft.timeout,
+                startup=STARTUP * limits.deadline if driver.starts_process else 0.0,
+                patient=patient,
+            )
+            run = self._watch_call(case, driver, draft, deadline, idle, on_tick)
         except BaseException:  # a client that cannot be run, the end of the budget, or Ctrl-C
             self._end(token, still_running=True)
             raise
         if not run.exchanges and self._server.call_in_loop(self._earlier.are_heard):
             self._end(token, still_running=run.outcome.kind == "hung")
-            return self._play_elsewhere(case, driver, limits, name, timeout, idle, on_tick)
+            return self._play_elsewhere(
+                case,
+                driver,
+                limits,
+                name=f"{name or self._played}, elsewhere",
+                timeout=timeout,
+                idle=idle,
+                patient=patient,
+                on_tick=on_tick,
+            )
         seconds = (wall_time() - started) / SECOND
         started_after = (run.exchanges[0].received_at - started) / SECOND if run.exchanges else 0.0
         pictures = self._server.call_in_loop(
@@ -209,40 +262,28 @@ class Harness:
         run = replace(run, final_statuses=ends, seconds=seconds, started_after=started_after)
         return self._with_compared_result(run) if compared else run
 
-    def _play_elsewhere(
-        self,
-        case: Case,
-        driver: Driver,
-        limits: Limits,
-        name: str | None,
-        timeout: float | None,
-        idle: float | None,
-        on_tick: Callable[[], None],
-    ) -> Run:
+    def _play_elsewhere(self, case: Case, driver: Driver, limits: Limits, **how: Any) -> Run:
         """Play a case on a double that knows no earlier play.
 
         Where a client sent nothing but requests under an earlier token, these may be what an
         earlier call left behind, or this call's, with the wrong token. Here only this call's arrive.
         """
-        self._end(self._fresh_token(name), still_running=False)
         with self.clone() as fresh:
-            again = f"{name or self._played}, elsewhere"
-            return fresh.play(
-                case, driver, limits, name=again, timeout=timeout, idle=idle, on_tick=on_tick
-            )
+            return fresh.play(case, driver, limits, **how)
 
     def _watch_call(
         self,
         case: Case,
         driver: Driver,
         draft: Run,
+        deadline: Deadline,
         idle: float | None,
         on_tick: Callable[[], None],
     ) -> Run:
         """Start a call, and watch it to its end. However that comes, no client is left running."""
         pending = self._start(case, driver, draft.token)
         try:
-            return self._watch(pending, draft, idle, on_tick)
+            return self._watch(pending, draft, deadline, idle, on_tick)
         except BaseException:
             pending.kill()
             raise
@@ -279,18 +320,23 @@ class Harness:
         return msgspec.structs.replace(outcome, value=same[0]) if same else outcome
 
     def _watch(
-        self, pending: Pending, draft: Run, idle: float | None, on_tick: Callable[[], None]
+        self,
+        pending: Pending,
+        draft: Run,
+        deadline: Deadline,
+        idle: float | None,
+        on_tick: Callable[[], None],
     ) -> Run:
         """The run to its end. A client that has broken a rule beyond doubt is cut off, and killed if it goes on."""
         run, started, late = draft, wall_time(), 0.0
-        end = started + round(draft.timeout * SECOND)
-        while (left := (end - wall_time()) / SECOND) > 0:
+        while (left := deadline.seconds_left(run, pending)) > 0:
             began = wall_time()
             outcome = pending.wait(min(TICK, left))
             late += max(0.0, (wall_time() - began) / SECOND - TICK)
             if outcome is not None:
                 run = run if run.cut_off else replace(run, exchanges=self._exchanges(run.token))
                 return replace(run, outcome=outcome)
+
             on_tick()
             if run.cut_off:
                 continue
@@ -304,14 +350,15 @@ class Harness:
             if is_runaway(run):
                 run = replace(run, cut_off=True)
                 self._cut_off(run.token)
-                end = min(end, wall_time() + CUT_OFF_GRACE)
+                deadline.end_within(CUT_OFF_GRACE)
             elif patience is not None and wall_time() - last_seen > patience * SECOND:
                 break
+
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
         self._cut_off(run.token)
-        machine_overloaded = late > BUSY * run.timeout
-        return replace(run, outcome=pending.kill(), machine_overloaded=machine_overloaded)
+        overloaded = deadline.exhausted or late > BUSY * run.timeout
+        return replace(run, outcome=pending.kill(), machine_overloaded=overloaded)
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
         """What the client of this run has sent, in order, also under a wrong token."""

@@ -22,13 +22,13 @@ from mockserver.check.hunt.harness import Harness
 from mockserver.check.hunt.plan import Plan, check_plan, model_names
 from mockserver.check.hunt.pool import Players
 from mockserver.check.hunt.preflight import check_client
-from mockserver.check.hunt.replay import breach_of, most_plays, with_control
+from mockserver.check.hunt.replay import breach_of, most_plays, tests_nothing, with_control
 from mockserver.check.hunt.wanted import OpenRules
-from mockserver.check.model import Case, ClientError, Run
+from mockserver.check.model import Case, ClientError, Run, operation_of
 from mockserver.check.progress import Listener, Progress
 from mockserver.check.report.findings import Finding, Report
 from mockserver.check.report.summary import untested_runs
-from mockserver.check.rules.evidence import reason_given, retry_after_exceeds_deadline, sent_nothing
+from mockserver.check.rules.evidence import reason_given, retry_after_exceeds_deadline
 from mockserver.check.rules.registry import find_breaches
 from mockserver.check.rules.rule import Breach
 from mockserver.clock import SECOND, timestamp, wall_time
@@ -39,6 +39,7 @@ SHRINK_RUNS = 60  # for each rule
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
 KEEPS_RETRYING = "MC402"
+OVERTIME = 1.2  # times the budget, after which no hang is confirmed: that lasts as long as a deadline
 LOOK_ON = (
     3  # times the deadline that a client which retries slowly is watched before it is said to go on
 )
@@ -84,6 +85,7 @@ class Hunt:
             max_runs=plan.max_runs,
             seed=plan.seed,
             models=self._models,
+            not_looked_for=tuple(sorted(plan.ignore)),
             process_per_call=isinstance(driver, ProcessDriver),
             contract=harness.contract.title,
             date=timestamp(wall_time())[: len("2026-01-01T00:00")].replace("T", " ") + " UTC",
@@ -128,7 +130,7 @@ class Hunt:
 
     def _cases(self, stack: ExitStack) -> Iterator[_QueuedCase]:
         """The fixed cases, then drawn ones."""
-        fixed = list(fixed_cases(self._harness.contract, self._models, self._limits.client_timeout))
+        fixed = list(self._fixed_cases())
         strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
         seed, count = self._plan.seed, self._plan.max_runs
         drawn: Iterable[Case] = ()
@@ -136,16 +138,34 @@ class Hunt:
             if len(fixed) - number == EARLY and len(fixed) < 2 * count and not self._in_process:
                 drawn = stack.enter_context(Drawing(strategy, seed, count))
             if self._is_scenario(case):
-                yield _QueuedCase(self._times(case), True, number)
+                yield _QueuedCase(case, True, number)
         if self._in_process:
             wait([look.play for look in self._playing if look.play is not None])
             drawn = draw_all(strategy, seed, count, count - self.report.runs)
         for number, case in enumerate(drawn, len(fixed)):
-            yield _QueuedCase(self._times(case), False, number)
+            yield _QueuedCase(self._as_planned(case), False, number)
 
-    def _times(self, case: Case) -> Case:
-        """The case, with as many calls at once as the plan has."""
-        return msgspec.structs.replace(case, concurrent=self._plan.concurrent)
+    def _fixed_cases(self) -> Iterator[Case]:
+        """The fixed cases as the plan has them, each once."""
+        seen: set[bytes] = set()
+        for case in fixed_cases(self._harness.contract, self._models, self._limits.client_timeout):
+            planned = self._as_planned(case)
+            if planned.key not in seen:
+                seen.add(planned.key)
+                yield planned
+
+    def _as_planned(self, case: Case) -> Case:
+        """The case, with as many calls at once as the plan has, and only the inputs that it names."""
+        inputs, prompt = (
+            self._plan.inputs,
+            operation_of(self._harness.contract, case.model).picture["prompt"],
+        )
+        kept = {
+            name: value
+            for name, value in case.input.items()
+            if inputs is None or name in inputs or name == prompt
+        }
+        return msgspec.structs.replace(case, input=kept, concurrent=self._plan.concurrent)
 
     def _run_cases(self, cases: Iterator[_QueuedCase]) -> None:
         """Play all cases, and judge each in its turn."""
@@ -253,7 +273,7 @@ class Hunt:
         breaches = find_breaches(run)
         if run.outcome.kind == "hung" and not breaches and not retry_after_exceeds_deadline(run):
             self.report.undecided += 1
-        if sent_nothing(run) and run.control_run is not None and run.control_run.kind != "returned":
+        if tests_nothing(run):
             self.report.untested += 1
             self.report.client_error = reason_given(run)
         self._report_progress("looking")
@@ -309,6 +329,9 @@ class Hunt:
         if not self._open_rules.accepts(breach):
             return
         hung = run.outcome.kind == "hung"
+        if hung and self._elapsed() > OVERTIME * self._budget:
+            self.report.unconfirmed = sorted({*self.report.unconfirmed, breach.rule})
+            return
         self._hangs = self._hangs or (hung and breach.rule != SILENCE)
 
         again = self._play_afresh(
@@ -316,7 +339,9 @@ class Hunt:
         )
         self._note_operations(again)
         confirmed = breach_of(breach.rule, breach.cause, find_breaches(again))
-        if confirmed is not None:
+        if again.outcome.kind == "hung" and again.machine_overloaded:
+            self.report.overloaded += 1
+        elif confirmed is not None:
             self._add(self._smallest(confirmed, again))
         elif hung and again.outcome.kind != "hung":
             # Alone it ends: what it breaks then is what it breaks, the hang was the machine's.
@@ -457,6 +482,7 @@ class Hunt:
                 self._limits,
                 name=name,
                 timeout=timeout,
+                patient=True,
                 on_tick=lambda: self._report_progress(doing),
             )
 
@@ -493,8 +519,17 @@ class Hunt:
                 self._note_length(run)
                 return run
 
-            return with_control(
-                run_of(case, name), lambda control: run_of(control, f"{name}, control")
+            def with_its_control(name: str) -> Run:
+                return with_control(
+                    run_of(case, name), lambda control: run_of(control, f"{name}, control")
+                )
+
+            run = with_its_control(name)
+            # A circuit breaker that earlier cases have opened would keep this one from being played.
+            return (
+                with_its_control(f"{name}, renewed")
+                if tests_nothing(run) and driver.renew()
+                else run
             )
 
         return self._players.start(play)
@@ -517,7 +552,7 @@ class Hunt:
         """Note how long a call of this client has taken at most, and what it says that it is called."""
         self.report.client_version = self.report.client_version or run.outcome.client
         if run.outcome.kind != "hung":
-            self._longest = max(self._longest, run.seconds)
+            self._longest = max(self._longest, run.seconds - run.started_after)
 
     def _timeout(self) -> float:
         """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""

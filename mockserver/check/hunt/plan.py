@@ -20,6 +20,7 @@ class Plan:
     `models` are all of the contract's if none is named. `budget` is in seconds of wall time;
     `ignore` holds rules that are not looked for, `known` the findings of the baseline. `jobs` is
     how many cases are played at once, `concurrent` how many calls are made at once in each.
+    `inputs` are the inputs that the client passes on, the prompt aside; None for all.
     """
 
     models: tuple[str, ...] = ()
@@ -31,6 +32,7 @@ class Plan:
     known: tuple[Finding, ...] = ()
     jobs: int = 1
     concurrent: int = 1
+    inputs: frozenset[str] | None = None
 
 
 def model_names(contract: Contract) -> tuple[str, ...]:
@@ -49,6 +51,11 @@ def check_plan(plan: Plan, contract: Contract) -> None:
         raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
     if unknown := [code for code in plan.ignore if code not in RULES]:
         raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
+    inputs = {name for model in plan.models or known for name in contract.models[model].input}
+    if unknown := sorted((plan.inputs or frozenset()) - inputs):
+        raise MockServerError(
+            f"no model has an input {unknown[0]}; there are: {', '.join(sorted(inputs))}"
+        )
     limits = plan.limits
     if limits.client_timeout is not None and plan.budget < ENDLESS_RUNS * limits.longest:
         raise MockServerError(

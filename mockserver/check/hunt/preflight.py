@@ -130,6 +130,8 @@ def _compare_with_one_call(plain: Case, driver: WorkerDriver, play: Play, worker
 
 
 def _ending(run: Run) -> str:
+    if run.outcome.no_report and not run.outcome.message.startswith("exit code"):
+        return "it ended without a result"
     words = {
         "returned": "it returned",
         "raised": "it raised",

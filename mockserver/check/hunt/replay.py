@@ -35,6 +35,12 @@ def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
     return run
 
 
+def tests_nothing(run: Run) -> bool:
+    """Whether a call raised before it sent anything, as it does in usual behavior too."""
+    control = run.control_run
+    return sent_nothing(run) and control is not None and control.kind != "returned"
+
+
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
     """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept.
 
@@ -49,8 +55,8 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
         )
     for _ in range(most_plays(finding.case)):
         run = with_control(
-            harness.play(finding.case, driver, limits),
-            lambda control: harness.play(control, driver, limits),
+            harness.play(finding.case, driver, limits, patient=True),
+            lambda control: harness.play(control, driver, limits, patient=True),
         )
         breaches = find_breaches(run)
         found = breach_of(finding.rule, finding.cause, breaches) or breach_of(

@@ -82,7 +82,7 @@ def _as_junit(report: Report) -> bytes:
     rules = [rule for rule in RULES.values() if rule.function is not None]
     suite = ElementTree.Element(
         "testsuite",
-        name=printable(f"mockserver check -- {report.command}"),
+        name=printable(report.shown_command),
         tests=str(len(rules)),
         failures=str(len(report.broken_rules)),
         time=f"{report.seconds:.3f}",

@@ -160,11 +160,13 @@ class Report(msgspec.Struct, kw_only=True):
 
     `findings` are errors, `warnings` are not. `accepted` are the findings that the baseline has,
     `fixed` the rules that the baseline has and that are no longer broken. `flaky` rules were broken
-    once, but not when the case was played again. `untested` counts the runs in which the client
-    sent nothing, and could not even make the plain call any more, of which `broke_down` is what it
+    once, but not when the case was played again, `unconfirmed` ones were broken when no time was
+    left to play it again, `not_looked_for` were ignored. `overloaded` counts the cases that could
+    not be judged because the machine was too busy. `untested` counts the runs in which the client
+    sent nothing, and could not even make the plain call any more, of which `client_error` is what it
     said. `undecided` counts the runs that were ended at the deadline without having broken a rule.
     `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
-    `command` is the client's, as a shell takes it, and `flags` are those that a replay needs;
+    `command` is the client's, as a shell takes it, `command_line` that of the whole check, and `flags` are those that a replay needs;
     `client_version` is what the client is called, if it is known.
     """
 
@@ -173,7 +175,10 @@ class Report(msgspec.Struct, kw_only=True):
     accepted: list[Finding] = []
     fixed: list[str] = []
     flaky: list[str] = []
+    unconfirmed: list[str] = []
+    not_looked_for: tuple[str, ...] = ()
     undecided: int = 0
+    overloaded: int = 0
     untested: int = 0
     client_error: str = ""
     runs: int = 0
@@ -184,6 +189,7 @@ class Report(msgspec.Struct, kw_only=True):
     interrupted: bool = False
     process_per_call: bool = False
     command: str = ""
+    command_line: str = ""
     flags: str = ""
     tool: str = f"mockserver {metadata.version('flux-mockserver')}"
     client_version: str = ""
@@ -194,6 +200,11 @@ class Report(msgspec.Struct, kw_only=True):
     def versions(self) -> str:
         """What was checked with what, and when."""
         return " · ".join(filter(None, (self.client_version, self.tool, self.contract, self.date)))
+
+    @property
+    def shown_command(self) -> str:
+        """The check as it was asked for, with its flags where they are known."""
+        return self.command_line or f"mockserver check -- {self.command}"
 
     def replay_of(self, finding: Finding) -> str:
         """The command that plays a finding again; none of a client that is a function."""

@@ -17,7 +17,7 @@ def render_markdown(report: Report) -> str:
     """The whole report."""
     parts = [
         f"# {verdict_on(report)}",
-        *([code(f"mockserver check -- {report.command}")] if report.command else []),
+        *([code(report.shown_command)] if report.command else []),
         f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {text(', '.join(report.models))}",
         *([text(report.versions)] if report.versions else []),
         *map(text, notes_on(report)),

@@ -42,9 +42,7 @@ def render_page(report: Report) -> str:
         ("Accepted by the baseline", report.accepted),
     )
     return template.substitute(
-        command=f"<code>mockserver check -- {escape(report.command)}</code><br>"
-        if report.command
-        else "",
+        command=f"<code>{escape(report.shown_command)}</code><br>" if report.command else "",
         verdict=escape(verdict_on(report)),
         kind="good" if report.ok else "bad",
         facts=escape(facts),

@@ -38,6 +38,21 @@ def notes_on(report: Report) -> list[str]:
             f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
             "waiting as it is allowed to; a longer --deadline decides them."
         )
+    if report.overloaded:
+        notes.append(
+            f"The machine was too busy to judge {report.overloaded} of the cases: the client did not get a "
+            "processor. Fewer --jobs leave it more."
+        )
+    if report.unconfirmed:
+        notes.append(
+            f"Broken once, with no time left to confirm it: {', '.join(report.unconfirmed)}; a longer --budget does."
+        )
+    if report.not_looked_for:
+        notes.append(f"Not looked for: {', '.join(report.not_looked_for)}.")
+    if {"MC102", "MC302"} & {finding.rule for finding in report.findings}:
+        notes.append(
+            "A client that passes on only some inputs is checked with these alone: --inputs prompt,aspect_ratio."
+        )
     if report.untested:
         notes.append(untested_runs(report))
     ways = Counter(

@@ -186,7 +186,7 @@ def _does_not_end(run: Run) -> Iterator[Observation]:
             f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
         )
         yield Observation(said, (refused[-1],), cause=("refused",))
-    elif run.client_timeout is not None:
+    elif run.client_timeout is not None and run.exchanges:
         promised = f"It promises to give up after {run.client_timeout:g} s"
         yield Observation(
             f"{promised}, and had not ended after {run.timeout:.3g} s.", cause=("its own timeout",)

@@ -1,0 +1,36 @@
+"""How long a client was ready to run while no processor was free, as far as the system tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PROCESSES = Path("/proc")
+NANOSECONDS = 1_000_000_000
+
+
+def seconds_without_processor(group: int | None = None) -> float:
+    """Seconds that the processes of a group, or this process, waited for a processor; 0 where nobody counts.
+
+    Linux counts it for each thread, in the second field of its `schedstat`.
+    """
+    folders = [_PROCESSES / "self"] if group is None else _members(group)
+    waited = 0
+    for folder in folders:
+        with suppress(OSError, ValueError, IndexError):
+            for thread in (folder / "task").iterdir():
+                waited += int((thread / "schedstat").read_text().split()[1])
+    return waited / NANOSECONDS
+
+
+def _members(group: int) -> Iterator[Path]:
+    """The folders of the processes in a process group."""
+    with suppress(OSError):
+        for folder in _PROCESSES.iterdir():
+            if folder.name.isdecimal():
+                with suppress(OSError, ValueError, IndexError):
+                    # The name in parentheses may hold blanks; the group is the third field after it.
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                    if int(fields[2]) == group:
+                        yield folder
