@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,6 +27,10 @@ VARIETY = (
 ARRIVES_WHOLE = frozenset(
     {"delay", "drip"}
 )  # the faults after which a response has still arrived whole
+
+
+TOKEN_PREFIX = "kit-"  # noqa: S105 - of tokens that mean nothing elsewhere
+_TOKEN = re.compile(rf"{TOKEN_PREFIX}[0-9a-f]{{20}}")
 
 
 class ClientError(MockServerError):
@@ -240,6 +245,11 @@ def operation_of(contract: Contract, model: str) -> Operation:
             f"the contract has no model {model}; it has {', '.join(contract.models)}"
         )
     return contract.models[model]
+
+
+def without_other_tokens(text: str, own: str) -> str:
+    """A text in which the tokens of other plays cannot be read."""
+    return _TOKEN.sub(lambda match: own if match.group() == own else "<another call's token>", text)
 
 
 def is_valid(operation: Operation, given: Mapping[str, Any]) -> bool:

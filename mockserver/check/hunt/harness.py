@@ -18,6 +18,7 @@ from mockserver.check.drive.protocol import Call, Driver, Pending
 from mockserver.check.hunt.earlier import EarlierPlays
 from mockserver.check.hunt.notices import notices
 from mockserver.check.model import (
+    TOKEN_PREFIX,
     Case,
     ClientError,
     DoubleError,
@@ -87,7 +88,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, *, startup: float = 0.0, patient: bool = False) -> None:
-        self._seconds, self._startup, self._patient = seconds, startup, patient
+        self._seconds, self._startup, self.patient = seconds, startup, patient
         self._started = wall_time()
         self._cut_off_end: int | None = None
         self.exhausted = False
@@ -101,7 +102,7 @@ class Deadline:
             left = self._seconds - (now - run.exchanges[0].received_at) / SECOND
         else:
             left = self._seconds + self._startup - (now - self._started) / SECOND
-        if left > 0 or not self._patient:
+        if left > 0 or not self.patient:
             return left
 
         waited, longest = pending.seconds_without_processor(), PATIENCE * self._seconds
@@ -357,7 +358,8 @@ class Harness:
         if not run.cut_off:
             run = replace(run, exchanges=self._exchanges(run.token))
         self._cut_off(run.token)
-        overloaded = deadline.exhausted or late > BUSY * run.timeout
+        # A patient play has waited for the machine already.
+        overloaded = deadline.exhausted if deadline.patient else late > BUSY * run.timeout
         return replace(run, outcome=pending.kill(), machine_overloaded=overloaded)
 
     def _exchanges(self, token: str) -> tuple[Exchange, ...]:
@@ -372,10 +374,8 @@ class Harness:
 
     def _fresh_token(self, name: str | None) -> str:
         self._played += 1
-        return (
-            "kit-"
-            + blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10).hexdigest()
-        )
+        digest = blake2b(f"{self._seed}/{name or self._played}".encode(), digest_size=10)
+        return TOKEN_PREFIX + digest.hexdigest()
 
     def _end(self, token: str, *, still_running: bool) -> None:
         """Have nothing of this play reach the next one.

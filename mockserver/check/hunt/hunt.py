@@ -39,7 +39,9 @@ SHRINK_RUNS = 60  # for each rule
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
 KEEPS_RETRYING = "MC402"
-OVERTIME = 1.2  # times the budget, after which no hang is confirmed: that lasts as long as a deadline
+OVERTIME = (
+    1.2  # times the budget, after which no hang is confirmed: that lasts as long as a deadline
+)
 LOOK_ON = (
     3  # times the deadline that a client which retries slowly is watched before it is said to go on
 )

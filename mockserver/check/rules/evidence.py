@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mockserver.backend.journal import MAX_RECORDED_BODY, Exchange
-from mockserver.check.model import Run, served_whole, shows_output
+from mockserver.check.model import Run, served_whole, shows_output, without_other_tokens
 from mockserver.clock import SECOND
 from mockserver.json_text import read_json, shorten
 from mockserver.scenarios.timeline import TERMINAL
@@ -157,7 +157,7 @@ def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
 
 def without_token(run: Run, text: str) -> str:
     """A text to show, with the run's token taken out."""
-    return shorten(text.replace(run.token, "<token>"))
+    return shorten(without_other_tokens(text, run.token).replace(run.token, "<token>"))
 
 
 def operation_of_exchange(run: Run, exchange: Exchange) -> str:
