@@ -78,11 +78,17 @@ def next_stage(prediction: Prediction, age: int) -> Stage | None:
 
 
 def advance_to_next(prediction: Prediction, age: int) -> Prediction:
-    """The prediction with its own time moved on to its next change; itself if none is to come."""
+    """The prediction as a read under autojump moves it; itself if no change is to come.
+
+    That is to its next change, or a part of the way to it where the stage lasts for several polls.
+    """
     coming = next_stage(prediction, age)
     if coming is None:
         return prediction
-    return advance_to(prediction, age, coming.at)
+    current = stage_at(prediction, age)
+    lasts = coming.at - current.at
+    polled = (age - current.at) * current.polls // lasts
+    return advance_to(prediction, age, current.at + -(-(polled + 1) * lasts // current.polls))
 
 
 def advance_to(prediction: Prediction, age: int, later: int) -> Prediction:

@@ -204,6 +204,8 @@ def _lifecycle_faults(
             yield f"{place}/seconds: {step.status} is terminal and lasts"
         if not last and step.status not in TERMINAL and step.seconds is None:
             yield f"{place}/seconds: needed, since another status follows"
+        if step.polls > 1 and (last or not step.seconds):
+            yield f"{place}/polls: a status that lasts for no time is not seen more than once"
         if step.error is not msgspec.UNSET and step.status != "failed":
             yield f"{place}/error: only failed has an error"
         before = rank

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -18,11 +18,19 @@ BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A status of a lifecycle and the seconds it lasts; for `failed`, also the prediction's error."""
+    """A status of a lifecycle and the seconds it lasts; for `failed`, also the prediction's error.
+
+    `polls` is how many reads it takes to leave it under autojump.
+    """
 
     status: str
     seconds: float | None = None
     error: str | msgspec.UnsetType | None = msgspec.UNSET
+    polls: int = 1
+
+
+def _laid_out(lifecycle: Iterable[Step]) -> Timeline:
+    return build_timeline((step.status, step.seconds, step.error, step.polls) for step in lifecycle)
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -34,7 +42,7 @@ class Share(msgspec.Struct, frozen=True):
     @property
     def timeline(self) -> Timeline:
         """The lifecycle laid out in time."""
-        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+        return _laid_out(self.lifecycle)
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,7 +149,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     @cached_property
     def timeline(self) -> Timeline:
         """The lifecycle laid out in time."""
-        return build_timeline((step.status, step.seconds, step.error) for step in self.lifecycle)
+        return _laid_out(self.lifecycle)
 
     def timeline_of(self, drawn: float) -> Timeline:
         """The timeline of a prediction, by a number from 0 to 1 that was drawn for it."""

@@ -12,11 +12,16 @@ TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
 class Stage(msgspec.Struct, frozen=True, gc=False):
-    """A status that a prediction enters `at` nanoseconds of its own time; its error, if the scenario sets one."""
+    """A status that a prediction enters `at` nanoseconds of its own time.
+
+    `error` is the prediction's, if the scenario sets one. Under autojump it takes `polls` reads to
+    come to the next stage.
+    """
 
     at: int
     status: str
     error: str | msgspec.UnsetType | None = msgspec.UNSET
+    polls: int = 1
 
 
 Timeline = tuple[Stage, ...]
@@ -31,11 +36,11 @@ def with_deadline(stages: Timeline, at: int) -> Timeline:
 
 
 def build_timeline(
-    lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None]],
+    lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None, int]],
 ) -> Timeline:
-    """Lay out (status, seconds it lasts, error) one after another. The last one lasts."""
+    """Lay out (status, seconds it lasts, error, polls) one after another. The last one lasts."""
     stages, at = [], 0
-    for status, seconds, error in lifecycle:
-        stages.append(Stage(at, status, error))
+    for status, seconds, error, polls in lifecycle:
+        stages.append(Stage(at, status, error, polls))
         at += round((seconds or 0) * SECOND)
     return tuple(stages)

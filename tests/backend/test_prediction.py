@@ -37,14 +37,14 @@ AGES = st.integers(0, 300 * SECOND)
 @st.composite
 def predictions(draw: st.DrawFn) -> Prediction:
     """A prediction with any lifecycle that the contract allows."""
-    steps: list[tuple[str, float | None, str | None]] = []
+    steps: list[tuple[str, float | None, str | None, int]] = []
     end = draw(st.sampled_from([*sorted(TERMINAL), None]))
     if draw(st.booleans()) or end in ("aborted", None):
-        steps.append(("starting", draw(SECONDS), None))
+        steps.append(("starting", draw(SECONDS), None, 1))
     if end != "aborted" and draw(st.booleans()):
-        steps.append(("processing", draw(SECONDS), None))
+        steps.append(("processing", draw(SECONDS), None, 1))
     if end is not None:
-        steps.append((end, None, "why" if end == "failed" else None))
+        steps.append((end, None, "why" if end == "failed" else None, 1))
     return Prediction(
         id="w44zs9cet5rmc0cqzp49gpkhf8",
         operation_id="o",
@@ -221,3 +221,25 @@ def test_ids_are_fixed_by_key_and_number_and_look_like_the_documents(
     assert re.fullmatch(
         CONTRACT.document["components"]["schemas"]["PredictionId"]["pattern"], identifier
     )
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 10**11), st.integers(1, 10**11))
+def test_a_status_lasts_as_many_reads_as_it_has_polls(
+    starting: int, processing: int, first: int, second: int
+) -> None:
+    timeline = build_timeline(
+        [
+            ("starting", max(first, starting) / SECOND, None, starting),
+            ("processing", max(second, processing) / SECOND, None, processing),
+            ("succeeded", None, None, 1),
+        ]
+    )
+    job = Prediction("i", "o", b"{}", None, 0, 0, timeline, 0)
+
+    statuses: list[str] = []
+    while not statuses or statuses[-1] != "succeeded":
+        job = advance_to_next(job, job.age(0))
+        statuses.append(status(job, job.age(0)))
+
+    expected = ["starting"] * (starting - 1) + ["processing"] * processing
+    assert statuses == [*expected, "succeeded"]

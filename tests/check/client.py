@@ -107,7 +107,11 @@ BUGS: dict[str, set[str]] = {
     "takes what a wait returns for the end": {"MC301", "MC302"},
     "creates again when the wait is over": {"MC201"},
     "knows the end of a wait by processing alone": {"MC305"},
-    "gives up after the wait": {"MC202"},
+    "gives up after the wait": {"MC202", "MC307"},
+    # Predictions that only take long.
+    "five polls at most": {"MC307"},
+    "polls on processing only": {"MC307"},
+    "fifty polls at most": {"MC307"},
     # Connections that have gone silent.
     "reads polls without a timeout": {"MC406"},
     "reads creates without a timeout": {"MC304"},
@@ -129,6 +133,7 @@ WITHOUT_TIMEOUT = {
     "reads creates without a timeout",
     "a timeout for connecting alone",
 }
+LOOKS = {"five polls at most": 5, "fifty polls at most": 50}
 TIMEOUT = {  # what a bug's client declares, in seconds
     "never cancels": 1.0,
     "waits for ever for a stalled body": 1.0,
@@ -292,6 +297,10 @@ class Client:
             if TIMEOUT.get(self.bug, 10**6) < time.monotonic() - self.started:
                 raise FluxError("took too long")
             prediction = self.poll(prediction)
+            if self.bug in LOOKS and looks >= LOOKS[self.bug] and prediction["status"] not in ends:
+                raise FluxError("no picture in time")
+            if self.bug == "polls on processing only" and prediction["status"] == "starting":
+                raise FluxError("unexpected status starting")
             if self.bug == "looks once" and prediction["status"] not in ends:
                 raise FluxError("no picture yet")
         if self.bug == "sleeps for ever after failed" and prediction["status"] == "failed":

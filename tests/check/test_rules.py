@@ -681,3 +681,45 @@ class TestMC502:
             create(), stray, outcome=RAISED, scenario=stray_scenario, strict_urls=True
         )
         assert strict == {"MC502": "error"}
+
+
+class TestMC307:
+    MANY_POLLS: ClassVar[dict[str, Any]] = {
+        "lifecycle": [
+            {"status": "starting", "seconds": 1},
+            {"status": "processing", "seconds": 9, "polls": 12},
+            {"status": "succeeded"},
+        ]
+    }
+
+    @pytest.mark.parametrize("seconds", [0.2, 8])
+    def test_five_polls_are_too_few_however_long_they_took(self, seconds: float) -> None:
+        polls = [poll(at=number) for number in range(5)]
+        assert breaches(
+            create(), *polls, outcome=RAISED, scenario=self.MANY_POLLS, seconds=seconds
+        ) == {"MC307": "error"}
+
+    def test_a_client_that_declares_a_time_of_its_own_may_give_up(self) -> None:
+        polls = [poll(at=number) for number in range(5)]
+        told = breaches(
+            create(),
+            *polls,
+            outcome=RAISED,
+            scenario=self.MANY_POLLS,
+            client_timeout=8,
+            seconds=8.1,
+        )
+        assert "MC307" not in told
+
+    def test_it_may_raise_where_anything_is_in_the_way(self) -> None:
+        faults = {**self.MANY_POLLS, "faults": {"getPrediction": [{"status": 500}]}}
+        failed = faulty({"status": 500}, poll)
+        assert "MC307" not in breaches(create(), failed, outcome=RAISED, scenario=faults)
+
+    @pytest.mark.parametrize(("preference", "broken"), [(b"wait", True), (b"wait=5", False)])
+    def test_a_wait_that_ends_unfinished_is_no_end_unless_its_length_was_the_client_s(
+        self, preference: bytes, broken: bool
+    ) -> None:
+        headers = [(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Prefer", preference)]
+        told = breaches(create(headers=headers), outcome=RAISED, scenario={"lifecycle": LONG})
+        assert ("MC307" in told) == broken

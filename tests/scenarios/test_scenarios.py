@@ -120,6 +120,10 @@ def test_a_scenario_is_read_back_from_its_json(scenario: Scenario) -> None:
             "/lifecycle/0/seconds: needed",
         ),
         (
+            {"lifecycle": [{"status": "processing", "polls": 3}]},
+            "/lifecycle/0/polls: a status that lasts for no time",
+        ),
+        (
             {"lifecycle": [{"status": "succeeded", "error": "e"}]},
             "/lifecycle/0/error: only failed has an error",
         ),

@@ -85,6 +85,7 @@ def _others(
     yield from (
         {"lifecycle": succeeding, "faults": {"getPrediction": [fault]}} for fault in polling
     )
+    yield from ({"lifecycle": lifecycle} for lifecycle in _many_polls())
     yield {"urls": "foreign"}
     yield {"lifecycle": succeeding, "urls": "foreign"}
     yield from _variety(contract)
@@ -122,6 +123,14 @@ def _others(
         yield _silent_poll()
         yield _silent_create()
         yield {"faults": {"createPrediction": [{"status": 429, "retry_after": LONG_RETRY_AFTER}]}}
+
+
+def _many_polls() -> Iterator[list[Json]]:
+    """Lifecycles that only take long: for so many polls a status stays the same."""
+    starting, processing = LONG_STEPS
+    yield [{**starting, "polls": 3}, processing, {"status": "succeeded"}]
+    for polls in (3, 12, 60):
+        yield [starting, {**processing, "polls": polls}, {"status": "succeeded"}]
 
 
 def _ends() -> Iterator[Json]:

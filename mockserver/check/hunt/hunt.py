@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -38,6 +39,7 @@ from mockserver.scenarios.timeline import TERMINAL
 SHRINK_RUNS = 60  # for each rule
 MIN_TIMEOUT = 1.0  # seconds that a client which is known to hang is given
 WEBHOOKS = "webhooks"  # stands among the operations that a client uses, if it receives webhooks
+POLLING = 0.5  # share of the deadline that polls of one case may take
 KEEPS_RETRYING = "MC402"
 OVERTIME = (
     1.2  # times the budget, after which no hang is confirmed: that lasts as long as a deadline
@@ -99,6 +101,7 @@ class Hunt:
         self._playing: set[_QueuedCase] = set()
         self._numbers = itertools.count(1)
         self._longest = 0.0
+        self._pause = 0.0  # the longest that the client makes between polls, in seconds
         self._hangs = False
         self._budget = plan.budget
         self._began = wall_time()
@@ -320,7 +323,11 @@ class Hunt:
         parts = {**case.scenario.get("faults", {}), **case.scenario.get("limits", {})}
         about = set(parts) | (streams if "stream" in case.scenario else set())
         about |= {WEBHOOKS} if "webhooks" in case.scenario else set()
-        return not about or bool(about & self._used_operations)
+        if about and not about & self._used_operations:
+            return False
+        # A client that pauses between polls is not made to poll past the deadline.
+        polls: int = sum(step.get("polls", 0) for step in case.scenario.get("lifecycle", ()))
+        return polls * self._pause < POLLING * self._limits.longest
 
     def _confirm_and_shrink(self, breach: Breach, run: Run) -> None:
         """Confirm a breach afresh, shrink its case, and add the finding to the report.
@@ -555,6 +562,9 @@ class Hunt:
         self.report.client_version = self.report.client_version or run.outcome.client
         if run.outcome.kind != "hung":
             self._longest = max(self._longest, run.seconds - run.started_after)
+        polls = [poll.received_at for _, poll in run.of_role("get")]
+        pauses = [(later - sooner) / SECOND for sooner, later in pairwise(polls)]
+        self._pause = max(self._pause, *pauses) if pauses and run.has_no_fault else self._pause
 
     def _timeout(self) -> float:
         """Seconds that the next run may take: less once the client has hung, or waiting would spend the budget."""

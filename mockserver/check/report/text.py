@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -120,9 +120,7 @@ def describe_case(case: Case) -> str:
                 )
                 said.append(f"{which}: {describe_fault(msgspec.convert(fault, Fault))}")
     if "lifecycle" in scenario:
-        said.append(
-            "the prediction goes " + " → ".join(step["status"] for step in scenario["lifecycle"])
-        )
+        said.append("the prediction goes " + " → ".join(map(_step, scenario["lifecycle"])))
     rest = {
         name: part
         for name, part in scenario.items()
@@ -136,6 +134,11 @@ def describe_case(case: Case) -> str:
         if said
         else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
     )
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    polls = step.get("polls", 1)
+    return f"{step['status']} for {polls} polls" if polls > 1 else str(step["status"])
 
 
 def describe_fault(fault: Fault) -> str:

@@ -12,6 +12,8 @@ from mockserver.check.rules.evidence import (
     display,
     forged_indexes,
     gave_up_at_once,
+    polls_to_the_end,
+    prefer_wait_timed_out,
     reason_given,
     returned_another_calls_output,
     showed_output,
@@ -250,3 +252,45 @@ def _mixes_up(run: Run) -> Iterator[Observation]:
         )
         said = f"A call that is made alone succeeds; beside others, one {how}"
         yield Observation(said, tuple(run.billed_indexes[:1]), cause=("fails beside others",))
+
+
+@rule(
+    "MC307",
+    "fails what only takes long",
+    rests_on="money and time; the prediction was paid for, and would have succeeded",
+    example="`for attempt in range(5)` around the poll: a model that takes a minute to start is an error.",
+    demand=(
+        "A prediction that takes many polls, or outlasts `Prefer: wait`, is waited for: the client does not raise "
+        "while it starts or runs. A client that gives up after a time of its own says so with --client-timeout."
+    ),
+    fix=(
+        "Bound the time of the call, not the number of polls; poll on through `starting` and `processing`, and after "
+        "a wait that came back unfinished."
+    ),
+)
+def _fails_what_takes_long(run: Run) -> Iterator[Observation]:
+    needed = polls_to_the_end(run)
+    if (
+        run.outcome.kind != "raised"
+        or run.client_timeout is not None
+        or not run.has_no_fault
+        or run.has_variety
+        or run.cut_off
+        or run.last_status != "succeeded"
+        or run.success_indexes
+        or run.case.clock != "autojump"
+        or not run.billed_indexes
+        or not (needed or prefer_wait_timed_out(run, limited=False))
+    ):
+        return
+
+    polls = [index for index, poll in run.of_role("get") if served_whole(poll)]
+    if len(polls) < needed or not needed:
+        last = run.exchanges[(polls or run.billed_indexes)[-1]]
+        status = last.prediction_status or "starting"
+        count = f"{len(polls)} poll{'s' * (len(polls) != 1)}" if polls else "its create"
+        message = f"It raised after {count}, while the prediction was {status}: {reason_given(run)}"
+        cause = "gives up polling" if polls else "gives up after the wait"
+        yield Observation(
+            message, ((polls or run.billed_indexes)[-1],), cause=(cause,), words=(status,)
+        )
