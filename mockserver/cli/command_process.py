@@ -19,6 +19,8 @@ from mockserver.server.mock_server import MockServer
 REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to
 MISSING, NOT_EXECUTABLE = 127, 126  # what shells exit with
+# What ends a command: Ctrl-C and Ctrl-\, a CI's time-out, a terminal that was closed.
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 TOKEN = "mockserver-run"  # noqa: S105 - any token will do
 Say = Callable[[str], None]
 
@@ -108,7 +110,7 @@ class _Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        for number in (*ENDING, signal.SIGALRM):
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -149,8 +151,7 @@ def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _S
         print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
     signals.attach(process)
-    with _foreground(process.pid):
-        code = process.wait()
+    code = _wait(process)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # what it has left running
     if signals.received:
@@ -158,19 +159,33 @@ def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _S
     return code if code >= 0 else 128 - code
 
 
+def _wait(process: subprocess.Popen[Any]) -> int:
+    """Wait for the end of a command that has the terminal; Ctrl-Z stops this process with it."""
+    while True:
+        with _foreground(process.pid) as has_terminal:
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode
+        if has_terminal:
+            # The shell sees a stopped job; its `fg` or `bg` lets both go on.
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            os.killpg(process.pid, signal.SIGCONT)
+
+
 @contextmanager
-def _foreground(group: int) -> Iterator[None]:
-    """Let a process group have the terminal, if there is one, so that it may read from it, and gets its Ctrl-C."""
+def _foreground(group: int) -> Iterator[bool]:
+    """Let a process group have the terminal, if there is one: it reads from it, and gets its Ctrl-C."""
     try:
         own = os.tcgetpgrp(0)
     except OSError:
-        yield
+        yield False
         return
     before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         with suppress(OSError):
             os.tcsetpgrp(0, group)
-        yield
+        yield True
     finally:
         with suppress(OSError):
             os.tcsetpgrp(0, own)

@@ -1,6 +1,9 @@
 """`mockserver run`: a command against a double of its own, and its exit code."""
 
 import os
+import pty
+import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -190,7 +193,7 @@ def test_flags_of_serve_say_how_it_behaves() -> None:
 STUBBORN = "trap '' TERM INT; sleep 300 & echo $! ; wait; while true; do sleep 300; done"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_the_command_and_all_that_it_started(number: signal.Signals) -> None:
     command = [*COMMAND, "run", "--", "bash", "-c", STUBBORN]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -211,3 +214,35 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_ctrl_z_stops_the_command_and_run_and_fg_brings_both_back() -> None:
+    """In a shell with job control, on a terminal of its own."""
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+
+    def read_until(text: str) -> str:
+        output = ""
+        while text not in output:
+            assert select.select([terminal], [], [], 20)[0], f"waited for {text!r}; got {output!r}"
+            output += os.read(terminal, 4096).decode()
+        return output
+
+    source = "print('be' + 'gan', flush=True); print('read ' + input().upper(), flush=True)"
+    command = shlex.join([*COMMAND, "run", "--allow-empty", "--", sys.executable, "-c", source])
+    try:
+        os.write(terminal, f"{command}; echo code $?\n".encode())
+        read_until("began")
+        os.write(terminal, b"\x1a")
+        read_until("Stopped")
+        os.write(terminal, b"fg\n")
+        read_until("run --allow-empty")
+        os.write(terminal, b"a line\n")
+        read_until("read A LINE")
+        os.write(terminal, b"echo af''ter\n")
+        read_until("after")
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(shell, 0)
