@@ -338,14 +338,14 @@ class Hunt:
         if not self._open_rules.accepts(breach):
             return
         hung = run.outcome.kind == "hung"
-        if hung and self._elapsed() > OVERTIME * self._budget:
+        timeout, elapsed = self._timeout_to_confirm(breach, run), self._elapsed()
+        too_long = elapsed > self._budget and timeout > self._limits.longest
+        if hung and (too_long or elapsed > OVERTIME * self._budget):
             self.report.unconfirmed = sorted({*self.report.unconfirmed, breach.rule})
             return
         self._hangs = self._hangs or (hung and breach.rule != SILENCE)
 
-        again = self._play_afresh(
-            run.case, f"confirming {breach.rule}", self._timeout_to_confirm(breach, run)
-        )
+        again = self._play_afresh(run.case, f"confirming {breach.rule}", timeout)
         self._note_operations(again)
         confirmed = breach_of(breach.rule, breach.cause, find_breaches(again))
         if again.outcome.kind == "hung" and again.machine_overloaded:
