@@ -38,7 +38,7 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
         expected = "2xx" if message.must_accept else "a refusal"
         response = str(reaction.status) if reaction.status is not None else reaction.reason
         click.secho(
-            f"  {message.rule}  {message.description}: {response}"
+            f"{'pass' if reaction.ok else 'FAIL'}  {message.rule}  {message.description}: {response}"
             + ("" if reaction.ok else f"; expected {expected}"),
             fg=None if reaction.ok else "red",
         )

@@ -2,8 +2,10 @@
 
 import hmac
 import http.server
+import json
 import threading
 import time
+import urllib.request
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import Any
@@ -49,6 +51,10 @@ class WebhookReceiver:
             return 204
         if self.bug != "ignores the time" and abs(time.time() - float(stamp)) > 300:
             return 400
+        if self.bug == "verifies what it parsed":
+            body = json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
+        if self.bug == "decodes as ASCII":
+            body = body.decode("ascii", "replace").encode()
         signed = (
             body if self.bug == "signs the body alone" else f"{identifier}.{stamp}.".encode() + body
         )
@@ -64,4 +70,7 @@ class WebhookReceiver:
         if self.bug == "stumbles over duplicates" and identifier in self.seen:
             return 500
         self.seen.add(identifier)
+        output = json.loads(body).get("output")
+        if self.bug == "stores the picture" and output:  # which is right
+            urllib.request.urlopen(output, timeout=5).close()
         return 200
