@@ -79,7 +79,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     `findings` are errors, `warnings` are not; `accepted` are those that the baseline has, `fixed`
     those of it that are gone. `spent` is how many predictions were billed, or may have been, and
-    `lid` how many were allowed. `unverified` is why it is not `ok` though nothing departs: nothing
+    `spend_limit` how many were allowed. `unverified` is why it is not `ok` though nothing departs: nothing
     could be seen. `operations` tells of each operation by status whether it `conforms`, `departs`,
     or was `not seen`. `seconds` is wall time.
     """
@@ -89,7 +89,7 @@ class Report(msgspec.Struct, kw_only=True):
     url: str
     contract: str
     spent: int = 0
-    lid: int = 0
+    spend_limit: int = 0
     findings: list[Finding] = []
     warnings: list[Finding] = []
     accepted: list[Finding] = []

@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
@@ -15,8 +16,9 @@ import msgspec
 from mockserver.conformance.findings import Finding, Report
 from mockserver.conformance.rules import GATEWAY_RULES
 from mockserver.conformance.terminal import describe, summary, visible
-from mockserver.errors import MockServerError
+from mockserver.reporting.baseline import read_baseline_file
 from mockserver.reporting.files import choose_format, printable, write_file
+from mockserver.reporting.old_names import encode_report
 
 
 def write(report: Report, path: Path) -> None:
@@ -31,14 +33,11 @@ def format_for(path: Path) -> Callable[[Report], bytes]:
 
 def read_baseline(path: Path) -> tuple[Finding, ...]:
     """The findings of a JSON report of `mockserver verify`. Raises MockServerError."""
-    try:
-        report = msgspec.json.decode(path.read_bytes(), type=Report)
-    except OSError as reason:
-        raise MockServerError(f"cannot read the baseline {path}: {reason.strerror}") from reason
-    except (msgspec.DecodeError, UnicodeDecodeError) as reason:
-        raise MockServerError(
-            f"the baseline {path} is not a JSON report of `mockserver verify`: {reason}"
-        ) from reason
+    return read_baseline_file(path, "verify", _findings_in)
+
+
+def _findings_in(value: Any) -> tuple[Finding, ...]:
+    report = msgspec.convert(value, Report)
     return (*report.findings, *report.warnings, *report.accepted)
 
 
@@ -66,10 +65,6 @@ def _within_workspace(name: str) -> str | None:
 
 def _property(text: str) -> str:
     return visible(text).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
-
-
-def _as_json(report: Report) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
 def _as_junit(report: Report) -> bytes:
@@ -169,7 +164,7 @@ def _card(finding: Finding) -> str:
 
 
 _FORMATS: dict[str, Callable[[Report], bytes]] = {
-    ".json": _as_json,
+    ".json": encode_report,
     ".xml": _as_junit,
     ".html": _as_html,
 }

@@ -55,7 +55,7 @@ def summary(report: Report) -> str:
     count = len(report.warnings)
     warnings = f" · {count} warning{'s' * (count != 1)}" if count else ""
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
-    spent = f"{report.spent} of {report.lid} spent"
+    spent = f"{report.spent} of {report.spend_limit} spent"
     return f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{warnings}{missing}"
 
 

@@ -68,7 +68,9 @@ class Verification:
         self._origin = session.upstream.origin
         self._wrong_token = f"wrong-{token_hex(12)}"
         self.plan: Plan = plan_for(contract, token_bytes(16), settings.fuzz)
-        self.report = Report(url=session.upstream.url, contract=contract.name, lid=settings.spend)
+        self.report = Report(
+            url=session.upstream.url, contract=contract.name, spend_limit=settings.spend
+        )
         self._collector = Collector(contract, self.report, settings.token, settings.accepted)
         self._asked: Counter[str] = (
             Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
@@ -13,7 +14,9 @@ from mockserver.check.report.markdown import render_markdown
 from mockserver.check.report.page import render_page
 from mockserver.check.rules.registry import RULES
 from mockserver.errors import MockServerError
+from mockserver.reporting.baseline import read_baseline_file
 from mockserver.reporting.files import choose_format, printable, write_file
+from mockserver.reporting.old_names import encode_report
 
 
 def write(report: Report, path: Path) -> None:
@@ -47,23 +50,15 @@ def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Findi
         raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
     if path is None or (may_be_new and not path.exists()):
         return ()
-    try:
-        source = path.read_bytes()
-        value = msgspec.json.decode(source)
-    except OSError as reason:
-        raise MockServerError(f"cannot read the baseline {path}: {reason.strerror}") from reason
-    except (msgspec.DecodeError, UnicodeDecodeError) as reason:
-        raise MockServerError(f"the baseline {path} is not JSON: {reason}") from reason
-    try:
-        if isinstance(value, dict) and "rule" in value:
-            return (msgspec.convert(value, Finding),)
-        if not isinstance(value, dict) or not value.keys() >= {"findings", "runs", "seed"}:
-            raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
-        report = msgspec.convert(value, Report)
-    except msgspec.ValidationError as reason:
-        raise MockServerError(
-            f"the baseline {path} is not a JSON report of `mockserver check`: {reason}"
-        ) from reason
+    return read_baseline_file(path, "check", _findings_in)
+
+
+def _findings_in(value: Any) -> tuple[Finding, ...]:
+    if isinstance(value, dict) and "rule" in value:
+        return (msgspec.convert(value, Finding),)
+    if not isinstance(value, dict) or not value.keys() >= {"findings", "runs", "seed"}:
+        raise msgspec.ValidationError("it has no `findings`, `runs` and `seed`")
+    report = msgspec.convert(value, Report)
     return (*report.findings, *report.warnings, *report.accepted)
 
 
@@ -71,10 +66,6 @@ def update_baseline(report: Report, path: Path) -> int:
     """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
     write(report, path)
     return len(report.findings) + len(report.warnings) + len(report.accepted)
-
-
-def _as_json(report: Report) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
 def _as_junit(report: Report) -> bytes:
@@ -120,7 +111,7 @@ def _as_markdown(report: Report) -> bytes:
 
 
 _FORMATS: dict[str, Callable[[Report], bytes]] = {
-    ".json": _as_json,
+    ".json": encode_report,
     ".xml": _as_junit,
     ".html": _as_html,
     ".md": _as_markdown,

@@ -24,6 +24,7 @@ from mockserver.check.rules.registry import RULES
 from mockserver.check.rules.rule import Breach
 from mockserver.errors import MockServerError
 from mockserver.redaction import redacted
+from mockserver.reporting.old_names import with_new_names
 from mockserver.reporting.rule import Severity
 
 FOLDER = Path(".mockserver")
@@ -122,7 +123,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, path: Path) -> Finding:
         """Read a saved finding. Raises MockServerError."""
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            return msgspec.convert(with_new_names(msgspec.json.decode(path.read_bytes())), cls)
         except OSError as reason:
             raise MockServerError(f"cannot read {path}: {reason.strerror}") from reason
         except (msgspec.DecodeError, UnicodeDecodeError) as reason:
@@ -212,6 +213,11 @@ class Report(msgspec.Struct, kw_only=True):
             return ""
         flags = f"{self.flags} " if self.flags else ""
         return f"mockserver replay {flags}{FOLDER / finding.file_name} -- {self.command}"
+
+    @property
+    def advice(self) -> list[Finding]:
+        """The old name of `warnings`."""
+        return self.warnings
 
     @property
     def broken_rules(self) -> list[str]:
