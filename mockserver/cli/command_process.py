@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
-from mockserver.server.mock_server import MockServer
+from mockserver.server.mock_server import AppServer
 
 REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 def run_command(
-    server: MockServer,
+    server: AppServer,
     command: Sequence[str],
     *,
     allow_empty: bool,
@@ -74,7 +74,7 @@ def run_command(
     return code or int(not verdict["ok"]) or (2 if unwritten else 0)
 
 
-def _write(server: MockServer, har: Path | None) -> str:
+def _write(server: AppServer, har: Path | None) -> str:
     """Write the archive, if one is wanted; what kept it from that."""
     try:
         if har is not None:
@@ -84,7 +84,7 @@ def _write(server: MockServer, har: Path | None) -> str:
     return ""
 
 
-def _environment(server: MockServer) -> dict[str, str]:
+def _environment(server: AppServer) -> dict[str, str]:
     given = {
         "REPLICATE_API_TOKEN": TOKEN,
         **os.environ,

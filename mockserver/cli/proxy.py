@@ -96,7 +96,7 @@ def proxy(
 
     settings["public_url"] = checked_url(settings["public_url"])
     app = proxy_app(url, **settings)
-    learner = Learner(app.backend.contract, app.upstream.origin)
+    learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
     if ready_file:
         remove_stale(ready_file)
@@ -107,7 +107,7 @@ def proxy(
         if ready_file:
             write(ready_file, server_info(listener))
         click.echo(f"mockserver listening on {here}")
-        click.echo(f"proxy of {app.upstream.url} · contract {app.backend.contract.name}")
+        click.echo(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
 
     serve(app, listener, on_ready=announce)
     if learn:

@@ -22,7 +22,7 @@ from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
     from mockserver.conformance.learning import Learner
-    from mockserver.server.mock_server import MockServer
+    from mockserver.server.mock_server import AppServer
 
 
 @click.command()
@@ -71,7 +71,8 @@ def run(
             )
         from mockserver.server.mock_server import MockServer
 
-        server, learner = MockServer(tls=tls, **server_settings(behavior)), None
+        server: AppServer = MockServer(tls=tls, **server_settings(behavior))
+        learner = None
     else:
         server, learner = _proxy_server(proxy, talking, behavior)
     say = partial(click.echo, err=True)
@@ -85,13 +86,14 @@ def run(
 
 def _proxy_server(
     url: str, talking: dict[str, Any], behavior: dict[str, Any]
-) -> tuple[MockServer, Learner]:
+) -> tuple[AppServer, Learner]:
     """A proxy of the gateway at a URL, and what learns from it; flags that only a double has are left out."""
     from mockserver.conformance.learning import Learner
-    from mockserver.conformance.proxy import ProxyServer, proxy_app
+    from mockserver.conformance.proxy import proxy_app
+    from mockserver.server.mock_server import AppServer
 
     kept = {name: behavior[name] for name in ("contract", "strict", "admin_token")}
     app = proxy_app(url, **talking, **kept)
-    learner = Learner(app.backend.contract, app.upstream.origin)
+    learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
-    return ProxyServer(app), learner
+    return AppServer(app), learner

@@ -12,7 +12,7 @@ import click
 from mockserver.cli.options import color_option, learn_option, option
 
 if TYPE_CHECKING:
-    from mockserver.conformance.findings import Report
+    from mockserver.conformance.verify_report import VerifyReport
 
 
 @click.command()
@@ -102,26 +102,31 @@ def verify(
 
     Example: mockserver verify https://gateway.example --spend 2
     """
+    from mockserver.conformance.gateway import Gateway, GatewaySession
     from mockserver.conformance.learning import Learner
-    from mockserver.conformance.reports import format_for, github_annotations, read_baseline, write
-    from mockserver.conformance.terminal import Progress, show
-    from mockserver.conformance.upstream import Session, Upstream
-    from mockserver.conformance.verification import Settings, Verification
+    from mockserver.conformance.verification import Verification, VerifySettings
+    from mockserver.conformance.verify_files import (
+        format_for,
+        github_annotations,
+        read_baseline,
+        write,
+    )
+    from mockserver.conformance.verify_terminal import VerifyProgress, show
     from mockserver.contract.contract import Contract
 
     for path in report:
         format_for(path)
     known = read_baseline(baseline) if baseline else ()
-    upstream = Upstream(url, insecure=insecure, ca_file=upstream_ca)
-    settings = Settings(token or "", spend, poll, deadline, known, fuzz)
-    session, progress = Session(upstream), Progress()
+    gateway = Gateway(url, insecure=insecure, ca_file=upstream_ca)
+    settings = VerifySettings(token or "", spend, poll, deadline, known, fuzz)
+    session, progress = GatewaySession(gateway), VerifyProgress()
     loaded = Contract.load(contract)
-    learner = Learner(loaded, upstream.origin)
+    learner = Learner(loaded, gateway.origin)
     verification = Verification(loaded, session, settings, progress, learner)
     if dry_run:
         click.echo("\n".join(verification.plan.describe(spend)))
         return
-    click.echo(f"verifying {upstream.url} · {verification.plan.describe(spend)[-1]}")
+    click.echo(f"verifying {gateway.url} · {verification.plan.describe(spend)[-1]}")
     try:
         with session:
             found = verification.run()
@@ -138,7 +143,7 @@ def verify(
     sys.exit(_exit_code(found))
 
 
-def _exit_code(report: Report) -> int:
+def _exit_code(report: VerifyReport) -> int:
     """What the command exits with. Raises MockServerError if nothing was verified."""
     from mockserver.check.drive.interrupts import EXIT_CODE
     from mockserver.errors import MockServerError

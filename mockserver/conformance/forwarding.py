@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from mockserver.client import ADMIN_TOKEN_HEADER
-from mockserver.conformance.observed import READABLE_ENCODINGS
-from mockserver.conformance.upstream import PATIENCE, Upstream, require_httpx
+from mockserver.conformance.exchange import READABLE_ENCODINGS
+from mockserver.conformance.gateway import PATIENCE, Gateway, require_httpx
 
 CONNECT, WRITE = 10.0, 60.0  # seconds
 MAX_CONNECTIONS = 1000  # a stream or a waiting create holds one each
@@ -57,8 +57,8 @@ class Reply:
 class Forwarder:
     """A pool of connections to one gateway. Nothing is kept from one request to the next: no cookies, no tokens."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._httpx = require_httpx("proxy")
         self._transport: Any = None  # made where the event loop runs
 
@@ -69,13 +69,13 @@ class Forwarder:
 
         `target` is path and query as they came, `headers` what `passed_on` left of the client's.
         """
-        url = self._httpx.URL(self.upstream.url)
+        url = self._httpx.URL(self.gateway.url)
         url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + target)
         return await self._ask(method, url, headers, body)
 
     async def fetch(self, url: str, headers: Headers) -> Reply:
         """What a URL leads to that the gateway handed out, without the client's token. Raises GatewayError."""
-        refused = await asyncio.to_thread(self.upstream.may_fetch, url)
+        refused = await asyncio.to_thread(self.gateway.may_fetch, url)
         if refused is not None:
             raise GatewayError(502, f"{url[:200]} is not fetched: {refused}")
         kept = [
@@ -93,7 +93,7 @@ class Forwarder:
             )
             http2 = find_spec("h2") is not None
             self._transport = httpx.AsyncHTTPTransport(
-                verify=self.upstream.tls(), http2=http2, limits=limits
+                verify=self.gateway.tls(), http2=http2, limits=limits
             )
         timeout = {"connect": CONNECT, "read": PATIENCE, "write": WRITE, "pool": CONNECT}
         try:
@@ -118,7 +118,7 @@ class Forwarder:
                 yield piece
         except (self._httpx.HTTPError, OSError) as reason:
             raise GatewayError(
-                502, f"the answer of {self.upstream.url} broke off: {reason}"
+                502, f"the answer of {self.gateway.url} broke off: {reason}"
             ) from reason
 
     async def close(self) -> None:

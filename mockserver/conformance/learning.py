@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from mockserver.clock import SECOND, timestamp, wall_time
-from mockserver.conformance.judgement import is_inconclusive, origin_of
-from mockserver.conformance.lives import instant
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.exchange import GatewayExchange
+from mockserver.conformance.judge import is_inconclusive, origin_of
+from mockserver.conformance.life import instant
 from mockserver.contract.contract import Contract
 from mockserver.errors import ScenarioError
 from mockserver.redaction import MIN_SECRET
@@ -69,7 +69,7 @@ class Learner:
         self._waits: list[str] = []
         self._effective = False
 
-    def __call__(self, seen: Observed) -> None:
+    def __call__(self, seen: GatewayExchange) -> None:
         """Take one exchange; one that was not answered has the status 0."""
         operation = seen.operation
         if len(seen.token) >= MIN_SECRET:
@@ -86,7 +86,7 @@ class Learner:
         if prediction is not None and not seen.must_refuse:
             self._take_prediction(seen, prediction)
 
-    def _keep_inputs_secret(self, seen: Observed) -> None:
+    def _keep_inputs_secret(self, seen: GatewayExchange) -> None:
         given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
         if isinstance(given, dict) and len(self._secrets) < MAX_LIVES:
             texts = [
@@ -96,12 +96,12 @@ class Learner:
             ]
             self._secrets.update(text[:MAX_TEXT] for text in texts)
 
-    def _take_script(self, seen: Observed) -> None:
+    def _take_script(self, seen: GatewayExchange) -> None:
         script = self._scripts.setdefault(seen.operation.family, [])
         if len(script) < MAX_SCRIPT:
             script.append(self._fault(seen))
 
-    def _fault(self, seen: Observed) -> dict[str, Any] | None:
+    def _fault(self, seen: GatewayExchange) -> dict[str, Any] | None:
         """What went wrong in an exchange that its request does not explain; None if nothing did."""
         if not seen.status:
             return {"disconnect": "close"}
@@ -131,7 +131,7 @@ class Learner:
             fault["page"] = "empty"
         return fault
 
-    def _take_headers(self, seen: Observed) -> None:
+    def _take_headers(self, seen: GatewayExchange) -> None:
         self._answers += 1
         for name in {name for name, _ in seen.headers}:
             if _HEADER.fullmatch(name) and (self._answers == 1 or name in self._headers):
@@ -140,7 +140,7 @@ class Learner:
         for name in missing:
             del self._headers[name]
 
-    def _take_dialect(self, seen: Observed) -> None:
+    def _take_dialect(self, seen: GatewayExchange) -> None:
         if seen.status < 400:
             return
         try:
@@ -150,7 +150,7 @@ class Learner:
         if isinstance(value, dict):
             self._dialects["gateway" if isinstance(value.get("error"), dict) else "upstream"] += 1
 
-    def _take_prediction(self, seen: Observed, prediction: dict[str, Any]) -> None:
+    def _take_prediction(self, seen: GatewayExchange, prediction: dict[str, Any]) -> None:
         identifier, status = str(prediction.get("id")), str(prediction["status"])
         role = seen.operation.role
         if role == "create":
@@ -369,7 +369,7 @@ def _compared(
     return absent, there
 
 
-def _error_text(seen: Observed) -> str | None:
+def _error_text(seen: GatewayExchange) -> str | None:
     """The sentence of an error in one of the API's shapes; None if it has none."""
     try:
         value = seen.value()

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mockserver.backend.journal import Departure
-from mockserver.conformance.judgement import departure
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.exchange import GatewayExchange
+from mockserver.conformance.judge import departure
 from mockserver.contract.operation import Operation
 from mockserver.images.draw import DRAWABLE, nearest_size, parse_ratio
 from mockserver.json_text import shorten
@@ -21,7 +21,7 @@ _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "W
 
 
 def judge_picture(
-    seen: Observed, creating: Operation, given: Mapping[str, Any], *, decode: bool = False
+    seen: GatewayExchange, creating: Operation, given: Mapping[str, Any], *, decode: bool = False
 ) -> Iterator[Departure]:
     """What of a picture is not as it was asked for by an input of an operation that creates predictions.
 

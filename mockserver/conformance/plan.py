@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mockserver.backend.prediction import prediction_id
-from mockserver.conformance.drawing import drawn_creates
+from mockserver.conformance.fuzz import drawn_creates
 from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
 from mockserver.contract.contract import METHODS, Contract
 from mockserver.contract.operation import Operation
@@ -41,7 +41,7 @@ class LifeProbe(NamedTuple):
     body: bytes
 
 
-class Plan(NamedTuple):
+class VerifyPlan(NamedTuple):
     """All that is to be sent: what is free, creates that have to be refused, and predictions that are billed."""
 
     free: Sequence[Probe]
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
         return [*lines, f"billed at most: {spend} predictions"]
 
 
-def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> Plan:
+def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> VerifyPlan:
     """The plan for a gateway of a contract, with so many forbidden creates more that are drawn. Raises MockServerError.
 
     `seed` makes the id that nobody has.
@@ -108,7 +108,7 @@ def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> Plan:
         )
         for operation, each in wrong
     ]
-    return Plan(
+    return VerifyPlan(
         list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates))
     )
 

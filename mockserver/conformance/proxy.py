@@ -27,12 +27,12 @@ from mockserver.backend.metrics import UNMATCHED
 from mockserver.backend.tenant import TenantState
 from mockserver.client import PREFIX
 from mockserver.clock import SECOND, wall_time
+from mockserver.conformance.exchange import BodyReader, GatewayExchange
 from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
-from mockserver.conformance.judgement import judge
-from mockserver.conformance.lives import Life
-from mockserver.conformance.observed import BodyReader, Observed
+from mockserver.conformance.gateway import Gateway
+from mockserver.conformance.judge import judge
+from mockserver.conformance.life import Life
 from mockserver.conformance.picture import judge_picture
-from mockserver.conformance.upstream import Upstream
 from mockserver.contract.api_error import ApiError, error_body
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
@@ -41,7 +41,6 @@ from mockserver.http.request import Request, read_head
 from mockserver.http.validation import validate
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
-from mockserver.server.mock_server import MockServer
 
 MAX_HELD = (
     1024 * 1024
@@ -75,17 +74,9 @@ def proxy_app(
 ) -> ProxyApp:
     """The application of a proxy of the gateway at a URL; the rest goes into its options. Raises MockServerError."""
     loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
-    upstream = Upstream(url, insecure=insecure, ca_file=upstream_ca)
-    upstream.tls()
-    return ProxyApp(loaded, Forwarder(upstream), ProxyOptions(**options))
-
-
-class ProxyServer(MockServer):
-    """A proxy in a background thread of this process, for the time of a `with` block."""
-
-    def __init__(self, app: ProxyApp) -> None:
-        super().__init__(contract=app.backend.contract, admin_token=app.backend.options.admin_token)
-        self._app = app
+    gateway = Gateway(url, insecure=insecure, ca_file=upstream_ca)
+    gateway.tls()
+    return ProxyApp(loaded, Forwarder(gateway), ProxyOptions(**options))
 
 
 @dataclass
@@ -129,7 +120,7 @@ class ProxyApp(App):
             len, max_items=MAX_LIVES
         )  # where urls led, by our own paths
         self.creates = 0  # passed on and not refused
-        self.watch: list[Callable[[Observed], None]] = []  # each is told of every exchange
+        self.watch: list[Callable[[GatewayExchange], None]] = []  # each is told of every exchange
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
@@ -139,9 +130,9 @@ class ProxyApp(App):
         return self._pass_on(scope, receive, send)
 
     @property
-    def upstream(self) -> Upstream:
+    def gateway(self) -> Gateway:
         """The gateway."""
-        return self._forwarder.upstream
+        return self._forwarder.gateway
 
     async def close(self) -> None:
         """Close the connections to the gateway."""
@@ -277,7 +268,7 @@ class ProxyApp(App):
         """Tell that a request was not answered."""
         request, operation = exchanged.request, exchanged.operation
         if operation is not None:
-            seen = Observed(
+            seen = GatewayExchange(
                 operation=operation,
                 method=request.method,
                 path=request.path,
@@ -374,9 +365,9 @@ class ProxyApp(App):
             if rule is None or not isinstance(url, str):
                 continue
             path = rule.path.replace("{prediction_id}", str(prediction.get("id")))
-            leads_home = url.startswith(self.upstream.url + "/")
+            leads_home = url.startswith(self.gateway.url + "/")
             if leads_home:
-                path = url.removeprefix(self.upstream.url)
+                path = url.removeprefix(self.gateway.url)
             elif name not in ("get", "cancel"):
                 if len(url) > MAX_URL:
                     continue
@@ -457,7 +448,7 @@ class ProxyApp(App):
         request, operation = exchanged.request, exchanged.operation
         if operation is None or exchanged.status == NO_RESPONSE or exchanged.ours:
             return []
-        seen = Observed(
+        seen = GatewayExchange(
             operation=operation,
             method=request.method,
             path=request.path,
@@ -479,7 +470,7 @@ class ProxyApp(App):
         )
         for watcher in self.watch:
             watcher(seen)
-        found = judge(self._contract, seen, self.upstream.origin)
+        found = judge(self._contract, seen, self.gateway.origin)
         exchanged.prediction = seen.prediction() if operation.role in _PREDICTIONS else None
         if exchanged.prediction is not None and isinstance(exchanged.prediction.get("id"), str):
             found += self._follow(exchanged, seen, exchanged.prediction)
@@ -491,7 +482,7 @@ class ProxyApp(App):
         return found
 
     def _follow(
-        self, exchanged: ProxyExchange, seen: Observed, prediction: Mapping[str, Any]
+        self, exchanged: ProxyExchange, seen: GatewayExchange, prediction: Mapping[str, Any]
     ) -> list[Departure]:
         """Go on with the life of a prediction that was told of."""
         coverage = exchanged.tenant.coverage

@@ -9,14 +9,14 @@ from secrets import token_bytes, token_hex
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from mockserver.conformance.findings import Collector, Finding, NotSeen, Report
+from mockserver.conformance.exchange import GatewayExchange
+from mockserver.conformance.gateway import GatewaySession, GatewayUnreachable, Reply, retry_after
 from mockserver.conformance.inputs import JSON
-from mockserver.conformance.judgement import departure, is_inconclusive, judge
-from mockserver.conformance.lives import Life
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.judge import departure, is_inconclusive, judge
+from mockserver.conformance.life import Life
 from mockserver.conformance.picture import judge_picture
-from mockserver.conformance.plan import LifeProbe, Plan, Probe, plan_for, request_headers
-from mockserver.conformance.upstream import Reply, Session, UpstreamUnreachable, retry_after
+from mockserver.conformance.plan import LifeProbe, Probe, VerifyPlan, plan_for, request_headers
+from mockserver.conformance.verify_report import Collector, NotSeen, VerifyFinding, VerifyReport
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.errors import MockServerError
@@ -30,10 +30,10 @@ CANCEL_READS = 10  # reads after a cancel that is not told at once
 LID_REACHED = "the lid on spending was reached"
 
 Listen = Callable[[str], None]
-Watch = Callable[[Observed], None]
+Watch = Callable[[GatewayExchange], None]
 
 
-class Settings(NamedTuple):
+class VerifySettings(NamedTuple):
     """How a gateway is verified: `spend` predictions at most, `poll` seconds between reads, `deadline` for each.
 
     `fuzz` is the number of forbidden creates that are drawn.
@@ -43,7 +43,7 @@ class Settings(NamedTuple):
     spend: int = 0
     poll: float = 1.0
     deadline: float = 600.0
-    accepted: Sequence[Finding] = ()
+    accepted: Sequence[VerifyFinding] = ()
     fuzz: int = 0
 
 
@@ -53,8 +53,8 @@ class Verification:
     def __init__(
         self,
         contract: Contract,
-        session: Session,
-        settings: Settings,
+        session: GatewaySession,
+        settings: VerifySettings,
         listen: Listen = lambda _: None,
         watch: Watch = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
@@ -65,11 +65,11 @@ class Verification:
         self._settings = settings
         self._listen = listen
         self._watch = watch
-        self._origin = session.upstream.origin
+        self._origin = session.gateway.origin
         self._wrong_token = f"wrong-{token_hex(12)}"
-        self.plan: Plan = plan_for(contract, token_bytes(16), settings.fuzz)
-        self.report = Report(
-            url=session.upstream.url, contract=contract.name, spend_limit=settings.spend
+        self.plan: VerifyPlan = plan_for(contract, token_bytes(16), settings.fuzz)
+        self.report = VerifyReport(
+            url=session.gateway.url, contract=contract.name, spend_limit=settings.spend
         )
         self._collector = Collector(contract, self.report, settings.token, settings.accepted)
         self._asked: Counter[str] = (
@@ -82,7 +82,7 @@ class Verification:
             str, str
         ] = {}  # predictions that nobody has seen end yet, and why they were made
 
-    def run(self) -> Report:
+    def run(self) -> VerifyReport:
         """Carry the plan out.
 
         Raises MockServerError if the gateway cannot be reached, or refuses the token.
@@ -135,7 +135,7 @@ class Verification:
                 first.path,
                 request_headers(first, self._settings.token),
             )
-        except UpstreamUnreachable as reason:
+        except GatewayUnreachable as reason:
             raise MockServerError(f"cannot reach {self.report.url}: {reason}") from reason
         if seen.status == 401:
             needed = "a token is needed (--token, REPLICATE_API_TOKEN)"
@@ -182,7 +182,7 @@ class Verification:
 
     def _patiently(
         self, probe: Probe, headers: Mapping[str, str], what: str, token: str
-    ) -> Observed | None:
+    ) -> GatewayExchange | None:
         """One exchange, again if the gateway says: come back later. None if nothing of it was seen."""
         self._asked["create"] += probe.creates
         for attempt in range(1, ATTEMPTS + 1):
@@ -196,10 +196,10 @@ class Verification:
                     probe.must_refuse,
                     token,
                 )
-            except UpstreamUnreachable as reason:
+            except GatewayUnreachable as reason:
                 self.report.spent += probe.creates  # nobody knows whether it was created
                 self._watch(
-                    Observed(
+                    GatewayExchange(
                         operation=probe.operation, method=probe.method, path=probe.path, token=token
                     )
                 )
@@ -233,7 +233,7 @@ class Verification:
         body: bytes | None = None,
         must_refuse: bool = False,
         token: str | None = None,
-    ) -> Observed:
+    ) -> GatewayExchange:
         self.report.requests += 1
         reply = self._session.ask(method, path, headers, body)
         seen = observed(operation, method, path, headers, body, reply)
@@ -241,7 +241,7 @@ class Verification:
         self._watch(seen)
         return seen
 
-    def _judge(self, title: str, seen: Observed, life: Life | None = None) -> None:
+    def _judge(self, title: str, seen: GatewayExchange, life: Life | None = None) -> None:
         found = judge(self._contract, seen, self._origin)
         prediction = seen.prediction()
         if life is not None and prediction is not None:
@@ -350,7 +350,9 @@ class Verification:
         if life.status in ("succeeded", "failed") and not life.cancel_asked:
             self._skip(f"{probe.title}: the cancel", f"it was {life.status} by then")
 
-    def _cancel(self, identifier: str, title: str, life: Life | None = None) -> Observed | None:
+    def _cancel(
+        self, identifier: str, title: str, life: Life | None = None
+    ) -> GatewayExchange | None:
         """Cancel a prediction that was billed, or is going to be."""
         self._running.pop(identifier, None)
         for operation in self._contract.of_role("cancel"):
@@ -380,8 +382,8 @@ class Verification:
         self.report.requests += 1
         try:
             reply = self._session.fetch(output)
-        except UpstreamUnreachable as reason:
-            seen = Observed(
+        except GatewayUnreachable as reason:
+            seen = GatewayExchange(
                 operation=deliver, method="GET", path=output, token=self._settings.token
             )
             self._collector.take(
@@ -409,9 +411,9 @@ def observed(
     headers: Mapping[str, str],
     body: bytes | None,
     reply: Reply,
-) -> Observed:
+) -> GatewayExchange:
     """An exchange with a gateway as it is judged."""
-    return Observed(
+    return GatewayExchange(
         operation=operation,
         method=method,
         path=path,
@@ -437,7 +439,7 @@ def _decoded(body: bytes | None) -> Any:
         return None
 
 
-def _asked_to_wait(seen: Observed) -> float | None:
+def _asked_to_wait(seen: GatewayExchange) -> float | None:
     try:
         value = seen.value() if seen.body else None
     except ValueError:

@@ -22,7 +22,7 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios.scenario import Scenario, Urls
-from mockserver.server.app import build_app
+from mockserver.server.app import App, build_app
 from mockserver.server.tls import Authority
 from mockserver.server.uvicorn_server import (
     T,
@@ -46,58 +46,24 @@ def _owners(name: str) -> set[str]:
     return {name, name.rpartition("+")[0], "" if name == ANONYMOUS else name}
 
 
-class MockServer:
-    """A double in a background thread of this process, for the time of a `with` block.
+class AppServer:
+    """An application in a background thread of this process, for the time of a `with` block.
 
-    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is
-    a name, a file, a Scenario or its JSON value; the other settings are those of `mockserver
-    serve`. The seed is fixed, so that a suite's ids and pictures are the same on every run.
+    It listens on `host` and `port`, where 0 is any free port, and answers when `with` returns.
     """
 
     def __init__(
         self,
+        app: App,
         *,
-        scenario: str | Scenario | Mapping[str, Any] = "succeeded",
-        contract: Path | Contract | None = None,
-        clock: Mode = "autojump",
-        speed: float = 1.0,
-        seed: int = 0,
-        strict: bool = False,
-        require_auth: bool = False,
-        urls: Urls = "local",
-        errors: Dialect = "upstream",
-        files_origin: Literal["same", "separate"] = "same",
         tls: bool | Authority = False,
         tls_names: Sequence[str] = (),
-        also_at: str | None = None,
-        public_url: str | None = None,
-        webhook_allow: Sequence[str] = (),
-        cors: Sequence[str] = (),
-        admin_token: str | None = None,
-        max_memory: int = MAX_MEMORY,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._app = build_app(
-            contract,
-            scenario,
-            clock=clock,
-            speed=speed,
-            seed=seed,
-            strict=strict,
-            require_auth=require_auth,
-            urls=urls,
-            errors=errors,
-            files_origin=files_origin,
-            public_url=public_url,
-            webhook_allow=tuple(name.lower() for name in webhook_allow),
-            cors=tuple(cors),
-            admin_token=admin_token,
-            also_at=also_at,
-            max_memory=max_memory,
-        )
+        self._app = app
         self._host = host
-        self._admin_token = admin_token
+        self._admin_token = app.backend.options.admin_token
         self._port = port
         self._tls = bool(tls)
         self._tls_names = tuple(tls_names)
@@ -218,3 +184,56 @@ class MockServer:
         self._thread = None
         if self._owns_authority and self._authority is not None:
             self._authority.close()
+
+
+class MockServer(AppServer):
+    """A double in a background thread of this process, for the time of a `with` block.
+
+    It listens on a free port of the loopback address and answers when `with` returns. `scenario` is
+    a name, a file, a Scenario or its JSON value; the other settings are those of `mockserver
+    serve`. The seed is fixed, so that a suite's ids and pictures are the same on every run.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: str | Scenario | Mapping[str, Any] = "succeeded",
+        contract: Path | Contract | None = None,
+        clock: Mode = "autojump",
+        speed: float = 1.0,
+        seed: int = 0,
+        strict: bool = False,
+        require_auth: bool = False,
+        urls: Urls = "local",
+        errors: Dialect = "upstream",
+        files_origin: Literal["same", "separate"] = "same",
+        tls: bool | Authority = False,
+        tls_names: Sequence[str] = (),
+        also_at: str | None = None,
+        public_url: str | None = None,
+        webhook_allow: Sequence[str] = (),
+        cors: Sequence[str] = (),
+        admin_token: str | None = None,
+        max_memory: int = MAX_MEMORY,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        app = build_app(
+            contract,
+            scenario,
+            clock=clock,
+            speed=speed,
+            seed=seed,
+            strict=strict,
+            require_auth=require_auth,
+            urls=urls,
+            errors=errors,
+            files_origin=files_origin,
+            public_url=public_url,
+            webhook_allow=tuple(name.lower() for name in webhook_allow),
+            cors=tuple(cors),
+            admin_token=admin_token,
+            also_at=also_at,
+            max_memory=max_memory,
+        )
+        super().__init__(app, tls=tls, tls_names=tls_names, host=host, port=port)

@@ -11,7 +11,7 @@ from mockserver import MockServer
 from mockserver.check.report.findings import describe
 from mockserver.check.webhook_receivers import check_receiver
 from mockserver.cli.rules import every_rule
-from mockserver.conformance.terminal import describe as describe_departure
+from mockserver.conformance.verify_terminal import describe as describe_departure
 from mockserver.reporting.rule import RuleFacts
 from tests.check.bench import hunt, python_subjects, shared_subjects
 from tests.check.receiver import SECRET, WebhookReceiver

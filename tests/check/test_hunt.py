@@ -21,8 +21,8 @@ from mockserver import check_client
 from mockserver.check.drive.callables import CallableDriver
 from mockserver.check.drive.protocol import Call
 from mockserver.check.generate.catalogue import LONG_RETRY_AFTER, fixed_cases
-from mockserver.check.generate.draw import draw_all
 from mockserver.check.generate.inputs import boundary_inputs
+from mockserver.check.generate.sample import sample_all
 from mockserver.check.generate.shrink import shrink, simpler
 from mockserver.check.generate.strategies import cases
 from mockserver.check.hunt.harness import Harness, Limits
@@ -138,7 +138,7 @@ class TestCases:
 
     @pytest.mark.thorough
     def test_all_that_a_scenario_may_hold_is_played(self) -> None:
-        drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
+        drawn = [case.scenario for case in sample_all(CASES, 0, 400, 400)]
         played = [*drawn, *(case.scenario for case in fixed_cases(CONTRACT, MODELS, 1.0))]
         assert {part for scenario in played for part in scenario} == set(
             CATALOGUE.schema["properties"]
@@ -161,7 +161,7 @@ class TestCases:
 
     @pytest.mark.thorough
     def test_what_takes_seconds_is_drawn_rarely(self) -> None:
-        drawn = [case.scenario for case in draw_all(CASES, 0, 400, 400)]
+        drawn = [case.scenario for case in sample_all(CASES, 0, 400, 400)]
         assert sum("limits" in scenario for scenario in drawn) < 60
 
     def test_what_is_left_to_chance_comes_out_the_same_in_every_play(self) -> None:

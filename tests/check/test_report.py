@@ -18,6 +18,7 @@ from mockserver.check.report.findings import Finding, Report
 from mockserver.check.report.markdown import finding_as_markdown
 from mockserver.check.report.messages import curl_of, messages_of
 from mockserver.check.report.page import marked, render_page
+from mockserver.check.report.terminal import show
 from mockserver.check.rules.registry import RULES, find_breaches
 from mockserver.scenarios.catalogue import Catalogue
 from tests.helpers.documents import CONTRACT
@@ -137,6 +138,14 @@ class TestWhatAReportHolds:
         file.write_bytes(msgspec.json.encode({"findings": [found], "runs": 3, "seed": 0}))
         assert [known.rule for known in read_baseline(file)] == ["MC301"]
         assert "MC301" in render_page(Report(accepted=list(read_baseline(file))))
+
+
+def test_what_a_client_sent_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = msgspec.structs.replace(canceled(), message="\x1b[2J\u202egone", outcome="a\rb")
+    show(report(odd, client_error="\x1b[2J", untested=1))
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\u202e", "\r"} & set(printed)
+    assert "\\u001b[2J\\u202egone" in printed
 
 
 class TestMarkdown:

@@ -9,19 +9,19 @@ import sys
 import time
 
 from mockserver import MockServer
-from mockserver.conformance.findings import Report
-from mockserver.conformance.upstream import Session, Upstream
-from mockserver.conformance.verification import Settings, Verification
+from mockserver.conformance.gateway import Gateway, GatewaySession
+from mockserver.conformance.verification import Verification, VerifySettings
+from mockserver.conformance.verify_report import VerifyReport
 from tests.conformance.gateways import CONTRACT, FAITHFUL, PLANTED, Departing, standing
 
 SPEND = 2
 TOKEN = "a-token-of-the-bench"
 
 
-def verified(url: str, spend: int) -> Report:
-    with Session(Upstream(url)) as session:
+def verified(url: str, spend: int) -> VerifyReport:
+    with GatewaySession(Gateway(url)) as session:
         return Verification(
-            CONTRACT, session, Settings(TOKEN, spend, 0.0), sleep=lambda _: None
+            CONTRACT, session, VerifySettings(TOKEN, spend, 0.0), sleep=lambda _: None
         ).run()
 
 

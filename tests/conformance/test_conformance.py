@@ -6,13 +6,13 @@ import zlib
 import pytest
 
 from mockserver.clock import SECOND, wall_time
-from mockserver.conformance.judgement import origin_of
-from mockserver.conformance.lives import Life
-from mockserver.conformance.observed import BodyReader, Observed
+from mockserver.conformance.exchange import BodyReader, GatewayExchange
+from mockserver.conformance.gateway import Gateway, retry_after
+from mockserver.conformance.judge import origin_of
+from mockserver.conformance.life import Life
 from mockserver.conformance.schemas import shape_of
-from mockserver.conformance.terminal import visible
-from mockserver.conformance.upstream import Upstream, retry_after
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import visible
 from tests.helpers.documents import CONTRACT
 
 
@@ -48,14 +48,14 @@ def test_a_body_that_cannot_be_decoded_is_not_whole() -> None:
     ["http://127.0.0.1:1", "http://localhost:1/prefix", "http://[::1]:1", "https://a.example"],
 )
 def test_an_address_with_tls_or_of_this_machine_is_taken(url: str) -> None:
-    assert Upstream(url + "/").url == url
+    assert Gateway(url + "/").url == url
 
 
 def test_an_address_without_tls_needs_to_be_asked_for() -> None:
     for url in ("http://a.example", "http://10.0.0.1", "http://127.0.0.1.example"):
         with pytest.raises(MockServerError, match="--insecure"):
-            Upstream(url)
-        assert Upstream(url, insecure=True).url == url
+            Gateway(url)
+        assert Gateway(url, insecure=True).url == url
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_address_without_tls_needs_to_be_asked_for() -> None:
     ],
 )
 def test_a_gateway_cannot_have_just_anything_fetched(gateway: str, url: str, fetched: bool) -> None:
-    assert (Upstream(gateway).may_fetch(url) is None) == fetched
+    assert (Gateway(gateway).may_fetch(url) is None) == fetched
 
 
 def test_retry_after_is_read_in_all_its_forms() -> None:
@@ -117,7 +117,7 @@ def test_an_answer_asked_for_before_the_last_one_was_there_may_tell_of_an_earlie
     assert reader is not None
 
     def told(life: Life, status: str, asked: int, seconds: float) -> list[str]:
-        seen = Observed(
+        seen = GatewayExchange(
             operation=reader, method="GET", path="/", token="", at=asked * SECOND, seconds=seconds
         )
         return [found.rule for found in life.take(seen, {"id": life.id, "status": status})]

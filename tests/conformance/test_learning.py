@@ -12,8 +12,9 @@ import pytest
 
 from mockserver import MockServer
 from mockserver.conformance.learning import Learner
-from mockserver.conformance.proxy import ProxyServer, proxy_app
+from mockserver.conformance.proxy import proxy_app
 from mockserver.scenarios.catalogue import Catalogue
+from mockserver.server.mock_server import AppServer
 from tests.conformance.gateways import Departing, standing
 from tests.helpers.command import run
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
@@ -29,9 +30,9 @@ CATALOGUE = Catalogue(CONTRACT)
 def learning(url: str) -> Iterator[tuple[httpx.Client, Learner]]:
     """A client of a proxy that learns."""
     app = proxy_app(url)
-    learner = Learner(CONTRACT, app.upstream.origin)
+    learner = Learner(CONTRACT, app.gateway.origin)
     app.watch.append(learner)
-    with ProxyServer(app) as proxy, client_of(proxy.url) as client:
+    with AppServer(app) as proxy, client_of(proxy.url) as client:
         yield client, learner
 
 

@@ -478,7 +478,7 @@ def test_a_gateway_without_tls_is_refused() -> None:
     with pytest.raises(MockServerError, match="without TLS"):
         proxy_app("http://gateway.example")
     assert (
-        proxy_app("http://gateway.example", insecure=True).upstream.url == "http://gateway.example"
+        proxy_app("http://gateway.example", insecure=True).gateway.url == "http://gateway.example"
     )
     ended = run("proxy", "http://gateway.example")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)

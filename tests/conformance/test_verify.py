@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from mockserver import MockServer
-from mockserver.conformance import drawing
-from mockserver.conformance.findings import Report
+from mockserver.conformance import fuzz
+from mockserver.conformance.exchange import GatewayExchange
+from mockserver.conformance.gateway import Gateway, GatewaySession
 from mockserver.conformance.inputs import forbidden_creates, valid_input
-from mockserver.conformance.observed import Observed
 from mockserver.conformance.plan import plan_for
 from mockserver.conformance.rules import GATEWAY_RULES
-from mockserver.conformance.upstream import Session, Upstream
-from mockserver.conformance.verification import Settings, Verification
+from mockserver.conformance.verification import Verification, VerifySettings
+from mockserver.conformance.verify_report import VerifyReport
 from mockserver.errors import MockServerError
 from mockserver.json_text import read_json
 from tests.conformance.gateways import (
@@ -43,12 +43,15 @@ def verified(
     whole: bool = True,
     sleep: Any = None,
     **settings: Any,
-) -> Report:
+) -> VerifyReport:
     """The report of a gateway, without waiting; if it need not be whole, creates that are to be refused are left out."""
     waited = [] if waits is None else waits
-    with Session(Upstream(url)) as session:
+    with GatewaySession(Gateway(url)) as session:
         verification = Verification(
-            CONTRACT, session, Settings(TOKEN, spend, 0.0, **settings), sleep=sleep or waited.append
+            CONTRACT,
+            session,
+            VerifySettings(TOKEN, spend, 0.0, **settings),
+            sleep=sleep or waited.append,
         )
         if not whole:
             verification.plan = verification.plan._replace(
@@ -62,7 +65,7 @@ def verified(
 
 def verified_departing(
     server: MockServer, planted: Planted, spend: int = 2, **settings: Any
-) -> Report:
+) -> VerifyReport:
     server.tenant(TOKEN).reset()
     with standing(Departing(server.url, planted.change, planted.prepare)) as gateway:
         return verified(gateway.url, spend, **settings)
@@ -380,13 +383,13 @@ def test_what_is_drawn_stands_under_the_same_lid(server: MockServer) -> None:
 
 
 def test_drawing_without_schemathesis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "find_spec", lambda name: None)
+    monkeypatch.setattr(fuzz, "find_spec", lambda name: None)
     with pytest.raises(MockServerError, match=r"pip install 'flux-mockserver\[fuzz\]'"):
         plan(1)
 
 
 def test_an_exchange_in_a_report_shows_the_token_in_part() -> None:
-    seen = Observed(
+    seen = GatewayExchange(
         operation=CONTRACT.of_role("create")[0],
         method="POST",
         path="/x",

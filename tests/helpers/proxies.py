@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 from mockserver import Tenant
-from mockserver.conformance.proxy import ProxyServer, proxy_app
+from mockserver.conformance.proxy import proxy_app
+from mockserver.server.mock_server import AppServer
 
 NUMBERS = count()
 
@@ -18,7 +19,7 @@ NUMBERS = count()
 @contextmanager
 def proxying(url: str, **options: Any) -> Iterator[Tenant]:
     """A tenant of a proxy in front of a gateway."""
-    with ProxyServer(proxy_app(url, **options)) as proxy:
+    with AppServer(proxy_app(url, **options)) as proxy:
         yield proxy.tenant(f"a-token-of-the-proxy-{next(NUMBERS)}")
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from mockserver.check.report import files as check_files
 from mockserver.check.report.findings import Finding, Report
-from mockserver.conformance import reports as verify_files
-from mockserver.conformance.findings import Report as VerifyReport
+from mockserver.conformance import verify_files
+from mockserver.conformance.verify_report import VerifyReport
 
 CHECK_FINDING: dict[str, Any] = {
     "rule": "MC404",

@@ -16,7 +16,7 @@ from mockserver.check.drive.callables import CallableDriver
 from mockserver.check.drive.processes import ProcessDriver, WorkerDriver
 from mockserver.check.drive.protocol import Driver
 from mockserver.check.generate.catalogue import fixed_cases
-from mockserver.check.generate.draw import Drawing, draw_all
+from mockserver.check.generate.sample import BackgroundSampler, sample_all
 from mockserver.check.generate.shrink import shrink
 from mockserver.check.generate.strategies import cases
 from mockserver.check.hunt.harness import Harness
@@ -141,12 +141,12 @@ class Hunt:
         drawn: Iterable[Case] = ()
         for number, case in enumerate(fixed):
             if len(fixed) - number == EARLY and len(fixed) < 2 * count and not self._in_process:
-                drawn = stack.enter_context(Drawing(strategy, seed, count))
+                drawn = stack.enter_context(BackgroundSampler(strategy, seed, count))
             if self._is_scenario(case):
                 yield _QueuedCase(case, True, number)
         if self._in_process:
             wait([look.play for look in self._playing if look.play is not None])
-            drawn = draw_all(strategy, seed, count, count - self.report.runs)
+            drawn = sample_all(strategy, seed, count, count - self.report.runs)
         for number, case in enumerate(drawn, len(fixed)):
             yield _QueuedCase(self._as_planned(case), False, number)
 

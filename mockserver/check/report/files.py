@@ -1,11 +1,10 @@
-"""Report files: JSON, JUnit XML, a page of HTML, Markdown; and the baseline, which is read from one."""
+"""Report files: JSON, JUnit XML, HTML and Markdown; and baselines, which are JSON reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import msgspec
 
@@ -15,7 +14,8 @@ from mockserver.check.report.page import render_page
 from mockserver.check.rules.registry import RULES
 from mockserver.errors import MockServerError
 from mockserver.reporting.baseline import read_baseline_file
-from mockserver.reporting.files import choose_format, printable, write_file
+from mockserver.reporting.files import choose_format, write_file
+from mockserver.reporting.junit import junit_xml, rule_cases
 from mockserver.reporting.old_names import encode_report
 
 
@@ -42,9 +42,10 @@ def format_for(path: Path) -> Callable[[Report], bytes]:
 
 
 def read_baseline(path: Path | None, *, may_be_new: bool = False) -> tuple[Finding, ...]:
-    """The findings of a JSON report, or of a saved finding; none without a file. Raises MockServerError.
+    """The findings of a JSON report or of a saved finding; empty without a path.
 
-    With `may_be_new` the file is going to be written, and need not be there yet.
+    With `may_be_new` the file is going to be written, and need not exist yet. Raises
+    MockServerError.
     """
     if may_be_new and (path is None or path.suffix != ".json"):
         raise MockServerError("--baseline-update needs --baseline FILE.json, the file to write")
@@ -63,43 +64,20 @@ def _findings_in(value: Any) -> tuple[Finding, ...]:
 
 
 def update_baseline(report: Report, path: Path) -> int:
-    """Write a report as the baseline of the hunts to come; how many findings it has. Raises MockServerError."""
+    """Write a report as the baseline of later hunts, and return the number of its findings.
+
+    Raises MockServerError.
+    """
     write(report, path)
     return len(report.findings) + len(report.warnings) + len(report.accepted)
 
 
 def _as_junit(report: Report) -> bytes:
-    """A test case for each rule; advice is output, not a failure."""
+    """A test case for each rule that is judged in runs."""
     rules = [rule for rule in RULES.values() if rule.function is not None]
-    suite = ElementTree.Element(
-        "testsuite",
-        name=printable(report.shown_command),
-        tests=str(len(rules)),
-        failures=str(len(report.broken_rules)),
-        time=f"{report.seconds:.3f}",
-    )
-    for rule in rules:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname="mockserver.check", name=f"{rule.code} {rule.title}"
-        )
-        broken = [finding for finding in report.findings if finding.rule == rule.code]
-        advised = [
-            finding for finding in (*report.warnings, *report.accepted) if finding.rule == rule.code
-        ]
-        if broken:
-            said = " ".join(finding.message for finding in broken)
-            failure = ElementTree.SubElement(
-                case, "failure", type=rule.code, message=printable(said)
-            )
-            failure.text = printable("\n\n".join(map(describe, broken)))
-        if advised:
-            ElementTree.SubElement(case, "system-out").text = printable(
-                "\n\n".join(map(describe, advised))
-            )
-    return (
-        b'<?xml version="1.0" encoding="UTF-8"?>\n'
-        + ElementTree.tostring(suite, encoding="unicode").encode()
-    )
+    passed = [*report.warnings, *report.accepted]
+    cases = rule_cases(rules, report.findings, passed, describe)
+    return junit_xml("check", report.shown_command, cases, report.seconds)
 
 
 def _as_html(report: Report) -> bytes:

@@ -9,6 +9,7 @@ from mockserver.check.report.findings import FOLDER, Finding, Report
 from mockserver.check.report.messages import curl_of
 from mockserver.check.report.summary import notes_on, verdict_on
 from mockserver.check.report.text import Line, describe_case, format_exchanges
+from mockserver.reporting.terminal import exchange_line
 
 MAX_MESSAGES = 6  # exchanges of a finding that are shown whole
 
@@ -76,7 +77,7 @@ def to_show(lines: tuple[Line, ...]) -> list[Line]:
 def _exchange(line: Line) -> str:
     assert line.request is not None
     assert line.answer is not None
-    summary = escape(f"{line.at:.3f} s · {line.method} {line.path} → {line.response}")
+    summary = escape(f"{line.at:.3f} s · {exchange_line(line.method, line.path, line.response)}")
     parts = [
         f"<details><summary>{summary}</summary>",
         fenced(line.request.text, "http"),

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
 from html import escape
 from importlib import resources
-from string import Template
 
 import msgspec
 
@@ -17,6 +14,7 @@ from mockserver.check.report.markdown import finding_as_markdown
 from mockserver.check.report.messages import Message, curl_of
 from mockserver.check.report.summary import notes_on, verdict_on
 from mockserver.check.report.text import Line, describe_case
+from mockserver.reporting.page import card, render_shell, section
 
 ROW = 34  # pixels from one exchange to the next
 TOP = 40  # pixels above the first exchange
@@ -31,27 +29,34 @@ CLIENT, API, OTHER, WIDTH = (
 def render_page(report: Report) -> str:
     """The page, as HTML."""
     files = resources.files("mockserver.check.report")
-    template, script = (
-        Template(files.joinpath("report.html").read_text()),
-        files.joinpath("report.js").read_text(),
+    command = f"<code>{escape(report.shown_command)}</code><br>"
+    facts = (
+        f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · "
+        f"{', '.join(report.models)}"
     )
-    facts = f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {', '.join(report.models)}"
+    header = (
+        f"<p>{command if report.command else ''}{escape(facts)}<br>{escape(report.versions)}</p>"
+        + "".join(f"<p>{escape(note)}</p>" for note in notes_on(report))
+    )
+
     sections = (
         ("Findings", report.findings),
         ("Warnings", report.warnings),
         ("Accepted by the baseline", report.accepted),
     )
-    return template.substitute(
-        command=f"<code>{escape(report.shown_command)}</code><br>" if report.command else "",
-        verdict=escape(verdict_on(report)),
-        kind="good" if report.ok else "bad",
-        facts=escape(facts),
-        versions=escape(report.versions),
-        notes="".join(f"<p>{escape(note)}</p>" for note in notes_on(report)),
-        contents="".join(_entry(finding) for _, findings in sections for finding in findings),
-        sections="".join(_section(title, findings, report) for title, findings in sections),
-        script=script,
-        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+    contents = "".join(_entry(finding) for _, findings in sections for finding in findings)
+    cards = "".join(
+        section(title, (_card(finding, report) for finding in findings))
+        for title, findings in sections
+    )
+    return render_shell(
+        "check",
+        verdict_on(report),
+        ok=report.ok,
+        header=header,
+        body=f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n<main>{cards}</main>',
+        style=files.joinpath("report.css").read_text(),
+        script=files.joinpath("report.js").read_text(),
     )
 
 
@@ -64,14 +69,6 @@ def _entry(finding: Finding) -> str:
     return (
         f'<li class="{finding.severity}"><a href="#{_anchor(finding)}"><code>{finding.rule}</code> '
         f"{escape(finding.title)}</a> <span>{escape(finding.message)}</span></li>"
-    )
-
-
-def _section(title: str, findings: Sequence[Finding], report: Report) -> str:
-    return (
-        f"<h2>{title}</h2>" + "".join(_card(finding, report) for finding in findings)
-        if findings
-        else ""
     )
 
 
@@ -89,21 +86,24 @@ def _card(finding: Finding, report: Report) -> str:
         if replay
         else ""
     )
-    return (
-        f'<article id="{anchor}" class="{finding.severity}">'
-        f'<h3><a href="#{anchor}"><code>{finding.rule}</code></a> {escape(finding.title)} '
+    heading = (
+        f'<a href="#{anchor}"><code>{finding.rule}</code></a> {escape(finding.title)} '
         f"<small>{finding.severity}</small>"
-        f'<button type="button" hidden>Copy as Markdown</button></h3>'
+        '<button type="button" hidden>Copy as Markdown</button>'
+    )
+    content = (
         f"<p>{_prose(finding.message)}</p>"
-        f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: {escape(describe_case(finding.case))}.</p>"
+        f"<p><b>Smallest case</b>, confirmed {finding.confirmed} times: "
+        f"{escape(describe_case(finding.case))}.</p>"
         f"{_sequence_diagram(finding)}"
         f"{_exchanges(finding)}"
         f"{fix}<p class=rests>Rests on: {_prose(finding.rests_on)}.</p>{again}"
-        f"<details><summary>The finding as JSON, for <code>mockserver replay</code></summary>"
+        "<details><summary>The finding as JSON, for <code>mockserver replay</code></summary>"
         f"<pre>{escape(plain)}</pre></details>"
-        f"<details class=markdown><summary>The finding as Markdown</summary>"
-        f"<pre>{escape(finding_as_markdown(finding, report))}</pre></details></article>"
+        "<details class=markdown><summary>The finding as Markdown</summary>"
+        f"<pre>{escape(finding_as_markdown(finding, report))}</pre></details>"
     )
+    return card(finding.severity, heading, content, anchor)
 
 
 def _prose(said: str) -> str:

@@ -14,6 +14,7 @@ from mockserver.check.model import Case, Run, fault_of
 from mockserver.check.report.messages import Message, messages_of
 from mockserver.clock import SECOND
 from mockserver.redaction import redacted
+from mockserver.reporting.terminal import exchange_line
 from mockserver.scenarios.scenario import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
@@ -98,12 +99,14 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
     """Exchanges in aligned columns."""
     path = max((len(line.path) for line in lines), default=0)
     response = min(60, max((len(line.response) for line in lines), default=0))
-    shown = []
+    rendered = []
     for line in lines:
         mark = "▶" if line.marked else " "
-        text = f"  {mark} {line.at:7.3f}  {line.method:<4} {line.path:<{path}}  → {line.response:<{response}}  {line.note}"
-        shown.append(text.rstrip())
-    return shown
+        exchange = exchange_line(
+            f"{line.method:<4}", f"{line.path:<{path}} ", f"{line.response:<{response}}"
+        )
+        rendered.append(f"  {mark} {line.at:7.3f}  {exchange}  {line.note}".rstrip())
+    return rendered
 
 
 def describe_case(case: Case) -> str:

@@ -1,65 +1,46 @@
-"""A verification on the terminal: what is being done while it lasts, and its report. What a gateway sent is escaped."""
+"""A verification on the terminal: its progress, and its report. What a gateway sent is escaped."""
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
-from mockserver.conformance.findings import Finding, Report
 from mockserver.conformance.rules import BY_CODE
+from mockserver.conformance.verify_report import VerifyFinding, VerifyReport
+from mockserver.reporting.terminal import (
+    ProgressLine,
+    count_of_warnings,
+    progress_width,
+    style_finding,
+    visible,
+)
 
 MAX_BODY = 400  # characters of a body
 
-_COLOURS = {"conforms": "green", "departs": "red", "not seen": "yellow"}
-_CLEAR_LINE = "\r\x1b[K"
+_COLORS = {"conforms": "green", "departs": "red", "not seen": "yellow"}
 
 
-def visible(text: str) -> str:
-    """Text in which nothing moves a cursor, changes colours or turns letters round."""
-    return "".join(
-        letter
-        if letter.isprintable()
-        else {"\n": "\\n", "\t": " "}.get(letter, f"\\u{ord(letter):04x}")
-        for letter in text
-    )
-
-
-class Progress:
-    """What is being done, on standard error, redrawn in place where that is a terminal; silent elsewhere."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+class VerifyProgress(ProgressLine):
+    """The current step of a verification on standard error."""
 
     def __call__(self, doing: str) -> None:
-        """Show it."""
-        if self._shown:
-            sys.stderr.write(_CLEAR_LINE + visible(doing)[:78])
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Take it away."""
-        if self._shown:
-            sys.stderr.write(_CLEAR_LINE)
-            sys.stderr.flush()
+        """Show what is being done."""
+        self.draw(visible(doing)[: progress_width()])
 
 
-def summary(report: Report) -> str:
+def summary(report: VerifyReport) -> str:
     """A report in one line."""
     count = len(report.findings)
     conforms = (
         "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
     )
     found = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
-    count = len(report.warnings)
-    warnings = f" · {count} warning{'s' * (count != 1)}" if count else ""
+    warnings = count_of_warnings(len(report.warnings))
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
     spent = f"{report.spent} of {report.spend_limit} spent"
     return f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{warnings}{missing}"
 
 
-def describe(finding: Finding) -> str:
+def describe(finding: VerifyFinding) -> str:
     """A finding as text, for people."""
     request, response = finding.exchange["request"], finding.exchange["response"]
     line = f" (line {finding.line})" if finding.line else ""
@@ -90,23 +71,18 @@ def _short(body: str) -> str:
     return text if len(text) <= MAX_BODY else f"{text[:MAX_BODY]}…"
 
 
-def show(report: Report) -> None:
+def show(report: VerifyReport) -> None:
     """Print a report."""
     width = max((len(name) for name in report.operations), default=0)
     for name, statuses in report.operations.items():
         told = ", ".join(
-            click.style(f"{status} {said}", fg=_COLOURS[said])
+            click.style(f"{status} {said}", fg=_COLORS[said])
             for status, said in sorted(statuses.items())
         )
         click.echo(f"  {name:<{width}}  {told}")
     for finding in (*report.findings, *report.warnings):
-        head, _, rest = describe(finding).partition("\n")
         click.echo()
-        click.echo(
-            click.style(head, fg="red" if finding.severity == "error" else "yellow", bold=True)
-            + "\n"
-            + rest
-        )
+        click.echo(style_finding(describe(finding), finding.severity))
     click.echo()
     for finding in report.accepted:
         click.echo(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from mockserver.backend.journal import Departure
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.exchange import GatewayExchange
 from mockserver.conformance.rules import BY_CODE
 from mockserver.contract.contract import Contract
 from mockserver.contract.lines import line_of
@@ -23,7 +23,7 @@ _VALUE = re.compile(
 )
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class VerifyFinding(msgspec.Struct, frozen=True, kw_only=True):
     """A departure of the gateway, with the first exchange that shows it; `times` is how many did.
 
     `contract` says what the contract has: a JSON pointer into it, and `line` its line in the file.
@@ -74,7 +74,7 @@ class NotSeen(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Report(msgspec.Struct, kw_only=True):
+class VerifyReport(msgspec.Struct, kw_only=True):
     """The result of a verification.
 
     `findings` are errors, `warnings` are not; `accepted` are those that the baseline has, `fixed`
@@ -90,9 +90,9 @@ class Report(msgspec.Struct, kw_only=True):
     contract: str
     spent: int = 0
     spend_limit: int = 0
-    findings: list[Finding] = []
-    warnings: list[Finding] = []
-    accepted: list[Finding] = []
+    findings: list[VerifyFinding] = []
+    warnings: list[VerifyFinding] = []
+    accepted: list[VerifyFinding] = []
     fixed: list[str] = []
     not_seen: list[NotSeen] = []
     operations: dict[str, dict[str, str]] = {}
@@ -105,16 +105,20 @@ class Collector:
     """Gathers what exchanges showed into a report."""
 
     def __init__(
-        self, contract: Contract, report: Report, token: str, accepted: Sequence[Finding]
+        self,
+        contract: Contract,
+        report: VerifyReport,
+        token: str,
+        accepted: Sequence[VerifyFinding],
     ) -> None:
         self._contract = contract
         self._report = report
         self._token = token
         self._baseline = {finding.key: finding for finding in accepted}
-        self._found: dict[tuple[str, str, str, str], Finding] = {}
+        self._found: dict[tuple[str, str, str, str], VerifyFinding] = {}
         self._judged: set[str] = set()
 
-    def take(self, probe: str, seen: Observed, departures: Sequence[Departure]) -> None:
+    def take(self, probe: str, seen: GatewayExchange, departures: Sequence[Departure]) -> None:
         """Add one exchange, and what departed in it."""
         self._judged.add(seen.operation.operation_id)
         departs = any(each.severity == "error" for each in departures)
@@ -132,8 +136,8 @@ class Collector:
             ):
                 self._found[finding.key] = finding
 
-    def _finding(self, probe: str, seen: Observed, found: Departure) -> Finding:
-        return Finding(
+    def _finding(self, probe: str, seen: GatewayExchange, found: Departure) -> VerifyFinding:
+        return VerifyFinding(
             rule=found.rule,
             title=BY_CODE[found.rule].title,
             severity=found.severity,

@@ -1,4 +1,4 @@
-"""Drawing cases with Hypothesis: beside the plays, since that takes as long as they do, or all at once."""
+"""BackgroundSampler cases with Hypothesis: beside the plays, since that takes as long as they do, or all at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Closed(BaseException):
     """Nobody wants the rest. Not an Exception: Hypothesis would take that for a failing example."""
 
 
-def draw_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int) -> list[Case]:
+def sample_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int) -> list[Case]:
     """The first `wanted` of so many cases, at once.
 
     For a client in this process, while no call of it is under way: Hypothesis seeds the `random`
@@ -41,7 +41,7 @@ def draw_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int)
     return drawn
 
 
-class Drawing:
+class BackgroundSampler:
     """So many cases, in an order that the seed fixes; drawn in a thread of its own for the time of a `with` block."""
 
     def __init__(self, cases: st.SearchStrategy[Case], seed: int, count: int) -> None:

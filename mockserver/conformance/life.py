@@ -11,8 +11,8 @@ import msgspec
 
 from mockserver.backend.journal import Departure
 from mockserver.clock import MILLISECOND, SECOND, parse_timestamp
-from mockserver.conformance.judgement import departure
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.exchange import GatewayExchange
+from mockserver.conformance.judge import departure
 from mockserver.json_text import pointer_to, shorten
 from mockserver.scenarios.timeline import TERMINAL
 
@@ -54,7 +54,7 @@ class Life(msgspec.Struct):
         """Whether it has been told to have ended."""
         return self.status in TERMINAL
 
-    def take(self, seen: Observed, value: Mapping[str, Any]) -> list[Departure]:
+    def take(self, seen: GatewayExchange, value: Mapping[str, Any]) -> list[Departure]:
         """Go on with what an exchange told, and say what of it does not follow from what was told before."""
         status = str(value.get("status"))[:40]
         if status != self.status and seen.at < self.told_at:
@@ -81,7 +81,7 @@ class Life(msgspec.Struct):
         return found
 
     def _against_before(
-        self, seen: Observed, status: str, value: Mapping[str, Any]
+        self, seen: GatewayExchange, status: str, value: Mapping[str, Any]
     ) -> Iterator[Departure]:
         if self.id and value.get("id") != self.id:
             yield departure(
@@ -146,7 +146,7 @@ def _place(output: object) -> object:
         return output
 
 
-def _of_times(seen: Observed, value: Mapping[str, Any]) -> Iterator[Departure]:
+def _of_times(seen: GatewayExchange, value: Mapping[str, Any]) -> Iterator[Departure]:
     times = {name: at for name in _TIMES if (at := instant(value.get(name))) is not None}
     names = list(times)
     for earlier, later in pairwise(names):

@@ -20,7 +20,7 @@ READABLE_ENCODINGS = ("identity", "gzip", "deflate")
 _SHOWN_OF_REQUEST = frozenset({"content-type", "prefer", "cancel-after", "authorization"})
 
 
-class Observed(msgspec.Struct, kw_only=True):
+class GatewayExchange(msgspec.Struct, kw_only=True):
     """An exchange with a gateway.
 
     `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in

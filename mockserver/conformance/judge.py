@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import jsonschema_rs
 
 from mockserver.backend.journal import Departure
-from mockserver.conformance.observed import Observed
+from mockserver.conformance.exchange import GatewayExchange
 from mockserver.conformance.rules import GATEWAY_RULES
 from mockserver.conformance.schemas import shape_of
 from mockserver.contract.contract import Contract
@@ -23,13 +23,13 @@ MAX_DEPARTURES = 20  # that are told of one answer
 _SEVERITY = {rule.code: rule.severity for rule in GATEWAY_RULES}
 
 
-def judge(contract: Contract, seen: Observed, origin: str) -> list[Departure]:
+def judge(contract: Contract, seen: GatewayExchange, origin: str) -> list[Departure]:
     """Everything in an answer that the contract does not allow. `origin` is the gateway's own."""
     return list(islice(_Judge(contract, seen, origin).departures(), MAX_DEPARTURES))
 
 
 def departure(
-    seen: Observed,
+    seen: GatewayExchange,
     rule: str,
     pointer: str,
     message: str,
@@ -67,7 +67,7 @@ def origin_of(url: str) -> str | None:
 class _Judge:
     """The departures of one answer, rule by rule."""
 
-    def __init__(self, contract: Contract, seen: Observed, origin: str) -> None:
+    def __init__(self, contract: Contract, seen: GatewayExchange, origin: str) -> None:
         self._contract = contract
         self._seen = seen
         self._origin = origin

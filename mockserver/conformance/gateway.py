@@ -14,8 +14,8 @@ from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from mockserver.clock import SECOND, wall_time
-from mockserver.conformance.judgement import origin_of
-from mockserver.conformance.observed import BodyReader
+from mockserver.conformance.exchange import BodyReader
+from mockserver.conformance.judge import origin_of
 from mockserver.errors import MockServerError
 
 TIMEOUT = 75.0  # seconds that one read may take; a `Prefer: wait` takes up to 60
@@ -24,11 +24,11 @@ MAX_PICTURE = 64 * 1024 * 1024  # bytes
 MAX_REDIRECTS = 5
 
 
-class UpstreamUnreachable(Exception):
+class GatewayUnreachable(Exception):
     """The gateway gave no whole answer. The message says why."""
 
 
-class Upstream:
+class Gateway:
     """A gateway's address: `url` is what the contract's paths are appended to, `origin` its scheme, host and port."""
 
     def __init__(self, url: str, *, insecure: bool = False, ca_file: Path | None = None) -> None:
@@ -141,18 +141,18 @@ class Reply:
         self.seconds = seconds
 
 
-class Session:
+class GatewaySession:
     """Asks one gateway, for the time of a `with` block."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._httpx = require_httpx("verify")
 
     def __enter__(self) -> Self:
         # Not by the environment: ~/.netrc would add credentials, and a proxy would be sent the
         # token.
         self._client = self._httpx.Client(
-            verify=self.upstream.tls(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
+            verify=self.gateway.tls(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
         )
         return self
 
@@ -162,21 +162,21 @@ class Session:
     def ask(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Reply:
-        """One request of the API. Raises UpstreamUnreachable."""
-        return self._exchange(method, self.upstream.url + path, headers, body, None)
+        """One request of the API. Raises GatewayUnreachable."""
+        return self._exchange(method, self.gateway.url + path, headers, body, None)
 
     def fetch(self, url: str) -> Reply:
-        """What a URL that the gateway handed out leads to, without any token. Raises UpstreamUnreachable."""
+        """What a URL that the gateway handed out leads to, without any token. Raises GatewayUnreachable."""
         for _ in range(MAX_REDIRECTS):
-            refused = self.upstream.may_fetch(url)
+            refused = self.gateway.may_fetch(url)
             if refused is not None:
-                raise UpstreamUnreachable(f"{url[:200]} is not fetched: {refused}")
+                raise GatewayUnreachable(f"{url[:200]} is not fetched: {refused}")
             reply = self._exchange("GET", url, {}, None, MAX_PICTURE)
             target = dict(reply.headers).get("location")
             if not 300 <= reply.status < 400 or target is None:
                 return reply
             url = urljoin(url, target)
-        raise UpstreamUnreachable(f"more than {MAX_REDIRECTS} redirects")
+        raise GatewayUnreachable(f"more than {MAX_REDIRECTS} redirects")
 
     def _exchange(
         self,
@@ -202,14 +202,14 @@ class Session:
                     if not reader.whole:
                         break
                     if perf_counter() - began > PATIENCE:
-                        raise UpstreamUnreachable(f"no whole answer within {PATIENCE:g} s")
+                        raise GatewayUnreachable(f"no whole answer within {PATIENCE:g} s")
                 named = [
                     (name.decode("latin-1").lower(), value.decode("latin-1"))
                     for name, value in response.headers.raw
                 ]
                 return Reply(response.status_code, named, reader, at, perf_counter() - began)
         except (self._httpx.HTTPError, self._httpx.InvalidURL, OSError, ValueError) as reason:
-            raise UpstreamUnreachable(str(reason) or type(reason).__name__) from reason
+            raise GatewayUnreachable(str(reason) or type(reason).__name__) from reason
 
 
 def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
