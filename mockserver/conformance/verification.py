@@ -65,13 +65,13 @@ class Verification:
         self._settings = settings
         self._listen = listen
         self._watch = watch
-        self._origin = session.gateway.origin
+        self._gateway = session.gateway
         self._wrong_token = f"wrong-{token_hex(12)}"
         self.plan: VerifyPlan = plan_for(contract, token_bytes(16), settings.fuzz)
-        self.report = VerifyReport(
-            url=session.gateway.url, contract=contract.name, spend_limit=settings.spend
-        )
-        self._collector = Collector(contract, self.report, settings.token, settings.accepted)
+        self._collector = Collector(contract, settings.token, settings.accepted)
+        self._requests = 0
+        self._spent = 0  # predictions that were billed, or may have been
+        self._not_seen: list[NotSeen] = []
         self._asked: Counter[str] = (
             Counter()
         )  # creates of any kind, those of lives, and reads of theirs
@@ -87,7 +87,7 @@ class Verification:
 
         Raises MockServerError if the gateway cannot be reached, or refuses the token.
         """
-        began = time.perf_counter()
+        began, interrupted = time.perf_counter(), False
         try:
             self._check_reach()
             for probe in self.plan.free:
@@ -97,20 +97,25 @@ class Verification:
             for life in self.plan.lives:
                 self._run_lifecycle(life)
         except KeyboardInterrupt:
-            self.report.interrupted = True
+            interrupted = True
         finally:
             for identifier in list(self._running):
                 self._cancel(identifier, "left running")
-            self.report.seconds = time.perf_counter() - began
-        self._collector.finish()
-        if not (self.report.findings or self.report.interrupted):
-            self.report.unverified = self._why_unverified()
-            self.report.ok = not self.report.unverified
-        return self.report
+
+        return self._collector.report(
+            url=self._gateway.url,
+            unverified=self._why_unverified(),
+            spent=self._spent,
+            spend_limit=self._settings.spend,
+            not_seen=self._not_seen,
+            requests=self._requests,
+            seconds=time.perf_counter() - began,
+            interrupted=interrupted,
+        )
 
     def _why_unverified(self) -> str:
         """Why nothing is known of the gateway that is worth the name, though nothing departs; else nothing."""
-        told = self.report.operations.values()
+        told = self._collector.operations.values()
         answers = sorted(
             {status for each in told for status, said in each.items() if said != "not seen"}
         )
@@ -136,18 +141,18 @@ class Verification:
                 request_headers(first, self._settings.token),
             )
         except GatewayUnreachable as reason:
-            raise MockServerError(f"cannot reach {self.report.url}: {reason}") from reason
+            raise MockServerError(f"cannot reach {self._gateway.url}: {reason}") from reason
         if seen.status == 401:
             needed = "a token is needed (--token, REPLICATE_API_TOKEN)"
             said = "the token is refused" if self._settings.token else needed
-            raise MockServerError(f"{self.report.url} answers 401: {said}")
+            raise MockServerError(f"{self._gateway.url} answers 401: {said}")
 
     @property
     def _may_spend(self) -> bool:
-        return self.report.spent < self._settings.spend
+        return self._spent < self._settings.spend
 
     def _skip(self, what: str, reason: str) -> None:
-        self.report.not_seen.append(NotSeen(what, reason))
+        self._not_seen.append(NotSeen(what, reason))
 
     def _send(self, probe: Probe) -> None:
         """Send one request of the plan, and judge what comes back."""
@@ -197,7 +202,7 @@ class Verification:
                     token,
                 )
             except GatewayUnreachable as reason:
-                self.report.spent += probe.creates  # nobody knows whether it was created
+                self._spent += probe.creates  # nobody knows whether it was created
                 self._watch(
                     GatewayExchange(
                         operation=probe.operation, method=probe.method, path=probe.path, token=token
@@ -206,7 +211,7 @@ class Verification:
                 self._skip(what, f"no answer: {reason}")
                 return None
             # What failed on the gateway's side may have been created all the same.
-            self.report.spent += probe.creates and (200 <= seen.status < 300 or seen.status >= 500)
+            self._spent += probe.creates and (200 <= seen.status < 300 or seen.status >= 500)
             if not is_inconclusive(seen.status):
                 self._seen["create"] += probe.creates
                 return seen
@@ -234,7 +239,7 @@ class Verification:
         must_refuse: bool = False,
         token: str | None = None,
     ) -> GatewayExchange:
-        self.report.requests += 1
+        self._requests += 1
         reply = self._session.ask(method, path, headers, body)
         seen = observed(operation, method, path, headers, body, reply)
         seen.token, seen.must_refuse = self._settings.token if token is None else token, must_refuse
@@ -242,7 +247,7 @@ class Verification:
         return seen
 
     def _judge(self, title: str, seen: GatewayExchange, life: Life | None = None) -> None:
-        found = judge(self._contract, seen, self._origin)
+        found = judge(self._contract, seen, self._gateway.origin)
         prediction = seen.prediction()
         if life is not None and prediction is not None:
             found += life.take(seen, prediction)
@@ -379,7 +384,7 @@ class Verification:
             self._skip(f"{probe.title}: its picture", "there is no URL of it")
             return
         self._listen(f"{deliver.operation_id}: {probe.title}")
-        self.report.requests += 1
+        self._requests += 1
         try:
             reply = self._session.fetch(output)
         except GatewayUnreachable as reason:
@@ -398,7 +403,7 @@ class Verification:
         sent = read_json(probe.body)
         creating = self._contract.model_asked(probe.operation, sent)
         assert creating is not None
-        found = judge(self._contract, seen, self._origin) if seen.status == 200 else []
+        found = judge(self._contract, seen, self._gateway.origin) if seen.status == 200 else []
         self._collector.take(
             probe.title, seen, [*found, *judge_picture(seen, creating, sent["input"], decode=True)]
         )
