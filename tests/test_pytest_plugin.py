@@ -492,4 +492,4 @@ def test_wrong(mockserver_check):
     )
     result = pytester.runpytest_subprocess(*STRICT)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["MC303  polls on after the end*", "*▶*GET*200 aborted*"])
+    result.stdout.fnmatch_lines(["MC303  keeps polling after the end*", "*▶*GET*200 aborted*"])

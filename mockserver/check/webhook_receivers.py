@@ -1,4 +1,4 @@
-"""Checks webhook receivers: each must accept genuine webhooks, and refuse forged, tampered and stale ones."""
+"""Checks that webhook receivers accept valid webhooks, and reject forged and stale ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mockserver.backend.backend import Backend
-from mockserver.check.rules.receivers import takes
+from mockserver.check.rules.receivers import accepts
 from mockserver.clock import SECOND, wall_time
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
@@ -20,17 +20,17 @@ from mockserver.http.post import post
 from mockserver.http.webhooks import sign
 from mockserver.server.mock_server import MockServer
 
-TIMEOUT = 5.0  # seconds that a receiver is given, as upstream does
-STALE = 3600  # seconds by which a timestamp lies in the past, or in the future
-NUMBER = 987654321.5  # stands where another spelling of a number is to be filled in
+TIMEOUT = 5.0  # seconds for a response, as on Replicate
+STALE = 3600  # seconds between a stale timestamp and now, in either direction
+NUMBER = 987654321.5  # a placeholder for a number in another spelling
 DUPLICATES = "MC605"
 FORGED = "whsec_" + "Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One webhook that is sent: for which rule, what it is, and whether a receiver must accept it.
+    """One webhook, the rule that it is sent for, and whether a receiver must accept it.
 
-    A `plain` one is as the gateway usually sends it.
+    A `plain` one is like those that the gateway usually sends.
     """
 
     rule: str
@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """A receiver's reaction to a message: the status of its response, or the reason why there is no response."""
+    """The status of a receiver's response to a message, or the reason why it has none."""
 
     message: Message
     status: int | None
@@ -50,20 +50,20 @@ class Reaction(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the message was accepted if it must be, and refused if not. No response is neither."""
-        return self.status is not None and takes(self.status) == self.message.must_accept
+        """Whether a response accepted what it must accept, and rejected what it must reject."""
+        return self.status is not None and accepts(self.status) == self.message.must_accept
 
 
 def messages(contract: Contract, secret: str, now: int, picture_url: str) -> Iterator[Message]:
-    """The webhooks that are sent to a receiver, in order.
+    """The webhooks for a receiver, in order.
 
-    `now` is in seconds since the epoch; a picture can be fetched from `picture_url`.
+    `now` is in seconds since the epoch. `picture_url` must be the URL of a picture.
     """
     predictions = {
         status: {**prediction, "output": picture_url} if prediction.get("output") else prediction
         for status, prediction in contract.templates.items()
     }
-    bodies = {status: msgspec.json.encode(each) for status, each in predictions.items()}
+    bodies = {status: msgspec.json.encode(prediction) for status, prediction in predictions.items()}
     done = bodies["succeeded"]
     other = msgspec.json.encode({**predictions["succeeded"], "output": f"{picture_url}?other"})
 
@@ -156,10 +156,10 @@ def messages(contract: Contract, secret: str, now: int, picture_url: str) -> Ite
 
 
 def _other_spellings(prediction: dict[str, Any]) -> dict[str, bytes]:
-    """A prediction as JSON that is as legal as any, by what is unusual in it.
+    """A prediction as valid JSON in unusual spellings, by what is unusual.
 
-    A receiver that verifies what it parsed and wrote again, instead of the bytes that came, takes
-    none of them.
+    A receiver that verifies its own encoding of the parsed JSON, instead of the received bytes,
+    rejects them.
     """
     escaped = json.dumps({**prediction, "input": {"prompt": "a <cat> & a dog"}})
     for character in "<>&":
@@ -176,7 +176,7 @@ def _other_spellings(prediction: dict[str, Any]) -> dict[str, bytes]:
 
 @contextmanager
 def _served_picture(contract: Contract) -> Iterator[str]:
-    """The URL of a picture that is served meanwhile: a receiver may well store it."""
+    """The URL of a picture that is served for the time of the `with` block."""
 
     def create(backend: Backend) -> str:
         model = next(iter(contract.models.values()))
@@ -192,7 +192,7 @@ def _served_picture(contract: Contract) -> Iterator[str]:
 
 
 def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Reaction]:
-    """Send every message to a receiver, one after another. Raises MockServerError if there is none."""
+    """Send every message to a receiver, one by one. Raises MockServerError if none is there."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise MockServerError(
@@ -202,14 +202,14 @@ def check_receiver(url: str, secret: str, contract: Contract) -> Iterator[Reacti
         b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError as reason:
         raise MockServerError(
-            "--secret: a key is whsec_ and base64, as GET …/webhooks/default/secret tells it"
+            "--secret: a key is whsec_ and base64, as in GET …/webhooks/default/secret"
         ) from reason
     refuses_genuine = False
     with _served_picture(contract) as picture_url:
         to_send = messages(contract, secret, wall_time() // SECOND, picture_url)
         for number, message in enumerate(to_send):
             if refuses_genuine and message.rule == DUPLICATES:
-                continue  # it would refuse them for the same reason
+                continue  # it would reject them for the same reason
 
             status, why = post(url, message.headers, message.body, TIMEOUT)
             reaction = Reaction(message, status, why or "")

@@ -42,6 +42,6 @@ def explain(code: str) -> None:
         "",
         f"Rests on: {rule.rests_on}.",
         f"Example:  {rule.example}",
-        *([f"To mend:  {rule.fix}"] if rule.fix else []),
+        *([f"Fix:      {rule.fix}"] if rule.fix else []),
     ):
         click.echo(line)

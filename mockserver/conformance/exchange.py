@@ -1,4 +1,4 @@
-"""One exchange with a gateway, as it is judged: what was asked, and what came back, within bounds."""
+"""One exchange with a gateway as it is judged, within bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mockserver.contract.operation import Operation
 from mockserver.json_text import read_json, shorten
 from mockserver.redaction import redacted
 
-MAX_JUDGED = 4 * 1024 * 1024  # bytes of a body that are looked at
+MAX_JUDGED = 4 * 1024 * 1024  # bytes of a body that are judged
 MAX_SHOWN_BODY = 2000  # characters of a body in a report
 MAX_SHOWN_HEADERS = 40
 READABLE_ENCODINGS = ("identity", "gzip", "deflate")
@@ -23,11 +23,11 @@ _SHOWN_OF_REQUEST = frozenset({"content-type", "prefer", "cancel-after", "author
 class GatewayExchange(msgspec.Struct, kw_only=True):
     """An exchange with a gateway.
 
-    `sent` is the decoded body of the request, if it was JSON. `headers` are the answer's, names in
-    lower case. `body` is decoded from its Content-Encoding, and at most MAX_JUDGED bytes of it;
-    `whole` tells whether that is all, `unreadable` why it cannot be decoded, if so. With
-    `must_refuse` the contract forbids the request. `at` is when it was asked, in nanoseconds since
-    the epoch, `seconds` how long it took.
+    `sent` is the decoded body of the request, if it is JSON. `headers` are those of the response,
+    with names in lower case. `body` has at most MAX_JUDGED bytes, decoded from its
+    Content-Encoding; it is complete if `whole`. `unreadable` is why it cannot be decoded, if so.
+    With `must_refuse` the contract forbids the request. `at` is when the request was sent, in
+    nanoseconds since the epoch, `seconds` the duration.
     """
 
     operation: Operation
@@ -48,20 +48,20 @@ class GatewayExchange(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
 
     def header(self, name: str) -> str:
-        """The value of a header of the answer, by its lower-case name; the last of equal names; else nothing."""
+        """The last response header with that lower-case name; empty if there is none."""
         return next((value for key, value in reversed(self.headers) if key == name), "")
 
     @property
     def media_type(self) -> str:
-        """The media type declared, in lower case and without parameters."""
+        """The media type of the response, in lower case and without parameters."""
         return self.header("content-type").partition(";")[0].strip().lower()
 
     def value(self) -> Any:
-        """The decoded JSON of the answer. Raises ValueError, which says what the body is instead."""
+        """The decoded JSON of the response. Raises ValueError, which says what it is instead."""
         return read_json(self.body)
 
     def prediction(self) -> dict[str, Any] | None:
-        """The prediction in the answer, if there is one."""
+        """The prediction in the response, if there is one."""
         if not 200 <= self.status < 300 or not self.whole:
             return None
         try:
@@ -71,8 +71,8 @@ class GatewayExchange(msgspec.Struct, kw_only=True):
         return value if isinstance(value, dict) and "status" in value else None
 
     def as_json(self) -> dict[str, Any]:
-        """The exchange for people and tools, with the token in part and what the gateway sent cut to a bound."""
-        shown = {
+        """The exchange as JSON values, with the token shortened and the response cut to a bound."""
+        value = {
             "request": {
                 "method": self.method,
                 "path": self.path,
@@ -95,7 +95,7 @@ class GatewayExchange(msgspec.Struct, kw_only=True):
             },
             "seconds": round(self.seconds, 3),
         }
-        return redacted(shown, self.token)
+        return redacted(value, self.token)
 
 
 def _is_text(media_type: str) -> bool:
@@ -108,11 +108,10 @@ def _text(body: bytes) -> str:
 
 
 class BodyReader:
-    """The first bytes of a body that comes in pieces, decoded from its Content-Encoding.
+    """Decodes the start of a body that arrives in pieces, according to its Content-Encoding.
 
-    However little it takes to stand for much, no more than `limit` bytes are made of it. `size`
-    counts the bytes that came, `whole` tells whether all of them are in `body`, `unreadable` why
-    they cannot be decoded, if so.
+    At most `limit` bytes are decoded, whatever the compression. `size` counts the bytes that
+    arrived. `body` is complete if `whole`. `unreadable` is why it cannot be decoded, if so.
     """
 
     def __init__(self, encoding: str, limit: int = MAX_JUDGED) -> None:
@@ -125,17 +124,15 @@ class BodyReader:
             "" if self.whole else f"encoded as {shorten(encoding)}, which nobody asked for"
         )
         if encoding in ("gzip", "deflate"):
-            self._decoder = zlib.decompressobj(
-                zlib.MAX_WBITS | 32
-            )  # which finds out which of the two it is
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which detects either
 
     @property
     def body(self) -> bytes:
-        """What has been kept."""
+        """The decoded bytes."""
         return bytes(self._kept)
 
     def feed(self, chunk: bytes) -> None:
-        """Take a piece."""
+        """Add a piece."""
         self.size += len(chunk)
         if not self.whole:
             return

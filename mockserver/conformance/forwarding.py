@@ -1,4 +1,4 @@
-"""Requests passed on to a gateway, and its answers passed back, as they come: hop-by-hop headers apart."""
+"""Forwards requests to a gateway, and its responses back, without hop-by-hop headers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mockserver.conformance.exchange import READABLE_ENCODINGS
 from mockserver.conformance.gateway import PATIENCE, Gateway, require_httpx
 
 CONNECT, WRITE = 10.0, 60.0  # seconds
-MAX_CONNECTIONS = 1000  # a stream or a waiting create holds one each
+MAX_CONNECTIONS = 1000  # each stream and waiting create has one
 MAX_IDLE = 100  # connections kept open
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
 )
 _OURS = frozenset({b"host", b"expect", ADMIN_TOKEN_HEADER.encode()})
 
 
 class GatewayError(Exception):
-    """The gateway gave no answer. `status` is what a proxy answers then: 502, or 504 where time was up."""
+    """The gateway gave no response. `status` is the proxy's: 502, or 504 after a timeout."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class GatewayError(Exception):
 
 
 class Reply:
-    """The head of an answer; `chunks` are the pieces of its body, as they come and are encoded."""
+    """The head of a response; `chunks` are the pieces of its body, still encoded."""
 
     def __init__(
         self, status: int, headers: Headers, chunks: AsyncIterator[bytes], response: Any
@@ -44,18 +44,18 @@ class Reply:
         self._response = response
 
     def header(self, name: bytes) -> str:
-        """The value of a header by its lower-case name, the last of equal names; else nothing."""
+        """The last header with that lower-case name; empty if there is none."""
         return next(
             (value.decode("latin-1") for key, value in reversed(self.headers) if key == name), ""
         )
 
     async def close(self) -> None:
-        """Have done with it, whether it has come to its end or not."""
+        """Release the connection, even if the body has not been read to its end."""
         await self._response.aclose()
 
 
 class Forwarder:
-    """A pool of connections to one gateway. Nothing is kept from one request to the next: no cookies, no tokens."""
+    """A pool of connections to one gateway. It keeps no cookies or tokens between requests."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -65,16 +65,16 @@ class Forwarder:
     async def send(
         self, method: str, target: bytes, headers: Headers, body: bytes | AsyncIterator[bytes]
     ) -> Reply:
-        """Pass a request on, and return the head of the answer. Raises GatewayError.
+        """Forward a request, and return the head of the response. Raises GatewayError.
 
-        `target` is path and query as they came, `headers` what `passed_on` left of the client's.
+        `target` is path and query as received, `headers` are those from `passed_on`.
         """
         url = self._httpx.URL(self.gateway.url)
         url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + target)
         return await self._ask(method, url, headers, body)
 
     async def fetch(self, url: str, headers: Headers) -> Reply:
-        """What a URL leads to that the gateway handed out, without the client's token. Raises GatewayError."""
+        """Download from a URL of the gateway without the client's token. Raises GatewayError."""
         refused = await asyncio.to_thread(self.gateway.may_fetch, url)
         if refused is not None:
             raise GatewayError(502, f"{url[:200]} is not fetched: {refused}")
@@ -129,7 +129,7 @@ class Forwarder:
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """A client's headers as the gateway gets them."""
+    """The headers of a client's request as they are forwarded."""
     return [
         (name, _readable(value) if name == b"accept-encoding" else value)
         for name, value in without_hops([(name.lower(), value) for name, value in headers])
@@ -138,7 +138,7 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def without_hops(headers: Headers) -> Headers:
-    """Headers without those that concern one connection alone (RFC 9110, 7.6.1)."""
+    """Headers without those for a single connection (RFC 9110, 7.6.1)."""
     named = {
         word.strip().lower()
         for name, value in headers
@@ -151,7 +151,7 @@ def without_hops(headers: Headers) -> Headers:
 
 
 def _readable(accepted: bytes) -> bytes:
-    """An Accept-Encoding without what cannot be looked into on the way back."""
+    """An Accept-Encoding without encodings that cannot be judged."""
     words = [word.strip() for word in accepted.decode("latin-1").split(",")]
     kept = [word for word in words if word.partition(";")[0].strip().lower() in READABLE_ENCODINGS]
     return ", ".join(kept or ["identity"]).encode("latin-1")

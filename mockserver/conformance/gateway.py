@@ -1,4 +1,4 @@
-"""Where the gateway is, and how it is asked: nothing without TLS, no redirects, everything within bounds."""
+"""The address of a gateway, and requests to it: TLS, no redirects, everything within bounds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from mockserver.conformance.exchange import BodyReader
 from mockserver.conformance.judge import origin_of
 from mockserver.errors import MockServerError
 
-TIMEOUT = 75.0  # seconds that one read may take; a `Prefer: wait` takes up to 60
-PATIENCE = 120.0  # seconds that one answer may take in all
+TIMEOUT = 75.0  # seconds for one read; a `Prefer: wait` takes up to 60
+PATIENCE = 120.0  # seconds for a whole response
 MAX_PICTURE = 64 * 1024 * 1024  # bytes
 MAX_REDIRECTS = 5
 
 
 class GatewayUnreachable(Exception):
-    """The gateway gave no whole answer. The message says why."""
+    """The gateway gave no complete response. The message says why."""
 
 
 class Gateway:
-    """A gateway's address: `url` is what the contract's paths are appended to, `origin` its scheme, host and port."""
+    """A gateway's address.
+
+    The contract's paths are appended to `url`. `origin` is its scheme, host and port.
+    """
 
     def __init__(self, url: str, *, insecure: bool = False, ca_file: Path | None = None) -> None:
         self.url = url.rstrip("/")
@@ -55,12 +58,13 @@ class Gateway:
         self.insecure = insecure
         if parts.scheme == "http" and not self.loopback and not insecure:
             raise MockServerError(
-                f"{self.url} is without TLS, so that the token could be read on the way; use https, or --insecure"
+                f"{self.url} is without TLS, so others could read the token on the way; use https, "
+                "or --insecure"
             )
         self._ca_file = ca_file
 
     def tls(self) -> ssl.SSLContext:
-        """What the gateway's certificate is verified with. Raises MockServerError."""
+        """The settings for verifying the gateway's certificate. Raises MockServerError."""
         try:
             return ssl.create_default_context(
                 cafile=None if self._ca_file is None else str(self._ca_file)
@@ -69,20 +73,16 @@ class Gateway:
             raise MockServerError(f"--upstream-ca {self._ca_file}: {reason}") from reason
 
     def may_fetch(self, url: str) -> str | None:
-        """Why a URL that the gateway handed out is not fetched; None if it may be."""
+        """Why a URL from the gateway is not downloaded; None if it may be."""
         parts = _split(url)
         where = origin_of(url)
         if parts is None or where is None or parts.scheme not in ("http", "https"):
-            return "it is no http(s) URL"
+            return "it is not an http(s) URL"
         if where == self.origin or (self.loopback and is_loopback(parts.hostname or "")):
             return None
         if parts.scheme == "http" and not self.insecure:
-            return "it is without TLS"
-        return (
-            None
-            if _is_public(parts.hostname or "")
-            else "it leads to an address that is not public"
-        )
+            return "it has no TLS"
+        return None if _is_public(parts.hostname or "") else "its address is not public"
 
 
 def _split(url: str) -> Any:
@@ -104,18 +104,17 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_public(host: str) -> bool:
-    """Whether all the addresses of a host are public ones; a name that has none will not be reached anyway."""
+    """Whether all addresses of a host are public; a host without addresses is unreachable."""
     try:
-        found = {
-            str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        }
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return True
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+    addresses = {str(entry[4][0]).partition("%")[0] for entry in entries}
+    return all(ipaddress.ip_address(address).is_global for address in addresses)
 
 
 def require_httpx(command: str) -> Any:
-    """The httpx package, which is only needed to talk to a gateway. Raises MockServerError."""
+    """The httpx package, which only requests to a gateway need. Raises MockServerError."""
     if find_spec("httpx") is None:
         raise MockServerError(
             f"`mockserver {command}` needs httpx: pip install 'flux-mockserver[verify]'"
@@ -126,7 +125,10 @@ def require_httpx(command: str) -> Any:
 
 
 class Reply:
-    """What came back: `headers` in lower case, the body decoded and within bounds; `at` in ns since the epoch."""
+    """A response, with its body decoded and within bounds, and header names in lower case.
+
+    `at` is when the request was sent, in nanoseconds since the epoch.
+    """
 
     def __init__(
         self, status: int, headers: list[tuple[str, str]], body: BodyReader, at: int, seconds: float
@@ -142,15 +144,14 @@ class Reply:
 
 
 class GatewaySession:
-    """Asks one gateway, for the time of a `with` block."""
+    """A connection to one gateway, for the time of a `with` block."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self._httpx = require_httpx("verify")
 
     def __enter__(self) -> Self:
-        # Not by the environment: ~/.netrc would add credentials, and a proxy would be sent the
-        # token.
+        # trust_env would add credentials from ~/.netrc, and send the token to a proxy.
         self._client = self._httpx.Client(
             verify=self.gateway.tls(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
         )
@@ -162,11 +163,11 @@ class GatewaySession:
     def ask(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Reply:
-        """One request of the API. Raises GatewayUnreachable."""
+        """Send a request to the API. Raises GatewayUnreachable."""
         return self._exchange(method, self.gateway.url + path, headers, body, None)
 
     def fetch(self, url: str) -> Reply:
-        """What a URL that the gateway handed out leads to, without any token. Raises GatewayUnreachable."""
+        """Download from a URL of the gateway, without a token. Raises GatewayUnreachable."""
         for _ in range(MAX_REDIRECTS):
             refused = self.gateway.may_fetch(url)
             if refused is not None:
@@ -213,18 +214,18 @@ class GatewaySession:
 
 
 def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
-    """Seconds that an answer asks to wait, by its header or its body; None if it does not say."""
-    said = headers.get("retry-after", "")
-    if said.isdecimal() and len(said) < 10:
-        return float(said)
-    if said:
+    """The seconds to wait, by the header or the body of a response; None if neither says."""
+    header = headers.get("retry-after", "")
+    if header.isdecimal() and len(header) < 10:
+        return float(header)
+    if header:
         try:
-            return max(0.0, parsedate_to_datetime(said).timestamp() - wall_time() / SECOND)
+            return max(0.0, parsedate_to_datetime(header).timestamp() - wall_time() / SECOND)
         except (ValueError, TypeError, OverflowError):
             return None
-    named = body.get("retry_after") if isinstance(body, dict) else None
+    seconds = body.get("retry_after") if isinstance(body, dict) else None
     return (
-        float(named)
-        if isinstance(named, int | float) and not isinstance(named, bool) and named >= 0
+        float(seconds)
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0
         else None
     )

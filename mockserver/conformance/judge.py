@@ -1,4 +1,4 @@
-"""One answer of a gateway, held against the contract. Pure."""
+"""Judges one response of a gateway by the contract. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mockserver.contract.violations import violation_of
 from mockserver.json_text import pointer_to, shorten
 from mockserver.redaction import MIN_SECRET
 
-MAX_DEPARTURES = 20  # that are told of one answer
+MAX_DEPARTURES = 20  # for one response
 
 _SEVERITY = {rule.code: rule.severity for rule in GATEWAY_RULES}
 
 
-def judge(contract: Contract, seen: GatewayExchange, origin: str) -> list[Departure]:
-    """Everything in an answer that the contract does not allow. `origin` is the gateway's own."""
-    return list(islice(_Judge(contract, seen, origin).departures(), MAX_DEPARTURES))
+def judge(contract: Contract, exchange: GatewayExchange, origin: str) -> list[Departure]:
+    """Everything in a response that the contract does not allow. `origin` is the gateway's."""
+    return list(islice(_Judge(contract, exchange, origin).departures(), MAX_DEPARTURES))
 
 
 def departure(
-    seen: GatewayExchange,
+    exchange: GatewayExchange,
     rule: str,
     pointer: str,
     message: str,
@@ -37,12 +37,14 @@ def departure(
     *,
     warning: bool = False,
 ) -> Departure:
-    """A departure in an exchange; `contract` is the place that says otherwise, the operation if left out."""
-    place = contract or pointer_to(("paths", seen.operation.path, seen.operation.method.lower()))
+    """A departure in an exchange. `contract` is what it departs from, or the operation."""
+    place = contract or pointer_to(
+        ("paths", exchange.operation.path, exchange.operation.method.lower())
+    )
     return Departure(
         rule,
         "warning" if warning else _SEVERITY[rule],
-        seen.operation.operation_id,
+        exchange.operation.operation_id,
         pointer,
         message,
         place,
@@ -50,7 +52,7 @@ def departure(
 
 
 def is_inconclusive(status: int) -> bool:
-    """Whether an answer says nothing of what was asked for: come back later, or the gateway is at fault."""
+    """Whether a status shows nothing about the request: try again later, or a gateway error."""
     return status == 429 or status >= 500
 
 
@@ -65,105 +67,107 @@ def origin_of(url: str) -> str | None:
 
 
 class _Judge:
-    """The departures of one answer, rule by rule."""
+    """The departures of one response, rule by rule."""
 
-    def __init__(self, contract: Contract, seen: GatewayExchange, origin: str) -> None:
+    def __init__(self, contract: Contract, exchange: GatewayExchange, origin: str) -> None:
         self._contract = contract
-        self._seen = seen
+        self._exchange = exchange
         self._origin = origin
-        operation = seen.operation
+        operation = exchange.operation
         self._place = pointer_to(("paths", operation.path, operation.method.lower(), "responses"))
 
     def departures(self) -> Iterator[Departure]:
         yield from self._token()
-        seen = self._seen
-        content = seen.operation.responses.get(seen.status)
+        exchange = self._exchange
+        content = exchange.operation.responses.get(exchange.status)
         if content is None:
-            if not is_inconclusive(seen.status):
-                listed = ", ".join(map(str, seen.operation.responses))
+            if not is_inconclusive(exchange.status):
+                listed = ", ".join(map(str, exchange.operation.responses))
                 yield departure(
-                    seen,
+                    exchange,
                     "MC701",
                     "",
-                    f"answered {seen.status}; the contract lists {listed}",
+                    f"answered {exchange.status}; the contract lists {listed}",
                     self._place,
                 )
             return
-        if seen.must_refuse and 200 <= seen.status < 300:
+        if exchange.must_refuse and 200 <= exchange.status < 300:
             yield departure(
-                seen, "MC705", "", f"answered {seen.status} to what the contract forbids"
+                exchange, "MC705", "", f"answered {exchange.status} to what the contract forbids"
             )
             return
-        if content and seen.method != "HEAD":
+        if content and exchange.method != "HEAD":
             yield from self._body(content)
 
     def _token(self) -> Iterator[Departure]:
-        seen, token = self._seen, self._seen.token
+        exchange, token = self._exchange, self._exchange.token
         if len(token) < MIN_SECRET:
             return
-        spelt = {token, quote(token), quote(token, safe="")}
-        for name, value in seen.headers:
-            if any(each in value for each in spelt):
+        spellings = {token, quote(token), quote(token, safe="")}
+        for name, value in exchange.headers:
+            if any(spelling in value for spelling in spellings):
                 yield departure(
-                    seen, "MC709", f"{name[:60]}:", "the token that was sent stands in this header"
+                    exchange, "MC709", f"{name[:60]}:", "this header has the token of the request"
                 )
                 return
-        if any(each.encode() in seen.body for each in spelt):
-            yield departure(seen, "MC709", "", "the token that was sent stands in the body")
+        if any(spelling.encode() in exchange.body for spelling in spellings):
+            yield departure(exchange, "MC709", "", "the body has the token of the request")
 
     def _body(self, content: Mapping[str, jsonschema_rs.Validator | None]) -> Iterator[Departure]:
-        seen = self._seen
-        place = f"{self._place}/{seen.status}"
+        exchange = self._exchange
+        place = f"{self._place}/{exchange.status}"
         listed = ", ".join(content)
-        shape = "MC705" if seen.must_refuse else "MC702"
-        if seen.unreadable and seen.size:
-            yield departure(seen, shape, "", f"the body is {seen.unreadable}", place)
+        shape = "MC705" if exchange.must_refuse else "MC702"
+        if exchange.unreadable and exchange.size:
+            yield departure(exchange, shape, "", f"the body is {exchange.unreadable}", place)
             return
-        if not seen.size and seen.whole:
-            yield departure(seen, shape, "", f"the body is empty; the contract has {listed}", place)
+        if not exchange.size and exchange.whole:
+            yield departure(
+                exchange, shape, "", f"the body is empty; the contract has {listed}", place
+            )
             return
-        media_type = seen.media_type
+        media_type = exchange.media_type
         if media_type not in content:
-            said = (
+            message = (
                 f"{shorten(media_type)} is declared" if media_type else "no media type is declared"
             )
             yield departure(
-                seen, "MC703", "Content-Type:", f"{said}; the contract has {listed}", place
+                exchange, "MC703", "Content-Type:", f"{message}; the contract has {listed}", place
             )
-            media_type = next((each for each in content if "json" in each), "")
+            media_type = next((kind for kind in content if "json" in kind), "")
         validator = content.get(media_type)
-        if validator is None or not seen.whole:
+        if validator is None or not exchange.whole:
             return
         try:
-            value = seen.value()
+            value = exchange.value()
         except ValueError as reason:
-            if seen.media_type in content:
-                yield departure(seen, shape, "", f"the body is {reason}", place)
+            if exchange.media_type in content:
+                yield departure(exchange, shape, "", f"the body is {reason}", place)
             return
         yield from self._value(validator, media_type, self._relevant(value), shape)
 
     def _relevant(self, value: Any) -> Any:
-        """A value without what the contract does not speak of: predictions of models that it does not have."""
+        """A value without what the contract does not cover: predictions of unknown models."""
         if (
-            self._seen.operation.role != "list"
+            self._exchange.operation.role != "list"
             or not isinstance(value, dict)
             or not isinstance(value.get("results"), list)
         ):
             return value
         models = self._contract.models
         known = [
-            each
-            for each in value["results"]
-            if not isinstance(each, dict)
-            or not isinstance(each.get("model"), str)
-            or each["model"] in models
+            item
+            for item in value["results"]
+            if not isinstance(item, dict)
+            or not isinstance(item.get("model"), str)
+            or item["model"] in models
         ]
         return {**value, "results": known}
 
     def _value(
         self, validator: jsonschema_rs.Validator, media_type: str, value: Any, shape: str
     ) -> Iterator[Departure]:
-        seen = self._seen
+        exchange = self._exchange
         echoed = list(self._echo(value))
         yield from echoed
         errors = list(islice(validator.iter_errors(value), MAX_DEPARTURES))
@@ -171,28 +175,37 @@ class _Judge:
             tuple(error.instance_path) for error in errors if "then" not in error.schema_path
         }
         for error in errors:
-            told = violation_of(error)
-            rule = self._rule_of(error, told.pointer, shape)
-            if rule == "MC706" and any(told.pointer.startswith(each.pointer) for each in echoed):
+            violation = violation_of(error)
+            rule = self._rule_of(error, violation.pointer, shape)
+            if rule == "MC706" and any(
+                violation.pointer.startswith(echo.pointer) for echo in echoed
+            ):
                 continue
             if "then" in error.schema_path and tuple(error.instance_path) in wrong_anyway:
-                continue  # wrong in every status, and told so
-            message = f"{told.description}; sent {told.sent}, allowed: {told.allowed}"
-            yield departure(seen, rule, told.pointer, message, self._keyword(error))
+                continue  # it is wrong for every status, which is reported already
+            message = (
+                f"{violation.description}; sent {violation.sent}, allowed: {violation.allowed}"
+            )
+            yield departure(exchange, rule, violation.pointer, message, self._keyword(error))
         if not errors:
             for pointer in shape_of(
-                self._contract, seen.operation.operation_id, seen.status, media_type
+                self._contract, exchange.operation.operation_id, exchange.status, media_type
             ).unknown(value):
-                said = "the contract does not know this property"
+                message = "the contract does not know this property"
                 yield departure(
-                    seen, "MC702", pointer, said, f"{self._place}/{seen.status}", warning=True
+                    exchange,
+                    "MC702",
+                    pointer,
+                    message,
+                    f"{self._place}/{exchange.status}",
+                    warning=True,
                 )
         yield from self._urls(value)
 
     def _rule_of(self, error: jsonschema_rs.ValidationError, pointer: str, shape: str) -> str:
-        """The rule that a value breaks which does not fit its schema."""
-        role = self._seen.operation.role
-        if self._seen.status >= 300 or role not in ("create", "get", "cancel", "list"):
+        """The rule that is broken by a value that does not match its schema."""
+        role = self._exchange.operation.role
+        if self._exchange.status >= 300 or role not in ("create", "get", "cancel", "list"):
             return shape
         path = pointer.split("/")[3 if role == "list" else 1 :]
         if (path == ["status"] and error.kind.name == "enum") or "then" in error.schema_path:
@@ -203,45 +216,48 @@ class _Judge:
         path = list(error.schema_path)
         if path and path[0] in self._contract.document:
             return pointer_to(path)
-        return f"{self._place}/{self._seen.status}"
+        return f"{self._place}/{self._exchange.status}"
 
     def _echo(self, value: Any) -> Iterator[Departure]:
-        """Where the answer to a create does not tell what was asked for."""
-        seen = self._seen
+        """Where the response to a create does not repeat the request."""
+        exchange = self._exchange
         if (
-            seen.operation.role != "create"
-            or seen.status >= 300
+            exchange.operation.role != "create"
+            or exchange.status >= 300
             or not isinstance(value, dict)
-            or seen.must_refuse
+            or exchange.must_refuse
         ):
             return
-        asked = self._contract.model_asked(seen.operation, seen.sent)
-        if asked is None:
+        model = self._contract.model_asked(exchange.operation, exchange.sent)
+        if model is None:
             return
-        if value.get("model") != asked.model:
+        if value.get("model") != model.model:
             yield departure(
-                seen, "MC706", "/model", f"{shorten(value.get('model'))}; {asked.model} was asked"
+                exchange,
+                "MC706",
+                "/model",
+                f"{shorten(value.get('model'))}; {model.model} was requested",
             )
-        given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
+        inputs = exchange.sent.get("input") if isinstance(exchange.sent, dict) else None
         echoed = value.get("input")
-        if value.get("data_removed") is True or not isinstance(given, dict):
+        if value.get("data_removed") is True or not isinstance(inputs, dict):
             return
         if not isinstance(echoed, dict):
             yield departure(
-                seen, "MC706", "/input", f"{shorten(echoed)}; {shorten(given)} was sent"
+                exchange, "MC706", "/input", f"{shorten(echoed)}; {shorten(inputs)} was sent"
             )
             return
-        for name, sent in given.items():
-            if name in asked.images or name not in asked.known:
-                continue  # a gateway may store pictures, and drop what it does not know
+        for name, sent in inputs.items():
+            if name in model.images or name not in model.known:
+                continue  # a gateway may store pictures, and drop unknown inputs
             if name not in echoed or not _same(echoed[name], sent):
-                got = shorten(echoed[name]) if name in echoed else "nothing"
-                said = f"{got} comes back; {shorten(sent)} was sent"
-                yield departure(seen, "MC706", pointer_to(("input", name)), said)
+                actual = shorten(echoed[name]) if name in echoed else "nothing"
+                message = f"{actual} is returned; {shorten(sent)} was sent"
+                yield departure(exchange, "MC706", pointer_to(("input", name)), message)
 
     def _urls(self, value: Any) -> Iterator[Departure]:
         urls = value.get("urls") if isinstance(value, dict) else None
-        if not isinstance(urls, dict) or self._seen.operation.role not in (
+        if not isinstance(urls, dict) or self._exchange.operation.role not in (
             "create",
             "get",
             "cancel",
@@ -250,10 +266,10 @@ class _Judge:
         for name, url in islice(urls.items(), MAX_DEPARTURES):
             where = origin_of(url) if isinstance(url, str) else None
             if where is not None and where != self._origin:
-                said = f"leads to {shorten(where)}, not to {self._origin}"
-                yield departure(self._seen, "MC708", pointer_to(("urls", name)), said)
+                message = f"points to {shorten(where)}, not to {self._origin}"
+                yield departure(self._exchange, "MC708", pointer_to(("urls", name)), message)
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two JSON values are the same; true is not 1."""
+    """Whether two JSON values are equal; true is not 1."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)

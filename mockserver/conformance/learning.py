@@ -1,4 +1,4 @@
-"""What a gateway was seen to do, as a scenario for the double. No secret and no prompt goes into it."""
+"""Makes a scenario for the double of what a gateway did, without secrets and prompts."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from mockserver.scenarios.scenario import Body
 from mockserver.scenarios.timeline import TERMINAL
 from mockserver.scenarios.variation import vary
 
-MAX_LIVES = 1000  # predictions that are learnt from
-MAX_SCRIPT = 1000  # exchanges of an operation whose faults are learnt
-MAX_TEXT = 1000  # characters of a text that is learnt
-SHORTEST = 0.001  # seconds that a status lasts which was told
+MAX_LIVES = 1000  # predictions
+MAX_SCRIPT = 1000  # exchanges of an operation
+MAX_TEXT = 1000  # characters of a text
+SHORTEST = 0.001  # seconds of a status that was seen
 REDACTED = "redacted"
 
 _TIMES = ("created_at", "started_at", "completed_at")
-_NATURAL = frozenset({400, 405, 413, 415, 416, 422})  # what the request itself explains
+_NATURAL = frozenset({400, 405, 413, 415, 416, 422})  # errors that are due to the request
 _HEADER = re.compile(r"(x-[a-z0-9-]{1,60}|ratelimit-[a-z]{1,20})")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 
 
-class _LearntLife:
-    """One prediction: each status that was told, with the time, and what was told last."""
+class _LearnedLife:
+    """One prediction: its statuses with their times, and its last state."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.statuses: list[tuple[str, int]] = []
         self.last: dict[str, Any] = {}
-        self.cancelled = False
-        self.from_birth = False  # what was told first is what it was as it was created
+        self.canceled = False
+        self.from_birth = False  # its first status is the one at creation
 
     def step(self, status: str, nanoseconds: int) -> dict[str, Any]:
-        """A status of the lifecycle. One that was told has lasted, however coarse the timestamps are."""
-        least = SHORTEST if status in dict(self.told) else 0.0
+        """A step of the lifecycle. A status that was seen lasts at least SHORTEST."""
+        least = SHORTEST if status in dict(self.statuses) else 0.0
         return {"status": status, "seconds": max(least, _seconds(nanoseconds))}
 
 
 class Learner:
-    """Watches exchanges with a gateway, and makes a scenario of them. `origin` is the gateway's own."""
+    """Takes exchanges with a gateway, and makes a scenario of them. `origin` is the gateway's."""
 
     def __init__(self, contract: Contract, origin: str) -> None:
         self._contract = contract
         self._origin = origin
-        self._lives: dict[str, _LearntLife] = {}
+        self._lives: dict[str, _LearnedLife] = {}
         self._scripts: dict[str, list[dict[str, Any] | None]] = {}
         self._predictions: list[dict[str, Any]] = []
-        self._created: list[dict[str, Any]] = []  # those of them that answered a create
+        self._created: list[dict[str, Any]] = []  # in responses to creates
         self._secrets: set[str] = set()
         self._create_statuses: Counter[int] = Counter()
         self._dialects: Counter[str] = Counter()
@@ -69,112 +69,114 @@ class Learner:
         self._waits: list[str] = []
         self._effective = False
 
-    def __call__(self, seen: GatewayExchange) -> None:
-        """Take one exchange; one that was not answered has the status 0."""
-        operation = seen.operation
-        if len(seen.token) >= MIN_SECRET:
-            self._secrets.add(seen.token)
-        self._keep_inputs_secret(seen)
-        if operation.role == "deliver" or seen.method != operation.method or operation.public:
+    def __call__(self, exchange: GatewayExchange) -> None:
+        """Add one exchange; without a response its status is 0."""
+        operation = exchange.operation
+        if len(exchange.token) >= MIN_SECRET:
+            self._secrets.add(exchange.token)
+        self._keep_inputs_secret(exchange)
+        if operation.role == "deliver" or exchange.method != operation.method or operation.public:
             return
-        prediction = seen.prediction() if operation.role in ("create", "get", "cancel") else None
-        self._take_script(seen)
-        if not seen.status:
+        prediction = (
+            exchange.prediction() if operation.role in ("create", "get", "cancel") else None
+        )
+        self._take_script(exchange)
+        if not exchange.status:
             return
-        self._take_headers(seen)
-        self._take_dialect(seen)
-        if prediction is not None and not seen.must_refuse:
-            self._take_prediction(seen, prediction)
+        self._take_headers(exchange)
+        self._take_dialect(exchange)
+        if prediction is not None and not exchange.must_refuse:
+            self._take_prediction(exchange, prediction)
 
-    def _keep_inputs_secret(self, seen: GatewayExchange) -> None:
-        given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
-        if isinstance(given, dict) and len(self._secrets) < MAX_LIVES:
+    def _keep_inputs_secret(self, exchange: GatewayExchange) -> None:
+        inputs = exchange.sent.get("input") if isinstance(exchange.sent, dict) else None
+        if isinstance(inputs, dict) and len(self._secrets) < MAX_LIVES:
             texts = [
                 value
-                for name, value in given.items()
+                for value in inputs.values()
                 if isinstance(value, str) and len(value) >= MIN_SECRET
             ]
             self._secrets.update(text[:MAX_TEXT] for text in texts)
 
-    def _take_script(self, seen: GatewayExchange) -> None:
-        script = self._scripts.setdefault(seen.operation.family, [])
+    def _take_script(self, exchange: GatewayExchange) -> None:
+        script = self._scripts.setdefault(exchange.operation.family, [])
         if len(script) < MAX_SCRIPT:
-            script.append(self._fault(seen))
+            script.append(self._fault(exchange))
 
-    def _fault(self, seen: GatewayExchange) -> dict[str, Any] | None:
-        """What went wrong in an exchange that its request does not explain; None if nothing did."""
-        if not seen.status:
+    def _fault(self, exchange: GatewayExchange) -> dict[str, Any] | None:
+        """The fault in an exchange that is not due to its request; None if there is none."""
+        if not exchange.status:
             return {"disconnect": "close"}
         if (
-            seen.status < 400
-            or seen.status in _NATURAL
-            or (seen.must_refuse and not is_inconclusive(seen.status))
+            exchange.status < 400
+            or exchange.status in _NATURAL
+            or (exchange.must_refuse and not is_inconclusive(exchange.status))
         ):
             return None
-        named = seen.path.rstrip("/").split("/")
+        named = exchange.path.rstrip("/").split("/")
         if (
-            seen.status == 404
+            exchange.status == 404
             and not any(part in self._lives for part in named)
-            and seen.operation.role != "create"
+            and exchange.operation.role != "create"
         ):
-            return None  # nobody has told of it
-        fault: dict[str, Any] = {"status": seen.status}
-        retry_after = seen.header("retry-after")
+            return None  # the prediction was never seen
+        fault: dict[str, Any] = {"status": exchange.status}
+        retry_after = exchange.header("retry-after")
         if re.fullmatch(r"\d{1,5}", retry_after):
             fault["retry_after"] = int(retry_after)
-        text = _error_text(seen)
+        text = _error_text(exchange)
         if text is not None:
             fault["detail"] = text
-        elif seen.size:
+        elif exchange.size:
             fault["page"] = "html"
         else:
             fault["page"] = "empty"
         return fault
 
-    def _take_headers(self, seen: GatewayExchange) -> None:
+    def _take_headers(self, exchange: GatewayExchange) -> None:
         self._answers += 1
-        for name in {name for name, _ in seen.headers}:
+        for name in {name for name, _ in exchange.headers}:
             if _HEADER.fullmatch(name) and (self._answers == 1 or name in self._headers):
-                self._headers.setdefault(name, set()).add(seen.header(name))
-        missing = self._headers.keys() - {name for name, _ in seen.headers}
+                self._headers.setdefault(name, set()).add(exchange.header(name))
+        missing = self._headers.keys() - {name for name, _ in exchange.headers}
         for name in missing:
             del self._headers[name]
 
-    def _take_dialect(self, seen: GatewayExchange) -> None:
-        if seen.status < 400:
+    def _take_dialect(self, exchange: GatewayExchange) -> None:
+        if exchange.status < 400:
             return
         try:
-            value = seen.value()
+            value = exchange.value()
         except ValueError:
             return
         if isinstance(value, dict):
             self._dialects["gateway" if isinstance(value.get("error"), dict) else "upstream"] += 1
 
-    def _take_prediction(self, seen: GatewayExchange, prediction: dict[str, Any]) -> None:
+    def _take_prediction(self, exchange: GatewayExchange, prediction: dict[str, Any]) -> None:
         identifier, status = str(prediction.get("id")), str(prediction["status"])
-        role = seen.operation.role
+        role = exchange.operation.role
         if role == "create":
-            self._create_statuses[seen.status] += 1
-            given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
+            self._create_statuses[exchange.status] += 1
+            inputs = exchange.sent.get("input") if isinstance(exchange.sent, dict) else None
             echoed = prediction.get("input")
             if (
-                isinstance(given, dict)
+                isinstance(inputs, dict)
                 and isinstance(echoed, dict)
-                and echoed.keys() - given.keys()
+                and echoed.keys() - inputs.keys()
             ):
                 self._effective = True
-            if seen.sent_headers.get("prefer", "").startswith("wait"):
+            if exchange.sent_headers.get("prefer", "").startswith("wait"):
                 self._waits.append(
                     "recorded" if status == "processing" and prediction.get("output") else status
                 )
         if identifier not in self._lives and len(self._lives) >= MAX_LIVES:
             return
-        life = self._lives.setdefault(identifier, _LearntLife())
-        life.cancelled = life.cancelled or role == "cancel"
-        if not life.told and role == "create":
-            life.from_birth = not seen.sent_headers.get("prefer", "").startswith("wait")
-        if not life.told or life.told[-1][0] != status:
-            life.told.append((status, seen.at))
+        life = self._lives.setdefault(identifier, _LearnedLife())
+        life.canceled = life.canceled or role == "cancel"
+        if not life.statuses and role == "create":
+            life.from_birth = not exchange.sent_headers.get("prefer", "").startswith("wait")
+        if not life.statuses or life.statuses[-1][0] != status:
+            life.statuses.append((status, exchange.at))
         life.last = prediction
         if len(self._predictions) < 10 * MAX_LIVES:
             self._predictions.append(prediction)
@@ -182,7 +184,7 @@ class Learner:
                 self._created.append(prediction)
 
     def scenario(self, name: str = "learnt") -> dict[str, Any]:
-        """The scenario, as JSON values. What the double cannot play is left out."""
+        """The scenario as JSON values, without parts that the double does not support."""
         catalogue = Catalogue(self._contract)
         learnt: dict[str, Any] = {"name": name}
         for part in self._parts():
@@ -196,13 +198,13 @@ class Learner:
 
     def write(self, path: Path) -> None:
         """Write the scenario as YAML. Raises MockServerError."""
-        told = yaml.safe_dump(self.scenario(), sort_keys=False, allow_unicode=True, width=110)
+        content = yaml.safe_dump(self.scenario(), sort_keys=False, allow_unicode=True, width=110)
         when = timestamp(wall_time() // SECOND * SECOND)
         head = f"# Learnt from {self._origin} at {when}, of {len(self._lives)} predictions.\n"
-        write_file(path, (head + told).encode())
+        write_file(path, (head + content).encode())
 
     def _parts(self) -> Iterator[dict[str, Any]]:
-        """What has been learnt, part by part, the surest first."""
+        """The parts of the scenario, the most certain first."""
         lifecycle = self._lifecycle()
         if lifecycle:
             yield {"lifecycle": lifecycle}
@@ -228,19 +230,19 @@ class Learner:
                 yield {"headers": {name: self._without_secrets(value)}}
 
     def _lifecycle(self) -> list[dict[str, Any]]:
-        """The statuses of a prediction that nobody cancelled, and how long each lasted; of one that ended, if any."""
-        lives = [life for life in self._lives.values() if life.told and not life.cancelled]
-        ended = [life for life in lives if life.told[-1][0] in TERMINAL]
+        """The steps of a prediction that was not canceled, and has ended if any has."""
+        lives = [life for life in self._lives.values() if life.statuses and not life.canceled]
+        ended = [life for life in lives if life.statuses[-1][0] in TERMINAL]
         if not lives:
             return []
         if not ended:
-            return self._open_lifecycle(max(lives, key=lambda life: len(life.told)))
-        usual = Counter(life.told[-1][0] for life in ended).most_common(1)[0][0]
-        life = next(life for life in ended if life.told[-1][0] == usual)
+            return self._open_lifecycle(max(lives, key=lambda life: len(life.statuses)))
+        usual = Counter(life.statuses[-1][0] for life in ended).most_common(1)[0][0]
+        life = next(life for life in ended if life.statuses[-1][0] == usual)
         last: dict[str, Any] = {"status": usual}
         if usual == "failed" and isinstance(life.last.get("error"), str):
             last["error"] = self._without_secrets(life.last["error"][:MAX_TEXT]) or REDACTED
-        if life.from_birth and life.told[0][0] == usual:
+        if life.from_birth and life.statuses[0][0] == usual:
             return [last]
         created, started, completed = (instant(life.last.get(name)) for name in _TIMES)
         if completed is None or created is None:
@@ -253,43 +255,41 @@ class Learner:
             last,
         ]
 
-    def _open_lifecycle(self, life: _LearntLife) -> list[dict[str, Any]]:
-        """The statuses as they were told, with the times of the reads; the last one lasts."""
-        steps = [life.step(status, later - at) for (status, at), (_, later) in pairwise(life.told)]
-        return [*steps, {"status": life.told[-1][0]}]
+    def _open_lifecycle(self, life: _LearnedLife) -> list[dict[str, Any]]:
+        """The statuses as they were seen, with the times of the reads; the last one never ends."""
+        steps = [
+            life.step(status, later - at) for (status, at), (_, later) in pairwise(life.statuses)
+        ]
+        return [*steps, {"status": life.statuses[-1][0]}]
 
     def _of_bodies(self) -> Iterator[dict[str, Any]]:
-        """Legal variety in predictions."""
-        whole = [each for each in self._predictions if each.get("data_removed") is not True]
+        """The optional parts of predictions."""
+        whole = [item for item in self._predictions if item.get("data_removed") is not True]
         known = self._contract.prediction_schema["properties"]
         extra: dict[str, Any] = {}
-        for each in whole:
-            extra.update(
-                {
-                    name: value
-                    for name, value in each.items()
-                    if name not in known and name not in extra
-                }
-            )
+        for prediction in whole:
+            for name, value in prediction.items():
+                if name not in known:
+                    extra.setdefault(name, value)
         for name, value in list(extra.items())[:50]:
             yield {"body": {"extra": {name: self._without_secrets(value)}}}
         for name in self._omitted(whole):
             yield {"body": {"omit": [name]}}
-        filled = {name for each in whole for name, value in each.items() if value is not None}
+        filled = {name for item in whole for name, value in item.items() if value is not None}
         templates = self._contract.templates
         empty = {
             name
-            for each in whole
-            for name, shown in templates.get(str(each["status"]), {}).items()
-            if shown is not None and name in each and each[name] is None
+            for item in whole
+            for name, sample in templates.get(str(item["status"]), {}).items()
+            if sample is not None and name in item and item[name] is None
         }
         for name in sorted(empty - filled):
             yield {"body": {"null": [name]}}
         digits = {
-            _digits(each[name])
-            for each in whole
+            _digits(item[name])
+            for item in whole
             for name in _TIMES
-            if isinstance(each.get(name), str)
+            if isinstance(item.get(name), str)
         }
         if len(digits) == 1 and digits != {3} and None not in digits:
             yield {"body": {"fraction": digits.pop()}}
@@ -298,15 +298,15 @@ class Learner:
         yield from self._of_urls(whole)
 
     def _omitted(self, whole: list[dict[str, Any]]) -> list[str]:
-        """Names that reads never have; nor do creates, unless the contract requires them there."""
+        """Names that no read has, nor any create unless the contract requires them there."""
         templates = self._contract.templates
-        # What never started lacks more than others, and says nothing of them.
+        # Predictions that never started lack properties that others have.
         whole = [
-            each
-            for each in whole
-            if each["status"] not in ("canceled", "aborted") or "started_at" in each
+            item
+            for item in whole
+            if item["status"] not in ("canceled", "aborted") or "started_at" in item
         ]
-        reads = [each for each in whole if not any(each is created for created in self._created)]
+        reads = [item for item in whole if not any(item is created for created in self._created)]
         absent, there = _compared(reads or whole, templates)
         created = _compared(self._created, templates)[1] if reads else set()
         create = self._contract.of_role("create")[0]
@@ -321,15 +321,15 @@ class Learner:
     def _of_urls(self, whole: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         rule = self._contract.url_rules.get("get")
         leading = {
-            origin_of(str(each["urls"].get("get")))
-            for each in whole
-            if isinstance(each.get("urls"), dict)
+            origin_of(str(item["urls"].get("get")))
+            for item in whole
+            if isinstance(item.get("urls"), dict)
         }
         if rule is not None and rule.documented and leading == {origin_of(rule.documented)}:
             yield {"urls": "documented"}
 
     def _without_secrets(self, value: Any) -> Any:
-        """A value in which whatever holds a token, a prompt or another text that was sent is left out."""
+        """A value in which texts with a token, a prompt or another sent text are redacted."""
         if isinstance(value, str):
             return (
                 REDACTED if any(secret in value for secret in self._secrets) else value[:MAX_TEXT]
@@ -353,41 +353,41 @@ def _merged(value: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _compared(
-    told: list[dict[str, Any]], templates: Mapping[str, Mapping[str, Any]]
+    predictions: list[dict[str, Any]], templates: Mapping[str, Mapping[str, Any]]
 ) -> tuple[set[str], set[str]]:
-    """Names that the contract's examples of the same statuses have: those that were absent, and those there."""
+    """Names in the contract's examples of the same statuses: absent ones, and present ones."""
     absent: set[str] = set()
     there: set[str] = set()
-    for each in told:
-        template = templates.get(str(each.get("status")), {})
-        for name, shown in template.items():
-            (there if name in each else absent).add(name)
-            inner = each.get(name)
-            if isinstance(shown, Mapping) and isinstance(inner, Mapping) and name != "input":
-                absent.update(f"{name}.{part}" for part in shown if part not in inner)
-                there.update(f"{name}.{part}" for part in shown if part in inner)
+    for prediction in predictions:
+        template = templates.get(str(prediction.get("status")), {})
+        for name, sample in template.items():
+            (there if name in prediction else absent).add(name)
+            inner = prediction.get(name)
+            if isinstance(sample, Mapping) and isinstance(inner, Mapping) and name != "input":
+                absent.update(f"{name}.{part}" for part in sample if part not in inner)
+                there.update(f"{name}.{part}" for part in sample if part in inner)
     return absent, there
 
 
-def _error_text(seen: GatewayExchange) -> str | None:
-    """The sentence of an error in one of the API's shapes; None if it has none."""
+def _error_text(exchange: GatewayExchange) -> str | None:
+    """The sentence in an error of either dialect; None if there is none."""
     try:
-        value = seen.value()
+        value = exchange.value()
     except ValueError:
         return None
     if not isinstance(value, dict):
         return None
-    told = (
+    text = (
         value["error"].get("message")
         if isinstance(value.get("error"), dict)
         else value.get("detail")
     )
-    return told[:MAX_TEXT] if isinstance(told, str) else None
+    return text[:MAX_TEXT] if isinstance(text, str) else None
 
 
 def _digits(text: str) -> int | None:
-    found = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d)", text)
-    return len(found[1] or "") if found else None
+    match = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d)", text)
+    return len(match[1] or "") if match else None
 
 
 def _seconds(nanoseconds: int) -> float:

@@ -1,4 +1,4 @@
-"""A prediction's life as a gateway tells it, from answer to answer. Pure."""
+"""Judges the lifecycle of a prediction, from response to response. Pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from mockserver.scenarios.timeline import TERMINAL
 
 _ORDER = {"starting": 0, "processing": 1, **dict.fromkeys(TERMINAL, 2)}
 _TIMES = ("created_at", "started_at", "completed_at")
-_ROUNDING = MILLISECOND  # nanoseconds by which a time that is told coarsely may be off
-MAX_INPUT = 8 * 1024  # bytes of an input that is remembered; a longer one holds pictures
-_PREDICT_TIME_OFF = (
-    SECOND  # nanoseconds between predict_time and the times that it is the difference of
-)
+_ROUNDING = MILLISECOND  # nanoseconds by which a rounded time may be off
+MAX_INPUT = 8 * 1024  # bytes of an input that is remembered; longer ones contain pictures
+# Nanoseconds by which predict_time may differ from the time between start and completion.
+_PREDICT_TIME_OFF = SECOND
 
 
 class Life(msgspec.Struct):
-    """What has been told of one prediction so far.
+    """What the responses about one prediction have shown so far.
 
-    `statuses` are those told, in order, each with nanoseconds since the epoch. `cancel_asked` tells
-    whether a cancel was answered with success while it ran. `asked` is what was asked of its
-    picture, if that was seen; `input_size` is in bytes of JSON. `told_at` is when the answer that
-    told the last status was there.
+    `statuses` are in order, with their times in nanoseconds since the epoch. `cancel_accepted` is
+    true if a cancel succeeded while it ran. `picture_input` has the inputs that determine its
+    picture, if its create was seen. `input_size` is in bytes of JSON. `changed_at` is when the
+    response with the last new status had arrived.
     """
 
     id: str
@@ -39,56 +38,55 @@ class Life(msgspec.Struct):
     input: Any = None
     statuses: tuple[tuple[str, int], ...] = ()
     last: dict[str, Any] = {}
-    cancel_asked: bool = False
-    asked: dict[str, Any] | None = None
+    cancel_accepted: bool = False
+    picture_input: dict[str, Any] | None = None
     input_size: int = 0
-    told_at: int = 0
+    changed_at: int = 0
 
     @property
     def status(self) -> str:
-        """The status told last."""
+        """The last status; empty before the first response."""
         return self.statuses[-1][0] if self.statuses else ""
 
     @property
     def ended(self) -> bool:
-        """Whether it has been told to have ended."""
+        """Whether the last status is terminal."""
         return self.status in TERMINAL
 
-    def take(self, seen: GatewayExchange, value: Mapping[str, Any]) -> list[Departure]:
-        """Go on with what an exchange told, and say what of it does not follow from what was told before."""
+    def take(self, exchange: GatewayExchange, value: Mapping[str, Any]) -> list[Departure]:
+        """Add the prediction in a response, and return what contradicts the responses before."""
         status = str(value.get("status"))[:40]
-        if status != self.status and seen.at < self.told_at:
-            return list(
-                _of_times(seen, value)
-            )  # asked before the last answer was there, it may tell of an earlier time
-        found = [*self._against_before(seen, status, value), *_of_times(seen, value)]
+        if status != self.status and exchange.at < self.changed_at:
+            # The request was sent before the last response arrived: it may show an earlier status.
+            return list(_of_times(exchange, value))
+        departures = [*self._against_before(exchange, status, value), *_of_times(exchange, value)]
         if self.model is None:
             self.model, self.input_size = (
                 value.get("model"),
                 len(msgspec.json.encode(value.get("input"))),
             )
             self.input = value.get("input") if self.input_size <= MAX_INPUT else None
-        if seen.operation.role == "cancel" and not self.ended and status in _ORDER:
-            self.cancel_asked = True
+        if exchange.operation.role == "cancel" and not self.ended and status in _ORDER:
+            self.cancel_accepted = True
         if status != self.status:
-            self.statuses = (*self.statuses, (status, seen.at))[-20:]
-            self.told_at = seen.at + round(seen.seconds * SECOND)
+            self.statuses = (*self.statuses, (status, exchange.at))[-20:]
+            self.changed_at = exchange.at + round(exchange.seconds * SECOND)
         self.last = {
             name: value[name]
             for name in ("output", *_TIMES, "data_removed", "metrics", "error")
             if name in value
         }
-        return found
+        return departures
 
     def _against_before(
-        self, seen: GatewayExchange, status: str, value: Mapping[str, Any]
+        self, exchange: GatewayExchange, status: str, value: Mapping[str, Any]
     ) -> Iterator[Departure]:
         if self.id and value.get("id") != self.id:
             yield departure(
-                seen,
+                exchange,
                 "MC706",
                 "/id",
-                f"{shorten(value.get('id'))}; {shorten(self.id)} was asked for",
+                f"{shorten(value.get('id'))}; {shorten(self.id)} was requested",
             )
             return
         if not self.statuses:
@@ -99,7 +97,7 @@ class Life(msgspec.Struct):
             and value.get("model") is not None
         ):
             yield departure(
-                seen,
+                exchange,
                 "MC706",
                 "/model",
                 f"{shorten(value['model'])}; before it was {shorten(self.model)}",
@@ -111,7 +109,7 @@ class Life(msgspec.Struct):
             and self.input not in (None, value["input"])
         ):
             yield departure(
-                seen,
+                exchange,
                 "MC706",
                 "/input",
                 f"{shorten(value['input'])}; before it was {shorten(self.input)}",
@@ -119,25 +117,26 @@ class Life(msgspec.Struct):
         before = self.status
         if self.ended and status != before:
             yield departure(
-                seen, "MC704", "/status", f"{status} after it was {before}, which is terminal"
+                exchange, "MC704", "/status", f"{status} after it was {before}, which is terminal"
             )
         elif _ORDER.get(status, 2) < _ORDER.get(before, 0):
-            yield departure(seen, "MC704", "/status", f"{status} after it was {before}")
+            yield departure(exchange, "MC704", "/status", f"{status} after it was {before}")
         elif (
             self.ended
             and not removed
             and _place(value.get("output")) != _place(self.last.get("output"))
         ):
-            said = f"{shorten(value.get('output'))} after it was {shorten(self.last.get('output'))} at the end"
-            yield departure(seen, "MC704", "/output", said)
-        elif self.cancel_asked and not self.ended and status in ("succeeded", "failed"):
+            output, before_it = value.get("output"), self.last.get("output")
+            message = f"{shorten(output)} after it was {shorten(before_it)} at the end"
+            yield departure(exchange, "MC704", "/output", message)
+        elif self.cancel_accepted and not self.ended and status in ("succeeded", "failed"):
             yield departure(
-                seen, "MC704", "/status", f"{status} after a cancel was answered with success"
+                exchange, "MC704", "/status", f"{status} after a cancel was answered with success"
             )
 
 
 def _place(output: object) -> object:
-    """An output without what a signature may change from read to read."""
+    """An output without the parts of a URL in which signatures may differ between reads."""
     if not isinstance(output, str):
         return output
     try:
@@ -146,27 +145,27 @@ def _place(output: object) -> object:
         return output
 
 
-def _of_times(seen: GatewayExchange, value: Mapping[str, Any]) -> Iterator[Departure]:
+def _of_times(exchange: GatewayExchange, value: Mapping[str, Any]) -> Iterator[Departure]:
     times = {name: at for name in _TIMES if (at := instant(value.get(name))) is not None}
     names = list(times)
     for earlier, later in pairwise(names):
         if times[later] < times[earlier] - _ROUNDING:
-            said = f"{shorten(value[later])} is before {earlier}, {shorten(value[earlier])}"
-            yield departure(seen, "MC704", pointer_to((later,)), said)
+            message = f"{shorten(value[later])} is before {earlier}, {shorten(value[earlier])}"
+            yield departure(exchange, "MC704", pointer_to((later,)), message)
             return
     metrics = value.get("metrics")
     took = metrics.get("predict_time") if isinstance(metrics, dict) else None
     if isinstance(took, int | float) and {"started_at", "completed_at"} <= times.keys():
         known = times["completed_at"] - times["started_at"]
         if abs(took * SECOND - known) > max(_PREDICT_TIME_OFF, known / 10):
-            said = (
+            message = (
                 f"{shorten(took)} s; from started_at to completed_at it is {known / SECOND:.3f} s"
             )
-            yield departure(seen, "MC704", "/metrics/predict_time", said)
+            yield departure(exchange, "MC704", "/metrics/predict_time", message)
 
 
 def instant(text: object) -> int | None:
-    """Nanoseconds since the epoch of a timestamp; None if it is none."""
+    """The nanoseconds since the epoch of a timestamp; None if it is not one."""
     if not isinstance(text, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""A delivered picture, looked at: its format and its ratio."""
+"""Judges a delivered picture by its format and ratio."""
 
 from __future__ import annotations
 
@@ -21,53 +21,59 @@ _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "W
 
 
 def judge_picture(
-    seen: GatewayExchange, creating: Operation, given: Mapping[str, Any], *, decode: bool = False
+    exchange: GatewayExchange,
+    creating: Operation,
+    inputs: Mapping[str, Any],
+    *,
+    decode: bool = False,
 ) -> Iterator[Departure]:
-    """What of a picture is not as it was asked for by an input of an operation that creates predictions.
+    """Where a picture differs from the inputs of the operation that created it.
 
-    `seen` is the exchange that fetched it, of which the first bytes are enough unless it is to be
-    decoded.
+    `exchange` is its download. The first bytes are enough, except to decode it.
     """
-    if seen.status != 200:
-        yield departure(seen, "MC707", "", f"the picture is answered {seen.status}")
+    if exchange.status != 200:
+        yield departure(exchange, "MC707", "", f"the picture is answered {exchange.status}")
         return
-    look = look_at(seen.body, decode=decode and seen.whole)
+    look = look_at(exchange.body, decode=decode and exchange.whole)
     if look is None:
         yield departure(
-            seen,
+            exchange,
             "MC707",
             "",
-            f"its {seen.size} bytes are not a whole jpeg, png, gif or webp picture",
+            f"its {exchange.size} bytes are not a whole jpeg, png, gif or webp picture",
         )
         return
     media_type, (width, height) = look
-    if seen.media_type in _MEDIA_TYPES.values() and seen.media_type != media_type:
-        said = f"{seen.media_type} is declared, and the picture is {media_type}"
-        yield departure(seen, "MC703", "Content-Type:", said)
-    word = given.get(creating.picture["format"], creating.defaults.get(creating.picture["format"]))
-    wanted = DRAWABLE.get(word) if isinstance(word, str) else None
-    if wanted is not None and wanted != media_type:
+    if exchange.media_type in _MEDIA_TYPES.values() and exchange.media_type != media_type:
+        message = f"{exchange.media_type} is declared, and the picture is {media_type}"
+        yield departure(exchange, "MC703", "Content-Type:", message)
+    name = inputs.get(creating.picture["format"], creating.defaults.get(creating.picture["format"]))
+    requested = DRAWABLE.get(name) if isinstance(name, str) else None
+    if requested is not None and requested != media_type:
         yield departure(
-            seen, "MC707", "", f"the picture is {media_type}; {shorten(word)} was asked for"
+            exchange, "MC707", "", f"the picture is {media_type}; {shorten(name)} was asked for"
         )
-    asked = given.get(creating.picture["ratio"])
-    ratio = parse_ratio(asked) if isinstance(asked, str) else None
+    ratio_name = inputs.get(creating.picture["ratio"])
+    ratio = parse_ratio(ratio_name) if isinstance(ratio_name, str) else None
     if ratio is None:
         return
     nearest = nearest_size(creating.picture["sizes"], ratio)
     if not any(
-        abs(width / height / each - 1) <= RATIO_TOLERANCE
-        for each in (ratio, nearest[0] / nearest[1])
+        abs(width / height / expected - 1) <= RATIO_TOLERANCE
+        for expected in (ratio, nearest[0] / nearest[1])
     ):
         yield departure(
-            seen, "MC707", "", f"the picture has {width} x {height} pixels; {asked} was asked for"
+            exchange,
+            "MC707",
+            "",
+            f"the picture has {width} x {height} pixels; {ratio_name} was asked for",
         )
 
 
 def look_at(data: bytes, *, decode: bool) -> tuple[str, tuple[int, int]] | None:
-    """Media type, and width and height in pixels, by the picture's own header; None if it is no picture.
+    """The media type, and (width, height) in pixels; None if it is not a picture.
 
-    With `decode` its pixels are read too, unless there are too many.
+    With `decode` the pixels are read too, up to MAX_PIXELS.
     """
     from PIL import Image
 

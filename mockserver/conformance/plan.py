@@ -1,4 +1,4 @@
-"""What `mockserver verify` sends, in order, and what it may cost. Pure."""
+"""The requests of `mockserver verify`, in order, and what they may cost. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mockserver.backend.prediction import prediction_id
-from mockserver.conformance.fuzz import drawn_creates
+from mockserver.conformance.fuzz import fuzzed_creates
 from mockserver.conformance.inputs import JSON, forbidden_by_version, forbidden_creates, valid_input
 from mockserver.contract.contract import METHODS, Contract
 from mockserver.contract.operation import Operation
@@ -19,7 +19,7 @@ Way = Literal["follow", "cancel", "wait"]
 
 
 class Probe(NamedTuple):
-    """One request. `creates` tells whether a gateway that takes it makes a prediction, and bills it."""
+    """One request. If `creates`, a gateway that accepts it makes a prediction, and bills it."""
 
     title: str
     operation: Operation
@@ -33,7 +33,7 @@ class Probe(NamedTuple):
 
 
 class LifeProbe(NamedTuple):
-    """One prediction, created and followed to its end, cancelled, or waited for by `Prefer: wait`."""
+    """One prediction that is followed to its end, canceled, or created with `Prefer: wait`."""
 
     title: str
     operation: Operation
@@ -42,28 +42,29 @@ class LifeProbe(NamedTuple):
 
 
 class VerifyPlan(NamedTuple):
-    """All that is to be sent: what is free, creates that have to be refused, and predictions that are billed."""
+    """All requests: free ones, creates that must be rejected, and predictions that are billed."""
 
     free: Sequence[Probe]
     forbidden: Sequence[Probe]
     lives: Sequence[LifeProbe]
 
     def describe(self, spend: int) -> list[str]:
-        """The plan in lines, with the most that it can cost."""
+        """The plan in lines, with its maximum cost."""
         lines = [f"{len(self.free)} requests that cost nothing:"]
         lines += [f"  {probe.method:<6} {probe.path}  ({probe.title})" for probe in self.free]
         if not spend:
             left = len(self.forbidden) + len(self.lives)
             return [
                 *lines,
-                f"{left} creates are left out: --spend N allows N predictions to be billed",
+                f"{left} creates are omitted: --spend N allows N predictions to be billed",
                 "billed at most: 0",
             ]
         lines.append(
-            f"{len(self.forbidden)} creates that have to be refused; one that is not is billed, and cancelled at once:"
+            f"{len(self.forbidden)} creates that must be rejected; one that is accepted is billed, "
+            "and canceled immediately:"
         )
         lines += [f"  {probe.method:<6} {probe.path}  ({probe.title})" for probe in self.forbidden]
-        lines.append(f"{len(self.lives)} predictions, as far as the lid on spending allows:")
+        lines.append(f"{len(self.lives)} predictions, within the spend limit:")
         lines += [
             f"  {life.operation.method:<6} {life.operation.path}  ({life.title})"
             for life in self.lives
@@ -72,9 +73,9 @@ class VerifyPlan(NamedTuple):
 
 
 def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> VerifyPlan:
-    """The plan for a gateway of a contract, with so many forbidden creates more that are drawn. Raises MockServerError.
+    """The plan for a contract. Raises MockServerError if it has no predictions.
 
-    `seed` makes the id that nobody has.
+    `seed` determines the unknown id, `fuzz` is the number of generated creates.
     """
     creates = list(contract.models.values())
     if not creates or contract.reader is None:
@@ -94,19 +95,19 @@ def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> VerifyPlan:
         ]
     for number, operation in enumerate(creates):
         share = fuzz // len(creates) + (number < fuzz % len(creates))
-        wrong += [(operation, drawn) for drawn in drawn_creates(contract, operation, share)]
+        wrong += [(operation, fuzzed) for fuzzed in fuzzed_creates(contract, operation, share)]
     forbidden = [
         Probe(
-            each.wrong,
+            create.wrong,
             operation,
             operation.method,
             operation.path,
-            each.media_type,
-            each.body,
+            create.media_type,
+            create.body,
             must_refuse=True,
             creates=True,
         )
-        for operation, each in wrong
+        for operation, create in wrong
     ]
     return VerifyPlan(
         list(_free(contract, contract.reader, unknown)), forbidden, list(_lives(contract, creates))
@@ -114,16 +115,16 @@ def plan_for(contract: Contract, seed: bytes, fuzz: int = 0) -> VerifyPlan:
 
 
 def _by_version(contract: Contract) -> list[Operation]:
-    """The operations that create a prediction of whatever model the body names."""
+    """The operations that create a prediction of a model that the body names."""
     return [operation for operation in contract.of_role("create") if operation.model is None]
 
 
 def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe]:
     path = reader.path.replace("{prediction_id}", unknown)
-    yield Probe("an id that nobody has", reader, reader.method, path, must_refuse=True)
+    yield Probe("an unknown id", reader, reader.method, path, must_refuse=True)
     for cancel in contract.of_role("cancel"):
         yield Probe(
-            "an id that nobody has",
+            "an unknown id",
             cancel,
             cancel.method,
             _filled(cancel, unknown),
@@ -147,9 +148,7 @@ def _free(contract: Contract, reader: Operation, unknown: str) -> Iterator[Probe
             owner, name = model.split("/")
             yield Probe("a model", operation, operation.method, _model_path(operation, owner, name))
         missing = _model_path(operation, "mockserver-verify", unknown)
-        yield Probe(
-            "a model that is not there", operation, operation.method, missing, must_refuse=True
-        )
+        yield Probe("an unknown model", operation, operation.method, missing, must_refuse=True)
     yield Probe("no token", reader, reader.method, path, auth="none", must_refuse=True)
     yield Probe("a wrong token", reader, reader.method, path, auth="wrong", must_refuse=True)
 
@@ -163,23 +162,25 @@ def _model_path(operation: Operation, owner: str, name: str) -> str:
 
 
 def _wrong_method(contract: Contract, operation: Operation) -> str | None:
-    """A method that a path does not have, and that can do no harm where it is taken all the same."""
-    there = {name.upper() for name in METHODS if name in contract.document["paths"][operation.path]}
-    if "GET" not in there:
+    """A method that a path does not have, and that is harmless if it is accepted."""
+    methods = {
+        name.upper() for name in METHODS if name in contract.document["paths"][operation.path]
+    }
+    if "GET" not in methods:
         return "GET"
-    return "DELETE" if "DELETE" not in there and "{prediction_id}" in operation.path else None
+    return "DELETE" if "DELETE" not in methods and "{prediction_id}" in operation.path else None
 
 
 def _lives(contract: Contract, creates: Sequence[Operation]) -> Iterator[LifeProbe]:
     first, *others = creates
     bodies = {
-        each.operation_id: msgspec.json.encode({"input": valid_input(contract, each)})
-        for each in creates
+        operation.operation_id: msgspec.json.encode({"input": valid_input(contract, operation)})
+        for operation in creates
     }
     body = bodies[first.operation_id]
     yield LifeProbe(f"{first.model}, followed to its end", first, "follow", body)
     if contract.of_role("cancel"):
-        yield LifeProbe(f"{first.model}, cancelled", first, "cancel", body)
+        yield LifeProbe(f"{first.model}, canceled", first, "cancel", body)
     for other in others:
         yield LifeProbe(
             f"{other.model}, followed to its end", other, "follow", bodies[other.operation_id]

@@ -1,6 +1,6 @@
-"""The proxy: what clients ask is passed on to the gateway, and both are held against the contract.
+"""The proxy, which forwards requests to the gateway, and judges both sides by the contract.
 
-Read `ProxyApp` from `_pass_on` downwards. A departure never changes what the client gets.
+Read `ProxyApp` from `_pass_on` downwards. A departure never changes what the client receives.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def proxy_app(
     insecure: bool = False,
     **options: Any,
 ) -> ProxyApp:
-    """The application of a proxy of the gateway at a URL; the rest goes into its options. Raises MockServerError."""
+    """A proxy of the gateway at a URL. `options` are ProxyOptions. Raises MockServerError."""
     loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
     gateway = Gateway(url, insecure=insecure, ca_file=upstream_ca)
     gateway.tls()
@@ -81,7 +81,7 @@ def proxy_app(
 
 @dataclass
 class ProxyExchange:
-    """One exchange on its way: the request and its body as far as it is held, and what is known of the answer."""
+    """One exchange in progress: the request with the held part of its body, and the response."""
 
     request: Request
     operation: Operation | None
@@ -99,7 +99,7 @@ class ProxyExchange:
 
 
 class ProxyApp(App):
-    """The ASGI application of a proxy: the admin API is its own, everything else is the gateway's."""
+    """The ASGI application of a proxy, which has its own admin API and forwards the rest."""
 
     def __init__(self, contract: Contract, forwarder: Forwarder, options: ProxyOptions) -> None:
         settings = Options(
@@ -164,7 +164,7 @@ class ProxyApp(App):
         return None, {}
 
     async def _read_ahead(self, exchanged: ProxyExchange) -> bool:
-        """Read as much of the body as is judged: JSON whole, if it is not too long; of others, the first piece."""
+        """Read the judged part of the body: JSON up to a limit, of others the first piece."""
         request, operation = exchanged.request, exchanged.operation
         whole = (
             operation is not None
@@ -210,13 +210,16 @@ class ProxyApp(App):
         return None
 
     def _count_create(self, exchanged: ProxyExchange) -> ApiError | None:
-        """Count a create, or refuse it where the lid is reached."""
+        """Count a create, or refuse it if the limit is reached."""
         if exchanged.operation is None or exchanged.operation.role != "create":
             return None
-        lid = self._options.max_creates
-        if lid is not None and self.creates >= lid:
-            said = f"mockserver proxy has passed on {lid} creates, which is all that --max-creates allows."
-            return ApiError(402, said)
+        limit = self._options.max_creates
+        if limit is not None and self.creates >= limit:
+            message = (
+                f"mockserver proxy has passed on {limit} creates, which is all that "
+                "--max-creates allows."
+            )
+            return ApiError(402, message)
         self.creates += 1
         exchanged.counted = True
         return None
@@ -378,7 +381,7 @@ class ProxyApp(App):
         return msgspec.json.encode({**prediction, "urls": led})
 
     def _record(self, exchanged: ProxyExchange, reader: BodyReader) -> None:
-        """Judge an answer, and write the exchange down. Whatever goes wrong here, the client gets its answer."""
+        """Judge and record an exchange. The client gets its response even if that fails."""
         departures: Sequence[Departure] = ()
         try:
             departures = self._judge(exchanged, reader)
@@ -477,8 +480,8 @@ class ProxyApp(App):
         if operation.role == "deliver" and request.method == "GET" and exchanged.status == 200:
             life = self._lives.get(request.path_params.get("prediction_id", ""))
             creating = self._contract.models.get(str(life.model)) if life is not None else None
-            if life is not None and creating is not None and life.asked is not None:
-                found += judge_picture(seen, creating, life.asked)
+            if life is not None and creating is not None and life.picture_input is not None:
+                found += judge_picture(seen, creating, life.picture_input)
         return found
 
     def _follow(
@@ -506,7 +509,7 @@ class ProxyApp(App):
         if creating is not None and isinstance(given, dict):
             coverage.record_input(creating.operation_id, creating.known.intersection(given))
             shown = (creating.picture["ratio"], creating.picture["format"])
-            life.asked = {name: given[name] for name in shown if name in given}
+            life.picture_input = {name: given[name] for name in shown if name in given}
         self._lives.put(identifier, life)
         return found
 

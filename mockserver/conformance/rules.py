@@ -1,4 +1,4 @@
-"""What is demanded of gateways. `mockserver verify` and `mockserver proxy` judge each answer as it comes."""
+"""MC7xx: rules for gateways, by which `verify` and `proxy` judge each response."""
 
 from __future__ import annotations
 
@@ -7,75 +7,91 @@ from mockserver.reporting.rule import RuleFacts
 GATEWAY_RULES = (
     RuleFacts(
         code="MC701",
-        title="answers with a status that is not listed",
+        title="returns an undocumented status",
         severity="error",
         rests_on="the contract, which lists the statuses of each operation",
-        demand="The status is one that the contract lists for the operation. 429 and 5xx show nothing.",
-        example="A create is answered 418.",
+        demand=(
+            "The status is one that the contract lists for the operation. 429 and 5xx are "
+            "inconclusive."
+        ),
+        example="A create is answered with 418.",
     ),
     RuleFacts(
         code="MC702",
-        title="sends a body that does not fit its schema",
+        title="sends a body that does not match its schema",
         severity="error",
         rests_on="the contract's schemas",
-        demand="Each body fits its schema. Properties that the contract does not know are warnings.",
-        example="A prediction comes without `created_at`.",
+        demand=(
+            "Every body matches its schema. Properties that are not in the contract are warnings."
+        ),
+        example="A prediction has no `created_at`.",
     ),
     RuleFacts(
         code="MC703",
-        title="declares another media type",
+        title="declares the wrong media type",
         severity="error",
-        rests_on="the contract, which lists the media types of each answer",
-        demand="The Content-Type is one that the contract has for the answer.",
-        example="A prediction comes as text/plain.",
+        rests_on="the contract, which lists the media types of each response",
+        demand="The Content-Type is one that the contract lists for the response.",
+        example="A prediction is sent as text/plain.",
     ),
     RuleFacts(
         code="MC704",
-        title="breaks the life cycle",
+        title="breaks the lifecycle",
         severity="error",
-        rests_on="the contract: a prediction's shape depends on its status, and what is terminal stays",
-        demand="Statuses are known, never go back, and stay once they are terminal; there is an output exactly when "
-        "there should be one; times are in order; a cancel cancels.",
-        example="A prediction is `processing` again after it was `succeeded`.",
+        rests_on=(
+            "the contract: the shape of a prediction depends on its status, and a terminal status "
+            "is final"
+        ),
+        demand=(
+            "Statuses are known, never go back, and stay once they are terminal. A prediction has "
+            "an output exactly when its status requires one. Times are in order. A cancel takes "
+            "effect."
+        ),
+        example="A prediction is `processing` after it was `succeeded`.",
     ),
     RuleFacts(
         code="MC705",
-        title="takes what the contract forbids",
+        title="accepts invalid requests",
         severity="error",
-        rests_on="the contract, and money: what is accepted is billed",
-        demand="What the contract forbids is refused, with an error of the documented shape.",
+        rests_on="the contract, and money: accepted requests are billed",
+        demand=(
+            "Requests that the contract forbids are rejected, with an error of the documented "
+            "shape."
+        ),
         example="A create without a prompt makes a prediction.",
     ),
     RuleFacts(
         code="MC706",
-        title="echoes something else",
+        title="echoes the request incorrectly",
         severity="error",
-        rests_on="the contract: a prediction tells its model, and the input as it was sent",
-        demand="A prediction has the id and the model that were asked for, and each input as it was sent.",
-        example="The prompt comes back cut short.",
+        rests_on="the contract: a prediction has its model, and the input as it was sent",
+        demand="A prediction has the requested id and model, and every input as it was sent.",
+        example="The prompt is returned truncated.",
     ),
     RuleFacts(
         code="MC707",
-        title="delivers no picture, or another",
+        title="delivers the wrong picture",
         severity="error",
         rests_on="the contract: `output` is the picture's URL; its input names format and ratio",
-        demand="The picture can be fetched, has the format that was asked for, and the ratio, within 2 %.",
-        example="A PNG arrives where a JPEG was asked for.",
+        demand=(
+            "The picture can be downloaded, and has the requested format and ratio (within 2 %)."
+        ),
+        example="A PNG is delivered where a JPEG was requested.",
     ),
     RuleFacts(
         code="MC708",
-        title="leads urls elsewhere",
+        title="points urls to another host",
         severity="warning",
-        rests_on="secrets: a client that follows `urls.*` to another origin takes its token there",
-        demand="`urls.*` lead to the gateway's own origin.",
-        example="`urls.get` leads to the API behind the gateway.",
+        rests_on="secrets: a client that follows `urls.*` to another host sends its token there",
+        demand="`urls.*` point to the gateway's own host.",
+        example="`urls.get` points to the API behind the gateway.",
     ),
     RuleFacts(
         code="MC709",
-        title="sends the token back",
+        title="returns the token",
         severity="error",
-        rests_on="secrets: answers are logged, and shown to people",
-        demand="The token that was sent stands nowhere in the answer.",
+        rests_on="secrets: responses are logged, and shown to people",
+        demand="The token of the request is not in the response.",
         example="An error repeats the Authorization header.",
     ),
 )

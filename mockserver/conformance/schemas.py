@@ -1,4 +1,4 @@
-"""What the contract's schemas say of a value beside whether it fits."""
+"""The properties of a value that are not in the contract's schemas."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Any
 from mockserver.contract.contract import Contract
 from mockserver.json_text import pointer_to
 
-MAX_ITEMS = 200  # of a list that are looked at
-MAX_UNKNOWN = 20  # properties that are told of one value
-MAX_NESTING = 12  # levels of a value that are looked at
+MAX_ITEMS = 200  # of a list that are examined
+MAX_UNKNOWN = 20  # properties of one value that are returned
+MAX_NESTING = 12  # levels of a value that are examined
 
 _APPLICATORS = ("allOf", "anyOf", "oneOf")
 _CONDITIONALS = ("if", "then", "else")
 
 
 class Shape:
-    """What schemas together know of a value: its properties, and its items. Built as far as values are looked at."""
+    """The properties and items that several schemas together have for a value.
+
+    The shapes of nested values are built when they are needed.
+    """
 
     def __init__(self, contract: Contract, schemas: list[object]) -> None:
         self._contract = contract
@@ -29,7 +32,7 @@ class Shape:
         self._takes_anything = not self._parts or any(map(_takes_anything, self._parts))
 
     def unknown(self, value: object) -> list[str]:
-        """JSON pointers to the properties of a value that the schemas do not know, however open they are."""
+        """JSON pointers to properties that no schema has, even if they allow any property."""
         return list(islice(self._unknown(value, "", MAX_NESTING), MAX_UNKNOWN))
 
     def _unknown(self, value: object, place: str, levels: int) -> Iterator[str]:
@@ -68,25 +71,25 @@ class Shape:
 
 @lru_cache(512)
 def shape_of(contract: Contract, operation: str, status: int, media_type: str) -> Shape:
-    """The shape of a body that an operation answers with."""
+    """The shape of a response body of an operation."""
     response = contract.resolve(contract.by_id[operation].document["responses"][str(status)])
-    media = {name.lower(): each for name, each in response["content"].items()}
+    media = {name.lower(): node for name, node in response["content"].items()}
     return Shape(contract, [media[media_type].get("schema", True)])
 
 
 def _parts(contract: Contract, schema: object, levels: int) -> Iterator[Mapping[str, Any]]:
-    """A schema and all that it is put together from."""
+    """A schema, and the schemas that it combines."""
     node = contract.resolve(schema)
     if not isinstance(node, Mapping) or not levels:
         return
     yield node
-    inner = [each for name in _APPLICATORS for each in node.get(name, [])]
-    for each in [*inner, *(node[name] for name in _CONDITIONALS if name in node)]:
-        yield from _parts(contract, each, levels - 1)
+    inner = [part for name in _APPLICATORS for part in node.get(name, [])]
+    for part in [*inner, *(node[name] for name in _CONDITIONALS if name in node)]:
+        yield from _parts(contract, part, levels - 1)
 
 
 def _takes_anything(part: Mapping[str, Any]) -> bool:
-    """Whether a schema declares an object and says nothing of its properties."""
+    """Whether a schema declares an object without its properties."""
     if part.get("additionalProperties") not in (None, False):
         return True
     declared = part.get("type") == "object" or (

@@ -1,4 +1,7 @@
-"""The gateway, asked what the plan says, and judged. Nothing is sent that could be billed once the lid is reached."""
+"""Carries out a plan, and judges the responses.
+
+Nothing that could be billed is sent once the spend limit is reached.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,21 @@ from mockserver.errors import MockServerError
 from mockserver.json_text import read_json
 from mockserver.scenarios.timeline import TERMINAL
 
-ATTEMPTS = 3  # of a request that is answered: come back later
-MAX_PATIENCE = 60.0  # seconds of a Retry-After that are waited
-MAX_UNANSWERED = 5  # reads in a row, after which a prediction is given up
-CANCEL_READS = 10  # reads after a cancel that is not told at once
-LID_REACHED = "the lid on spending was reached"
+ATTEMPTS = 3  # of a request with inconclusive responses
+MAX_PATIENCE = 60.0  # seconds of a Retry-After; a longer one is not waited for
+MAX_UNANSWERED = 5  # consecutive reads without a prediction, before giving up on it
+CANCEL_READS = 10  # reads after a cancel until it must have taken effect
+LIMIT_REACHED = "the spend limit was reached"
 
 Listen = Callable[[str], None]
 Watch = Callable[[GatewayExchange], None]
 
 
 class VerifySettings(NamedTuple):
-    """How a gateway is verified: `spend` predictions at most, `poll` seconds between reads, `deadline` for each.
+    """How a gateway is verified.
 
-    `fuzz` is the number of forbidden creates that are drawn.
+    At most `spend` predictions are billed, with `poll` seconds between reads and `deadline` seconds
+    for each. `fuzz` is the number of generated creates that are forbidden.
     """
 
     token: str = ""
@@ -48,7 +52,7 @@ class VerifySettings(NamedTuple):
 
 
 class Verification:
-    """One verification of a gateway. `listen` is told what is being done, `watch` is shown each exchange."""
+    """One verification of a gateway. `listen` gets each step as text, `watch` each exchange."""
 
     def __init__(
         self,
@@ -72,15 +76,14 @@ class Verification:
         self._requests = 0
         self._spent = 0  # predictions that were billed, or may have been
         self._not_seen: list[NotSeen] = []
-        self._asked: Counter[str] = (
-            Counter()
-        )  # creates of any kind, those of lives, and reads of theirs
-        self._seen: Counter[str] = (
-            Counter()
-        )  # those that were answered; of lives and reads, with a prediction
-        self._running: dict[
-            str, str
-        ] = {}  # predictions that nobody has seen end yet, and why they were made
+
+        # Creates of any kind, those of lives, and reads: how many were sent, and how many of them
+        # were answered, those of lives and reads with a prediction.
+        self._sent: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
+
+        # Predictions whose end was not seen yet, and the titles of their probes.
+        self._running: dict[str, str] = {}
 
     def run(self) -> VerifyReport:
         """Carry the plan out.
@@ -114,27 +117,26 @@ class Verification:
         )
 
     def _why_unverified(self) -> str:
-        """Why nothing is known of the gateway that is worth the name, though nothing departs; else nothing."""
-        told = self._collector.operations.values()
-        answers = sorted(
-            {status for each in told for status, said in each.items() if said != "not seen"}
-        )
+        """Why conforming exchanges do not show that the gateway conforms; empty if they do."""
+        operations = self._collector.operations.values()
+        answers = sorted({status for statuses in operations for status in statuses})
         if not any(status.startswith("2") for status in answers):
             return f"it is out of order: all it answered was {', '.join(answers)}"
-        said = {
+        reasons = {
             "create": "no create was answered",
             "life": "no prediction could be made",
             "read": "none could be read",
         }
         return next(
-            (why for kind, why in said.items() if self._asked[kind] and not self._seen[kind]), ""
+            (why for kind, why in reasons.items() if self._sent[kind] and not self._answered[kind]),
+            "",
         )
 
     def _check_reach(self) -> None:
-        """Whether the gateway is there, and takes the token."""
+        """Raise MockServerError if the gateway is unreachable or rejects the token."""
         first = self.plan.free[0]
         try:
-            seen = self._exchange(
+            exchange = self._exchange(
                 first.operation,
                 first.method,
                 first.path,
@@ -142,10 +144,10 @@ class Verification:
             )
         except GatewayUnreachable as reason:
             raise MockServerError(f"cannot reach {self._gateway.url}: {reason}") from reason
-        if seen.status == 401:
+        if exchange.status == 401:
             needed = "a token is needed (--token, REPLICATE_API_TOKEN)"
-            said = "the token is refused" if self._settings.token else needed
-            raise MockServerError(f"{self._gateway.url} answers 401: {said}")
+            why = "the token is refused" if self._settings.token else needed
+            raise MockServerError(f"{self._gateway.url} answers 401: {why}")
 
     @property
     def _may_spend(self) -> bool:
@@ -155,26 +157,26 @@ class Verification:
         self._not_seen.append(NotSeen(what, reason))
 
     def _send(self, probe: Probe) -> None:
-        """Send one request of the plan, and judge what comes back."""
+        """Send one request of the plan, and judge the response."""
         what = f"{probe.operation.operation_id}: {probe.title}"
         if probe.creates and not self._may_spend:
             self._skip(
-                what, LID_REACHED if self._settings.spend else "it could be billed (--spend)"
+                what, LIMIT_REACHED if self._settings.spend else "it could be billed (--spend)"
             )
             return
         self._listen(what)
         token = self._wrong_token if probe.auth == "wrong" else self._settings.token
-        seen = self._patiently(probe, request_headers(probe, token), what, token)
-        if seen is None:
+        exchange = self._patiently(probe, request_headers(probe, token), what, token)
+        if exchange is None:
             return
-        accepted = 200 <= seen.status < 300
-        self._judge(probe.title, seen)
-        prediction = seen.prediction()
+        accepted = 200 <= exchange.status < 300
+        self._judge(probe.title, exchange)
+        prediction = exchange.prediction()
         if probe.creates and accepted:
             self._cancel_accepted(probe, prediction)
 
     def _cancel_accepted(self, probe: Probe, prediction: Mapping[str, Any] | None) -> None:
-        """Cancel at once what should have been refused."""
+        """Cancel a prediction that should not have been created."""
         if prediction is None:
             self._skip(
                 f"{probe.operation.operation_id}: {probe.title}: its cancel",
@@ -188,11 +190,11 @@ class Verification:
     def _patiently(
         self, probe: Probe, headers: Mapping[str, str], what: str, token: str
     ) -> GatewayExchange | None:
-        """One exchange, again if the gateway says: come back later. None if nothing of it was seen."""
-        self._asked["create"] += probe.creates
+        """One exchange, repeated if the gateway asks for it; None if it stays inconclusive."""
+        self._sent["create"] += probe.creates
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                seen = self._exchange(
+                exchange = self._exchange(
                     probe.operation,
                     probe.method,
                     probe.path,
@@ -202,7 +204,7 @@ class Verification:
                     token,
                 )
             except GatewayUnreachable as reason:
-                self._spent += probe.creates  # nobody knows whether it was created
+                self._spent += probe.creates  # it may have been created
                 self._watch(
                     GatewayExchange(
                         operation=probe.operation, method=probe.method, path=probe.path, token=token
@@ -210,13 +212,14 @@ class Verification:
                 )
                 self._skip(what, f"no answer: {reason}")
                 return None
-            # What failed on the gateway's side may have been created all the same.
-            self._spent += probe.creates and (200 <= seen.status < 300 or seen.status >= 500)
-            if not is_inconclusive(seen.status):
-                self._seen["create"] += probe.creates
-                return seen
-            wait = _asked_to_wait(seen) if seen.status in (429, 503) else None
-            self._judge(probe.title, seen)
+            # A create may have taken effect although the gateway failed.
+            may_bill = 200 <= exchange.status < 300 or exchange.status >= 500
+            self._spent += probe.creates and may_bill
+            if not is_inconclusive(exchange.status):
+                self._answered["create"] += probe.creates
+                return exchange
+            wait = _requested_wait(exchange) if exchange.status in (429, 503) else None
+            self._judge(probe.title, exchange)
             if (
                 attempt == ATTEMPTS
                 or wait is None
@@ -224,9 +227,9 @@ class Verification:
                 or (probe.creates and not self._may_spend)
             ):
                 break
-            self._listen(f"{what}: waiting {wait:.0f} s, as asked")
+            self._listen(f"{what}: waiting {wait:.0f} s, as requested")
             self._sleep(wait)
-        self._skip(what, f"answered {seen.status}")
+        self._skip(what, f"answered {exchange.status}")
         return None
 
     def _exchange(
@@ -241,24 +244,25 @@ class Verification:
     ) -> GatewayExchange:
         self._requests += 1
         reply = self._session.ask(method, path, headers, body)
-        seen = observed(operation, method, path, headers, body, reply)
-        seen.token, seen.must_refuse = self._settings.token if token is None else token, must_refuse
-        self._watch(seen)
-        return seen
+        exchange = exchange_of(operation, method, path, headers, body, reply)
+        exchange.token = self._settings.token if token is None else token
+        exchange.must_refuse = must_refuse
+        self._watch(exchange)
+        return exchange
 
-    def _judge(self, title: str, seen: GatewayExchange, life: Life | None = None) -> None:
-        found = judge(self._contract, seen, self._gateway.origin)
-        prediction = seen.prediction()
+    def _judge(self, title: str, exchange: GatewayExchange, life: Life | None = None) -> None:
+        departures = judge(self._contract, exchange, self._gateway.origin)
+        prediction = exchange.prediction()
         if life is not None and prediction is not None:
-            found += life.take(seen, prediction)
-        self._collector.take(title, seen, found)
+            departures += life.take(exchange, prediction)
+        self._collector.take(title, exchange, departures)
 
     def _run_lifecycle(self, probe: LifeProbe) -> None:
-        """Create a prediction, and follow it as the plan says."""
+        """Create a prediction, and follow, cancel or await it."""
         what = f"{probe.operation.operation_id}: {probe.title}"
         if not self._may_spend:
             self._skip(
-                what, LID_REACHED if self._settings.spend else "it would be billed (--spend)"
+                what, LIMIT_REACHED if self._settings.spend else "it would be billed (--spend)"
             )
             return
         self._listen(what)
@@ -273,16 +277,18 @@ class Verification:
         headers = request_headers(create, self._settings.token)
         if probe.way == "wait":
             headers["prefer"] = "wait"
-        self._asked["life"] += 1
-        seen = self._patiently(create._replace(creates=True), headers, what, self._settings.token)
-        if seen is None:
+        self._sent["life"] += 1
+        exchange = self._patiently(
+            create._replace(creates=True), headers, what, self._settings.token
+        )
+        if exchange is None:
             return
-        prediction = seen.prediction()
-        self._seen["life"] += prediction is not None
+        prediction = exchange.prediction()
+        self._answered["life"] += prediction is not None
         life = Life("" if prediction is None else str(prediction.get("id")))
-        self._judge(probe.title, seen, life)
+        self._judge(probe.title, exchange, life)
         if prediction is None:
-            self._skip(f"{what}: its life", f"the create was answered {seen.status}")
+            self._skip(f"{what}: its life", f"the create was answered {exchange.status}")
             return
         self._running[life.id] = probe.title
         if probe.way == "cancel":
@@ -291,9 +297,9 @@ class Verification:
         if self._follow(life, probe.title):
             output = life.last.get("output")
             self._read(life, probe.title)
-            # An hour after its end the picture is gone, and so may it be after a moment.
+            # Pictures are deleted an hour after the end, or earlier.
             removed = life.last.get("data_removed") is True
-            self._look_at_picture("gone" if removed else life.status, output, probe)
+            self._judge_picture("gone" if removed else life.status, output, probe)
 
     def _follow(self, life: Life, title: str) -> bool:
         """Read a prediction until it has ended; False if its end was not seen."""
@@ -316,31 +322,31 @@ class Verification:
         return True
 
     def _read(self, life: Life, title: str) -> bool:
-        """Read a prediction once, and judge it; False if nothing of it was seen."""
+        """Read a prediction once, and judge it; False without a prediction in the response."""
         reader = self._contract.reader
         assert reader is not None
         path = reader.path.replace("{prediction_id}", _safe(life.id))
         probe = Probe(title, reader, reader.method, path)
         what = f"{reader.operation_id}: {title}"
-        self._asked["read"] += 1
-        seen = self._patiently(
+        self._sent["read"] += 1
+        exchange = self._patiently(
             probe, request_headers(probe, self._settings.token), what, self._settings.token
         )
-        if seen is None:
+        if exchange is None:
             return False
-        self._judge(title, seen, life)
-        if seen.prediction() is None:
-            self._skip(f"{title}: its end", f"a read was answered {seen.status}")
+        self._judge(title, exchange, life)
+        if exchange.prediction() is None:
+            self._skip(f"{title}: its end", f"a read was answered {exchange.status}")
             return False
-        self._seen["read"] += 1
+        self._answered["read"] += 1
         return True
 
     def _cancel_and_read(self, life: Life, probe: LifeProbe) -> None:
         if life.ended:
             self._skip(f"{probe.title}: the cancel", "it had ended by then")
             return
-        seen = self._cancel(life.id, probe.title, life)
-        if seen is None or seen.prediction() is None:
+        exchange = self._cancel(life.id, probe.title, life)
+        if exchange is None or exchange.prediction() is None:
             self._skip(f"{probe.title}: the cancel", "it was not answered with a prediction")
             return
         for _ in range(CANCEL_READS):
@@ -350,32 +356,41 @@ class Verification:
                 break
             self._sleep(self._settings.poll)
         else:
-            said = f"{life.status} still, {CANCEL_READS} reads after its cancel was answered {seen.status}"
-            self._collector.take(probe.title, seen, [departure(seen, "MC704", "/status", said)])
-        if life.status in ("succeeded", "failed") and not life.cancel_asked:
+            message = (
+                f"{life.status} still, {CANCEL_READS} reads after its cancel was answered "
+                f"{exchange.status}"
+            )
+            late = departure(exchange, "MC704", "/status", message)
+            self._collector.take(probe.title, exchange, [late])
+        if life.status in ("succeeded", "failed") and not life.cancel_accepted:
             self._skip(f"{probe.title}: the cancel", f"it was {life.status} by then")
 
     def _cancel(
         self, identifier: str, title: str, life: Life | None = None
     ) -> GatewayExchange | None:
-        """Cancel a prediction that was billed, or is going to be."""
+        """Cancel a prediction, and return the exchange if it was conclusive."""
         self._running.pop(identifier, None)
         for operation in self._contract.of_role("cancel"):
             path = operation.path.replace("{prediction_id}", _safe(identifier))
             probe = Probe(title, operation, operation.method, path)
             what = f"{operation.operation_id}: {title}"
-            seen = self._patiently(
+            exchange = self._patiently(
                 probe, request_headers(probe, self._settings.token), what, self._settings.token
             )
-            if seen is not None:
-                self._judge(title, seen, life)
-            return seen
+            if exchange is not None:
+                self._judge(title, exchange, life)
+            return exchange
         return None
 
-    def _look_at_picture(self, status: str, output: object, probe: LifeProbe) -> None:
-        """Fetch the picture of a prediction that has succeeded, and judge it."""
+    def _judge_picture(self, status: str, output: object, probe: LifeProbe) -> None:
+        """Download and judge the picture of a prediction that has succeeded."""
         deliver = next(
-            (each for each in self._contract.of_role("deliver") if each.method == "GET"), None
+            (
+                operation
+                for operation in self._contract.of_role("deliver")
+                if operation.method == "GET"
+            ),
+            None,
         )
         if status != "succeeded" or deliver is None:
             self._skip(f"{probe.title}: its picture", f"it is {status}")
@@ -388,28 +403,28 @@ class Verification:
         try:
             reply = self._session.fetch(output)
         except GatewayUnreachable as reason:
-            seen = GatewayExchange(
+            exchange = GatewayExchange(
                 operation=deliver, method="GET", path=output, token=self._settings.token
             )
             self._collector.take(
                 probe.title,
-                seen,
-                [departure(seen, "MC707", "", f"the picture cannot be fetched: {reason}")],
+                exchange,
+                [departure(exchange, "MC707", "", f"the picture cannot be fetched: {reason}")],
             )
             return
-        seen = observed(deliver, "GET", output, {}, None, reply)
-        seen.token = self._settings.token
-        self._watch(seen)
+        exchange = exchange_of(deliver, "GET", output, {}, None, reply)
+        exchange.token = self._settings.token
+        self._watch(exchange)
         sent = read_json(probe.body)
         creating = self._contract.model_asked(probe.operation, sent)
         assert creating is not None
-        found = judge(self._contract, seen, self._gateway.origin) if seen.status == 200 else []
-        self._collector.take(
-            probe.title, seen, [*found, *judge_picture(seen, creating, sent["input"], decode=True)]
-        )
+        departures = list(judge_picture(exchange, creating, sent["input"], decode=True))
+        if exchange.status == 200:
+            departures = [*judge(self._contract, exchange, self._gateway.origin), *departures]
+        self._collector.take(probe.title, exchange, departures)
 
 
-def observed(
+def exchange_of(
     operation: Operation,
     method: str,
     path: str,
@@ -417,7 +432,7 @@ def observed(
     body: bytes | None,
     reply: Reply,
 ) -> GatewayExchange:
-    """An exchange with a gateway as it is judged."""
+    """The exchange of a request and its reply; its token is set by the caller."""
     return GatewayExchange(
         operation=operation,
         method=method,
@@ -444,14 +459,14 @@ def _decoded(body: bytes | None) -> Any:
         return None
 
 
-def _asked_to_wait(seen: GatewayExchange) -> float | None:
+def _requested_wait(exchange: GatewayExchange) -> float | None:
     try:
-        value = seen.value() if seen.body else None
+        value = exchange.value() if exchange.body else None
     except ValueError:
         value = None
-    return retry_after(dict(seen.headers), value)
+    return retry_after(dict(exchange.headers), value)
 
 
 def _safe(identifier: str) -> str:
-    """An identifier that a gateway made up, as one part of a path."""
+    """An id from a gateway as one segment of a path."""
     return quote(identifier[:200], safe="")

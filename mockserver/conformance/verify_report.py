@@ -20,7 +20,8 @@ MAX_FINDINGS = 200
 
 _WITH_SEVERAL_KINDS = frozenset({"MC701", "MC704", "MC707"})  # whose pointer says little
 _VALUE = re.compile(
-    r"""https?://\S+|"[^"]*"|'[^']*'|\b\d+ bytes|\b\d+ x \d+ pixels|\b\d+:\d+\b|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z?"""
+    r"""https?://\S+|"[^"]*"|'[^']*'|\b\d+ bytes|\b\d+ x \d+ pixels|\b\d+:\d+\b|\d+\.\d+"""
+    r"|\d{4}-\d\d-\d\dT[\d:.]+Z?"
 )
 
 

@@ -33,24 +33,26 @@ def summary(report: VerifyReport) -> str:
     conforms = (
         "nothing was verified" if report.unverified else "the gateway conforms, as far as seen"
     )
-    found = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
+    verdict = f"{count} {'departure' if count == 1 else 'departures'}" if count else conforms
     warnings = count_of_warnings(len(report.warnings))
     missing = f" · {len(report.not_seen)} not seen" if report.not_seen else ""
     spent = f"{report.spent} of {report.spend_limit} spent"
-    return f"{report.requests} requests · {report.seconds:.1f} s · {spent} · {found}{warnings}{missing}"
+    requests = f"{report.requests} requests · {report.seconds:.1f} s"
+    return f"{requests} · {spent} · {verdict}{warnings}{missing}"
 
 
 def describe(finding: VerifyFinding) -> str:
-    """A finding as text, for people."""
+    """A finding as text."""
     request, response = finding.exchange["request"], finding.exchange["response"]
     line = f" (line {finding.line})" if finding.line else ""
     times = f", and {finding.times - 1} times more" if finding.times > 1 else ""
+    probe = visible(finding.probe) + times
     lines = [
         f"{finding.rule}  the gateway {finding.title}  [{finding.severity}]",
         f"  {finding.operation} {visible(finding.pointer)}".rstrip(),
         f"  {visible(finding.message)}",
         "",
-        f"    sent      {request['method']} {visible(request['path'])}  ({visible(finding.probe)}{times})",
+        f"    sent      {request['method']} {visible(request['path'])}  ({probe})",
     ]
     if request["body"]:
         lines.append(f"              {_short(request['body'])}")
@@ -75,27 +77,28 @@ def show(report: VerifyReport) -> None:
     """Print a report."""
     width = max((len(name) for name in report.operations), default=0)
     for name, statuses in report.operations.items():
-        told = ", ".join(
-            click.style(f"{status} {said}", fg=_COLORS[said])
-            for status, said in sorted(statuses.items())
+        judged = ", ".join(
+            click.style(f"{status} {judgement}", fg=_COLORS[judgement])
+            for status, judgement in sorted(statuses.items())
         )
-        click.echo(f"  {name:<{width}}  {told}")
+        click.echo(f"  {name:<{width}}  {judged}")
     for finding in (*report.findings, *report.warnings):
         click.echo()
         click.echo(style_finding(describe(finding), finding.severity))
     click.echo()
     for finding in report.accepted:
         click.echo(
-            f"accepted by the baseline: {finding.rule} {finding.operation} {visible(finding.pointer)}".rstrip()
+            f"accepted by the baseline: {finding.rule} {finding.operation} "
+            f"{visible(finding.pointer)}".rstrip()
         )
     for gone in report.fixed:
-        click.echo(f"fixed, so take it out of the baseline: {visible(gone)}")
+        click.echo(f"fixed; remove from the baseline: {visible(gone)}")
     for reason in dict.fromkeys(missing.reason for missing in report.not_seen):
         whats = [missing.what for missing in report.not_seen if missing.reason == reason]
-        shown = "; ".join(whats[:3]) + (f"; and {len(whats) - 3} more" if len(whats) > 3 else "")
-        click.echo(f"not seen, since {visible(reason)}: {visible(shown)}")
+        more = f"; and {len(whats) - 3} more" if len(whats) > 3 else ""
+        click.echo(f"not seen, since {visible(reason)}: {visible('; '.join(whats[:3]) + more)}")
     if report.interrupted:
         click.echo(
-            "Interrupted: what is shown is what was seen until then; what was running has been cancelled."
+            "Interrupted: the report has the results until then; running predictions were canceled."
         )
     click.secho(summary(report), fg="green" if report.ok else "red", bold=True)

@@ -1,1 +1,1 @@
-"""What reports of every kind share."""
+"""What the reports of `check` and `verify` share."""

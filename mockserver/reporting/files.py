@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def choose_format(path: Path, formats: Mapping[str, T]) -> T:
-    """The entry of `formats` for a path's suffix. Raises MockServerError, which lists the suffixes."""
+    """The entry of `formats` for a path's suffix. Raises MockServerError if there is none."""
     if path.suffix not in formats:
         raise MockServerError(
             f"--report {path}: the file ends in {', '.join(formats)}, which says what format it has"

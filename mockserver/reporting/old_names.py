@@ -8,6 +8,12 @@ import msgspec
 
 OLD_KEYS = {"warnings": "advice", "client_error": "broke_down", "spend_limit": "lid"}
 
+# A departure is known in a baseline by the title of its probe, among other things.
+OLD_PROBES = {
+    "an id that nobody has": "an unknown id",
+    "a model that is not there": "an unknown model",
+}
+
 
 def encode_report(report: msgspec.Struct) -> bytes:
     """A report as indented JSON, in which each renamed key has its old spelling beside it."""
@@ -27,6 +33,9 @@ def with_new_names(value: Any) -> Any:
             value.setdefault(new, value.pop(old))
     if value.get("severity") == "advice":
         value["severity"] = "warning"
+
+    if isinstance(value.get("probe"), str):
+        value["probe"] = OLD_PROBES.get(value["probe"], value["probe"])
 
     # Only these hold findings; what else is in a report may be anything that a client sent.
     for name in ("findings", "warnings", "accepted"):

@@ -1,4 +1,4 @@
-"""What a rule says of itself, whoever is held to it: clients, webhook receivers or gateways."""
+"""The description of a rule for clients, webhook receivers or gateways."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Severity = Literal["error", "warning"]
 
 
 class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is demanded, with its stable code, what it rests on, and an example of who breaks it.
+    """A rule: its stable code, what it demands and why, and an example that breaks it.
 
-    `fix` is what usually mends it.
+    `fix` is the usual fix; empty if there is none to recommend.
     """
 
     code: str

@@ -30,7 +30,7 @@ def exchange_line(method: str, path: str, response: str) -> str:
 
 
 def style_finding(text: str, severity: Severity, mark: str = "") -> str:
-    """A finding's text with its first line in the severity's color, and lines that start with `mark`.
+    """A finding's text, with its first line and lines that start with `mark` in color.
 
     click removes the colors where the output does not show them.
     """

@@ -43,7 +43,7 @@ def section(rule: RuleFacts, shown: str) -> str:
         else ""
     )
     text = f"{heading(rule)}\n\n{rule.demand}\n\n{warning}It rests on {rule.rests_on}.\n\n**Breaks it:** {rule.example}\n"
-    text += f"\n**Mends it:** {rule.fix}\n" if rule.fix else ""
+    text += f"\n**Fix:** {rule.fix}\n" if rule.fix else ""
     return text + (f"\n```text\n{shown}\n```\n" if shown else "")
 
 

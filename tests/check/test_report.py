@@ -116,7 +116,7 @@ class TestWhatAReportHolds:
         )
         assert body in echoed.stdout.split(b"\0")
 
-    def test_each_rule_for_clients_and_receivers_says_what_usually_mends_it(self) -> None:
+    def test_each_rule_for_clients_and_receivers_has_a_fix(self) -> None:
         without = [code for code, rule in RULES.items() if not rule.fix]
         assert all(code.startswith("MC7") for code in without)
 
@@ -155,10 +155,10 @@ class TestMarkdown:
         text = file.read_text()
         for said in (
             "# 1 rule broken",
-            "### MC301 an outcome that is not true (error)",
+            "### MC301 reports a false outcome (error)",
             "confirmed 2 times: the prediction goes canceled.",
             "     client  returned null",
-            "**What usually mends it:** Decide by `status`",
+            "**Fix:** Decide by `status`",
             "Look for: `canceled`",
             '--data-raw \'{"input":{"prompt":"a cat"}}\'',
             "mockserver replay .mockserver/MC301-",
@@ -225,7 +225,7 @@ class TestPage:
         first.locator("button").click()
         expect(first.locator("button")).to_have_text(re.compile("Copied|Selected"))
         copied = str(page.evaluate("navigator.clipboard.readText()"))
-        assert copied.startswith("## MC301 an outcome that is not true (error)")
+        assert copied.startswith("## MC301 reports a false outcome (error)")
         page.set_viewport_size({"width": 1200, "height": 900})
         expect(first.locator("svg")).to_be_visible()
         expect(first.locator("svg g")).to_have_count(1)

@@ -68,7 +68,7 @@ class TestChecking:
         assert (
             lines[0] == f"checking: {' '.join(CLIENT)} canceled returns nothing · 2 models · seed 0"
         )
-        assert "MC301  an outcome that is not true  [error]" in lines
+        assert "MC301  reports a false outcome  [error]" in lines
         assert "     client  returned null" in lines
         assert any(
             line.startswith("  ▶   0.000  POST …/flux-1.1-pro-ultra/predictions") for line in lines
@@ -152,9 +152,9 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         words = ("check", "--max-runs", "3", "--baseline", "out/report.json", "--", *CLIENT)
         result = mockserver(*words, "canceled returns nothing", cwd=folder)
         assert result.returncode == 0
-        assert "accepted by the baseline: MC301 an outcome that is not true" in result.stdout
+        assert "accepted by the baseline: MC301 reports a false outcome" in result.stdout
         mended = mockserver(*words, cwd=folder)
-        assert "Fixed, so take it out of the baseline: MC301." in mended.stdout
+        assert "Fixed; remove from the baseline: MC301." in mended.stdout
 
     @pytest.mark.thorough
     def test_a_replay_has_the_pictures_where_the_hunt_had_them(self, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ print(json.dumps({"output": prediction["output"] + "?"}))
         rest = process.stdout.read()
         process.stdout.close()
         assert process.wait() in (1, 130)
-        assert "Interrupted: what is shown is what was found until then." in rest
+        assert "Interrupted: the report has the findings until then." in rest
 
     @pytest.mark.parametrize(
         "flags",
@@ -424,20 +424,20 @@ class TestTalking:
             (
                 Report(runs=120, max_runs=300),
                 [
-                    "120 of 300 cases fitted into the time; a longer --budget plays the rest, and a waiting client is faster"
+                    "120 of 300 cases ran within the time budget. To run the rest, use a longer --budget; a client that mostly waits is faster"
                     " with more --jobs."
                 ],
             ),
             (
                 Report(runs=120, max_runs=300, process_per_call=True),
                 [
-                    "120 of 300 cases fitted into the time; a longer --budget plays the rest, and a client that is a --worker"
+                    "120 of 300 cases ran within the time budget. To run the rest, use a longer --budget; a client that runs as a --worker"
                 ],
             ),
             (Report(runs=5, max_runs=300, interrupted=True), ["Interrupted"]),
             (
                 Report(flaky=["MC405"], undecided=2),
-                ["Seen once and not again", "2 of the runs had not ended"],
+                ["Seen once but not reproducible", "2 of the runs reached the deadline"],
             ),
         ],
     )

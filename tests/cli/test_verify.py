@@ -35,7 +35,7 @@ def test_a_gateway_that_conforms_is_0(server: MockServer) -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "2 of 2 spent · the gateway conforms, as far as seen" in ended.stdout
-    assert "the lid on spending was reached" in ended.stdout
+    assert "the spend limit was reached" in ended.stdout
     assert re.search(r"getPrediction +200 conforms, 404 conforms, 405 conforms\n", ended.stdout)
 
 
@@ -44,10 +44,10 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
     assert ended.returncode == 0
     assert ended.stdout.endswith("billed at most: 2 predictions\n")
     for line in (
-        "(an id that nobody has)",
+        "(an unknown id)",
         "(no prompt)",
         "followed to its end)",
-        "cancelled)",
+        "canceled)",
         "with Prefer: wait)",
     ):
         assert line in ended.stdout
@@ -72,7 +72,7 @@ def test_a_departure_is_1_and_stands_in_every_report(server: MockServer, tmp_pat
         )
     assert ended.returncode == 1
     assert (
-        "MC706  the gateway echoes something else  [error]\n  createFlux11ProUltraPrediction /input/prompt"
+        "MC706  the gateway echoes the request incorrectly  [error]\n  createFlux11ProUltraPrediction /input/prompt"
         in ended.stdout
     )
     told = json.loads(files["json"].read_text())
@@ -132,7 +132,7 @@ def test_the_baseline_accepts_what_a_report_knows(server: MockServer, tmp_path: 
     assert "accepted by the baseline: MC703 listPredictions Content-Type:" in again.stdout
     gone = invoke("verify", server.url, "--baseline", known)
     assert gone.returncode == 0
-    assert "fixed, so take it out of the baseline: MC703 listPredictions" in gone.stdout
+    assert "fixed; remove from the baseline: MC703 listPredictions" in gone.stdout
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_the_lid_on_spending_holds_against_a_gateway_that_takes_everything(
     assert {each["status"] for each in made} <= {"canceled"}, (
         "what should have been refused is cancelled at once"
     )
-    assert any(each.reason == "the lid on spending was reached" for each in found.not_seen) == (
+    assert any(each.reason == "the spend limit was reached" for each in found.not_seen) == (
         spend > 0
     )
 
@@ -347,12 +347,12 @@ plan = partial(plan_for, CONTRACT, b"seed")
 
 
 def test_creates_are_drawn_that_are_forbidden_and_ask_nobody_else() -> None:
-    drawn = [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")]
+    drawn = [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("fuzzed")]
     assert len({(probe.path, probe.body) for probe in drawn}) == DRAWN
     assert {probe.operation.model for probe in drawn} == set(CONTRACT.models)
-    assert drawn == [probe for probe in plan(DRAWN).forbidden if probe.title.startswith("drawn")], (
-        "each time the same"
-    )
+    assert drawn == [
+        probe for probe in plan(DRAWN).forbidden if probe.title.startswith("fuzzed")
+    ], "each time the same"
     for probe in drawn:
         assert probe.creates
         assert probe.must_refuse
@@ -379,7 +379,7 @@ def test_what_is_drawn_stands_under_the_same_lid(server: MockServer) -> None:
     spend = len(plan().forbidden) + 3
     found = verified_departing(server, everything, spend, fuzz=DRAWN)
     assert found.spent == len(server.tenant(TOKEN).predictions()) == spend
-    assert 0 < sum("drawn" in each.what for each in found.not_seen) < DRAWN
+    assert 0 < sum("fuzzed" in each.what for each in found.not_seen) < DRAWN
 
 
 def test_drawing_without_schemathesis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

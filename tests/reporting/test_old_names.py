@@ -22,11 +22,11 @@ CHECK_FINDING: dict[str, Any] = {
 }
 VERIFY_FINDING: dict[str, Any] = {
     "rule": "MC708",
-    "title": "leads urls elsewhere",
+    "title": "points urls to another host",
     "severity": "advice",
     "operation": "getPrediction",
     "pointer": "/urls/get",
-    "message": "leads to https://elsewhere.example",
+    "message": "points to https://elsewhere.example",
     "contract": "/paths",
     "line": 1,
     "probe": "a life",
@@ -62,6 +62,15 @@ def test_a_baseline_of_verify_with_advice_is_read(old_file: Any, key: str) -> No
     old = old_file({"url": "u", "contract": "c", "lid": 2, key: [VERIFY_FINDING]})
     (finding,) = verify_files.read_baseline(old)
     assert (finding.rule, finding.severity) == ("MC708", "warning")
+
+
+def test_a_departure_is_known_by_the_old_title_of_its_probe(old_file: Any) -> None:
+    old = {**VERIFY_FINDING, "rule": "MC705", "pointer": "", "probe": "an id that nobody has"}
+    (finding,) = verify_files.read_baseline(
+        old_file({"url": "u", "contract": "c", "findings": [old]})
+    )
+    assert finding.probe == "an unknown id"
+    assert finding.key[-1] == "an unknown id"
 
 
 def test_reports_have_the_old_keys_beside_the_new(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fixed cases: the plain one first, then one difference at a time, the most likely bugs first."""
+"""The fixed cases: first the plain one, then one difference each, the likeliest bugs first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mockserver.contract.operation import Operation
 from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
-# Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump that takes no
+# Longer than `Prefer: wait` waits, so that every client has to poll. Under autojump this takes no
 # real time.
 LONG_STEPS: list[Json] = [
     {"status": "starting", "seconds": 1},
@@ -24,44 +24,36 @@ REAL_TIME_LIFECYCLE: list[Json] = [
     {"status": "succeeded"},
 ]
 _SUCCEEDING: list[Json] = [*LONG_STEPS, {"status": "succeeded"}]
-IMPLAUSIBLE = frozenset(
-    {404, 405, 413, 415}
-)  # statuses that no gateway has a reason to send to a valid create
-AMBIGUOUS = (
-    500,
-    502,
-    504,
-)  # statuses that leave open whether a create took effect; 429 and 503 say that it did not
+# Statuses that no gateway has a reason to send for a valid create.
+IMPLAUSIBLE = frozenset({404, 405, 413, 415})
+# Statuses that do not say whether a create took effect; after 429 and 503 it did not.
+AMBIGUOUS = (500, 502, 504)
 UNREADABLE_RETRY_AFTER = "soon"
-LONG_RETRY_AFTER = (
-    90  # seconds; generated clients take what is over a minute for none, and come back at once
-)
-A_SECOND = (
-    60  # requests a minute; a limit that gives back sooner would depend on how fast the machine is
-)
-SPOILT_BODIES: tuple[Json, ...] = (
-    {"body": "malformed"},
-    {"body": "empty"},
-)  # under a Content-Length that agrees
+# Seconds; generated clients ignore a Retry-After of more than a minute, and retry immediately.
+LONG_RETRY_AFTER = 90
+# Requests per minute; the outcome of a faster limit would depend on the speed of the machine.
+A_SECOND = 60
+# With a Content-Length that matches.
+SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})
 
 
 def fixed_cases(
     contract: Contract, models: Sequence[str], client_timeout: float | None
 ) -> Iterator[Case]:
-    """The cases in the order in which they are played; some may be invalid in another contract."""
+    """The cases in the order of their runs; some may be invalid under other contracts."""
     first = models[0]
     minimal = next(boundary_inputs(operation_of(contract, first)))
     reader = contract.reader
     assert reader is not None
     yield Case(model=first, input=minimal)
-    # One in which every client has to poll, early: which cases are played depends on the operations
-    # that were used.
+    # Every client has to poll here. It comes early, since the operations that a client has used
+    # decide which cases are run.
     yield Case(model=first, input=minimal, scenario={"lifecycle": _SUCCEEDING})
     for scenario in _most_likely():
         yield Case(model=first, input=minimal, scenario=scenario)
     for model in models:
-        for given in boundary_inputs(operation_of(contract, model)):
-            yield Case(model=model, input=given)
+        for inputs in boundary_inputs(operation_of(contract, model)):
+            yield Case(model=model, input=inputs)
     for scenario in _others(contract, operation_of(contract, first), reader, client_timeout):
         yield Case(model=first, input=minimal, scenario=scenario)
     yield Case(
@@ -104,7 +96,7 @@ def _others(
         yield {"lifecycle": [*LONG_STEPS, {"status": end}], "webhooks": {"forged": True}}
     for quirk in ({"cut_after": 1}, {"cut_after": 0}, {"duplicate": [0, 1]}, {"gap": [1]}):
         yield {"stream": quirk}
-    yield from ({"webhooks": part} for part in _told_otherwise())
+    yield from ({"webhooks": part} for part in _odd_webhooks())
     yield from _endless(client_timeout)
     yield from _throttled(succeeding)
     yield from _outages(succeeding)
@@ -118,8 +110,8 @@ def _others(
         yield {"faults": {name: [fault] for name in _delivering(contract)}}
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"delay": 0.3}, {"drip": 0.3}]}}
     yield {"faults": {"createPrediction": [{"delay": 2, "after": "commit"}]}}
-    if client_timeout is None:  # these take as long as the deadline, so they come last
-        yield from _told_nothing()
+    if client_timeout is None:  # these last until the deadline, so they come last
+        yield from _useless_webhooks()
         yield _silent_poll()
         yield _silent_create()
         yield {"faults": {"createPrediction": [{"status": 429, "retry_after": LONG_RETRY_AFTER}]}}
@@ -139,9 +131,8 @@ def _ends() -> Iterator[Json]:
         begun = LONG_STEPS[:1] if status == "aborted" else LONG_STEPS
         yield {"lifecycle": [*begun, {"status": status}]}
         yield {"lifecycle": [{"status": status}]}
-    yield {
-        "lifecycle": [{"status": "starting", "seconds": 120}, {"status": "aborted"}]
-    }  # after a wait that ran out
+    # Ends after `Prefer: wait` has expired.
+    yield {"lifecycle": [{"status": "starting", "seconds": 120}, {"status": "aborted"}]}
     yield {"lifecycle": [LONG_STEPS[0], {"status": "failed", "error": "NSFW content detected"}]}
     yield {"lifecycle": [*LONG_STEPS, {"status": "failed", "error": None}]}
     yield {"lifecycle": [{"status": "failed", "error": None}]}
@@ -149,7 +140,7 @@ def _ends() -> Iterator[Json]:
 
 
 def _lost_responses() -> Iterator[Json]:
-    """The create takes effect, and its response does not arrive."""
+    """The create takes effect, but its response is lost."""
     yield {"disconnect": "reset", "after": "commit"}
     yield {"disconnect": "close", "after": "commit"}
     yield from ({"status": status, "after": "commit"} for status in AMBIGUOUS)
@@ -169,7 +160,7 @@ def _refusals(operation: Operation, without: frozenset[int]) -> Iterator[Json]:
 
 
 def _variety(contract: Contract) -> Iterator[Json]:
-    """What the contract leaves open, one thing at a time."""
+    """What the contract leaves open, one variation at a time."""
     schema = contract.prediction_schema
     nested = [f"urls.{name}" for name in schema["properties"].get("urls", {}).get("properties", {})]
     optional = [
@@ -189,7 +180,7 @@ def _variety(contract: Contract) -> Iterator[Json]:
 
 
 def _throttled(succeeding: list[Json]) -> Iterator[Json]:
-    """Retry-After in every form. Each takes a second, so these come late."""
+    """Retry-After in every form. Each takes a second, so they come late."""
     create, poll = "createPrediction", "getPrediction"
     yield from (
         {"faults": {create: [{"status": status, "retry_after": 1}]}} for status in (429, 503)
@@ -228,7 +219,7 @@ def _outages(succeeding: list[Json]) -> Iterator[Json]:
 
 
 def _endless(client_timeout: float | None) -> Iterator[Json]:
-    """Predictions and responses that never end, for a client that promises to give up by itself."""
+    """Predictions and responses that never end, for a client that declares a timeout."""
     if client_timeout is None:
         return
     yield {"lifecycle": [{"status": "starting", "seconds": 0.4}, {"status": "processing"}]}
@@ -238,28 +229,28 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
         "faults": {"cancelPrediction": [{"status": 503, "times": "always"}]},
     }
     yield _silent_poll()
-    yield from _told_nothing()
+    yield from _useless_webhooks()
     yield _silent_create()
 
 
-def _told_otherwise() -> Iterator[Json]:
-    """Faults among webhooks after which a client still gets to know the truth."""
+def _odd_webhooks() -> Iterator[Json]:
+    """Faults among webhooks that still let a client learn the outcome."""
     yield from ({"forged": True}, {"duplicate": True}, {"out_of_order": True}, {"late": 0.3})
 
 
-def _told_nothing() -> Iterator[Json]:
-    """Webhooks none of which a client may believe. One that does not poll too has to wait for its timeout."""
+def _useless_webhooks() -> Iterator[Json]:
+    """Webhooks that a client must not trust; unless it polls too, it waits for its timeout."""
     for part in ({"signature": "wrong"}, {"timestamp": "stale"}, {"lost": True}):
         yield {"webhooks": part}
 
 
 def _silent_poll() -> Json:
-    """A response that stops in the middle."""
+    """A response to a poll that stalls halfway."""
     return {"lifecycle": _SUCCEEDING, "faults": {"getPrediction": [{"stall": 0.5}]}}
 
 
 def _silent_create() -> Json:
-    """The same of a create, which has taken effect: who gives up on it must not create again."""
+    """The same for a create that has taken effect: the client must not repeat it."""
     return {"faults": {"createPrediction": [{"stall": 0.5}]}}
 
 

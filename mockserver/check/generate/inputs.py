@@ -1,4 +1,4 @@
-"""Valid inputs of a model, from the contract's schema: at its boundaries, and any."""
+"""Valid inputs of a model by the contract's schema: those at its boundaries, and a strategy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mockserver.contract.operation import Operation
 
 MAX_PROMPT = 2_000  # characters
 UNICODE = (
-    'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\nsecond line\u2028third\r\n'
+    'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\n'
+    "second line\u2028third\r\n"
     "e\u0301 \u200b\ufeff {x} %s"
 )
-# The smallest pictures of each kind that the contract takes, one pixel each.
+# The smallest picture of each type that the contract allows, and a URL.
 PICTURES = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC",
     "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=",
@@ -26,14 +27,18 @@ Input = dict[str, Any]
 
 
 def boundary_inputs(operation: Operation) -> Iterator[Input]:
-    """The minimal input; then all values lowest or falsy, all highest, all defaults, odd and long prompts, pictures."""
+    """The minimal input, then inputs at the boundaries.
+
+    These have all values at their lowest or falsy, highest, or default, unusual prompts, or
+    pictures.
+    """
     prompt = operation.picture["prompt"]
     minimal = {prompt: _plain_prompt(operation)}
     candidates = [
         minimal,
-        {**minimal, **_each(operation, _lowest)},
-        {**minimal, **_each(operation, _highest)},
-        {**minimal, **_each(operation, lambda schema: schema.get("default"))},
+        {**minimal, **_optional_values(operation, _lowest)},
+        {**minimal, **_optional_values(operation, _highest)},
+        {**minimal, **_optional_values(operation, lambda schema: schema.get("default"))},
         {prompt: UNICODE},
         {prompt: "  surrounded by blanks  "},
         {prompt: ("a very long prompt, " * 100).strip()[:MAX_PROMPT]},
@@ -51,12 +56,12 @@ def inputs(operation: Operation) -> st.SearchStrategy[Input]:
     """Any valid input; Hypothesis starts with the minimal one."""
     prompt = operation.picture["prompt"]
     optional = {name: _values(operation, name) for name in operation.input if name != prompt}
-    given = st.fixed_dictionaries({prompt: _prompts(operation)}, optional=optional)
-    return given.filter(lambda value: is_valid(operation, value))
+    candidates = st.fixed_dictionaries({prompt: _prompts(operation)}, optional=optional)
+    return candidates.filter(lambda value: is_valid(operation, value))
 
 
 def _plain_prompt(operation: Operation) -> str:
-    """The prompt that shrinking would come to, so that cases with it are as small as they can be."""
+    """The prompt that shrinking ends with, so that cases with it are minimal."""
     least: int = operation.input[operation.picture["prompt"]].get("minLength", 1)
     return PLAIN_TEXT * max(1, least)
 
@@ -68,7 +73,7 @@ def _prompts(operation: Operation) -> st.SearchStrategy[str]:
         min_size=max(1, schema.get("minLength", 1)),
         max_size=min(MAX_PROMPT, schema.get("maxLength", MAX_PROMPT)),
     )
-    # The double would take the scenario that a prompt names, instead of the case's.
+    # The double would use the scenario that such a prompt names instead of the case's.
     return (st.just(_plain_prompt(operation)) | text).filter(lambda prompt: "[mock:" not in prompt)
 
 
@@ -100,7 +105,7 @@ def _limits(schema: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _lowest(schema: Mapping[str, Any]) -> Any:
-    """The lowest or a falsy value, such as clients lose in `if value:`."""
+    """The lowest or a falsy value, which clients drop by `if value:`."""
     kind = schema.get("type")
     if "enum" in schema:
         return schema["enum"][0]
@@ -119,11 +124,11 @@ def _highest(schema: Mapping[str, Any]) -> Any:
 
 
 def _examples(schema: Mapping[str, Any]) -> list[Any]:
-    found = [*schema.get("examples", []), *([schema["default"]] if "default" in schema else [])]
-    return [value for value in found if value is not None]
+    examples = [*schema.get("examples", []), *([schema["default"]] if "default" in schema else [])]
+    return [value for value in examples if value is not None]
 
 
-def _each(operation: Operation, pick: Any) -> Input:
+def _optional_values(operation: Operation, pick: Any) -> Input:
     picked = {
         name: pick(schema)
         for name, schema in operation.input.items()
@@ -141,7 +146,7 @@ def _images(operation: Operation) -> list[str]:
 
 
 def _valid(operation: Operation, candidate: Input) -> Input | None:
-    """The candidate; if it is invalid, a valid one that lacks one of its values; None if there is none."""
+    """The candidate if it is valid, or else a valid one without one of its values, or None."""
     if is_valid(operation, candidate):
         return candidate
     for name in candidate:

@@ -1,4 +1,4 @@
-"""BackgroundSampler cases with Hypothesis: beside the plays, since that takes as long as they do, or all at once."""
+"""Samples cases with Hypothesis, in a thread beside the runs, or all at once."""
 
 from __future__ import annotations
 
@@ -15,42 +15,45 @@ from hypothesis import strategies as st
 
 from mockserver.check.model import Case
 
-AHEAD = 100  # cases that are drawn before they are asked for
-PATIENCE = 0.1  # seconds between looks at whether anybody still wants them
+AHEAD = 100  # cases that are sampled before they are needed
+PATIENCE = 0.1  # seconds between checks for the end of the `with` block
 
 
 class _Closed(BaseException):
-    """Nobody wants the rest. Not an Exception: Hypothesis would take that for a failing example."""
+    """No more cases are needed. Hypothesis would treat an Exception as a failing example."""
 
 
 def sample_all(cases: st.SearchStrategy[Case], seed: int, count: int, wanted: int) -> list[Case]:
-    """The first `wanted` of so many cases, at once.
+    """The first `wanted` of `count` cases, all at once.
 
-    For a client in this process, while no call of it is under way: Hypothesis seeds the `random`
-    module while it draws, and warns of anybody else who uses it.
+    This is for a client in this process, while it is not called: Hypothesis seeds the `random`
+    module while it samples, and warns if other code uses it.
     """
-    drawn: list[Case] = []
+    sampled: list[Case] = []
 
     def take(case: Case) -> None:
-        drawn.append(case)
-        if len(drawn) >= wanted:
+        sampled.append(case)
+        if len(sampled) >= wanted:
             raise _Closed
 
     with suppress(_Closed):
-        _draw(cases, seed, count, take)
-    return drawn
+        _sample(cases, seed, count, take)
+    return sampled
 
 
 class BackgroundSampler:
-    """So many cases, in an order that the seed fixes; drawn in a thread of its own for the time of a `with` block."""
+    """Cases that are sampled in a thread, for the time of a `with` block.
+
+    Their order depends on the seed only. Sampling takes about as long as the runs.
+    """
 
     def __init__(self, cases: st.SearchStrategy[Case], seed: int, count: int) -> None:
         self._cases, self._seed, self._count = cases, seed, count
-        self._drawn: Queue[Case | Exception | None] = Queue(AHEAD)
+        self._queue: Queue[Case | Exception | None] = Queue(AHEAD)
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="drawing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
         self._thread.start()
         return self
 
@@ -64,30 +67,30 @@ class BackgroundSampler:
         self._thread.join()
 
     def __iter__(self) -> Iterator[Case]:
-        while (drawn := self._drawn.get()) is not None:
-            if isinstance(drawn, Exception):
-                raise drawn
-            yield drawn
+        while (sampled := self._queue.get()) is not None:
+            if isinstance(sampled, Exception):
+                raise sampled
+            yield sampled
 
     def _run(self) -> None:
         with suppress(_Closed):
             try:
-                _draw(self._cases, self._seed, self._count, self._put)
+                _sample(self._cases, self._seed, self._count, self._put)
             except Exception as reason:
                 self._put(reason)
             else:
                 self._put(None)
 
-    def _put(self, drawn: Case | Exception | None) -> None:
+    def _put(self, sampled: Case | Exception | None) -> None:
         while not self._closed.is_set():
             try:
-                return self._drawn.put(drawn, timeout=PATIENCE)
+                return self._queue.put(sampled, timeout=PATIENCE)
             except Full:
                 continue
         raise _Closed
 
 
-def _draw(
+def _sample(
     cases: st.SearchStrategy[Case], seed: int, count: int, take: Callable[[Case], None]
 ) -> None:
     @hypothesis.seed(seed)
@@ -99,7 +102,7 @@ def _draw(
         suppress_health_check=list(HealthCheck),
     )
     @given(cases)
-    def draw(case: Case) -> None:
+    def sample(case: Case) -> None:
         take(case)
 
-    draw()
+    sample()

@@ -1,4 +1,4 @@
-"""Shrinking: leaves out or simplifies one thing of a case at a time, the largest things first."""
+"""Shrinking: removes or simplifies one part of a case at a time, the largest parts first."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ import msgspec
 from mockserver.check.model import Case
 
 PLAIN_TEXT = "a"
-SEVERAL = 2  # parts, with more of which it pays to leave out many at once
-# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would have passed already in
-# some replays; and a limit that gives more back, or has more left, would depend on how fast the
-# client is.
+SEVERAL = 2  # parts; with more, it tries to remove many at once
+# Not made smaller: an HTTP-date has whole seconds, so a shorter wait would be over already in some
+# replays. The outcome of other limits would depend on the speed of the client.
 TIMED = frozenset({"retry_after_date", "limits"})
 
 
 def shrink(
     case: Case, first_failing: Callable[[Sequence[Case]], Case | None], at_once: int = 1
 ) -> Case:
-    """The smallest case that can be reached in steps that each still fail. No step is tried twice.
+    """The smallest case that can be reached by steps that all fail. No step is tried twice.
 
-    `first_failing` is given up to `at_once` cases, and returns the first of them that still fails.
-    To end the search, it returns None from then on; if it raised, the smallest case so far would be
-    lost.
+    `first_failing` gets up to `at_once` cases, and returns the first that fails. To stop the
+    search, it returns None from then on; by raising, it would lose the smallest case so far.
     """
     tried = {case.key}
     while True:
         steps = _not_tried(case, tried)
         while batch := list(islice(steps, at_once)):
-            found = first_failing(batch)
-            # Those after the one that fails have not been decided: with fewer at once, nobody would
-            # have asked.
-            decided = batch if found is None else batch[: batch.index(found) + 1]
+            failing = first_failing(batch)
+
+            # Steps after the failing one do not count as tried, so that the result does not depend
+            # on `at_once`.
+            decided = batch if failing is None else batch[: batch.index(failing) + 1]
             tried.update(step.key for step in decided)
-            if found is not None:
-                case = found
+            if failing is not None:
+                case = failing
                 break
         else:
             return case
@@ -52,7 +51,7 @@ def _not_tried(case: Case, tried: set[bytes]) -> Iterator[Case]:
 
 
 def simpler(case: Case) -> Iterator[Case]:
-    """Cases that are one step smaller. Not all of them are valid."""
+    """Cases that are one step smaller. Some may be invalid."""
     if case.concurrent > 1:
         yield from (
             msgspec.structs.replace(case, concurrent=fewer)
@@ -65,12 +64,12 @@ def simpler(case: Case) -> Iterator[Case]:
         yield msgspec.structs.replace(case, scenario={})
     for scenario in _smaller(case.scenario):
         yield msgspec.structs.replace(case, scenario=scenario)
-    for given in _smaller(case.input):
-        yield msgspec.structs.replace(case, input=given)
+    for inputs in _smaller(case.input):
+        yield msgspec.structs.replace(case, input=inputs)
 
 
 def _smaller(value: Any) -> Iterator[Any]:
-    """Values that are one step smaller: with one part alone, with half of them, without one, with a smaller one."""
+    """Values with a single part, with half the parts, without one, or with a smaller one."""
     if isinstance(value, dict):
         if len(value) > SEVERAL:
             yield from ({name: part} for name, part in value.items())
@@ -81,7 +80,7 @@ def _smaller(value: Any) -> Iterator[Any]:
             if name not in TIMED:
                 yield from ({**value, name: less} for less in _smaller(part))
             elif isinstance(part, dict) and len(part) > 1:
-                yield from ({**value, name: {key: each}} for key, each in part.items())
+                yield from ({**value, name: {key: inner}} for key, inner in part.items())
     elif isinstance(value, list):
         for index in range(len(value)):
             yield value[:index] + value[index + 1 :]

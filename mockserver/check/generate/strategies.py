@@ -1,4 +1,7 @@
-"""Hypothesis strategies for cases: the call and the whole scenario are drawn up front, as one JSON value."""
+"""Hypothesis strategies for cases.
+
+A call and its whole scenario are sampled in advance, as one JSON value.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,7 @@ from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.timeline import TERMINAL
 
 Json = dict[str, Any]
-STEP_SECONDS = (
-    0,
-    0.4,
-    3.5,
-    30,
-    120,
-)  # of a prediction's own time; under autojump they take no real time
+STEP_SECONDS = (0, 0.4, 3.5, 30, 120)  # in a prediction's time; none in real time under autojump
 JSON_SCALARS = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=10)
 
 
@@ -50,7 +47,7 @@ def _calls(contract: Contract, model: str) -> st.SearchStrategy[tuple[str, Json]
 
 
 def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Json]:
-    """A scenario as a JSON value that holds only what differs from the default."""
+    """A scenario as a JSON value with what differs from the default."""
     create = next(iter(contract.models.values()))
     assert contract.reader is not None
     faults = st.fixed_dictionaries(
@@ -93,14 +90,14 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "wait": st.sampled_from(["final", "processing"]),
         "retention": st.sampled_from([3600, 0]),
     }
-    drawn = st.fixed_dictionaries({}, optional=dict(parts)).map(
+    samples = st.fixed_dictionaries({}, optional=dict(parts)).map(
         lambda scenario: {name: part for name, part in scenario.items() if part is not None}
     )
-    return drawn.filter(lambda scenario: _is_scenario(catalogue, scenario))
+    return samples.filter(lambda scenario: _is_scenario(catalogue, scenario))
 
 
 def _rarely(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A value in one of eight, else None: for what takes seconds, or hides what else a scenario has."""
+    """A value in one of eight samples, else None: for parts that are slow or hide others."""
     return st.integers(1, 8).flatmap(lambda number: strategy if number == 7 else st.none())
 
 
@@ -125,7 +122,7 @@ def _lifecycles() -> st.SearchStrategy[list[Json]]:
 
 
 def _shares() -> st.SearchStrategy[Json]:
-    """A lifecycle that a share of predictions has."""
+    """A lifecycle for a share of the predictions."""
     return st.fixed_dictionaries(
         {"chance": st.sampled_from([0.5, 0.25]), "lifecycle": _lifecycles()}
     )
@@ -145,7 +142,10 @@ def _scripts(faults: st.SearchStrategy[Json]) -> st.SearchStrategy[list[Json | N
 
 
 def _with_lasting_end(script: list[Json | None], always: bool) -> list[Json | None]:
-    """The script; if `always`, with a last fault that never ends. A delay or a wait that never ends tests nothing."""
+    """The script; if `always`, its last fault never ends, unless it is a delay or a wait.
+
+    Those would test nothing.
+    """
     last = script[-1]
     if not always or last is None or "delay" in last or "drip" in last or "retry_after" in last:
         return script

@@ -1,1 +1,1 @@
-"""What a hunt tells: on the terminal, and in files."""
+"""The report of a hunt, on the terminal and in files."""

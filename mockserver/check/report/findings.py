@@ -1,4 +1,4 @@
-"""Findings, each with its smallest case, and the report of a hunt that holds them: plain values."""
+"""Findings with their smallest cases, and the report of a hunt: plain values."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ FOLDER = Path(".mockserver")
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that a client broke, with the smallest case that shows it.
 
-    `cause` tells the ways apart in which one rule was broken. `call` holds model and input,
-    `scenario` how the gateway behaved, `exchanges` what went over the wire, `outcome` how the call
-    ended. `tls` tells that the gateway spoke https, `concurrent` how many such calls were made at
-    once, `confirmed` how many runs of this case broke the rule. `words` are those to look for in
-    the exchanges.
+    `cause` distinguishes the ways in which a rule was broken. `call` has the model and the input,
+    `scenario` the gateway's behavior, `outcome` how the call ended. With `tls` the gateway was
+    served over https. `concurrent` is the number of simultaneous calls, `confirmed` the number of
+    runs of this case that broke the rule. `words` are what to look for in the exchanges.
     """
 
     rule: str
@@ -70,23 +69,23 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def breach(self) -> Breach:
-        """What it shows, without the run that showed it."""
+        """The breach, without its run."""
         return Breach(self.rule, self.severity, self.message, cause=self.cause)
 
     @property
     def file_name(self) -> str:
-        """The name that the finding is saved under: the same for the same cause and case."""
+        """The file name for the finding, which depends on its cause and case only."""
         what = self.case.key + " ".join(self.cause).encode()
         return f"{self.rule}-{blake2b(what, digest_size=2).hexdigest()}.json"
 
     @property
     def fix(self) -> str:
-        """What usually mends such a client."""
+        """What usually fixes such a client; empty for a rule that does not exist any more."""
         return RULES[self.rule].fix if self.rule in RULES else ""
 
     @classmethod
     def of(cls, breach: Breach, run: Run, confirmed: int) -> Finding:
-        """The finding that a run shows."""
+        """The finding for a breach in a run."""
         rule = RULES[breach.rule]
         return cls(
             rule=breach.rule,
@@ -143,7 +142,7 @@ def folder_problem(folder: Path = FOLDER) -> str | None:
 
 
 def save_all(findings: Iterable[Finding], folder: Path) -> None:
-    """Save findings. What cannot be saved is said, and still shown."""
+    """Save findings; if that fails, print the reason, since the findings are shown anyway."""
     for finding in findings:
         try:
             finding.save(folder)
@@ -160,15 +159,14 @@ class Report(msgspec.Struct, kw_only=True):
     """The result of a hunt.
 
     `findings` are errors, `warnings` are not. `accepted` are the findings that the baseline has,
-    `fixed` the rules that the baseline has and that are no longer broken. `flaky` rules were broken
-    once, but not when the case was played again, `unconfirmed` ones were broken when no time was
-    left to play it again, `not_looked_for` were ignored. `overloaded` counts the cases that could
-    not be judged because the machine was too busy. `untested` counts the runs in which the client
-    sent nothing, and could not even make the plain call any more, of which `client_error` is what it
-    said. `undecided` counts the runs that were ended at the deadline without having broken a rule.
-    `seconds` is wall time. `process_per_call` tells that the client was started anew for each.
-    `command` is the client's, as a shell takes it, `command_line` that of the whole check, and `flags` are those that a replay needs;
-    `client_version` is what the client is called, if it is known.
+    `fixed` the rules that only the baseline has. `flaky` rules were broken once, but not when the
+    case was repeated; `unconfirmed` ones when no time was left to repeat it; `not_looked_for` were
+    ignored. `overloaded` counts the cases that could not be judged because the machine was too
+    busy, `undecided` the runs that reached the deadline without breaking a rule. `untested` counts
+    the runs in which the client sent nothing, not even for the plain call afterwards;
+    `client_error` is its error message then. `seconds` is wall time. With `process_per_call` each
+    call started a new process. `command` is the client's command line, `command_line` that of the
+    whole check, `flags` are those that a replay needs. `client_version` names the client, if known.
     """
 
     findings: list[Finding] = []
@@ -199,16 +197,16 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def versions(self) -> str:
-        """What was checked with what, and when."""
+        """The versions of client, mockserver and contract, and the date."""
         return " · ".join(filter(None, (self.client_version, self.tool, self.contract, self.date)))
 
     @property
     def shown_command(self) -> str:
-        """The check as it was asked for, with its flags where they are known."""
+        """The command line of the check, without its flags if they are not known."""
         return self.command_line or f"mockserver check -- {self.command}"
 
     def replay_of(self, finding: Finding) -> str:
-        """The command that plays a finding again; none of a client that is a function."""
+        """The command that replays a finding; empty if the client is a function."""
         if not self.command:
             return ""
         flags = f"{self.flags} " if self.flags else ""
@@ -221,16 +219,16 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def broken_rules(self) -> list[str]:
-        """The rules that were broken, advice aside, in order."""
+        """The codes of the rules that were broken, without warnings, in order."""
         return sorted({finding.rule for finding in self.findings})
 
     @property
     def ok(self) -> bool:
-        """Whether no rule was broken, advice aside, in a hunt that nobody interrupted."""
+        """Whether the hunt was not interrupted, and broke no rule except for warnings."""
         return not self.findings and not self.interrupted
 
     def raise_for_findings(self) -> None:
-        """Raise FindingsError, with everything that was found, if anything was; KeyboardInterrupt, if that ended it."""
+        """Raise FindingsError if there are findings, KeyboardInterrupt if it was interrupted."""
         if self.findings:
             raise FindingsError("\n\n" + "\n\n".join(map(describe, self.findings)))
         if self.interrupted:
@@ -238,7 +236,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def describe(finding: Finding, replay: str = "") -> str:
-    """A finding as text, for people."""
+    """A finding as text. `replay` is the command that replays it."""
     confirmed = {1: "once", 2: "twice"}.get(finding.confirmed, f"{finding.confirmed} times")
     case = describe_case(finding.case)
     lines = [
@@ -254,4 +252,4 @@ def describe(finding: Finding, replay: str = "") -> str:
     return "\n".join([*lines, f"  Replay:   {replay}"] if replay else lines)
 
 
-MAX_CAUSES = 5  # of a rule that are told apart
+MAX_CAUSES = 5  # of one rule that are reported

@@ -1,4 +1,4 @@
-"""Findings as Markdown, as they are pasted into a bug tracker."""
+"""Findings as Markdown, for bug trackers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ MAX_MESSAGES = 6  # exchanges of a finding that are shown whole
 
 def render_markdown(report: Report) -> str:
     """The whole report."""
+    models = text(", ".join(report.models))
     parts = [
         f"# {verdict_on(report)}",
         *([code(report.shown_command)] if report.command else []),
-        f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {text(', '.join(report.models))}",
+        f"{report.runs} runs · {report.seconds:.1f} s · seed {report.seed} · {models}",
         *([text(report.versions)] if report.versions else []),
         *map(text, notes_on(report)),
     ]
@@ -28,31 +29,31 @@ def render_markdown(report: Report) -> str:
         ("Warnings", report.warnings),
         ("Accepted", report.accepted),
     )
-    shown = [(title, findings) for title, findings in sections if findings]
-    listed = [
+    filled = [(title, findings) for title, findings in sections if findings]
+    summary = [
         f"- `{finding.rule}` {text(finding.title)}: {text(finding.message)}"
-        for _, findings in shown
+        for _, findings in filled
         for finding in findings
     ]
-    parts += ["\n".join(listed)] if listed else []
-    for title, findings in shown:
+    parts += ["\n".join(summary)] if summary else []
+    for title, findings in filled:
         parts.append(f"## {title}")
         parts += [finding_as_markdown(finding, report, "###") for finding in findings]
     return "\n\n".join(parts) + "\n"
 
 
 def finding_as_markdown(finding: Finding, report: Report, heading: str = "##") -> str:
-    """One finding, with all that is needed to argue about it, and to play it again."""
-    replay = report.replay_of(finding)
+    """One finding, with everything that is needed to discuss and replay it."""
+    replay, case = report.replay_of(finding), text(describe_case(finding.case))
     parts = [
         f"{heading} {finding.rule} {text(finding.title)} ({finding.severity})",
         text(finding.message),
-        f"**Smallest case**, confirmed {finding.confirmed} times: {text(describe_case(finding.case))}.",
+        f"**Smallest case**, confirmed {finding.confirmed} times: {case}.",
         fenced(
             "\n".join([*format_exchanges(finding.exchanges), f"     client  {finding.outcome}"])
         ),
         f"**Rests on:** {text(finding.rests_on)}.",
-        *([f"**What usually mends it:** {text(finding.fix)}"] if finding.fix else []),
+        *([f"**Fix:** {text(finding.fix)}"] if finding.fix else []),
         *(
             [fenced(f"{replay}\nmockserver serve --scenario {FOLDER / finding.file_name}", "sh")]
             if replay
@@ -66,12 +67,11 @@ def finding_as_markdown(finding: Finding, report: Report, heading: str = "##") -
 
 
 def to_show(lines: tuple[Line, ...]) -> list[Line]:
-    """The exchanges whose messages are shown: those at fault, those that met a fault, and the first."""
-    wanted = [line for line in lines if line.request is not None]
-    chosen = [line for line in wanted if line.marked or "fault" in line.note]
-    return [
-        line for line in wanted if line in (chosen or wanted)[:MAX_MESSAGES] or line is wanted[0]
-    ]
+    """The exchanges whose messages are shown: marked ones, those with a fault, and the first."""
+    complete = [line for line in lines if line.request is not None]
+    chosen = [line for line in complete if line.marked or "fault" in line.note]
+    first = (chosen or complete)[:MAX_MESSAGES]
+    return [line for line in complete if line in first or line is complete[0]]
 
 
 def _exchange(line: Line) -> str:
@@ -89,13 +89,13 @@ def _exchange(line: Line) -> str:
 
 
 def fenced(content: str, language: str = "") -> str:
-    """A block of code, in a fence that nothing in it can end."""
+    """A code block whose fence is longer than any in its content."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
     return f"{fence}{language}\n{content}\n{fence}"
 
 
 def code(content: str) -> str:
-    """Code within a line."""
+    """Inline code."""
     flat = " ".join(content.split())
     ticks = "`" * (1 + max(map(len, re.findall("`+", flat)), default=0))
     blank = " " if flat.startswith("`") or flat.endswith("`") else ""
@@ -103,7 +103,7 @@ def code(content: str) -> str:
 
 
 def text(content: str) -> str:
-    """Text on one line that Markdown and HTML leave as it is; what stands in backticks stays code."""
+    """Text on one line, escaped for Markdown and HTML, except for code in backticks."""
     flat = " ".join(content.split())
     parts = re.split(r"(`[^`]+`)", flat)
     return "".join(

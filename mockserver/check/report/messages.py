@@ -1,4 +1,4 @@
-"""Requests and responses as they stand in a report: headers and bodies, with secrets in part."""
+"""Requests and responses in a report: headers and bodies, with secrets shortened."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mockserver.redaction import redacted
 
 MAX_BODY = 2_000  # characters of a body that are shown
 EXAMPLE_ORIGIN = "http://127.0.0.1:3589"  # where `mockserver serve` listens
-TOKEN = "$REPLICATE_API_TOKEN"  # noqa: S105 - what stands for it in a command
+TOKEN = "$REPLICATE_API_TOKEN"  # noqa: S105 - the placeholder in a command
 OF_THE_CONNECTION = frozenset(
     {"host", "connection", "content-length", "accept-encoding", "transfer-encoding"}
 )
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A request or a response: its first line, headers and body, which may have been `cut`."""
+    """A request or a response: first line, headers and body, which may have been `cut`."""
 
     start: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -29,26 +29,27 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The whole message, as HTTP has it."""
+        """The whole message in the format of HTTP."""
         lines = [self.start, *(f"{name}: {value}" for name, value in self.headers)]
         return "\n".join([*lines, "", self.body] if self.body else lines)
 
 
 def messages_of(exchange: Exchange, token: str) -> tuple[Message, Message]:
     """The request and the response of an exchange."""
-    shown: dict[str, Any] = redacted(exchange.as_json(), token)
-    asked, answered = shown["request"], shown["response"]
+    recorded: dict[str, Any] = redacted(exchange.as_json(), token)
+    sent, received = recorded["request"], recorded["response"]
     query = redacted(exchange.query.decode("latin-1"), token)
     target = redacted(exchange.path, token) + (f"?{query}" if query else "")
-    request = Message(f"{asked['method']} {target}", _headers(asked["headers"]), *_body(asked))
-    if not answered["status"]:
+    request = Message(f"{sent['method']} {target}", _headers(sent["headers"]), *_body(sent))
+    if not received["status"]:
         return request, Message("no response")
-    start = " ".join(filter(None, (str(answered["status"]), answered["prediction_status"])))
-    return request, Message(start, _headers(answered["headers"]), *_body(answered))
+
+    start = " ".join(filter(None, (str(received["status"]), received["prediction_status"])))
+    return request, Message(start, _headers(received["headers"]), *_body(received))
 
 
 def curl_of(request: Message) -> str:
-    """The command that sends a request to a double on its usual port."""
+    """The command that sends a request to a double on the default port."""
     method, _, target = request.start.partition(" ")
     words = [
         "curl",
@@ -56,19 +57,19 @@ def curl_of(request: Message) -> str:
         *([] if method == "GET" else ["-X", method]),
         f"{EXAMPLE_ORIGIN}{target}",
     ]
-    shown = [shlex.quote(word) for word in words]
+    command = [shlex.quote(word) for word in words]
     for name, value in request.headers:
         if name == "authorization":
-            shown += ["-H", f'"Authorization: Bearer {TOKEN}"']
+            command += ["-H", f'"Authorization: Bearer {TOKEN}"']
         elif name not in OF_THE_CONNECTION:
-            shown += ["-H", shlex.quote(f"{name}: {value}")]
-    if request.body:  # not -d, which would read a file where a body begins with @
-        shown += (
+            command += ["-H", shlex.quote(f"{name}: {value}")]
+    if request.body:  # -d would read a file if the body starts with @
+        command += (
             ["--data-binary", "@body.json"]
             if request.cut
             else ["--data-raw", shlex.quote(request.body)]
         )
-    return " ".join(shown)
+    return " ".join(command)
 
 
 def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -81,5 +82,5 @@ def _body(message: Mapping[str, Any]) -> tuple[str, bool]:
     if body is None or not size:
         return "", False
     text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
-    mark = f"… ({size} bytes)"  # as the journal has it, where that has cut it
+    mark = f"… ({size} bytes)"  # the journal's own mark for a cut body
     return (text, text.endswith(mark)) if len(text) <= MAX_BODY else (text[:MAX_BODY] + mark, True)

@@ -1,4 +1,4 @@
-"""A report as one self-contained page of HTML: for each finding its exchanges drawn, and shown whole."""
+"""A report as one self-contained HTML page, with a diagram and all exchanges of each finding."""
 
 from __future__ import annotations
 
@@ -18,12 +18,8 @@ from mockserver.reporting.page import card, render_shell, section
 
 ROW = 34  # pixels from one exchange to the next
 TOP = 40  # pixels above the first exchange
-CLIENT, API, OTHER, WIDTH = (
-    90,
-    470,
-    700,
-    1040,
-)  # pixels from the left: the three lifelines, and the right edge
+# Pixels from the left: the three lifelines, and the right edge.
+CLIENT, API, OTHER, WIDTH = 90, 470, 700, 1040
 
 
 def render_page(report: Report) -> str:
@@ -65,7 +61,7 @@ def _anchor(finding: Finding) -> str:
 
 
 def _entry(finding: Finding) -> str:
-    """A line of the contents."""
+    """A line of the table of contents."""
     return (
         f'<li class="{finding.severity}"><a href="#{_anchor(finding)}"><code>{finding.rule}</code> '
         f"{escape(finding.title)}</a> <span>{escape(finding.message)}</span></li>"
@@ -75,12 +71,11 @@ def _entry(finding: Finding) -> str:
 def _card(finding: Finding, report: Report) -> str:
     anchor, replay = _anchor(finding), report.replay_of(finding)
     plain = msgspec.json.format(msgspec.json.encode(finding)).decode()
-    fix = (
-        f"<p class=fix><b>What usually mends it:</b> {_prose(finding.fix)}</p>"
-        if finding.fix
-        else ""
+    fix = f"<p class=fix><b>Fix:</b> {_prose(finding.fix)}</p>" if finding.fix else ""
+    serve = (
+        f"mockserver serve --scenario {FOLDER / finding.file_name}"
+        "  # to try it by hand, with the curl commands above"
     )
-    serve = f"mockserver serve --scenario {FOLDER / finding.file_name}  # to see it by hand, with the curl lines above"
     again = (
         f"<p><b>Replay</b></p><pre class=replay>{escape(replay)}\n{escape(serve)}</pre>"
         if replay
@@ -106,16 +101,16 @@ def _card(finding: Finding, report: Report) -> str:
     return card(finding.severity, heading, content, anchor)
 
 
-def _prose(said: str) -> str:
-    """A sentence, with what stands in backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(said))
+def _prose(sentence: str) -> str:
+    """A sentence as HTML, in which text in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
 def _exchanges(finding: Finding) -> str:
-    """The requests and responses, each to be opened; those at fault are open."""
-    shown = "".join(_exchange(line, finding.words) for line in finding.exchanges)
+    """The requests and responses, of which the marked ones are open."""
+    exchanges = "".join(_exchange(line, finding.words) for line in finding.exchanges)
     end = f'<div class="outcome">client {marked(finding.outcome, finding.words)}</div>'
-    return f'<div class="exchanges">{shown}{end}</div>'
+    return f'<div class="exchanges">{exchanges}{end}</div>'
 
 
 def _exchange(line: Line, words: Sequence[str]) -> str:
@@ -128,8 +123,10 @@ def _exchange(line: Line, words: Sequence[str]) -> str:
     if line.request is None or line.answer is None:
         return f'<div class="exchange {kind}">{head}</div>'
     return (
-        f'<details class="exchange {kind}"{" open" if line.marked else ""}><summary>{head}</summary>'
-        f"<h4>Request</h4>{_message(line.request, words)}<h4>Response</h4>{_message(line.answer, words)}"
+        f'<details class="exchange {kind}"{" open" if line.marked else ""}>'
+        f"<summary>{head}</summary>"
+        f"<h4>Request</h4>{_message(line.request, words)}"
+        f"<h4>Response</h4>{_message(line.answer, words)}"
         f"<h4>By hand</h4><pre class=curl>{escape(curl_of(line.request))}</pre></details>"
     )
 
@@ -139,13 +136,13 @@ def _message(message: Message, words: Sequence[str]) -> str:
 
 
 def marked(content: str, words: Sequence[str]) -> str:
-    """Text as HTML, with those words marked where they stand as words."""
+    """Text as HTML, in which whole words that are among `words` are marked."""
     if not any(words):
         return escape(content)
-    wanted = "|".join(
+    alternatives = "|".join(
         re.escape(word) for word in sorted(filter(None, words), key=len, reverse=True)
     )
-    parts = re.split(rf"((?<!\w)(?:{wanted})(?!\w))", content, flags=re.IGNORECASE)
+    parts = re.split(rf"((?<!\w)(?:{alternatives})(?!\w))", content, flags=re.IGNORECASE)
     return "".join(
         f"<mark>{escape(part)}</mark>" if place % 2 else escape(part)
         for place, part in enumerate(parts)
@@ -153,7 +150,7 @@ def marked(content: str, words: Sequence[str]) -> str:
 
 
 def _sequence_diagram(finding: Finding) -> str:
-    """A sequence diagram: the exchanges as arrows from the client to the API or another origin, time downwards."""
+    """A sequence diagram: arrows from the client to the API or another host, time downwards."""
     lines = finding.exchanges
     others = any(_is_elsewhere(line) for line in lines)
     height = TOP + ROW * (len(lines) + 1)
@@ -169,8 +166,12 @@ def _sequence_diagram(finding: Finding) -> str:
         f'<text x="{CLIENT + 12}" y="{end + 6}" class="end">{escape(finding.outcome[:120])}</text>'
     )
     drawn.append(f'<circle cx="{CLIENT}" cy="{end + 2}" r="5" class="stop"/>')
+
     label = escape(f"The exchanges of {finding.rule}")
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
+        f"{''.join(drawn)}</svg>"
+    )
 
 
 def _arrow(line: Line, y: int) -> str:

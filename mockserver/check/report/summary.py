@@ -1,4 +1,4 @@
-"""A hunt in a few sentences, for every report: the verdict, and what a reader should know besides."""
+"""A hunt in a few sentences: the verdict, and notes for every format of the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mockserver.check.report.findings import MAX_CAUSES, Report
 
 
 def verdict_on(report: Report) -> str:
-    """How many rules were broken, in words."""
+    """The number of broken rules, in words."""
     rules, ways = len(report.broken_rules), len(report.findings)
     if not rules:
         return "no rule broken"
@@ -17,41 +17,42 @@ def verdict_on(report: Report) -> str:
 
 
 def untested_runs(report: Report) -> str:
-    """Of a client that breaks down: how much of the hunt says nothing."""
+    """How many runs tested nothing because the client had broken down."""
     return (
-        f"In {report.untested} of {report.runs} runs the client sent nothing, and could not make the plain call "
-        f"either, after what it had met before; it said: {report.client_error}"
+        f"In {report.untested} of {report.runs} runs the client sent nothing, because earlier runs "
+        "had left it unable to make even the plain call. Its error was: "
+        f"{report.client_error}"
     )
 
 
 def notes_on(report: Report) -> list[str]:
-    """What a reader should know besides the findings."""
+    """What a reader should know beside the findings."""
     notes = []
     if report.fixed:
-        notes.append(f"Fixed, so take it out of the baseline: {', '.join(report.fixed)}.")
+        notes.append(f"Fixed; remove from the baseline: {', '.join(report.fixed)}.")
     if report.flaky:
-        notes.append(
-            f"Seen once and not again, so not held against the client: {', '.join(report.flaky)}."
-        )
+        notes.append(f"Seen once but not reproducible, so not reported: {', '.join(report.flaky)}.")
     if report.undecided:
         notes.append(
-            f"{report.undecided} of the runs had not ended when their time was over, and the client may have been "
-            "waiting as it is allowed to; a longer --deadline decides them."
+            f"{report.undecided} of the runs reached the deadline while the client may have been "
+            "waiting legitimately; to decide them, use a longer --deadline."
         )
     if report.overloaded:
         notes.append(
-            f"The machine was too busy to judge {report.overloaded} of the cases: the client did not get a "
-            "processor. Fewer --jobs leave it more."
+            f"The machine was too busy to judge {report.overloaded} of the cases, because the "
+            "client got too little processor time; use fewer --jobs."
         )
     if report.unconfirmed:
         notes.append(
-            f"Broken once, with no time left to confirm it: {', '.join(report.unconfirmed)}; a longer --budget does."
+            f"Broken once, with no time left to confirm it: {', '.join(report.unconfirmed)}; use a "
+            "longer --budget."
         )
     if report.not_looked_for:
-        notes.append(f"Not looked for: {', '.join(report.not_looked_for)}.")
+        notes.append(f"Ignored: {', '.join(report.not_looked_for)}.")
     if {"MC102", "MC302"} & {finding.rule for finding in report.findings}:
         notes.append(
-            "A client that passes on only some inputs is checked with these alone: --inputs prompt,aspect_ratio."
+            "If the client passes on some inputs only, limit the check to them, such as with "
+            "--inputs prompt,aspect_ratio."
         )
     if report.untested:
         notes.append(untested_runs(report))
@@ -60,18 +61,19 @@ def notes_on(report: Report) -> list[str]:
     )
     if many := sorted({rule for (rule, _), count in ways.items() if count >= MAX_CAUSES}):
         notes.append(
-            f"After {MAX_CAUSES} ways in which a rule is broken, no more are looked for: {', '.join(many)}."
+            f"At most {MAX_CAUSES} ways to break a rule are reported; there may be more of: "
+            f"{', '.join(many)}."
         )
     if report.runs < report.max_runs and not report.interrupted:
         faster = (
-            "client that is a --worker is faster"
+            "a client that runs as a --worker is faster"
             if report.process_per_call
-            else "waiting client is faster with more --jobs"
+            else "a client that mostly waits is faster with more --jobs"
         )
         notes.append(
-            f"{report.runs} of {report.max_runs} cases fitted into the time; a longer --budget plays the rest, and a "
-            f"{faster}."
+            f"{report.runs} of {report.max_runs} cases ran within the time budget. To run the "
+            f"rest, use a longer --budget; {faster}."
         )
     if report.interrupted:
-        notes.append("Interrupted: what is shown is what was found until then.")
+        notes.append("Interrupted: the report has the findings until then.")
     return notes

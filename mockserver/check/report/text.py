@@ -1,4 +1,4 @@
-"""Cases and runs as text, for people."""
+"""Cases and runs as text."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mockserver.reporting.terminal import exchange_line
 from mockserver.scenarios.scenario import Fault
 
 MAX_LINES = 24  # exchanges that are listed of a run
-MAX_MARKED = 6  # exchanges at fault that are listed of a long run
-MANY = 3  # exchanges that look the same, from which they are one line
+MAX_MARKED = 6  # marked exchanges that are listed of a long run
+MANY = 3  # consecutive exchanges that look the same, from which on they are one line
 MAX_VALUE = 160  # characters of a value
 CUT_OFF_WORDS = "was refused everything from here on, and"
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One exchange of a run, as text, or `count` that look the same, one after another.
+    """One exchange of a run as text, or `count` consecutive ones that look the same.
 
-    `at` is in seconds since the first one; `marked` exchanges broke the rule.
+    `at` is in seconds since the first exchange. `marked` exchanges broke the rule.
     """
 
     at: float
@@ -42,7 +42,10 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
-    """The exchanges of a run, with those at some indexes marked; of a long run, the first, the last and the marked."""
+    """The exchanges of a run, with those at `indexes` marked.
+
+    A long run is shortened to its first, last and marked exchanges.
+    """
     began = run.exchanges[0].received_at if run.exchanges else 0
     lines = [
         Line(
@@ -58,8 +61,8 @@ def exchange_lines(run: Run, indexes: Sequence[int]) -> list[Line]:
     folded = list(_folded(lines))
     if len(folded) > MAX_LINES:
         marked = [place for place, (index, _) in enumerate(folded) if lines[index].marked]
-        shown = {*range(MAX_LINES // 2), *range(len(folded) - 6, len(folded)), *marked[:MAX_MARKED]}
-        folded = list(_with_gaps(folded, sorted(shown)))
+        ends = {*range(MAX_LINES // 2), *range(len(folded) - 6, len(folded))}
+        folded = list(_with_gaps(folded, sorted({*ends, *marked[:MAX_MARKED]})))
     return [_with_messages(line, run.exchanges[index], run.token) for index, line in folded]
 
 
@@ -69,7 +72,7 @@ def _with_messages(line: Line, exchange: Exchange, token: str) -> Line:
 
 
 def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
-    """The lines with their indexes, those that look the same one after another as one, if they are many."""
+    """The lines with their indexes; MANY or more consecutive equal ones become one."""
     for _, group in groupby(
         enumerate(lines), key=lambda item: msgspec.structs.replace(item[1], at=0)
     ):
@@ -83,10 +86,10 @@ def _folded(lines: Sequence[Line]) -> Iterator[tuple[int, Line]]:
 
 
 def _with_gaps(
-    lines: Sequence[tuple[int, Line]], shown: Sequence[int]
+    lines: Sequence[tuple[int, Line]], kept: Sequence[int]
 ) -> Iterator[tuple[int, Line]]:
-    """Some of the lines, each with a note of how many exchanges were left out before it."""
-    for before, place in zip([-1, *shown], shown, strict=False):
+    """The lines at some positions, with notes of how many exchanges were left out before."""
+    for before, place in zip([-1, *kept], kept, strict=False):
         index, line = lines[place]
         skipped = sum(left_out.count for _, left_out in lines[before + 1 : place])
         note = (
@@ -110,9 +113,10 @@ def format_exchanges(lines: Sequence[Line]) -> list[str]:
 
 
 def describe_case(case: Case) -> str:
-    """A case in words: how the gateway differs from usual; if it does not, the input."""
+    """A case in words: how the gateway differs from the default, or else the input."""
     scenario = case.scenario
-    said = [f"{case.concurrent} calls at once"] if case.concurrent > 1 else []
+    parts = [f"{case.concurrent} concurrent calls"] if case.concurrent > 1 else []
+
     for key, script in scenario.get("faults", {}).items():
         for number, fault in enumerate(script, 1):
             if fault is not None:
@@ -121,22 +125,20 @@ def describe_case(case: Case) -> str:
                     if number > 1 or len(script) > 1
                     else f"the first {key}"
                 )
-                said.append(f"{which}: {describe_fault(msgspec.convert(fault, Fault))}")
+                parts.append(f"{which}: {describe_fault(msgspec.convert(fault, Fault))}")
     if "lifecycle" in scenario:
-        said.append("the prediction goes " + " → ".join(map(_step, scenario["lifecycle"])))
+        parts.append("the prediction goes " + " → ".join(map(_step, scenario["lifecycle"])))
     rest = {
         name: part
         for name, part in scenario.items()
         if name not in ("faults", "lifecycle", "name", "description")
     }
-    said += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
+    parts += [f"{name}: {as_short_json(part)}" for name, part in rest.items()]
     if case.clock != "autojump":
-        said.append("in real time")
-    return (
-        "; ".join(said)
-        if said
-        else f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
-    )
+        parts.append("in real time")
+
+    plain = f"the gateway behaves as usual, and the input is {as_short_json(case.input)}"
+    return "; ".join(parts) or plain
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -179,7 +181,7 @@ def _retry_after(fault: Fault) -> str:
 
 
 def describe_ending(run: Run) -> str:
-    """How the client's call ended, or each of several."""
+    """How the client's call ended, or each of several calls."""
     outcome = run.outcome
     if outcome.parts:
         parts = (describe_ending(replace(run, outcome=part)) for part in outcome.parts)
@@ -191,12 +193,9 @@ def describe_ending(run: Run) -> str:
             else f"had not ended after {run.timeout:.3g} s"
         )
     if outcome.kind == "raised":
-        said = redacted(outcome.message, run.token).strip().splitlines() or ["no reason given"]
-        return (
-            f"{CUT_OFF_WORDS} raised {said[-1][:300]}"
-            if run.cut_off
-            else f"raised {said[-1][:300]}"
-        )
+        lines = redacted(outcome.message, run.token).strip().splitlines() or ["no reason given"]
+        ending = f"raised {lines[-1][:300]}"
+        return f"{CUT_OFF_WORDS} {ending}" if run.cut_off else ending
     if isinstance(outcome.value, bytes):
         return f"returned {len(outcome.value)} bytes"
     return redacted(f"returned {as_short_json(outcome.value)}", run.token)
@@ -228,17 +227,17 @@ def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
 
 
 def _response_text(run: Run, exchange: Exchange) -> str:
-    said = str(exchange.status) if exchange.status else "no response"
+    text = str(exchange.status) if exchange.status else "no response"
     if exchange.status and exchange.prediction_status:
-        said += f" {exchange.prediction_status}"
+        text += f" {exchange.prediction_status}"
     if exchange.fault is not None:
         fault = fault_of(exchange)
         if fault.status is None:
-            said = f"{said}, {_failure(fault)}" if exchange.status else _failure(fault)
-        said += _retry_after(fault)
+            text = f"{text}, {_failure(fault)}" if exchange.status else _failure(fault)
+        text += _retry_after(fault)
     if exchange.committed and run.role(exchange) == "create":
-        said += f", …{(exchange.prediction_id or '')[-4:]} created"
-    return said
+        text += f", …{(exchange.prediction_id or '')[-4:]} created"
+    return text
 
 
 def _short(path: str) -> str:

@@ -1,4 +1,4 @@
-"""A run of several calls, taken apart into runs of one, which are judged one by one."""
+"""Runs of several concurrent calls, split into one run for each call."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from mockserver.contract.operation import Operation
 _NUMBER = re.compile(r"(\d+): ")
 
 
-def numbered(operation: Operation, given: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The input of a call, from 1, of several: told apart by the prompt."""
+def numbered(operation: Operation, base: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The input of call `number`, from 1: `base` with the number at the start of its prompt."""
     prompt = operation.picture["prompt"]
-    return {**given, prompt: f"{number}: {given[prompt]}"}
+    return {**base, prompt: f"{number}: {base[prompt]}"}
 
 
 def calls_of(run: Run) -> tuple[Run, ...]:
-    """The runs of the calls that a run is made of, each with its own exchanges; the run itself, if it is of one call.
+    """A run for each call, with the exchanges of that call; the run itself if it has one call.
 
-    What cannot be ascribed to a call is the first one's.
+    Exchanges that cannot be attributed to a call belong to the first one.
     """
     if run.case.concurrent == 1:
         return (run,)
     owners: dict[str, int] = {}
     places: list[list[int]] = [[] for _ in range(run.case.concurrent)]
     for index, exchange in enumerate(run.exchanges):
-        if run.role(exchange) == "list":  # which tells every call of its prediction
+        if run.role(exchange) == "list":  # it has the predictions of all calls
             for place in places:
                 place.append(index)
             continue
         owner = _number_in(run, exchange) or owners.get(exchange.prediction_id or "", 1)
         owner = owner if owner <= run.case.concurrent else 1
+
         if exchange.prediction_id is not None:
             owners.setdefault(exchange.prediction_id, owner)
         places[owner - 1].append(index)
@@ -49,18 +50,21 @@ def calls_of(run: Run) -> tuple[Run, ...]:
 
 
 def _call(run: Run, number: int, owners: Mapping[str, int], positions: tuple[int, ...]) -> Run:
+    """The run of call `number`. `owners` has the number of the call for each prediction id."""
+
     def own(made: Mapping[str, Any]) -> list[Any]:
         return [
             picture for identifier, picture in made.items() if owners.get(identifier, 1) == number
         ]
 
-    given = numbered(run.operation, run.case.input, number)
+    own_input = numbered(run.operation, run.case.input, number)
     outputs, bodies = frozenset(own(run.pictures)), own(run.bodies)
     everything: set[str | bytes] = {*run.pictures.values(), *run.bodies.values()}
     spoilt = [body for body in run.delivered if body not in run.bodies.values()]
+
     return replace(
         run,
-        case=msgspec.structs.replace(run.case, input=given, concurrent=1),
+        case=msgspec.structs.replace(run.case, input=own_input, concurrent=1),
         outcome=_part(run.outcome, number),
         control_run=_part(run.control_run, number) if run.control_run is not None else None,
         exchanges=tuple(run.exchanges[position] for position in positions),
@@ -81,10 +85,10 @@ def _part(outcome: Outcome, number: int) -> Outcome:
 
 
 def _number_in(run: Run, exchange: Exchange) -> int | None:
-    """The number of the call that a create was sent for."""
+    """The number of the call that sent a create, if its prompt has one."""
     if run.role(exchange) != "create":
         return None
-    given = body_sent(exchange).get("input")
-    prompt = given.get(run.operation.picture["prompt"]) if isinstance(given, dict) else None
-    found = _NUMBER.match(prompt) if isinstance(prompt, str) else None
-    return int(found[1]) if found else None
+    sent = body_sent(exchange).get("input")
+    prompt = sent.get(run.operation.picture["prompt"]) if isinstance(sent, dict) else None
+    match = _NUMBER.match(prompt) if isinstance(prompt, str) else None
+    return int(match[1]) if match else None

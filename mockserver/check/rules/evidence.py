@@ -1,4 +1,4 @@
-"""What exchanges and outcomes show: the questions that several rules ask, or that would hide a rule's point."""
+"""Questions about exchanges and outcomes that several rules ask."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from mockserver.clock import SECOND
 from mockserver.json_text import read_json, shorten
 from mockserver.scenarios.timeline import TERMINAL
 
-FINAL_FOR_CREATE = frozenset(
-    {400, 401, 402, 403, 422}
-)  # statuses after which a create must not be repeated
+# Statuses after which a create must not be repeated.
+FINAL_FOR_CREATE = frozenset({400, 401, 402, 403, 422})
 TOO_SOON = 2.0  # seconds; no client's own timeout for a picture is that short
 
 
 def in_lasting_outage(exchange: Exchange) -> bool:
-    """Whether a fault that never ends failed the exchange: a 404, a 429, a 5xx, a spoilt body, no response."""
+    """Whether the exchange failed because of a fault that never ends.
+
+    That is a 404, a 429, a 5xx, a spoilt body or no response.
+    """
     fault = exchange.fault or {}
     if fault.get("times") != "always" or "chance" in fault:
         return False
@@ -30,23 +32,27 @@ def in_lasting_outage(exchange: Exchange) -> bool:
 
 
 def earliest_retry(exchange: Exchange) -> int | None:
-    """The instant before which a Retry-After forbids the next request, in nanoseconds since the epoch."""
+    """The time until which a Retry-After forbids a request, in nanoseconds since the epoch."""
     fault = exchange.fault or {}
     if "retry_after_date" in fault:
-        # An HTTP-date has whole seconds; the double rounds up, so the client could not have come
-        # sooner.
+        # An HTTP-date has whole seconds, and the double rounds up.
         return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
-    asked = fault.get("retry_after")
-    return exchange.received_at + round(asked * SECOND) if isinstance(asked, int | float) else None
+    seconds = fault.get("retry_after")
+    if not isinstance(seconds, int | float):
+        return None
+    return exchange.received_at + round(seconds * SECOND)
 
 
 def answered_at(exchange: Exchange) -> int:
-    """When the answer left, in nanoseconds since the epoch: what was sent before cannot heed it."""
+    """When the response was sent, in nanoseconds since the epoch.
+
+    Requests that were sent earlier could not take it into account.
+    """
     return exchange.received_at + exchange.took
 
 
 def retry_after_exceeds_deadline(run: Run) -> bool:
-    """Whether the last answer asks for a pause that is longer than the run may be."""
+    """Whether the last response has a Retry-After that ends after the run's deadline."""
     due = earliest_retry(run.exchanges[-1]) if run.exchanges else None
     return due is not None and due > run.exchanges[0].received_at + run.timeout * SECOND
 
@@ -57,7 +63,7 @@ def has_unreadable_retry_after(exchange: Exchange) -> bool:
 
 
 def needs_control(run: Run) -> bool:
-    """Whether a run failed with something that may be the reason, which its control case lacks."""
+    """Whether a run failed, and a control without its variety could tell whether that is why."""
     if run.outcome.kind == "returned" or run.cut_off:
         return False
     return (
@@ -66,7 +72,7 @@ def needs_control(run: Run) -> bool:
 
 
 def sent_nothing(run: Run) -> bool:
-    """Whether a call of its own raised before it sent anything."""
+    """Whether a single call raised before it sent anything."""
     return (
         run.outcome.kind == "raised"
         and not run.exchanges
@@ -76,13 +82,13 @@ def sent_nothing(run: Run) -> bool:
 
 
 def needs_comparison_alone(run: Run) -> bool:
-    """Whether one of several calls failed, though nothing but the others can have been the reason."""
+    """Whether one of several calls failed, and only the other calls can be the reason."""
     usual = run.has_no_fault and not run.has_variety and run.last_status == "succeeded"
     return run.case.concurrent > 1 and usual and run.outcome.kind != "returned" and not run.cut_off
 
 
 def returned_another_calls_output(run: Run) -> bool:
-    """Whether a call returned the picture of another one that was made at the same time."""
+    """Whether a call returned the picture of a concurrent call."""
     value = single_value(run.outcome.value)
     return (
         run.outcome.kind == "returned"
@@ -101,14 +107,19 @@ def forged_indexes(run: Run) -> list[int]:
 
 
 def believed_forgery(run: Run) -> bool:
-    """Whether a call returned the picture that a forged webhook told of; a genuine one may have come later."""
+    """Whether a call returned the output of a forged webhook, even if a genuine one followed."""
     value = single_value(run.outcome.value)
-    told = {body_sent(run.exchanges[index]).get("output") for index in forged_indexes(run)}
-    return run.outcome.kind == "returned" and isinstance(value, str) and value in told - run.outputs
+    forged = {body_sent(run.exchanges[index]).get("output") for index in forged_indexes(run)}
+    return (
+        run.outcome.kind == "returned" and isinstance(value, str) and value in forged - run.outputs
+    )
 
 
 def meant_for_api(run: Run, exchange: Exchange) -> bool:
-    """Whether a request that matches no operation was meant for one: it has the API's prefix, or lacks only that."""
+    """Whether a request that matches no operation was meant for one.
+
+    It was if it has the API's path prefix, or lacks nothing else.
+    """
     root = "/".join(run.operation.path.split("/")[:2]) + "/"
     if exchange.path.startswith(root):
         return True
@@ -130,7 +141,7 @@ def refusal_detail(exchange: Exchange) -> str:
 
 
 def body_sent(exchange: Exchange) -> dict[str, Any]:
-    """The JSON object that a request carried; an empty one if there was none, or the journal could not hold it."""
+    """The JSON object in a request; empty if there is none, or if the journal has only a part."""
     try:
         body = read_json(exchange.body) if exchange.body_size <= MAX_RECORDED_BODY else {}
     except ValueError:
@@ -139,7 +150,7 @@ def body_sent(exchange: Exchange) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """A JSON value that compares as JSON does: in Python `True == 1`, in JSON it does not. 1 still equals 1.0."""
+    """A JSON value that compares as in JSON, where 1 equals 1.0 but not `true`."""
     if isinstance(value, dict):
         return {name: comparable(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -156,20 +167,20 @@ def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
 
 
 def without_token(run: Run, text: str) -> str:
-    """A text to show, with the run's token taken out."""
+    """A text for a message, without the run's token."""
     return shorten(without_other_tokens(text, run.token).replace(run.token, "<token>"))
 
 
 def operation_of_exchange(run: Run, exchange: Exchange) -> str:
-    """What an exchange was about, in the word that scenarios have for it."""
+    """The operation of an exchange, by the name that scenarios use."""
     operation = run.contract.by_id.get(exchange.operation_id or "")
     return operation.family if operation is not None else f"{exchange.method} elsewhere"
 
 
 def prefer_wait_timed_out(run: Run, *, limited: bool = True) -> bool:
-    """Whether a create that asked to wait was told that the prediction still runs, after the tenant's time for it.
+    """Whether a create with `Prefer: wait` returned while the prediction was still running.
 
-    Those with a limit of their own, as `wait=5`, count where they are `limited` too.
+    Without `limited`, creates with a limit such as `wait=5` do not count.
     """
     return any(
         served_whole(create)
@@ -184,13 +195,13 @@ def prefer_wait_timed_out(run: Run, *, limited: bool = True) -> bool:
 
 
 def polls_to_the_end(run: Run) -> int:
-    """How many reads it takes until the prediction has ended, where that is more than usual; else 0."""
+    """The number of reads until the prediction has ended, if more than usual, else 0."""
     steps = run.scenario.lifecycle[:-1]
     return sum(step.polls for step in steps) if any(step.polls > 1 for step in steps) else 0
 
 
 def showed_output(run: Run, indexes: Iterable[int]) -> bool:
-    """Whether any of these responses, which told of success, showed the output: it may have expired."""
+    """Whether any of these responses to a succeeded prediction had its output, which may expire."""
     return any(
         run.role(run.exchanges[index]) == "stream" or shows_output(run.exchanges[index])
         for index in indexes
@@ -198,11 +209,12 @@ def showed_output(run: Run, indexes: Iterable[int]) -> bool:
 
 
 def gave_up_at_once(run: Run) -> bool:
-    """Whether a client raised sooner than any timeout of its own can explain, though nothing had gone wrong."""
-    took = run.seconds - run.started_after  # a client that is slow to start has not been patient
+    """Whether a client raised without a failure, and sooner than any timeout could explain."""
+    took = run.seconds - run.started_after  # the time to start the client does not count
     within_timeout = run.client_timeout is None or took < run.client_timeout * 0.8
     if prefer_wait_timed_out(run):
-        return False  # its patience was spent while it waited, in the tenant's time
+        return False  # it has waited as long as the gateway lets it, in the tenant's time
+
     nothing_unusual = (
         run.case.clock == "autojump"
         and run.scenario.urls in (None, "local")
@@ -214,19 +226,22 @@ def gave_up_at_once(run: Run) -> bool:
     return nothing_unusual and all_served and within_timeout and took < TOO_SOON
 
 
-def status_told(run: Run, index: int) -> str:
-    """The terminal status that an exchange told of. A stream tells of the end without naming it in the journal."""
+def terminal_status(run: Run, index: int) -> str:
+    """The terminal status in a response. The journal has none for the end of a stream."""
     return run.exchanges[index].prediction_status or run.last_status
 
 
 def reason_given(run: Run) -> str:
-    """The last line of what the client raised, without the token."""
+    """The last line of the client's error message, without the token."""
     lines = run.outcome.message.replace(run.token, "<token>").strip().splitlines()
     return lines[-1][:200] if lines else "no reason given"
 
 
 def single_value(value: Any) -> Any:
-    """The value; of a list of one, its item; None of an empty one. A data URI stands for its bytes."""
+    """The value; the item of a list with one item, None for an empty list.
+
+    A data URI is decoded to its bytes.
+    """
     if isinstance(value, list | tuple) and len(value) <= 1:
         value = value[0] if value else None
     if isinstance(value, str) and value.startswith("data:"):
@@ -238,7 +253,7 @@ def single_value(value: Any) -> Any:
 
 
 def display(value: Any) -> str:
-    """A returned value for a message. A Python client may return what is no JSON."""
+    """A returned value for a message. A Python client may return values that are not JSON."""
     try:
         return shorten(value)
     except (TypeError, ValueError):

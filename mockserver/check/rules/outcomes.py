@@ -1,4 +1,4 @@
-"""MC3xx: what a client returns, and when it ends."""
+"""MC3xx: what a client returns, and when."""
 
 from __future__ import annotations
 
@@ -18,124 +18,126 @@ from mockserver.check.rules.evidence import (
     returned_another_calls_output,
     showed_output,
     single_value,
-    status_told,
+    terminal_status,
 )
 from mockserver.check.rules.rule import Observation, rule
 
-REFUSAL_STATUSES = frozenset(
-    {400, 405, 413, 415, 422}
-)  # the double's own, to what the contract does not allow
+# With which the double itself rejects a request that the contract does not allow.
+REFUSAL_STATUSES = frozenset({400, 405, 413, 415, 422})
 
 
 @rule(
     "MC301",
-    "an outcome that is not true",
+    "reports a false outcome",
     rests_on="the contract: `status` says how a prediction ended",
-    example="`canceled` is taken for an end like any other, and the call returns nothing, without an error.",
     demand=(
-        "The client reports success if and only if the prediction succeeded and it was told so, in a response that "
-        "arrived whole. An output shown under `processing`, as at the end of a wait, tells of success: returning it is "
-        "fine, and so is polling on. Raising is fine wherever the scenario holds any fault."
+        "The client reports success if and only if the prediction succeeded and a complete "
+        "response said so. An output under `processing`, as at the end of a `Prefer: wait`, counts "
+        "as success: the client may return it or keep polling. Raising is fine wherever the "
+        "scenario has a fault."
     ),
+    example="The client treats `canceled` as success and returns nothing, without an error.",
     fix=(
-        "Decide by `status`: return for `succeeded` alone, raise for `failed`, `canceled` and `aborted`, and go "
-        "on polling for `starting` and `processing`."
+        "Decide by `status`: return for `succeeded` only, raise for `failed`, `canceled` and "
+        "`aborted`, and keep polling for `starting` and `processing`."
     ),
 )
 def _false_outcome(run: Run) -> Iterator[Observation]:
     if run.cut_off:
         return
-    told = run.success_indexes
     if run.outcome.kind == "returned":
-        forged = forged_indexes(run)
-        if believed_forgery(run) or (not told and not returned_another_calls_output(run)):
-            ended = forged or run.end_indexes
-            if forged:
-                said, cause = "the webhook that told it so was not genuine", "forged webhook"
-            elif ended:
-                said, cause = f"the prediction ended {run.last_status}", run.last_status
-            elif run.billed_indexes:
-                said, cause = (
-                    "no response that arrived whole told it that the prediction had succeeded",
-                    "not told",
-                )
-            else:
-                said, cause = "no prediction was created", "not created"
-            words = (run.last_status,) if ended and not forged else ()
-            yield Observation(
-                f"It reported success, though {said}.",
-                tuple(ended[:1]),
-                cause=(cause,),
-                words=words,
-            )
+        yield from _false_success(run)
+    elif run.outcome.kind == "raised":
+        yield from _false_failure(run)
+
+
+def _false_success(run: Run) -> Iterator[Observation]:
+    knew_success = run.success_indexes or returned_another_calls_output(run)
+    if knew_success and not believed_forgery(run):
         return
-    expires = (
-        "retention" in run.case.scenario
-    )  # the output may be gone before the client could fetch it
-    if (
-        run.outcome.kind != "raised"
-        or not run.has_no_fault
-        or run.last_status != "succeeded"
-        or run.has_variety
-        or expires
-    ):
+
+    forged = forged_indexes(run)
+    ended = forged or run.end_indexes
+    words: tuple[str, ...] = ()
+    if forged:
+        why, cause = "the webhook that said so was forged", "forged webhook"
+    elif ended:
+        why, cause = f"the prediction ended as {run.last_status}", run.last_status
+        words = (run.last_status,)
+    elif run.billed_indexes:
+        why, cause = "no complete response said that the prediction had succeeded", "not told"
+    else:
+        why, cause = "it created no prediction", "not created"
+    message = f"It reported success although {why}."
+    yield Observation(message, tuple(ended[:1]), cause=(cause,), words=words)
+
+
+def _false_failure(run: Run) -> Iterator[Observation]:
+    may_expire = "retention" in run.case.scenario  # the output may be gone before it is fetched
+    if not run.has_no_fault or run.last_status != "succeeded" or run.has_variety or may_expire:
         return
-    if (
-        told
-        and showed_output(run, told)
-        and (set(told) & set(run.end_indexes) or gave_up_at_once(run))
-    ):
-        said = f"It raised, though it was told of success: {reason_given(run)}"
-        yield Observation(
-            said, tuple(told[:1]), cause=("raised after success",), words=("succeeded", "output")
-        )
-    elif run.billed_indexes and not told and gave_up_at_once(run):
-        said = f"It raised while all was well and the prediction still ran: {reason_given(run)}"
-        yield Observation(said, (run.billed_indexes[-1],), cause=("raised at once",))
+
+    succeeded = run.success_indexes
+    if not succeeded:
+        if run.billed_indexes and gave_up_at_once(run):
+            message = f"It raised while the prediction was still running: {reason_given(run)}"
+            yield Observation(message, (run.billed_indexes[-1],), cause=("raised at once",))
+        return
+
+    final = bool(set(succeeded) & set(run.end_indexes))
+    if showed_output(run, succeeded) and (final or gave_up_at_once(run)):
+        message = f"It raised although the prediction had succeeded: {reason_given(run)}"
+        cause, words = ("raised after success",), ("succeeded", "output")
+        yield Observation(message, tuple(succeeded[:1]), cause=cause, words=words)
 
 
 @rule(
     "MC302",
-    "not the output that was served",
+    "returns the wrong output",
     rests_on="the contract: `output` is the URL of the picture",
-    example="`output[0]` of a string is its first character.",
     demand=(
-        "What is returned is the output that was served: its URL, or the picture's bytes, whole. A list of one is "
-        "the same thing."
+        "The client returns the output of the prediction: its URL, or all bytes of the picture. A "
+        "list with one item is equivalent to that item."
     ),
+    example="`output[0]` of a string is its first character.",
     fix=(
-        "Return `output` as it is; a string is one URL. If the picture is downloaded, compare its length with "
-        "Content-Length."
+        "Return `output` as it is; a string is one URL. When downloading the picture, compare its "
+        "length with Content-Length."
     ),
 )
 def _wrong_output(run: Run) -> Iterator[Observation]:
-    told = run.success_indexes
-    if run.outcome.kind != "returned" or not told or run.cut_off or believed_forgery(run):
+    succeeded = run.success_indexes
+    if run.outcome.kind != "returned" or not succeeded or run.cut_off or believed_forgery(run):
         return
     value = single_value(run.outcome.value)
-    if (value is None and not showed_output(run, told)) or returned_another_calls_output(run):
+    if (value is None and not showed_output(run, succeeded)) or returned_another_calls_output(run):
         return
+
+    first = tuple(succeeded[:1])
     if isinstance(value, bytes):
         if value not in run.delivered:
             sizes = " or ".join(str(len(picture)) for picture in run.delivered)
-            said = f"It returned {len(value)} bytes that are not the picture, which has {sizes}."
-            yield Observation(said, tuple(told[:1]), cause=("bytes",), words=("content-length",))
+            message = f"It returned {len(value)} bytes that are not the picture, which has {sizes}."
+            yield Observation(message, first, cause=("bytes",), words=("content-length",))
     elif not isinstance(value, str) or value not in run.outputs:
-        said = f"It returned {display(value)}, which is not the output."
+        message = f"It returned {display(value)}, which is not the output."
         cause = "nothing" if value is None else "another value"
-        yield Observation(said, tuple(told[:1]), cause=(cause,), words=tuple(sorted(run.outputs)))
+        yield Observation(message, first, cause=(cause,), words=tuple(sorted(run.outputs)))
 
 
 @rule(
     "MC303",
-    "polls on after the end",
+    "keeps polling after the end",
     rests_on="the contract: a terminal status never changes",
-    example="`aborted` is not in the client's list of terminal statuses.",
     demand=(
-        "Once it was told a terminal status, in a response that arrived whole, the client stops polling. One more "
-        "read, to confirm, is fine."
+        "The client stops polling after a complete response with a terminal status. One more read, "
+        "to confirm, is fine."
     ),
-    fix="Stop at every status that is not `starting` or `processing`, so that one you do not know ends the loop too.",
+    example="`aborted` is missing from the client's list of terminal statuses.",
+    fix=(
+        "Stop at every status other than `starting` and `processing`, so that an unknown status "
+        "ends the loop too."
+    ),
 )
 def polls_after_end(run: Run) -> Iterator[Observation]:
     """More than one poll after a terminal status."""
@@ -155,120 +157,126 @@ def polls_after_end(run: Run) -> Iterator[Observation]:
             if poll.prediction_id == identifier and poll.received_at >= known_at
         ]
         if identifier and len(after) > 1:
-            told = status_told(run, end)
-            said = f"It was told {told} and polled at least {len(after)} more times."
-            yield Observation(said, tuple(after[1:]), cause=(told,), words=(told,))
+            status = terminal_status(run, end)
+            message = f"After the status {status} it polled at least {len(after)} more times."
+            yield Observation(message, tuple(after[1:]), cause=(status,), words=(status,))
 
 
 @rule(
     "MC304",
-    "does not end",
+    "hangs",
     rests_on="time; a suite that hangs is worse than one that fails",
-    example="The client's own timeout is not checked while it waits for the body of a response.",
     demand=(
-        "The call ends within the deadline once there is nothing left to wait for: the prediction has ended, or "
-        "its create was refused for good, or the time is over after which the client promises to give up."
+        "The call returns before the deadline once there is nothing left to wait for: the "
+        "prediction has ended, its create was rejected permanently, or the client's declared "
+        "timeout has expired."
     ),
-    fix="Give every wait an end: a timeout for each request, body included, and one for the whole call.",
+    example="The client does not check its own timeout while it waits for a response body.",
+    fix=(
+        "Limit every wait: set a timeout for each request, including its body, and one for the "
+        "whole call."
+    ),
 )
-def _does_not_end(run: Run) -> Iterator[Observation]:
+def _hangs(run: Run) -> Iterator[Observation]:
     if run.outcome.kind != "hung":
         return
     ended = run.end_indexes
-    refused = [
+    rejected = [
         index for index, create in run.of_role("create") if create.status in FINAL_FOR_CREATE
     ]
+    still_running = f"it was still running {run.timeout:.3g} s later."
     if ended:
-        told = status_told(run, ended[0])
-        said = f"It was told {told}, and had not ended {run.timeout:.3g} s later."
-        yield Observation(said, tuple(ended[:1]), cause=(told,), words=(told,))
-    elif refused and not run.billed_indexes and not run.cut_off:
-        status = run.exchanges[refused[-1]].status
-        said = (
-            f"Its create was refused with {status}, and it had not ended {run.timeout:.3g} s later."
-        )
-        yield Observation(said, (refused[-1],), cause=("refused",))
+        status = terminal_status(run, ended[0])
+        message = f"After the status {status} {still_running}"
+        yield Observation(message, tuple(ended[:1]), cause=(status,), words=(status,))
+    elif rejected and not run.billed_indexes and not run.cut_off:
+        status_code = run.exchanges[rejected[-1]].status
+        message = f"Its create was rejected with {status_code}; {still_running}"
+        yield Observation(message, (rejected[-1],), cause=("refused",))
     elif run.client_timeout is not None and run.exchanges:
-        promised = f"It promises to give up after {run.client_timeout:g} s"
-        yield Observation(
-            f"{promised}, and had not ended after {run.timeout:.3g} s.", cause=("its own timeout",)
+        message = (
+            f"Its timeout is {run.client_timeout:g} s, but it was still running after "
+            f"{run.timeout:.3g} s."
         )
+        yield Observation(message, cause=("its own timeout",))
 
 
 @rule(
     "MC305",
-    "fails on legal variety",
-    rests_on="the contract: what it leaves open may differ from one day to the next",
-    example="`prediction['logs'].splitlines()`, where `logs` may be null.",
+    "breaks on optional fields",
+    rests_on="the contract: anything that it leaves open may change from one day to the next",
     demand=(
-        "The outcome does not depend on what the contract leaves open: unknown fields and headers, null logs, "
-        "absent optional fields, 200, 201 or 202, the precision of time stamps, a charset, compression."
+        "The outcome does not depend on what the contract leaves open: unknown fields and headers, "
+        "null logs, missing optional fields, 200, 201 or 202, the precision of timestamps, a "
+        "charset, compression."
     ),
+    example="`prediction['logs'].splitlines()`, where `logs` may be null.",
     fix=(
-        "Read only what is needed, with defaults for what may be absent or null; ignore unknown fields; take "
-        "every 2xx; parse times with a library."
+        "Read only the fields you need, with defaults for those that may be missing or null. "
+        "Ignore unknown fields, accept every 2xx, and parse times with a library."
     ),
 )
-def _fails_on_legal_variety(run: Run) -> Iterator[Observation]:
+def _breaks_on_optional_fields(run: Run) -> Iterator[Observation]:
     if run.control_run is None or not run.has_variety or not run.has_no_fault or run.cut_off:
         return
     if run.outcome.kind != "returned" and run.control_run.kind == "returned":
         how = "hangs" if run.outcome.kind == "hung" else f"raises: {reason_given(run)}"
-        said = f"It succeeds without this variety; with it, it {how}"
+        message = f"It succeeds without this variation, but with it, it {how}"
         varied = varieties(run.case.scenario)
         words = tuple(part.rpartition(" ")[2].rpartition(".")[2] for part in varied)
-        yield Observation(said, tuple(run.billed_indexes[:1]), cause=varied, words=words)
+        yield Observation(message, tuple(run.billed_indexes[:1]), cause=varied, words=words)
 
 
 @rule(
     "MC306",
-    "calls made at once are mixed up",
+    "mixes up concurrent calls",
     rests_on="the contract: each prediction is the answer to its own create",
-    example="The id of the prediction is kept in the client, and the next call overwrites it.",
     demand=(
-        "Of several calls made at once through one client, each gets its own picture, and only its own; none fails "
-        "that succeeds alone. Played with --concurrent."
+        "With several concurrent calls through one client, each call gets its own picture, and no "
+        "call fails that succeeds on its own. Tested with --concurrent."
     ),
-    fix="Keep what belongs to a call (its prediction's id, its connection, its result) in the call, not in the client.",
+    example=(
+        "The client stores the prediction's id in an attribute, and the next call overwrites it."
+    ),
+    fix=(
+        "Keep the state of a call (the prediction's id, its connection, its result) in the call, "
+        "not in the client."
+    ),
 )
 def _mixes_up(run: Run) -> Iterator[Observation]:
     if returned_another_calls_output(run):
-        said = "It returned the picture of another call, which was made at the same time."
-        yield Observation(
-            said,
-            tuple(run.success_indexes[:1] or run.billed_indexes[:1]),
-            cause=("another's picture",),
-        )
-    elif (
-        run.outcome.kind != "returned"
-        and run.solo_outcome is not None
-        and run.solo_outcome.kind == "returned"
-        and not run.cut_off
-    ):
-        how = (
-            "had not ended in time"
-            if run.outcome.kind == "hung"
-            else f"raised: {reason_given(run)}"
-        )
-        said = f"A call that is made alone succeeds; beside others, one {how}"
-        yield Observation(said, tuple(run.billed_indexes[:1]), cause=("fails beside others",))
+        indexes = tuple(run.success_indexes[:1] or run.billed_indexes[:1])
+        message = "It returned the picture of a concurrent call."
+        yield Observation(message, indexes, cause=("another's picture",))
+        return
+    alone = run.solo_outcome
+    if run.outcome.kind == "returned" or alone is None or alone.kind != "returned" or run.cut_off:
+        return
+
+    how = "did not end in time" if run.outcome.kind == "hung" else f"raised: {reason_given(run)}"
+    message = f"A single call succeeds, but one of several concurrent calls {how}"
+    yield Observation(message, tuple(run.billed_indexes[:1]), cause=("fails beside others",))
 
 
 @rule(
     "MC307",
-    "fails what only takes long",
+    "gives up on slow predictions",
     rests_on="money and time; the prediction was paid for, and would have succeeded",
-    example="`for attempt in range(5)` around the poll: a model that takes a minute to start is an error.",
+    example=(
+        "`for attempt in range(5)` around the poll: a model that takes a minute to start is an "
+        "error."
+    ),
     demand=(
-        "A prediction that takes many polls, or outlasts `Prefer: wait`, is waited for: the client does not raise "
-        "while it starts or runs. A client that gives up after a time of its own says so with --client-timeout."
+        "The client waits for a prediction that takes many polls or outlasts `Prefer: wait`; it "
+        "does not raise while the prediction is starting or running. A client with a timeout of "
+        "its own declares it with --client-timeout."
     ),
     fix=(
-        "Bound the time of the call, not the number of polls; poll on through `starting` and `processing`, and after "
-        "a wait that came back unfinished."
+        "Limit the duration of the call, not the number of polls. Keep polling for `starting` and "
+        "`processing`, also after a `Prefer: wait` that ended early."
     ),
 )
-def _fails_what_takes_long(run: Run) -> Iterator[Observation]:
+def _gives_up_on_slow(run: Run) -> Iterator[Observation]:
     needed = polls_to_the_end(run)
     if (
         run.outcome.kind != "raised"

@@ -1,4 +1,4 @@
-"""All rules for clients in the order of their codes, and what a run broke of them."""
+"""All rules for clients in the order of their codes, and the breaches of a run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ RULES: dict[str, Rule] = dict(
 
 
 def find_breaches(run: Run) -> list[Breach]:
-    """Every rule that a run broke, in each way in which it did."""
+    """The breaches in a run: the first for each rule and cause."""
     calls = calls_of(run)
-    found: dict[tuple[str, tuple[str, ...]], Breach] = {}
+    breaches: dict[tuple[str, tuple[str, ...]], Breach] = {}
     for rule in RULES.values():
         for call in calls:
             for breach in rule.breaches(call):
-                found.setdefault((rule.code, breach.cause), _in_whole(breach, call))
-    return list(found.values())
+                breaches.setdefault((rule.code, breach.cause), _among_all_calls(breach, call))
+    return list(breaches.values())
 
 
-def _in_whole(breach: Breach, call: Run) -> Breach:
-    """A breach of one of several calls, with the places of its exchanges among all of them."""
+def _among_all_calls(breach: Breach, call: Run) -> Breach:
+    """A breach of one call, with the indexes of its exchanges in the whole run."""
     if not call.exchange_indexes:
         return breach
     return msgspec.structs.replace(
@@ -40,6 +40,6 @@ def _in_whole(breach: Breach, call: Run) -> Breach:
 
 
 def is_runaway(run: Run) -> bool:
-    """Whether a client that is still running has already broken a rule in a way that may never end."""
+    """Whether a running client has already broken a rule, and may do so forever."""
     endless = (polls_after_end, exceeds_max_requests, repeats_refused, polls_in_hot_loop)
     return any(next(observations(call), None) for call in calls_of(run) for observations in endless)

@@ -1,4 +1,4 @@
-"""What a rule is: a code, what it demands and why, and the function that looks for breaches in a run."""
+"""Rules for clients: facts, and a function that finds breaches in a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mockserver.reporting.rule import RuleFacts, Severity
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """What a rule's function saw: a sentence, and the indexes of the exchanges that show it.
+    """One breach as a rule's function sees it: a sentence, and the indexes of its exchanges.
 
-    `severity` is only set where it differs from the rule's own. `cause` is what was wrong, in words
-    such as a pointer, an operation or a status, for a rule that can be broken in several ways; each
-    is a finding of its own. `words` are those that a reader should look for in the exchanges.
+    `severity` is only set where it differs from the rule's. `cause` distinguishes the ways in which
+    a rule can be broken, by words such as a pointer, an operation or a status; each cause is a
+    separate finding. `words` are what a reader should look for in the exchanges.
     """
 
     message: str
@@ -26,7 +26,7 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One way in which a run broke a rule: an observation with its rule and severity filled in."""
+    """One way in which a run broke a rule: an observation with its rule and severity."""
 
     rule: str
     severity: Severity
@@ -40,24 +40,28 @@ RuleFunction = Callable[[Run], Iterator[Observation]]
 
 
 class Rule(RuleFacts, frozen=True, kw_only=True):
-    """A rule for clients. One without a function is judged elsewhere, response by response."""
+    """A rule for clients. One without a function is judged elsewhere, for each response."""
 
     function: RuleFunction | None = None
 
     def breaches(self, run: Run) -> Iterator[Breach]:
         """The breaches of this rule in a run: the first of each cause."""
         causes: set[tuple[str, ...]] = set()
-        for seen in self.function(run) if self.function is not None else ():
-            if seen.cause not in causes:
-                causes.add(seen.cause)
-                severity = seen.severity or self.severity
-                yield Breach(
-                    self.code, severity, seen.message, seen.indexes, seen.cause, seen.words
-                )
+        for observation in self.function(run) if self.function is not None else ():
+            if observation.cause in causes:
+                continue
+            causes.add(observation.cause)
+            yield Breach(
+                self.code,
+                observation.severity or self.severity,
+                observation.message,
+                observation.indexes,
+                observation.cause,
+                observation.words,
+            )
 
 
-# Those with a function, as their modules are imported; mockserver.check.rules.registry has all of
-# them.
+# Rules with a function; importing their modules adds them. The registry module has all rules.
 REGISTERED: dict[str, Rule] = {}
 
 
