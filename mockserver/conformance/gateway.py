@@ -77,12 +77,16 @@ class Gateway:
         parts = _split(url)
         where = origin_of(url)
         if parts is None or where is None or parts.scheme not in ("http", "https"):
-            return "it is not an http(s) URL"
+            return "it is no http(s) URL"
         if where == self.origin or (self.loopback and is_loopback(parts.hostname or "")):
             return None
         if parts.scheme == "http" and not self.insecure:
-            return "it has no TLS"
-        return None if _is_public(parts.hostname or "") else "its address is not public"
+            return "it is without TLS"
+        return (
+            None
+            if _is_public(parts.hostname or "")
+            else "it leads to an address that is not public"
+        )
 
 
 def _split(url: str) -> Any:

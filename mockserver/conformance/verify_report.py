@@ -58,6 +58,7 @@ class VerifyFinding(msgspec.Struct, frozen=True, kw_only=True):
         """What distinguishes departures at one place: the probe, or the message without values."""
         if self.rule == "MC705" and not self.pointer:
             return self.probe
+        # Baselines know departures by these messages, so their wording must not change.
         if self.rule in _WITH_SEVERAL_KINDS:
             return _VALUE.sub("#", self.message)
         if self.rule in ("MC702", "MC703"):
