@@ -186,21 +186,21 @@ class Learner:
     def scenario(self, name: str = "learnt") -> dict[str, Any]:
         """The scenario as JSON values, without parts that the double does not support."""
         catalogue = Catalogue(self._contract)
-        learnt: dict[str, Any] = {"name": name}
+        learned: dict[str, Any] = {"name": name}
         for part in self._parts():
-            candidate = _merged(learnt, part)
+            candidate = _merged(learned, part)
             try:
                 catalogue.parse(candidate)
             except ScenarioError:
                 continue
-            learnt = candidate
-        return dict(self._without_secrets(learnt))
+            learned = candidate
+        return dict(self._without_secrets(learned))
 
     def write(self, path: Path) -> None:
         """Write the scenario as YAML. Raises MockServerError."""
         content = yaml.safe_dump(self.scenario(), sort_keys=False, allow_unicode=True, width=110)
         when = timestamp(wall_time() // SECOND * SECOND)
-        head = f"# Learnt from {self._origin} at {when}, of {len(self._lives)} predictions.\n"
+        head = f"# Learned from {self._origin} at {when}, of {len(self._lives)} predictions.\n"
         write_file(path, (head + content).encode())
 
     def _parts(self) -> Iterator[dict[str, Any]]:

@@ -56,7 +56,7 @@ class VerifyPlan(NamedTuple):
             left = len(self.forbidden) + len(self.lives)
             return [
                 *lines,
-                f"{left} creates are omitted: --spend N allows N predictions to be billed",
+                f"{left} creates are left out: --spend N allows N predictions to be billed",
                 "billed at most: 0",
             ]
         lines.append(

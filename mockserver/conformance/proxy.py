@@ -299,7 +299,7 @@ class ProxyApp(App):
     ) -> None:
         """Pass an answer back as it comes.
 
-        JSON is held, if it is short, until it stands in the journal: whoever has the answer finds
+        Short JSON is held until it is in the journal, so that a client that has the response finds
         it there.
         """
         exchanged.status = reply.status
@@ -487,7 +487,7 @@ class ProxyApp(App):
     def _follow(
         self, exchanged: ProxyExchange, seen: GatewayExchange, prediction: Mapping[str, Any]
     ) -> list[Departure]:
-        """Go on with the life of a prediction that was told of."""
+        """Add the prediction in a response to what is known of its lifecycle."""
         coverage = exchanged.tenant.coverage
         identifier = str(exchanged.request.path_params.get("prediction_id") or prediction["id"])[
             :100
@@ -498,20 +498,21 @@ class ProxyApp(App):
         else:
             self._lives.remove(identifier)
         before = life.status or None
-        found = life.take(seen, prediction)
+        departures = life.take(seen, prediction)
         coverage.status_sent(before, life.status)
-        given = seen.sent.get("input") if isinstance(seen.sent, dict) else None
+
+        inputs = seen.sent.get("input") if isinstance(seen.sent, dict) else None
         creating = (
             self._contract.model_asked(seen.operation, seen.sent)
             if seen.operation.role == "create"
             else None
         )
-        if creating is not None and isinstance(given, dict):
-            coverage.record_input(creating.operation_id, creating.known.intersection(given))
-            shown = (creating.picture["ratio"], creating.picture["format"])
-            life.picture_input = {name: given[name] for name in shown if name in given}
+        if creating is not None and isinstance(inputs, dict):
+            coverage.record_input(creating.operation_id, creating.known.intersection(inputs))
+            visible = (creating.picture["ratio"], creating.picture["format"])
+            life.picture_input = {name: inputs[name] for name in visible if name in inputs}
         self._lives.put(identifier, life)
-        return found
+        return departures
 
 
 async def _rest(exchanged: ProxyExchange) -> AsyncIterator[bytes]:

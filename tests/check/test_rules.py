@@ -207,7 +207,7 @@ class TestMC102:
         own = create(given={"prompt": "a", "seed": 7})
         assert breaches(own, poll("succeeded"), given={"prompt": "a"}) == {"MC102": "warning"}
 
-    def test_to_refuse_an_allowed_input_and_send_nothing_is_advice(self) -> None:
+    def test_to_refuse_an_allowed_input_and_send_nothing_is_a_warning(self) -> None:
         assert breaches(outcome=RAISED, given={"prompt": "a", "seed": 0}) == {"MC102": "warning"}
 
     @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ class TestMC301:
         odd = create(told="processing", output=URL)
         assert breaches(odd, scenario={"wait": "processing", "lifecycle": LONG}) == {}
 
-    def test_whoever_asked_to_wait_and_was_told_that_it_still_runs_may_give_up(self) -> None:
+    def test_a_client_whose_wait_ended_while_it_was_running_may_give_up(self) -> None:
         prefer = [(b"Authorization", f"Bearer {TOKEN}".encode()), (b"Prefer", b"wait=5")]
         assert breaches(create(headers=prefer), outcome=RAISED, scenario={"lifecycle": LONG}) == {
             "MC202": "warning"

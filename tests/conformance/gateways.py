@@ -671,7 +671,7 @@ FAITHFUL: dict[str, dict[str, Any]] = {
     "slow": {"scenario": "slow"},
     "every picture fails": {"scenario": "failed"},
     "every picture is refused": {"scenario": "nsfw"},
-    "cancelled by somebody else": {"scenario": "canceled"},
+    "canceled by somebody else": {"scenario": "canceled"},
     "never started": {"scenario": "aborted"},
     "gone at once": {"scenario": "expired"},
     "a wait that is not answered": {"scenario": "silent-processing"},

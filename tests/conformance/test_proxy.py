@@ -129,7 +129,7 @@ def test_a_gateway_that_departs_is_told_of_exactly_and_the_client_gets_what_it_s
         assert tenant.token not in json.dumps(verdict)
 
 
-def test_departures_fail_the_verdict_and_advice_does_not(server: MockServer) -> None:
+def test_departures_fail_the_verdict_and_warnings_do_not(server: MockServer) -> None:
     for name, ok in (("another prompt", False), ("an unknown property", True)):
         planted = next(each for each in PLANTED if each.name == name)
         with (
@@ -367,8 +367,8 @@ def test_urls_of_another_origin_lead_back_too_and_without_the_token(server: Mock
             told = client.post(ULTRA, json=GOOD).json()
             assert client.get(told["urls"]["get"]).json()["status"] == "processing"
             client.get(told["urls"]["stream"])
-            advised = {(each["rule"], each["severity"]) for each in tenant.verdict()["departures"]}
-            assert advised == {("MC708", "warning")}
+            warned = {(each["rule"], each["severity"]) for each in tenant.verdict()["departures"]}
+            assert warned == {("MC708", "warning")}
         (asked,) = streams.asked
         assert asked.path == "/v1/files/bcwr-elsewhere"
         assert "authorization" not in asked.headers

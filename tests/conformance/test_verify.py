@@ -89,8 +89,8 @@ def test_a_departure_is_found_as_exactly_its_rule(server: MockServer, planted: P
     found = verified_departing(
         server, planted, whole=planted.rule == "MC705"
     )  # `make bench-verify` has them all whole
-    broken, advised = {each.rule for each in found.findings}, {each.rule for each in found.warnings}
-    assert (broken, advised) == (
+    broken, warned = {each.rule for each in found.findings}, {each.rule for each in found.warnings}
+    assert (broken, warned) == (
         (set(), {planted.rule}) if planted.warning else ({planted.rule}, set())
     )
     assert found.ok == planted.warning
@@ -108,8 +108,8 @@ def test_a_gateway_that_keeps_to_the_contract_is_not_accused(name: str) -> None:
     with MockServer(**FAITHFUL[name]) as server:
         found = verified(server.url, 9)
     assert [(each.rule, each.message) for each in found.findings] == []
-    advised = {"varied": {"MC702"}, "urls of the API behind it": {"MC708"}}.get(name, set())
-    assert {each.rule for each in found.warnings} <= advised
+    warned = {"varied": {"MC702"}, "urls of the API behind it": {"MC708"}}.get(name, set())
+    assert {each.rule for each in found.warnings} <= warned
 
 
 def test_without_spending_nothing_is_created(server: MockServer) -> None:
@@ -144,7 +144,7 @@ def test_the_lid_on_spending_holds_against_a_gateway_that_takes_everything(
     made = tenant.predictions()
     assert len(made) == found.spent == spend
     assert {each["status"] for each in made} <= {"canceled"}, (
-        "what should have been refused is cancelled at once"
+        "what should have been refused is canceled at once"
     )
     assert any(each.reason == "the spend limit was reached" for each in found.not_seen) == (
         spend > 0
@@ -204,7 +204,7 @@ def test_a_retry_after_that_is_too_long_is_not_waited_for(server: MockServer) ->
     ]
 
 
-def test_a_prediction_that_does_not_end_is_cancelled(server: MockServer) -> None:
+def test_a_prediction_that_does_not_end_is_canceled(server: MockServer) -> None:
     tenant = server.tenant(TOKEN)
     tenant.reset()
     tenant.use("stuck")

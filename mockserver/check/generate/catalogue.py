@@ -118,7 +118,7 @@ def _others(
 
 
 def _many_polls() -> Iterator[list[Json]]:
-    """Lifecycles that only take long: for so many polls a status stays the same."""
+    """Lifecycles in which a status stays the same for many polls."""
     starting, processing = LONG_STEPS
     yield [{**starting, "polls": 3}, processing, {"status": "succeeded"}]
     for polls in (3, 12, 60):
