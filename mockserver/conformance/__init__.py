@@ -1,1 +1,1 @@
-"""The gateway's side: the real gateway held against the contract."""
+"""Holds the real gateway to the contract: `verify`, `proxy` and learning."""

@@ -1,1 +1,1 @@
-"""Which cases are played: fixed ones, drawn ones, and smaller ones."""
+"""The cases that are run: fixed, sampled and shrunk ones."""

@@ -51,8 +51,8 @@ def notes_on(report: Report) -> list[str]:
         notes.append(f"Ignored: {', '.join(report.not_looked_for)}.")
     if {"MC102", "MC302"} & {finding.rule for finding in report.findings}:
         notes.append(
-            "If the client passes on some inputs only, limit the check to them, such as with "
-            "--inputs prompt,aspect_ratio."
+            "If the client passes on some inputs only, limit the check to them with "
+            "--inputs NAME,NAME."
         )
     if report.untested:
         notes.append(untested_runs(report))

@@ -1,1 +1,1 @@
-"""What is demanded of clients: a file for each family of codes."""
+"""Rules for clients and receivers: one file for each family of codes."""
