@@ -698,7 +698,7 @@ export interface components {
              * @description The dialect of error bodies.
              * @enum {unknown}
              */
-            errors?: "upstream" | "gateway";
+            errors?: "replicate" | "new-api";
             /**
              * @description How a `Prefer: wait` is answered. Done in time: as recorded, `processing` with the output (`recorded`, `processing`), or with the status as it is (`final`). Time is up: `starting`, or with `processing` the status that it has come to.
              * @default recorded
@@ -958,7 +958,7 @@ export interface components {
              * @enum {unknown}
              */
             page?: "api" | "html" | "text" | "empty";
-            /** @description The error's title, in upstream's dialect; the contract's example if left out. */
+            /** @description The error's title, in Replicate's dialect; the contract's example if left out. */
             title?: string;
             /** @description The error's sentence; the contract's example if left out. */
             detail?: string;

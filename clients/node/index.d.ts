@@ -29,7 +29,7 @@ export interface StartOptions {
   speed?: number;
   seed?: number;
   contract?: string;
-  errors?: "upstream" | "gateway";
+  errors?: "replicate" | "new-api";
   urls?: "local" | "documented" | "foreign";
   requireAuth?: boolean;
   strict?: boolean;

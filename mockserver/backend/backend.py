@@ -66,7 +66,7 @@ class Options:
     strict: bool = False
     require_auth: bool = False
     urls: Urls = "local"
-    errors: Dialect = "upstream"
+    errors: Dialect = "replicate"
     public_url: str | None = None
     webhook_allow: tuple[str, ...] = ()
     files_origin: Literal["same", "separate"] = "same"

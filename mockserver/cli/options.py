@@ -12,7 +12,7 @@ from typing import Any, get_args
 import click
 
 from mockserver.clock import MODES
-from mockserver.contract.api_error import Dialect
+from mockserver.contract.api_error import FORMER_DIALECTS, Dialect
 from mockserver.errors import MockServerError
 from mockserver.scenarios.scenario import Urls
 
@@ -35,6 +35,13 @@ def command_argument(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument(
         "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD..."
     )(function)
+
+
+class _DialectChoice(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """The dialects of errors; their former names are accepted too, but not shown."""
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
+        return super().convert(FORMER_DIALECTS.get(value, value), param, ctx)
 
 
 # What `serve` and `run` have in common.
@@ -76,8 +83,8 @@ SERVING = (
     ),
     option(
         "--errors",
-        default="upstream",
-        type=click.Choice(get_args(Dialect)),
+        default="replicate",
+        type=_DialectChoice(get_args(Dialect)),
         help="The dialect of error bodies.",
     ),
     option("--tls", is_flag=True, help="Speak https, with a certificate made for this run."),

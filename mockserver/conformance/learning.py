@@ -150,7 +150,7 @@ class Learner:
         except ValueError:
             return
         if isinstance(value, dict):
-            self._dialects["gateway" if isinstance(value.get("error"), dict) else "upstream"] += 1
+            self._dialects["new-api" if isinstance(value.get("error"), dict) else "replicate"] += 1
 
     def _take_prediction(self, exchange: GatewayExchange, prediction: dict[str, Any]) -> None:
         identifier, status = str(prediction.get("id")), str(prediction["status"])

@@ -227,9 +227,9 @@ class ProxyApp(App):
     async def _respond_locally(self, exchanged: ProxyExchange, refusal: ApiError) -> None:
         """Answer in the gateway's place, in the API's own shape of an error."""
         media_type, template = self._contract.error_template(
-            exchanged.operation, refusal.status, "upstream"
+            exchanged.operation, refusal.status, "replicate"
         )
-        value = error_body(template, "upstream", refusal)
+        value = error_body(template, "replicate", refusal)
         headers: tuple[tuple[bytes, bytes], ...] = ((b"x-mockserver-proxy", b"answered here"),)
         if exchanged.more:
             headers = (*headers, CLOSE)  # what is still to come of the body is not read

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from mockserver.contract.violations import Violation
 
-Dialect = Literal["upstream", "gateway"]
+Dialect = Literal["replicate", "new-api"]
+# Accepted for one release in flags, scenarios and the names of a contract's examples.
+FORMER_DIALECTS: dict[str, Dialect] = {"upstream": "replicate", "gateway": "new-api"}
 
 
 class ApiError(Exception):
@@ -40,7 +42,7 @@ class ApiError(Exception):
 
 
 def validation_error(violations: Sequence[Violation]) -> ApiError:
-    """A 422 that lists every violation, one a line, as upstream does."""
+    """A 422 that lists every violation, one a line, as Replicate does."""
     lines = [
         f"{violation.field}: {violation.description}".removeprefix(": ") for violation in violations
     ]
@@ -49,7 +51,7 @@ def validation_error(violations: Sequence[Violation]) -> ApiError:
 
 def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) -> dict[str, Any]:
     """The body of an error: the contract's example, with what is particular to this request filled in."""
-    if dialect == "gateway":
+    if dialect == "new-api":
         error = dict(template["error"])
         error["message"] = _sentence(error["message"], reason)
         if reason.violations:

@@ -17,7 +17,7 @@ import jsonschema_rs
 import msgspec
 import yaml
 
-from mockserver.contract.api_error import Dialect
+from mockserver.contract.api_error import FORMER_DIALECTS, Dialect
 from mockserver.contract.loader import openapi_schema, own_schema, shipped_contract
 from mockserver.contract.operation import ROLES, Operation, Parameter
 from mockserver.contract.yaml import read_yaml
@@ -181,15 +181,17 @@ class Contract:
     ) -> tuple[str, dict[str, Any]]:
         """Media type and body with which the contract shows an error, in a dialect of the API.
 
-        The example is the one called `{dialect}-{reason}`, where there is one.
+        The example is the one called `{dialect}-{reason}`, where there is one. A contract may still
+        name its examples by a dialect's former name.
         """
+        names = (dialect, *(old for old, new in FORMER_DIALECTS.items() if new == dialect))
         for response in self._error_responses(operation, status):
-            for name in (f"{dialect}-{reason}", dialect):
+            for name in (*(f"{name}-{reason}" for name in names), *names):
                 for media_type, media in response.get("content", {}).items():
                     example = _mapping(self.resolve(media.get("examples", {}).get(name)))
                     if isinstance(example.get("value"), Mapping):
                         return media_type, example["value"]
-        if dialect == "gateway":
+        if dialect == "new-api":
             return "application/json", {
                 "error": {"message": "Error", "type": "new_api_error", "code": ""}
             }

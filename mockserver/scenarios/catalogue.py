@@ -13,6 +13,7 @@ import jsonschema_rs
 import msgspec
 import yaml
 
+from mockserver.contract.api_error import FORMER_DIALECTS
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.contract.yaml import read_yaml
@@ -30,6 +31,14 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _with_current_dialect(value: object) -> object:
+    """A scenario's JSON value, in which a former name of a dialect of errors is replaced."""
+    dialect = value.get("errors") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(dialect, str):
+        return value
+    return {**value, "errors": FORMER_DIALECTS.get(dialect, dialect)}
 
 
 class Catalogue:
@@ -64,6 +73,7 @@ class Catalogue:
 
     def parse(self, value: object) -> Scenario:
         """A scenario from its JSON value. Raises ScenarioError with every fault and its place."""
+        value = _with_current_dialect(value)
         if faults := [_schema_fault(error) for error in self._validator.iter_errors(value)]:
             raise _refused(value, faults)
         assert isinstance(value, Mapping)

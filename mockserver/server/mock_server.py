@@ -17,7 +17,7 @@ from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.backend.store import MAX_MEMORY
 from mockserver.client import BASE_PATH, Tenant
 from mockserver.clock import Mode
-from mockserver.contract.api_error import Dialect
+from mockserver.contract.api_error import FORMER_DIALECTS, Dialect
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 from mockserver.redaction import redacted, shortened_secret
@@ -205,7 +205,7 @@ class MockServer(AppServer):
         strict: bool = False,
         require_auth: bool = False,
         urls: Urls = "local",
-        errors: Dialect = "upstream",
+        errors: Dialect = "replicate",
         files_origin: Literal["same", "separate"] = "same",
         tls: bool | Authority = False,
         tls_names: Sequence[str] = (),
@@ -227,7 +227,7 @@ class MockServer(AppServer):
             strict=strict,
             require_auth=require_auth,
             urls=urls,
-            errors=errors,
+            errors=FORMER_DIALECTS.get(errors, errors),
             files_origin=files_origin,
             public_url=public_url,
             webhook_allow=tuple(name.lower() for name in webhook_allow),

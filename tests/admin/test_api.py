@@ -1125,7 +1125,7 @@ class TestUnmatched:
     def test_it_is_told_in_the_other_dialect_too(
         self, client: httpx.Client, tenant: Tenant
     ) -> None:
-        tenant.use({"errors": "gateway"})
+        tenant.use({"errors": "new-api"})
         error = client.get("/replicate/v1/prediction").json()["error"]
         assert error["type"] == "invalid_request_error"
         assert "the nearest it has is GET /replicate/v1/predictions" in error["message"]

@@ -148,7 +148,7 @@ def test_reads_can_be_limited_and_faults_wait_for_their_turn(
 
 
 def test_the_gateways_dialect_has_the_header_too(client: httpx.Client, tenant: Tenant) -> None:
-    tenant.use({"errors": "gateway", "limits": {"*": {"per_minute": 1, "left": 0}}})
+    tenant.use({"errors": "new-api", "limits": {"*": {"per_minute": 1, "left": 0}}})
     refused = create(client)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
     assert refused.json()["error"]["type"] == "new_api_error"

@@ -64,6 +64,12 @@ def test_it_ends_cleanly_while_a_client_waits() -> None:
         assert (process.returncode, errors) == (0, "")
 
 
+@pytest.mark.parametrize("dialect", ["new-api", "gateway"])  # the former name is accepted too
+def test_errors_are_told_in_the_dialect_asked_for(dialect: str) -> None:
+    with serving("--errors", dialect) as (_, url):
+        assert "error" in httpx.get(url + "/replicate/v1/nowhere").json()
+
+
 def test_the_ready_file_says_where_it_is(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     with serving("--ready-file", str(ready)) as (process, url):

@@ -680,7 +680,7 @@ FAITHFUL: dict[str, dict[str, Any]] = {
     "fine timestamps": {"scenario": {"body": {"fraction": 9}}},
     "coarse timestamps": {"scenario": {"body": {"fraction": 0}}},
     "urls of the API behind it": {"urls": "documented"},
-    "the other dialect of errors": {"errors": "gateway"},
+    "the other dialect of errors": {"errors": "new-api"},
     "strict": {"strict": True},
     "authorization required": {"require_auth": True},
     "a file host of its own": {"files_origin": "separate"},

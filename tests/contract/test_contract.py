@@ -241,14 +241,30 @@ def test_what_was_sent_is_shown_shortened() -> None:
     assert "10002 characters" in fault.sent
 
 
-@pytest.mark.parametrize("dialect", ["upstream", "gateway"])
+def test_examples_of_errors_may_have_the_former_names_of_dialects(tmp_path: Path) -> None:
+    def rename(document: dict[str, Any]) -> None:
+        text = json.dumps(document["components"]["responses"])
+        for now, before in (("replicate", "upstream"), ("new-api", "gateway")):
+            text = text.replace(f'"{now}":', f'"{before}":')
+            text = text.replace(f'"{now}-missing":', f'"{before}-missing":')
+        document["components"]["responses"] = json.loads(text)
+
+    former = changed(rename, tmp_path)
+    dialects: list[Any] = ["replicate", "new-api"]
+    for reason in (None, "missing"):
+        for dialect in dialects:
+            template = CONTRACT.error_template(None, 401, dialect, reason)
+            assert former.error_template(None, 401, dialect, reason) == template
+
+
+@pytest.mark.parametrize("dialect", ["replicate", "new-api"])
 def test_every_error_of_the_contract_has_an_example_in_each_dialect(dialect: Any) -> None:
     for operation in CONTRACT.operations:
         for status in operation.responses:
             if status >= 400 and operation.method != "HEAD":
                 media_type, body = CONTRACT.error_template(operation, status, dialect)
                 assert operation.check_response(status, media_type, body) == []
-                assert ("error" in body) is (dialect == "gateway")
+                assert ("error" in body) is (dialect == "new-api")
 
 
 @pytest.mark.parametrize(

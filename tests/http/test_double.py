@@ -542,8 +542,9 @@ class TestServerOptions:
             assert [exchange["request"]["path"] for exchange in foreign] == [httpx.URL(url).path]
             assert tenant.verdict()["ok"]
 
-    def test_the_gateways_error_dialect(self) -> None:
-        with MockServer(errors="gateway") as server, httpx.Client(base_url=server.url) as client:
+    @pytest.mark.parametrize("dialect", ["new-api", "gateway"])  # the former name is accepted too
+    def test_the_gateways_error_dialect(self, dialect: Any) -> None:
+        with MockServer(errors=dialect) as server, httpx.Client(base_url=server.url) as client:
             response = client.post(KONTEXT, json={"input": {"prompt": 1}})
             assert response.status_code == 422
             error = response.json()["error"]

@@ -139,7 +139,7 @@ ERRORS = sorted(status for status in CREATE.responses if status >= 400)
 
 
 class TestErrorStatus:
-    @pytest.mark.parametrize("dialect", ["upstream", "gateway"])
+    @pytest.mark.parametrize("dialect", ["replicate", "new-api"])
     @pytest.mark.parametrize("status", ERRORS)
     def test_it_has_the_shape_that_the_contract_gives_it_in_each_dialect(
         self, client: httpx.Client, tenant: Tenant, status: int, dialect: str
@@ -151,7 +151,7 @@ class TestErrorStatus:
             CREATE.check_response(status, response.headers["content-type"], response.json()) == []
         )
         assert response.json().keys() & {"detail", "error"} == {
-            "detail" if dialect == "upstream" else "error"
+            "detail" if dialect == "replicate" else "error"
         }
         assert tenant.predictions() == []
         assert create(client).status_code == 200
@@ -159,17 +159,17 @@ class TestErrorStatus:
     @pytest.mark.parametrize(
         ("status", "dialect", "body"),
         [
-            (402, "upstream", {"title": "Insufficient credit", "status": 402}),
+            (402, "replicate", {"title": "Insufficient credit", "status": 402}),
             (
                 404,
-                "upstream",
+                "replicate",
                 {"detail": "The requested resource could not be found.", "status": 404},
             ),
-            (429, "upstream", {"status": 429, "retry_after": 1}),
-            (401, "gateway", {"message": "无效的令牌", "type": "new_api_error", "code": ""}),
+            (429, "replicate", {"status": 429, "retry_after": 1}),
+            (401, "new-api", {"message": "无效的令牌", "type": "new_api_error", "code": ""}),
             (
                 502,
-                "gateway",
+                "new-api",
                 {"type": "upstream_error", "param": "", "code": "bad_response_status_code"},
             ),
         ],
@@ -179,7 +179,7 @@ class TestErrorStatus:
     ) -> None:
         use(tenant, {"status": status}, errors=dialect)
         sent = create(client).json()
-        told = sent if dialect == "upstream" else sent["error"]
+        told = sent if dialect == "replicate" else sent["error"]
         assert {name: told[name] for name in body} == body
 
     def test_a_title_and_a_sentence_of_its_own_replace_the_contracts(
@@ -207,14 +207,14 @@ class TestErrorStatus:
         use(tenant, {"status": 401})
         assert create(client).headers["content-type"] == "application/problem+json"
 
-    @pytest.mark.parametrize("dialect", ["upstream", "gateway"])
+    @pytest.mark.parametrize("dialect", ["replicate", "new-api"])
     def test_its_detail_is_told_word_for_word(
         self, client: httpx.Client, tenant: Tenant, dialect: str
     ) -> None:
         said = 'Come back "later": ünïcode, 您好 & <b>.'
         use(tenant, {"status": 500, "detail": said}, errors=dialect)
         sent = create(client).json()
-        assert (sent["detail"] if dialect == "upstream" else sent["error"]["message"]) == said
+        assert (sent["detail"] if dialect == "replicate" else sent["error"]["message"]) == said
 
     def test_its_detail_is_told_word_for_word_beside_a_retry_after_too(
         self, client: httpx.Client, tenant: Tenant

@@ -73,7 +73,7 @@ SCENARIOS = st.builds(
         st.sampled_from(["X-Served-By", "x-cost"]), st.sampled_from(["0", "cache 7"])
     ),
     create_status=st.sampled_from([None, 200, 201, 202]),
-    errors=st.sampled_from([None, "upstream", "gateway"]),
+    errors=st.sampled_from([None, "replicate", "new-api"]),
     wait=st.sampled_from(["final", "processing"]),
 )
 
@@ -198,6 +198,11 @@ def test_a_whole_number_may_be_written_as_a_fraction() -> None:
     }
     whole = {"create_status": 201, "faults": {"getPrediction": [{"status": 503, "times": 2}]}}
     assert CATALOGUE.parse(written) == CATALOGUE.parse(whole)
+
+
+@pytest.mark.parametrize(("former", "now"), [("upstream", "replicate"), ("gateway", "new-api")])
+def test_the_former_name_of_a_dialect_is_accepted(former: str, now: str) -> None:
+    assert CATALOGUE.parse({"errors": former}).as_json()["errors"] == now
 
 
 def test_a_scenario_is_given_by_name_by_value_or_by_file(tmp_path: Path) -> None:

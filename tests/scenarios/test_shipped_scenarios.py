@@ -423,7 +423,7 @@ class TestRefusals:
         assert player.listed().json()["results"] == []
 
     def test_out_of_credit_speaks_the_gateways_dialect_too(self, player: Player) -> None:
-        player.tenant.use({**CATALOGUE.named("out-of-credit").as_json(), "errors": "gateway"})
+        player.tenant.use({**CATALOGUE.named("out-of-credit").as_json(), "errors": "new-api"})
         refused = player.create()
         assert refused.status_code == 402
         assert refused.json() == {
@@ -436,7 +436,7 @@ class TestRefusals:
         }
 
     def test_a_server_of_the_other_dialect_plays_the_same_scenarios(self) -> None:
-        with MockServer(errors="gateway") as other:
+        with MockServer(errors="new-api") as other:
             for name, status, kind in [
                 ("unauthorized", 401, "new_api_error"),
                 ("rate-limited", 429, "new_api_error"),
@@ -682,7 +682,7 @@ class TestWrongNames:
     def test_they_are_refused_in_the_dialect_that_the_tenant_hears_otherwise(
         self, player: Player
     ) -> None:
-        player.tenant.use({"errors": "gateway"})
+        player.tenant.use({"errors": "new-api"})
         refused = player.create(headers={"X-Mock-Scenario": "nfsw"})
         assert names_all(refused.json()["error"]["message"])
 

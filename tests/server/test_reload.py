@@ -15,7 +15,7 @@ from tests.helpers.documents import KONTEXT
 
 CREATE = {"input": {"prompt": "a lighthouse"}}
 GOOD = "name: mine\ncreate_status: 201\n"
-OTHER = "name: mine\ncreate_status: 200\nerrors: gateway\n"
+OTHER = "name: mine\ncreate_status: 200\nerrors: new-api\n"
 WRONG = "name: mine\ncreate_status: 299\n"
 
 

@@ -86,9 +86,9 @@ def _others(
     yield {"lifecycle": succeeding, "faults": {"getPrediction": [{"status": 404, "times": 2}]}}
     yield {"retention": 0}
     for status in (401, 402, 422, 429):
-        yield {"errors": "gateway", "faults": {"createPrediction": [{"status": status}]}}
+        yield {"errors": "new-api", "faults": {"createPrediction": [{"status": status}]}}
     yield {
-        "errors": "gateway",
+        "errors": "new-api",
         "lifecycle": succeeding,
         "faults": {"getPrediction": [{"status": 401}]},
     }

@@ -84,7 +84,7 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         ),
         "create_status": st.sampled_from([status for status in create.responses if status < 300]),
         "urls": st.sampled_from(["local", "foreign"]),
-        "errors": st.sampled_from(["upstream", "gateway"]),
+        "errors": st.sampled_from(["replicate", "new-api"]),
         "charset": st.just("UTF-8"),
         "gzip": st.just(True),
         "wait": st.sampled_from(["final", "processing"]),
