@@ -373,7 +373,9 @@ class Admin:
         ]
         return {
             "predictions": await _encoded(
-                redacted(self._backend.render(tenant, prediction, origin, urls), tenant.secret)
+                redacted(
+                    self._backend.renderer.render(tenant, prediction, origin, urls), tenant.secret
+                )
                 for prediction in reversed(newest)
             ),
             "evicted": tenant.evicted,

@@ -38,7 +38,7 @@ def har_of(exchanges: Iterable[Exchange], base_url: str) -> dict[str, Any]:
 def _entry(exchange: Exchange, base_url: str) -> dict[str, Any]:
     shown = exchange.as_json()
     request, response = shown["request"], shown["response"]
-    took = exchange.took / 1_000_000  # milliseconds
+    took = exchange.response.took / 1_000_000  # milliseconds
     media_type = str(response["content_type"])
     told = {name: shown[name] for name in ("operation", "prediction", "scenario") if shown[name]}
     return {

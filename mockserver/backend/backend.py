@@ -1,4 +1,4 @@
-"""The API in plain Python, without HTTP: create, look, cancel, list, deliver."""
+"""The API in plain Python, without HTTP: predictions are created, read, canceled, listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,16 +25,15 @@ from mockserver.backend.prediction import (
     advance_to_next,
     cancel,
     data_removed,
-    effective_timeline,
     entered,
     next_stage,
     stage_at,
-    worked,
 )
+from mockserver.backend.rendering import Renderer
 from mockserver.backend.store import MAX_MEMORY, Bounds, Store
 from mockserver.backend.tenant import TenantState
 from mockserver.backend.verdict import combine, verdict_of
-from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, seconds, timestamp
+from mockserver.clock import MILLISECOND, SECOND, Clock, Mode, timestamp
 from mockserver.contract.api_error import ApiError, Dialect
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
@@ -46,13 +44,13 @@ from mockserver.json_text import pointer_to, shorten
 from mockserver.redaction import redacted
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario, Urls
-from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline, with_deadline
+from mockserver.scenarios.timeline import TERMINAL, with_deadline
 
 MAX_SPEED = 1_000_000  # times as fast as the wall clock
 MIN_MEMORY = 16 * 1024 * 1024  # bytes
 MAX_POSTS = 64  # webhooks under way at a time
+DISCARD = "http://127.0.0.1:9"  # where `urls: foreign` leads until the server has a decoy
 _ADMIN_TOKEN = re.compile(r"[!-~]+")
-_SEED = "\0"  # stands where a prediction's own is to be filled in
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +74,6 @@ class Options:
     max_memory: int = MAX_MEMORY
 
 
-class ResponseTemplate(msgspec.Struct, frozen=True):
-    """What all predictions of an operation have in common that are at a stage of a timeline, and shown at an origin.
-
-    `shown` is the contract's example, with logs, error and metrics; `seeded` whether a seed is to
-    be filled into its logs. `times` are the names of timestamps, and their own times in
-    nanoseconds. `names` and `addresses` are those of its URLs, with NULs between and ids to be
-    filled in.
-    """
-
-    shown: dict[str, Any]
-    seeded: bool
-    times: tuple[tuple[str, int], ...]
-    names: tuple[str, ...]
-    addresses: str
-
-
 class Backend:
     """The API's behaviour, for every tenant of one server."""
 
@@ -111,39 +93,38 @@ class Backend:
         self.options = options
         bounds = Bounds(bytes=options.max_memory)
         self.store = Store(options.seed, lambda: Clock(options.clock, options.speed), bounds)
-        self.foreign_origin = "http://127.0.0.1:9"  # the discard port, until the server has a decoy
-        self.files_origin: str | None = (
-            None  # a host of its own for pictures, once the server has one
-        )
         self.metrics = Metrics()
         self.draining = False  # whether the server is about to stop, and wants no new tenants
         self.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
         self.posting = asyncio.Semaphore(MAX_POSTS)
-        self._template = lru_cache(1024)(self._build_template)
+        self.renderer = Renderer(contract, self.pictures, DISCARD, None)
 
     def with_contract(
         self, contract: Contract, catalogue: Catalogue, scenario: Scenario
     ) -> Backend:
-        """A gateway that goes by another contract in this one's place: all tenants begin anew."""
+        """A backend that goes by another contract in this one's place: all tenants begin anew."""
         replacement = copy(self)
         replacement.contract, replacement.catalogue = contract, catalogue
         replacement.options = replace(self.options, scenario=scenario)
-        replacement.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
-        replacement._template = lru_cache(1024)(replacement._build_template)
+        pictures = Pictures(contract, self.store.cached, self.store.outgoing)
+        replacement.pictures = pictures
+        replacement.renderer = Renderer(
+            contract, pictures, self.renderer.foreign_url, self.renderer.files_url
+        )
         self.pictures.clear()
         for tenant in self.store.tenants():
             self.store.forget(tenant.name)
         return replacement
 
     def use_scenario(self, scenario: Scenario) -> None:
-        """Behave by another scenario where no tenant has one of its own; its faults are counted afresh."""
+        """Use another scenario for tenants without one of their own; its faults count afresh."""
         self.options = replace(self.options, scenario=scenario)
         for tenant in self.store.tenants():
             if tenant.scenario is None:
                 self.store.set_scenario(tenant, None)
 
     def scenario(self, tenant: TenantState) -> Scenario:
-        """The scenario in force for a tenant: named by its token's suffix, or set for it, or the server's."""
+        """The scenario of a tenant: named by its token's suffix, or set for it, or the server's."""
         if tenant.scenario_suffix in self.catalogue:
             return self.catalogue.named(tenant.scenario_suffix)
         return tenant.scenario or self.options.scenario
@@ -151,8 +132,8 @@ class Backend:
     def verdict(self, tenant: TenantState) -> dict[str, Any]:
         """A tenant's journal, judged."""
         progress = tenant.fault_progress()
-        found = verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
-        return redacted(found, tenant.secret)
+        verdict = verdict_of(tenant.journal, tenant.deliveries, self.scenario(tenant), progress)
+        return redacted(verdict, tenant.secret)
 
     def verdict_of_all(self) -> dict[str, Any]:
         """The journals of all tenants that have been used, judged."""
@@ -173,79 +154,81 @@ class Backend:
             unreadable=metrics.unreadable.total(),
         )
 
-    def check_images(self, operation: Operation, given: Mapping[str, Any]) -> list[Violation]:
+    def check_images(self, operation: Operation, sent: Mapping[str, Any]) -> list[Violation]:
         """What is wrong with the pictures that an input carries as data URIs."""
-        found: list[Violation] = []
-        if operation.images.isdisjoint(given):
-            return found
+        violations: list[Violation] = []
+        if operation.images.isdisjoint(sent):
+            return violations
         for name in operation.picture["images"]:
-            value = given.get(name)
+            value = sent.get(name)
             if isinstance(value, str) and value.startswith("data:"):
                 try:
                     measure(read_data_uri(value))
                 except UnsupportedImage as reason:
-                    field = f"input.{name}"
-                    place = pointer_to(("input", name))
-                    allowed = "a base64 data URI of a jpeg, png, gif or webp"
-                    found.append(
-                        Violation(place, "image", field, str(reason), shorten(value), allowed)
+                    violations.append(
+                        Violation(
+                            pointer_to(("input", name)),
+                            "image",
+                            f"input.{name}",
+                            str(reason),
+                            shorten(value),
+                            "a base64 data URI of a jpeg, png, gif or webp",
+                        )
                     )
-        return found
+        return violations
 
     def create(
         self,
         tenant: TenantState,
         operation: Operation,
-        given: Mapping[str, Any],
+        sent: Mapping[str, Any],
         scenario: Scenario,
         chosen: Scenario | None,
         deadline: int | None = None,
     ) -> Prediction:
-        """Create a prediction.
+        """Create a prediction, of the input that was sent.
 
         `chosen` is the scenario if the request itself asks for it; `deadline` how long until it is
         given up, in nanoseconds.
         """
         clock, identifier = tenant.clock, tenant.next_id()
-        timeline = (
-            scenario.timeline_of(tenant.draw_lifecycle())
-            if scenario.sometimes
-            else scenario.timeline
-        )
+        timeline = scenario.timeline
+        if scenario.sometimes:
+            timeline = scenario.timeline_of(tenant.lifecycle_chance())
+        if deadline is not None:
+            timeline = with_deadline(timeline, deadline)
+
+        with_defaults = scenario.body.input == "effective"
+        kept_input = {**operation.defaults, **sent} if with_defaults else sent
+        sends_images = not operation.images.isdisjoint(sent)
         prediction = Prediction(
             identifier,
             operation.operation_id,
-            input=compact(
-                msgspec.json.encode(
-                    {**operation.defaults, **given}
-                    if scenario.body.input == "effective"
-                    else given,
-                    order="sorted",
-                )
-            ),
-            given_size=None
-            if operation.images.isdisjoint(given)
-            else self._given_size(tenant, operation, given),
+            input=compact(msgspec.json.encode(kept_input, order="sorted")),
+            given_size=self._given_size(tenant, operation, sent) if sends_images else None,
             created_at=clock.now(),
             created_elapsed=clock.elapsed(),
-            timeline=timeline if deadline is None else with_deadline(timeline, deadline),
+            timeline=timeline,
             retention=round(scenario.retention * SECOND),
             scenario=chosen,
             deadline=deadline,
         )
         self.store.put(tenant, prediction)
-        tenant.coverage.record_input(operation.operation_id, operation.known.intersection(given))
         return prediction
 
     def find(self, tenant: TenantState, identifier: str) -> Prediction:
         """A tenant's prediction. Raises ApiError (404)."""
-        found = tenant.predictions.get(identifier)
-        if found is None:
+        prediction = tenant.predictions.get(identifier)
+        if prediction is None:
             raise ApiError(404, hint=f"This token has no prediction {shorten(identifier)}.")
-        return found
+        return prediction
 
     def observe(self, tenant: TenantState, prediction: Prediction) -> Prediction:
-        """The prediction as a client that reads it sees it: under autojump it has moved on to its next change."""
+        """The prediction as a client that reads it sees it.
+
+        Under autojump each look moves it on to its next change. Nothing happens between looks, so
+        that a run does not depend on how fast a machine is.
+        """
         if tenant.clock.mode != "autojump":
             return prediction
         moved = advance_to_next(prediction, prediction.age(tenant.clock.elapsed()))
@@ -283,13 +266,15 @@ class Backend:
     ) -> None:
         """Go to a prediction's next change, or to an own time of `until` if that comes first.
 
-        Under autojump that is a jump; else the follower sleeps, and may be woken before, to look
-        again.
+        Under autojump that is a jump, so that a follower reaches the end at once. Otherwise it
+        sleeps until the change is due; it may wake before, and then has to look again.
         """
         elapsed = tenant.clock.elapsed()
         age = prediction.age(elapsed)
         coming = next_stage(prediction, age)
-        due = until if coming is None else coming.at if until is None else min(coming.at, until)
+        due = until
+        if coming is not None:
+            due = coming.at if until is None else min(coming.at, until)
         if due is None:
             await follower.sleep_until(None)
         elif tenant.clock.mode == "autojump":
@@ -300,17 +285,16 @@ class Backend:
     def page(
         self, tenant: TenantState, cursor: str | None, length: int, created: range | None = None
     ) -> tuple[list[str], str | None, str | None]:
-        """Ids of a page, newest first, and the cursors of the previous and the next one. Raises ApiError (404).
+        """Ids of a page, newest first, and the cursors of the previous and the next page.
 
-        `created` are the milliseconds since the epoch within which they were created, if not any.
+        `created` are the milliseconds since the epoch within which they were created; None for any.
+        Raises ApiError (404) for a cursor that is not one of the list.
         """
         ids = list(reversed(tenant.predictions))
         if created is not None:
-            ids = [
-                each
-                for each in ids
-                if tenant.predictions[each].created_at // MILLISECOND in created
-            ]
+            predictions = tenant.predictions
+            ids = [id for id in ids if predictions[id].created_at // MILLISECOND in created]
+
         start = 0
         if cursor is not None:
             before, anchor = _read_cursor(cursor)
@@ -321,13 +305,14 @@ class Backend:
                 )
             place = ids.index(anchor)
             start = max(0, place - length) if before else place + 1
-        shown = ids[start : start + length]
-        previous = _write_cursor("before", shown[0]) if shown and start > 0 else None
-        following = _write_cursor("after", shown[-1]) if start + length < len(ids) else None
-        return shown, previous, following
+
+        page = ids[start : start + length]
+        previous = _write_cursor("before", page[0]) if page and start > 0 else None
+        following = _write_cursor("after", page[-1]) if start + length < len(ids) else None
+        return page, previous, following
 
     async def advance(self, tenant: TenantState, nanoseconds: int) -> list[dict[str, Any]]:
-        """Move a tenant's time forward, and once all that is due has happened, tell what did, in order."""
+        """Move a tenant's time forward; once all that is due has happened, return it, in order."""
         since = tenant.clock.elapsed()
         tenant.advance(nanoseconds)
         until = tenant.clock.elapsed()
@@ -342,69 +327,12 @@ class Backend:
             for at, identifier, status in sorted(happened, key=lambda event: event[0])
         ]
 
-    def render(
-        self,
-        tenant: TenantState,
-        prediction: Prediction,
-        origin: str,
-        urls: Urls,
-        *,
-        age: int | None = None,
-        include_expired: bool = False,
-    ) -> dict[str, Any]:
-        """A prediction as the API sends it: the contract's example of its status, with its own values.
-
-        `age` is the own time at which it is shown, in nanoseconds; the present if left out.
-        `include_expired` shows its data even if they have expired.
-        """
-        if age is None:
-            age = prediction.age(tenant.clock.elapsed())
-        stage = stage_at(prediction, age)
-        template = self._template(
-            prediction.operation_id, effective_timeline(prediction), stage, origin, urls
-        )
-        shown = template.shown.copy()
-        shown["id"] = prediction.id
-        given = shown["input"] = msgspec.json.decode(prediction.input)
-        shown["created_at"] = timestamp(
-            prediction.created_at // MILLISECOND * MILLISECOND
-        )  # finer ones are upstream's own
-        if template.names:
-            addresses = template.addresses.replace("{prediction_id}", prediction.id).split("\0")
-            shown["urls"] = dict(zip(template.names, addresses, strict=True))
-        if template.seeded:
-            shown["logs"] = shown["logs"].replace(_SEED, str(self.pictures.seed(prediction, given)))
-        for name, at in template.times:
-            shown[name] = timestamp(prediction.created_at + at)
-        if stage.status == "succeeded":
-            shown["output"] = self.output_url(prediction, origin, given)
-        if prediction.deadline is not None:
-            shown["deadline"] = timestamp(prediction.created_at + prediction.deadline)
-        if not include_expired and data_removed(prediction, age, tenant.clock.now()):
-            shown.pop("logs", None)
-            shown.update(input={}, output=None, data_removed=True)
-        return shown
-
     def status(self, tenant: TenantState, prediction: Prediction) -> str:
         """The status that a prediction has for its tenant now."""
         return stage_at(prediction, prediction.age(tenant.clock.elapsed())).status
 
-    def error_of(self, stage: Stage) -> str | None:
-        """What a failed prediction says of itself: the scenario's words, if any, or the contract's example."""
-        if stage.error is msgspec.UNSET:
-            return str(self.contract.templates[stage.status]["error"])
-        return stage.error
-
-    def output_url(
-        self, prediction: Prediction, origin: str, given: Mapping[str, Any] | None = None
-    ) -> str:
-        """Where the double serves a prediction's picture; `given` is its input, if that is at hand."""
-        path = self.contract.url_rules["output"].path.replace("{prediction_id}", prediction.id)
-        output_format = self.pictures.output_format(prediction, given)
-        return (self.files_origin or origin) + path.replace("{output_format}", output_format)
-
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
-        """The prediction whose picture can be fetched, by anybody who has the URL. Raises ApiError (404)."""
+        """The prediction whose picture can be fetched, with no token needed. Raises ApiError (404)."""
         tenant = self.store.owner(identifier)
         prediction = tenant.predictions.get(identifier) if tenant else None
         if tenant is None or prediction is None:
@@ -421,81 +349,16 @@ class Backend:
             raise ApiError(404, hint=f"The picture is {right}, not {shorten(output_format)}.")
         return prediction
 
-    def _build_template(
-        self, operation_id: str, timeline: Timeline, stage: Stage, origin: str, urls: Urls
-    ) -> ResponseTemplate:
-        shown = {
-            **self.contract.templates[stage.status],
-            "model": self.contract.by_id[operation_id].model,
-        }
-        if shown.get("logs"):
-            shown["logs"] = "".join(
-                text for _, text in self._log_pieces(operation_id, timeline, stage.at, _SEED)
-            )
-        if stage.status == "failed":
-            shown["error"] = self.error_of(stage)
-        started, ended = worked(timeline, stage)
-        times = {
-            name: at
-            for name, at in (("started_at", started), ("completed_at", ended))
-            if name in shown
-        }
-        if "metrics" in shown:
-            shown["metrics"] = _metrics(shown["metrics"], started, ended)
-            if not shown["metrics"]:
-                del shown["metrics"]
-        for name, at in times.items():
-            if at is None:
-                del shown[name]
-        addresses = {}
-        for name, example in shown.get("urls", {}).items():
-            rule = self.contract.url_rules.get(name)
-            if rule is None:
-                addresses[name] = example
-            elif urls == "documented" and rule.documented:
-                addresses[name] = rule.documented
-            else:
-                addresses[name] = (self.foreign_origin if urls == "foreign" else origin) + rule.path
-        return ResponseTemplate(
-            shown=shown,
-            seeded=_SEED in (shown.get("logs") or ""),
-            times=tuple((name, at) for name, at in times.items() if at is not None),
-            names=tuple(addresses),
-            addresses="\0".join(addresses.values()),
-        )
-
-    def log_pieces(self, prediction: Prediction, age: int) -> list[tuple[Stage, str]]:
-        """The stages entered by an own time of `age`, in nanoseconds, each with what the model wrote on entering."""
-        seed = str(self.pictures.seed(prediction))
-        return self._log_pieces(prediction.operation_id, effective_timeline(prediction), age, seed)
-
-    def _log_pieces(
-        self, operation_id: str, timeline: Timeline, age: int, seed: str
-    ) -> list[tuple[Stage, str]]:
-        written = self.contract.by_id[operation_id].logs
-        pieces, started = [], 0
-        for stage in timeline:
-            if stage.at > age:
-                break
-            if stage.status == "processing":
-                started = stage.at
-            text = written.get(stage.status)
-            pieces.append(
-                (stage, text.format(seed=seed, seconds=seconds(stage.at - started)) if text else "")
-            )
-        return pieces
-
     def _given_size(
-        self, tenant: TenantState, operation: Operation, given: Mapping[str, Any]
+        self, tenant: TenantState, operation: Operation, sent: Mapping[str, Any]
     ) -> tuple[int, int] | None:
         """The size of the first picture in an input of which it can be known."""
-        urls = [
-            given[name] for name in operation.picture["images"] if isinstance(given.get(name), str)
-        ]
-        return next(filter(None, (self._known_size(tenant, url) for url in urls)), None)
+        values = [sent.get(name) for name in operation.picture["images"]]
+        sizes = (self._known_size(tenant, url) for url in values if isinstance(url, str))
+        return next(filter(None, sizes), None)
 
     def _known_size(self, tenant: TenantState, url: str) -> tuple[int, int] | None:
-        """The size of a picture, if the URL holds it, or leads to one that the double made or was given."""
+        """The size of a picture whose URL holds it, or leads to one that the double has."""
         if url.startswith("data:"):
             return measure(read_data_uri(url))
         try:
@@ -511,25 +374,11 @@ class Backend:
         return None
 
     def find_file(self, tenant: TenantState, identifier: str) -> StoredFile:
-        """A tenant's file, unless its day is over. Raises ApiError (404)."""
-        found = tenant.files.get(identifier)
-        if found is None or found.expired(tenant.clock.now()):
+        """A tenant's file, unless it has expired. Raises ApiError (404)."""
+        file = tenant.files.get(identifier)
+        if file is None or file.expired(tenant.clock.now()):
             raise ApiError(404, hint=f"This token has no file {shorten(identifier)}.")
-        return found
-
-
-def _metrics(example: Mapping[str, Any], started: int | None, ended: int | None) -> dict[str, Any]:
-    """The metrics of a prediction: how long it took, in seconds, as far as that is known."""
-    took = {
-        "total_time": ended,
-        "predict_time": None if ended is None or started is None else ended - started,
-    }
-    known = {name: seconds(time) for name, time in took.items() if time is not None}
-    return {
-        name: known.get(name, value)
-        for name, value in example.items()
-        if name in known or name not in took
-    }
+        return file
 
 
 def _write_cursor(direction: str, identifier: str) -> str:

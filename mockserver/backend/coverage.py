@@ -1,4 +1,4 @@
-"""What a test suite has met of the contract, and what it never has."""
+"""Which parts of the contract a test suite has met, and which it never has."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mockserver.backend.memory import Meter
+from mockserver.backend.memory import COMBINATION, Meter
 from mockserver.contract.contract import Contract
 from mockserver.scenarios.timeline import TERMINAL
 
 MAX_COMBINATIONS = 200  # names of one input, which are counted together
-COMBINATION = 900  # bytes that one takes, about
 FAULT_KINDS = ("status", "disconnect", "cut", "stall", "drip", "body", "delay")
 
 
@@ -21,9 +20,8 @@ class Coverage:
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = Meter(meter)
         self.exchanges: Counter[tuple[str, int]] = Counter()  # by operation and status
-        self.inputs: Counter[tuple[str, frozenset[str]]] = (
-            Counter()
-        )  # by operation, and the names in one input
+        # By operation, and the names in one input.
+        self.inputs: Counter[tuple[str, frozenset[str]]] = Counter()
         self.statuses: Counter[str] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
@@ -51,12 +49,15 @@ class Coverage:
         self.inputs[operation_id, names] += 1
 
     def _make_room(self, operation_id: str, names: frozenset[str]) -> None:
-        """Have a combination of names more. There can be thousands, so that many are counted name by name."""
+        """Count one combination of names more.
+
+        There can be thousands: where there are many, each name is counted by itself.
+        """
         self._meter.add(COMBINATION)
         if len(self.inputs) >= MAX_COMBINATIONS:
             combined, self.inputs = self.inputs, Counter()
-            for (operation, given), count in combined.items():
-                for name in given:
+            for (operation, together), count in combined.items():
+                for name in together:
                     self.inputs[operation, frozenset((name,))] += count
             self._meter.add(COMBINATION * (len(self.inputs) + 1) - self._meter.bytes)
 
@@ -65,13 +66,13 @@ class Coverage:
         self.faults[kind] += 1
 
     def status_sent(self, before: str | None, status: str) -> None:
-        """A client was told a prediction's status, after another, or none."""
+        """A client was sent a prediction's status, after another one, or none."""
         self.statuses[status] += 1
         if before and before != status:
             self.transitions[before, status] += 1
 
     def report(self, contract: Contract) -> dict[str, Any]:
-        """For each kind of thing, how often each was met and what never was."""
+        """For each kind of thing, how often each was met, and which never were."""
         operations = [operation.operation_id for operation in contract.operations]
         inputs = [
             (operation.operation_id, name)
@@ -80,6 +81,7 @@ class Coverage:
         ]
         statuses = {status for operation in contract.operations for status in operation.responses}
         errors = sorted(status for status in statuses if status >= 400)
+
         met_operations: Counter[str] = Counter()
         met_inputs: Counter[tuple[str, str]] = Counter()
         met_errors: Counter[int] = Counter()
@@ -87,9 +89,10 @@ class Coverage:
             met_operations[operation_id] += count
             if status >= 400:
                 met_errors[status] += count
-        for (operation_id, given), count in self.inputs.items():
-            for name in sorted(given):
+        for (operation_id, names), count in self.inputs.items():
+            for name in sorted(names):
                 met_inputs[operation_id, name] += count
+
         return {
             "operations": _part(met_operations, operations, str),
             "inputs": _part(met_inputs, inputs, "/".join),
@@ -122,7 +125,7 @@ def _part(met: Counter[Any], universe: Any, name: Any) -> dict[str, Any]:
 
 
 def _transitions(statuses: list[str]) -> list[tuple[str, str]]:
-    """The changes of status that a client can be told of."""
+    """The changes of status that a client can see."""
     ends = [status for status in statuses if status in TERMINAL]
     first = [("starting", status) for status in statuses if status != "starting"]
     return first + [("processing", status) for status in ends if status != "aborted"]

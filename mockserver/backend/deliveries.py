@@ -8,17 +8,16 @@ from typing import Any
 
 import msgspec
 
-from mockserver.backend.memory import Bounded, Meter
-
-DELIVERY = 500  # bytes that one holds beside its texts, about
+from mockserver.backend.memory import Bounded, Meter, delivery_footprint
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One attempt to tell a receiver of an event.
+    """One attempt to deliver an event to a receiver.
 
     `timestamp` is what was signed, in seconds since the epoch, `sent_at` when it really was sent,
-    in nanoseconds. `status` is the receiver's answer, or None, and then `error` says why. `final`
-    tells that no further attempt follows. What is not `genuine` was sent to be refused.
+    in nanoseconds. `status` is that of the receiver's response; if there was none it is None, and
+    `error` says why. `final` tells that no further attempt follows. A delivery that is not
+    `genuine` was sent to be refused.
     """
 
     event: str
@@ -43,13 +42,16 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deliveries:
-    """The last deliveries of a tenant; the oldest go first. Those in `sending` wait for the receiver's answer."""
+    """The last deliveries of a tenant; the oldest are forgotten first.
+
+    Those in `sending` wait for the receiver's response.
+    """
 
     def __init__(
         self, meter: Meter | None = None, *, max_items: int = 1000, max_bytes: int = 4 * 1024 * 1024
     ) -> None:
         self._kept: Bounded[int, Delivery] = Bounded(
-            _footprint, meter, max_items=max_items, max_bytes=max_bytes
+            delivery_footprint, meter, max_items=max_items, max_bytes=max_bytes
         )
         self.recorded = 0
         self.sending: list[Delivery] = []
@@ -59,7 +61,7 @@ class Deliveries:
 
     @contextmanager
     def awaiting(self, delivery: Delivery) -> Iterator[None]:
-        """Have a delivery among those in `sending` during the block, however it ends."""
+        """Keep a delivery among those in `sending` during the block, however it ends."""
         self.sending.append(delivery)
         try:
             yield
@@ -79,8 +81,3 @@ class Deliveries:
     def undelivered(self) -> Iterator[Delivery]:
         """The last attempts of events that never arrived."""
         return (delivery for delivery in self if delivery.final and not delivery.delivered)
-
-
-def _footprint(delivery: Delivery) -> int:
-    """Bytes held in memory, about."""
-    return DELIVERY + len(delivery.body) + len(delivery.url) + len(delivery.error or "")

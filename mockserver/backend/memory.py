@@ -1,4 +1,9 @@
-"""Memory within bounds: what is held is counted, and the oldest of it forgotten."""
+"""Memory within bounds: what is held is estimated and counted, and the oldest of it forgotten.
+
+All estimates are made here. What clients can make large is measured; the rest of a thing, its
+objects and its places in tables, is a constant. `tests/backend/test_memory.py` compares the sums
+with what a process really takes.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,98 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from mockserver.backend.deliveries import Delivery
+    from mockserver.backend.files import StoredFile
+    from mockserver.backend.journal import Exchange
+    from mockserver.backend.pictures import Picture
+    from mockserver.backend.prediction import Prediction
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+# Bytes that one of each takes beside the texts and bytes that its footprint adds.
+TENANT = 9000
+PREDICTION = 600
+FILE = 700
+EXCHANGE = 750
+VIOLATION = 500
+DELIVERY = 500
+COMBINATION = 900  # of the names in one input, which the coverage counts
+PICTURE = 300
+CONNECTION = 7000
+HEADER = 150
+
+
+def tenant_footprint(name: str) -> int:
+    """Bytes that a tenant holds which has only been named."""
+    return TENANT + len(name)
+
+
+def prediction_footprint(prediction: Prediction) -> int:
+    """Bytes that a prediction holds."""
+    error = prediction.timeline[-1].error
+    return PREDICTION + len(prediction.input) + (len(error) if error else 0)
+
+
+def file_footprint(file: StoredFile) -> int:
+    """Bytes that a file of a tenant holds."""
+    upload = file.upload
+    texts = len(upload.metadata) + len(upload.name) + len(upload.content_type)
+    return FILE + len(upload.content) + texts
+
+
+def exchange_footprint(exchange: Exchange) -> int:
+    """Bytes that an exchange in a journal holds."""
+    request = exchange.request
+    size = EXCHANGE + len(request.path) + len(request.query) + len(request.head)
+    size += len(request.body) + len(exchange.response.body)
+    if exchange.violations or exchange.departures:
+        size += VIOLATION * (len(exchange.violations) + len(exchange.departures))
+    return size
+
+
+def delivery_footprint(delivery: Delivery) -> int:
+    """Bytes that the record of a webhook's delivery holds."""
+    return DELIVERY + len(delivery.body) + len(delivery.url) + len(delivery.error or "")
+
+
+def picture_footprint(picture: Picture) -> int:
+    """Bytes that a drawn picture holds."""
+    return PICTURE + len(picture.data)
+
+
+def size_of(value: object, seen: set[int] | None = None) -> int:
+    """Bytes that JSON values, and structs of them, take with all they hold; shared parts once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+
+    parts: Iterable[object] = ()
+    if isinstance(value, dict):
+        parts = chain(value, value.values())
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif isinstance(value, msgspec.Struct):
+        parts = (getattr(value, name) for name in value.__struct_fields__)
+
+    return sys.getsizeof(value) + sum(size_of(part, seen) for part in parts)
+
+
+def compact(encoded: bytes) -> bytes:
+    """A copy to keep: bytes from msgspec hold up to half as much again, room to grow in."""
+    return b"%b" % encoded
+
 
 class Meter:
     """Bytes held in memory, about. What is added here counts in the parent too."""
+
+    __slots__ = ("_parent", "bytes")
 
     def __init__(self, parent: Meter | None = None) -> None:
         self.bytes = 0
@@ -23,19 +110,24 @@ class Meter:
 
     def add(self, size: int) -> None:
         """Count some bytes more, or fewer."""
-        self.bytes += size
-        if self._parent is not None:
-            self._parent.add(size)
+        meter: Meter | None = self
+        while meter is not None:
+            meter.bytes += size
+            meter = meter._parent
 
     def detach(self) -> None:
-        """Count no more in the parent: what is held here is being forgotten."""
+        """Stop counting in the parent: what is held here is being forgotten."""
         if self._parent is not None:
             self._parent.add(-self.bytes)
             self._parent = None
 
 
 class Outgoing:
-    """Large bodies on their way to clients that may not read them. What is kept anyway is counted only there."""
+    """Large bodies on their way to clients that may not read them.
+
+    A body that is kept anyway, as of a file, is counted where it is kept. It counts here only
+    after it has been forgotten there, for as long as it is still being sent.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -64,29 +156,8 @@ class Outgoing:
                 self._meter.add(-len(body))
 
 
-def compact(encoded: bytes) -> bytes:
-    """A copy to keep: what msgspec encodes takes up to half as much memory again, its buffer's room to grow."""
-    return b"%b" % encoded
-
-
-def size_of(value: object, seen: set[int] | None = None) -> int:
-    """Bytes that a value takes with all it holds: JSON values, and structs of them. What is shared is counted once."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    parts: Iterable[object] = ()
-    if isinstance(value, dict):
-        parts = chain(value, value.values())
-    elif isinstance(value, list | tuple):
-        parts = value
-    elif isinstance(value, msgspec.Struct):
-        parts = (getattr(value, name) for name in value.__struct_fields__)
-    return sys.getsizeof(value) + sum(size_of(part, seen) for part in parts)
-
-
 class Bounded(Generic[K, V]):
-    """Values by key, in the order in which they came.
+    """Values by key, in the order in which they were added.
 
     `footprint` tells the bytes that a value holds, about: always the same for a value. The newest
     value is kept however large it is. `evicted` counts the values that were forgotten because of
@@ -133,15 +204,14 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Add a value, and keep the bounds."""
-        self._values[key] = value
-        self._meter.add(self._footprint(value))
-        while len(self._values) > self._max_items or (
-            self.bytes > self._max_bytes and len(self._values) > 1
-        ):
+        values, meter = self._values, self._meter
+        values[key] = value
+        meter.add(self._footprint(value))
+        while len(values) > self._max_items or (meter.bytes > self._max_bytes and len(values) > 1):
             self.evict()
 
     def replace(self, key: K, value: V) -> None:
-        """Have another value of the same size in the place of one."""
+        """Put another value of the same size in the place of one."""
         self._values[key] = value
 
     def evict(self) -> K:

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from typing import Literal, NamedTuple
 
 from mockserver.backend.coverage import Coverage
 from mockserver.backend.deliveries import Deliveries
 from mockserver.backend.files import StoredFile, file_id
 from mockserver.backend.followers import Activity
 from mockserver.backend.journal import ANONYMOUS, Journal
-from mockserver.backend.memory import Bounded, Meter, Outgoing, size_of
+from mockserver.backend.memory import (
+    Bounded,
+    Meter,
+    Outgoing,
+    file_footprint,
+    prediction_footprint,
+    size_of,
+    tenant_footprint,
+)
 from mockserver.backend.prediction import Prediction, prediction_id, shard_of
 from mockserver.backend.rate_limit import Bucket, Quota, take
 from mockserver.clock import Clock, Mode
 from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, script_length
 
-TENANT = 9000  # bytes that a tenant takes which has only been named
-FILE = 700  # bytes that a file takes beside what was sent
-PREDICTION = 600  # bytes that a prediction takes beside its input
-TENANT_SCRIPT = (
-    "tenant"  # whose faults are counted: those of a scenario that holds for the whole tenant
-)
-EACH_PREDICTION = (
-    "each "  # and an id: whose faults are counted, where each prediction meets the tenant's anew
-)
+
+class FaultCursor(NamedTuple):
+    """Whose exchanges are counted, to know which fault of a scenario is due, and what a limit has left.
+
+    A scenario of the whole `tenant` counts all its exchanges together, or, with `faults_per:
+    prediction`, those of `each_prediction`. One that a `prediction` was created with counts that
+    prediction's exchanges. One that a `request` names counts the requests that name it. `id` is the
+    id of the prediction, or the name of the scenario.
+    """
+
+    kind: Literal["tenant", "each_prediction", "prediction", "request"]
+    id: str = ""
+
+    @property
+    def of_tenant(self) -> bool:
+        """Whether it is about the scenario of the whole tenant."""
+        return self.kind in ("tenant", "each_prediction")
+
+
+WHOLE_TENANT = FaultCursor("tenant")
 
 
 class TenantState:
     """The record of one tenant; `activity` is what only lives while the server runs.
 
     `meter` tells the bytes that it holds. `scenario_suffix` is the part of its name after the last
-    plus, which may name a scenario. What is left to chance is drawn from `chances`, which other
+    plus, which may name a scenario. `chances` is the key of what is left to chance, which other
     tenants may share.
     """
 
@@ -47,19 +67,21 @@ class TenantState:
         self.shard = shard_of(name)
         self.scenario_suffix = name.rpartition("+")[2] if "+" in name else ""
         self.scenario: Scenario | None = None
+
         self.meter = Meter(meter)
-        self.meter.add(TENANT + len(name))
+        self.meter.add(tenant_footprint(name))
         self._scenario_bytes = 0
-        self.predictions: Bounded[str, Prediction] = Bounded(_prediction_footprint, self.meter)
+        self.predictions: Bounded[str, Prediction] = Bounded(prediction_footprint, self.meter)
         self.files: Bounded[str, StoredFile] = Bounded(
-            _file_footprint, self.meter, on_forget=lambda file: outgoing.let_go(file.content)
+            file_footprint, self.meter, on_forget=lambda file: outgoing.let_go(file.content)
         )
         self.journal = Journal(self.meter)
         self.deliveries = Deliveries(self.meter)
         self.coverage = Coverage(self.meter)
+
         self._created = self._uploaded = 0
-        self._fault_progress: dict[str, dict[str, int]] = {}
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._fault_progress: dict[FaultCursor, dict[str, int]] = {}
+        self._buckets: dict[tuple[FaultCursor, str], Bucket] = {}
         self._last_status_sent: dict[str, str] = {}
 
     @property
@@ -69,12 +91,10 @@ class TenantState:
 
     @property
     def parent(self) -> str | None:
-        """The handle of the tenant that is named by this one's token without the suffix; None if it has none."""
-        return (
-            _handle_of(_key_of(self._seed, self.name.rpartition("+")[0]))
-            if "+" in self.name
-            else None
-        )
+        """The handle of the tenant whose token is this one's without its suffix, if it has one."""
+        if "+" not in self.name:
+            return None
+        return _handle_of(_key_of(self._seed, self.name.rpartition("+")[0]))
 
     @property
     def secret(self) -> str:
@@ -94,20 +114,20 @@ class TenantState:
     def next_file_id(self) -> str:
         """A fresh file id; the same ones in the same order for the same seed and name."""
         self._uploaded += 1
-        return file_id(
-            self.shard, blake2b(self.key, digest_size=32, person=b"files").digest(), self._uploaded
-        )
+        key = blake2b(self.key, digest_size=32, person=b"files").digest()
+        return file_id(self.shard, key, self._uploaded)
 
-    def draw(self, what: str, number: int) -> float:
+    def chance(self, purpose: str, number: int) -> float:
         """A number from 0 to 1, the same for the same seed, name, purpose and number."""
+        purpose_and_number = f"{purpose}/{number}".encode()
         digest = blake2b(
-            f"{what}/{number}".encode(), digest_size=7, key=self.chances, person=b"chances"
+            purpose_and_number, digest_size=7, key=self.chances, person=b"chances"
         ).digest()
         return int.from_bytes(digest) / 2**56
 
-    def draw_lifecycle(self) -> float:
-        """A number from 0 to 1 for the prediction whose id was the last."""
-        return self.draw("lifecycle", self._created)
+    def lifecycle_chance(self) -> float:
+        """A number from 0 to 1 that decides the lifecycle of the prediction created last."""
+        return self.chance("lifecycle", self._created)
 
     def set_scenario(self, scenario: Scenario | None) -> None:
         """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""
@@ -115,16 +135,17 @@ class TenantState:
         held = 0 if scenario is None else size_of(scenario)
         self.meter.add(held - self._scenario_bytes)
         self._scenario_bytes = held
-        self._fault_progress.pop(TENANT_SCRIPT, None)
-        for source in [
-            source for source in self._fault_progress if source.startswith(EACH_PREDICTION)
-        ]:
-            del self._fault_progress[source]
-        for place in [place for place in self._buckets if place[0] == TENANT_SCRIPT]:
+
+        for cursor in [cursor for cursor in self._fault_progress if cursor.of_tenant]:
+            del self._fault_progress[cursor]
+        for place in [place for place in self._buckets if place[0].of_tenant]:
             del self._buckets[place]
 
     def set_clock(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
-        """Let time pass in another way, from the present instant or from `now` (nanoseconds since the epoch)."""
+        """Change how time passes, from the present instant or from `now`.
+
+        `now` is in nanoseconds since the epoch.
+        """
         self.clock.change(mode, speed=speed, now=now)
         self.activity.wake()
 
@@ -135,66 +156,67 @@ class TenantState:
 
     def consume_fault(
         self,
-        source: str,
+        cursor: FaultCursor,
         key: str,
         faults: Sequence[Fault | None],
         can_exhibit: Callable[[Fault], bool],
-        *,
-        repeat: bool,
     ) -> Fault | None:
-        """Consume the next fault of a script; None if there is none, or this exchange cannot exhibit it, or is spared.
+        """Consume the next fault of a script, which the scenario has under `key`.
 
-        `source` keeps scripts of different origin apart. With `repeat`, a script that has run out
-        starts anew after one normal exchange.
+        None if there is none, if this exchange cannot exhibit it, or if chance spares it. A script
+        that a request asks for by itself, and that has run out, starts anew after one normal
+        exchange.
         """
-        progress = self._fault_progress.setdefault(source, {})
+        progress = self._fault_progress.setdefault(cursor, {})
         number = progress.get(key, 0)
         due = fault_at(faults, number)
         if due is not None and not can_exhibit(due):
-            return None
+            return None  # it stays due
+
         length = script_length(faults)
         over = length is not None and number >= length
-        progress[key] = 0 if over and repeat else number + 1
-        if (
-            due is not None
-            and due.chance is not None
-            and self.draw(f"{source}/{key}", number) >= due.chance
-        ):
-            return None
-        return due
+        progress[key] = 0 if over and cursor.kind == "request" else number + 1
+
+        if due is None or due.chance is None:
+            return due
+        purpose = f"{' '.join(filter(None, cursor))}/{key}"
+        return due if self.chance(purpose, number) < due.chance else None
 
     def fault_progress(self) -> dict[str, int]:
-        """How many exchanges each script of the tenant's own scenario has had, with whichever prediction had most."""
+        """How many exchanges each script of the tenant's own scenario has had.
+
+        Of scripts that each prediction meets anew, the prediction that had most counts.
+        """
         progress: dict[str, int] = {}
-        for source, counts in self._fault_progress.items():
-            if source == TENANT_SCRIPT or source.startswith(EACH_PREDICTION):
+        for cursor, counts in self._fault_progress.items():
+            if cursor.of_tenant:
                 for key, count in counts.items():
                     progress[key] = max(count, progress.get(key, 0))
         return progress
 
-    def take(self, source: str, key: str, limit: Limit) -> Quota:
-        """Take one request out of a limit; `source` keeps limits of different origin apart."""
-        self._buckets[source, key], quota = take(
-            limit, self._buckets.get((source, key)), self.clock.now()
-        )
+    def take(self, cursor: FaultCursor, key: str, limit: Limit) -> Quota:
+        """Take one request out of a limit, which the scenario has under `key`."""
+        bucket = self._buckets.get((cursor, key))
+        self._buckets[cursor, key], quota = take(limit, bucket, self.clock.now())
         return quota
 
-    def record_status_sent(self, identifier: str, status: str) -> None:
-        """Note that a client is being told a prediction's status."""
-        self.coverage.status_sent(self._last_status_sent.get(identifier), status)
-        if identifier in self.predictions:
-            self._last_status_sent[identifier] = status
+    def record_statuses_sent(self, sent: Iterable[tuple[str, str]]) -> None:
+        """Record that a client is sent statuses, each with the id of its prediction."""
+        for identifier, status in sent:
+            self.coverage.status_sent(self._last_status_sent.get(identifier), status)
+            if identifier in self.predictions:
+                self._last_status_sent[identifier] = status
 
     def evict_prediction(self) -> None:
         """Forget the oldest prediction, and end what is under way for it."""
         identifier = self.predictions.evict()
-        self._fault_progress.pop(identifier, None)
-        self._fault_progress.pop(EACH_PREDICTION + identifier, None)
+        self._fault_progress.pop(FaultCursor("prediction", identifier), None)
+        self._fault_progress.pop(FaultCursor("each_prediction", identifier), None)
         self._last_status_sent.pop(identifier, None)
         self.activity.cancel(identifier)
 
     def close(self) -> None:
-        """Forget every prediction, and end all that is under way: the tenant itself is being forgotten."""
+        """Forget every prediction, and end all that is under way: the tenant is being forgotten."""
         self.meter.detach()
         self.predictions.clear()
         self.files.clear()
@@ -207,15 +229,3 @@ def _key_of(seed: int, name: str) -> bytes:
 
 def _handle_of(key: bytes) -> str:
     return blake2b(key, digest_size=6, person=b"handle").hexdigest()
-
-
-def _prediction_footprint(prediction: Prediction) -> int:
-    """Bytes held in memory, about."""
-    said = prediction.timeline[-1].error
-    return PREDICTION + len(prediction.input) + (len(said) if said else 0)
-
-
-def _file_footprint(file: StoredFile) -> int:
-    """Bytes held in memory, about."""
-    sent = file.upload
-    return FILE + len(sent.content) + len(sent.metadata) + len(sent.name) + len(sent.content_type)

@@ -150,7 +150,7 @@ class Run:
     def of_role(self, role: str) -> Iterator[tuple[int, Exchange]]:
         """The exchanges with the API whose operation has that role, with their indexes."""
         for index, exchange in enumerate(self.exchanges):
-            if exchange.origin == "api" and self.role(exchange) == role:
+            if exchange.arrived_at == "api" and self.role(exchange) == role:
                 yield index, exchange
 
     @property
@@ -197,33 +197,34 @@ class Run:
 
 def served_whole(exchange: Exchange) -> bool:
     """Whether the API's response was a success, and was sent whole."""
-    if exchange.origin != "api" or not 200 <= exchange.status < 300:
+    if exchange.arrived_at != "api" or not 200 <= exchange.status < 300:
         return False
     return exchange.fault is None or fault_of(exchange).kind in ARRIVES_WHOLE
 
 
 def arrived(exchange: Exchange) -> bool:
     """Whether a client may believe what it was told: in a response that arrived whole, or by a genuine webhook."""
-    return exchange.committed if exchange.origin == "receiver" else served_whole(exchange)
+    return exchange.committed if exchange.arrived_at == "receiver" else served_whole(exchange)
 
 
 def shows_output(exchange: Exchange) -> bool:
     """Whether a response or a webhook shows a prediction's output; assumed of a success too long for the journal."""
-    if exchange.response_size > len(exchange.response_body):
+    if exchange.response.body_size > len(exchange.response.body):
         return exchange.prediction_status == "succeeded"
     return any(shown.get("output") is not None for shown in _predictions(exchange))
 
 
 def fault_of(exchange: Exchange) -> Fault:
     """The fault that was played in an exchange."""
-    return msgspec.convert(exchange.fault, Fault)
+    assert exchange.fault is not None
+    return exchange.fault
 
 
 def _json_object(exchange: Exchange) -> dict[str, Any]:
     """The JSON object in a response's body; an empty one if there is none."""
     try:
         value = msgspec.json.decode(
-            exchange.body if exchange.origin == "receiver" else exchange.response_body
+            exchange.request.body if exchange.arrived_at == "receiver" else exchange.response.body
         )
     except msgspec.DecodeError:
         return {}

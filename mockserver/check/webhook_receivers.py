@@ -185,7 +185,7 @@ def _served_picture(contract: Contract) -> Iterator[str]:
         prediction = backend.create(
             tenant, model, {model.picture["prompt"]: "a cat"}, scenario, None
         )
-        return backend.output_url(prediction, server.url)
+        return backend.renderer.output_url(prediction, server.url)
 
     with MockServer(contract=contract) as server:
         yield server.call_in_loop(create)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
+import msgspec
+
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.json_text import shorten
 from mockserver.redaction import redacted, shortened_secret
@@ -22,11 +26,10 @@ def log_line(tenant: str, exchange: Exchange) -> str:
         f"[{who}]",
     ]
     if exchange.fault is not None:
+        fault = msgspec.to_builtins(exchange.fault)
         parts.append(
             "fault: "
-            + ", ".join(
-                f"{name} {part}" for name, part in exchange.fault.items() if name != "times"
-            )
+            + ", ".join(f"{name} {part}" for name, part in fault.items() if name != "times")
         )
     if exchange.unmatched:
         parts.append("violation: not in the contract")

@@ -20,7 +20,7 @@ from mockserver.backend.journal import (
     MAX_RECORDED_BODY,
     Departure,
     Exchange,
-    pack_headers,
+    RecordedResponse,
 )
 from mockserver.backend.memory import Bounded
 from mockserver.backend.metrics import UNMATCHED
@@ -37,8 +37,10 @@ from mockserver.contract.api_error import ApiError, error_body
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.http.channel import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
-from mockserver.http.request import Request, read_head
-from mockserver.http.validation import validate
+from mockserver.http.recording import nearest, recorded_request
+from mockserver.http.recording import nearest, recorded_request
+from mockserver.http.request import ReceivedRequest, read_head
+from mockserver.http.validation import VALID, ValidatedRequest, validate
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 
@@ -83,14 +85,14 @@ def proxy_app(
 class ProxyExchange:
     """One exchange in progress: the request with the held part of its body, and the response."""
 
-    request: Request
+    request: ReceivedRequest
     operation: Operation | None
     tenant: TenantState
     target: bytes
     number: int
     body: bytes = b""
     more: bool = False
-    must_refuse: bool = False  # the contract forbids it
+    validated: ValidatedRequest = VALID
     counted: bool = False  # among the creates
     ours: bool = False  # answered here, in the gateway's place
     status: int = NO_RESPONSE
@@ -184,8 +186,8 @@ class ProxyApp(App):
             chunks.append(chunk)
             size += len(chunk)
         exchanged.body, exchanged.more = b"".join(chunks), more
-        request.body = exchanged.body
-        request.body_size = (
+        request.body.content = exchanged.body
+        request.body.size = (
             size if not more else max(size, int(request.headers.get(b"content-length") or 0))
         )
         return True
@@ -202,12 +204,8 @@ class ProxyApp(App):
         )
         if held_back and not self._options.strict:
             return None  # too long to be held
-        try:
-            validate(self.backend, operation, request)
-        except ApiError as refusal:
-            exchanged.must_refuse = True
-            return refusal if self._options.strict else None
-        return None
+        exchanged.validated = validate(self.backend, operation, request)
+        return exchanged.validated.refusal if self._options.strict else None
 
     def _count_create(self, exchanged: ProxyExchange) -> ApiError | None:
         """Count a create, or refuse it if the limit is reached."""
@@ -233,9 +231,7 @@ class ProxyApp(App):
         headers: tuple[tuple[bytes, bytes], ...] = ((b"x-mockserver-proxy", b"answered here"),)
         if exchanged.more:
             headers = (*headers, CLOSE)  # what is still to come of the body is not read
-        response = Response(
-            refusal.status, msgspec.json.encode(value), media_type, headers, value=value
-        )
+        response = Response(refusal.status, msgspec.json.encode(value), media_type, headers)
         exchanged.status, exchanged.headers, exchanged.ours = (
             response.status,
             response.raw_headers(),
@@ -361,7 +357,7 @@ class ProxyApp(App):
         urls = prediction.get("urls")
         if not isinstance(urls, dict):
             return None
-        here = exchanged.request.origin
+        here = exchanged.request.base_url
         led = dict(urls)
         for name, url in urls.items():
             rule = self._contract.url_rules.get(name)
@@ -404,48 +400,35 @@ class ProxyApp(App):
             tenant,
             Exchange(
                 number=exchanged.number,
-                received_at=request.received_at,
                 tenant_time=tenant.clock.now(),
-                token=request.token or "",
-                method=request.method,
-                path=request.path,
-                query=request.query,
-                head=pack_headers(request.raw_headers),
-                body=request.body[:MAX_RECORDED_BODY],
-                body_size=request.body_size,
                 operation_id=None if operation is None else operation.operation_id,
-                origin="api",
+                arrived_at="api",
+                scenario="",
+                request=recorded_request(request, tenant),
+                response=RecordedResponse(
+                    status=exchanged.status,
+                    content_type=media_type,
+                    headers=tuple(
+                        each
+                        for each in exchanged.headers
+                        if each[0] not in (b"content-type", b"content-length")
+                    ),
+                    body=reader.body[:MAX_RECORDED_BODY]
+                    if "json" in media_type or "text" in media_type
+                    else b"",
+                    body_size=len(reader.body) if reader.whole else reader.size,
+                    took=took,
+                ),
+                violations=exchanged.validated.violations,
                 prediction_id=None if identifier is None else str(identifier)[:100],
                 prediction_status=None if told is None else str(told)[:40],
-                scenario="",
-                violations=request.violations,
-                fault=None,
                 committed=operation is not None
                 and operation.commits
                 and 200 <= exchanged.status < 300,
-                status=exchanged.status,
-                response_body=reader.body[:MAX_RECORDED_BODY]
-                if "json" in media_type or "text" in media_type
-                else b"",
-                response_size=len(reader.body) if reader.whole else reader.size,
-                content_type=media_type,
-                response_headers=tuple(
-                    each
-                    for each in exchanged.headers
-                    if each[0] not in (b"content-type", b"content-length")
-                ),
-                nearest=self._nearest(exchanged),
-                took=took,
+                nearest="" if operation is not None else nearest(self.backend, request),
                 departures=departures,
             ),
         )
-
-    def _nearest(self, exchanged: ProxyExchange) -> str:
-        """What the contract has that looks most like a request that it does not have."""
-        if exchanged.operation is not None:
-            return ""
-        near = self._contract.nearest(exchanged.request.method, exchanged.request.path)
-        return "" if near is None else f"{near.method} {near.path}"
 
     def _judge(self, exchanged: ProxyExchange, reader: BodyReader) -> list[Departure]:
         request, operation = exchanged.request, exchanged.operation
@@ -456,9 +439,9 @@ class ProxyApp(App):
             method=request.method,
             path=request.path,
             token=request.token or "",
-            sent=request.value if not exchanged.more else None,
+            sent=_sent(exchanged),
             sent_headers={"prefer": request.header(b"prefer") or ""},
-            must_refuse=exchanged.must_refuse,
+            must_refuse=exchanged.validated.refusal is not None,
             status=exchanged.status,
             headers=[
                 (name.decode("latin-1"), value.decode("latin-1"))
@@ -513,6 +496,17 @@ class ProxyApp(App):
             life.picture_input = {name: inputs[name] for name in visible if name in inputs}
         self._lives.put(identifier, life)
         return departures
+
+
+def _sent(exchanged: ProxyExchange) -> Any:
+    """The decoded body of a request, if all of it is held and it is JSON."""
+    media_type = exchanged.request.header(b"content-type") or ""
+    if exchanged.more or "json" not in media_type or not exchanged.body:
+        return None
+    try:
+        return exchanged.request.body.json()
+    except ValueError:
+        return None
 
 
 async def _rest(exchanged: ProxyExchange) -> AsyncIterator[bytes]:

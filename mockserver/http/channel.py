@@ -20,6 +20,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CONNECTION = "mockserver.connection"  # where `scope["state"]` holds the Connection
 NO_RESPONSE = 0  # the status of a response that is none
 CLOSE = (b"connection", b"close")
+JSON = "application/json"
 STALL_LIMIT = 60.0  # seconds
 LINGER = 2.0  # seconds that a client is given to read a refusal that came early
 DRIP_PIECES = 20
@@ -27,22 +28,16 @@ PIECE = 64 * 1024  # bytes
 
 
 class Response(msgspec.Struct, frozen=True):
-    """What goes out: status, body, type and further headers.
+    """What is sent: status, body, content type and further headers.
 
-    `value` is the decoded body where the contract can be asked about it; `events` what is sent bit
-    by bit instead of a body, where None stands for a connection that breaks off. The prediction
-    told of, if any, and whether something was created or changed, are for the journal. `kept` tells
-    that the body is one that is kept anyway, as of a file.
+    `events` are sent one by one instead of a body; None among them stands for a connection that
+    breaks off. `kept` tells that the body is held somewhere anyway, as that of a file is.
     """
 
     status: int
     body: bytes = b""
     content_type: str = ""
     headers: Headers = ()
-    value: Any = None
-    prediction_id: str | None = None
-    prediction_status: str | None = None
-    committed: bool = False
     kept: bool = False
     events: AsyncGenerator[bytes | None, None] | None = None
 

@@ -1,4 +1,4 @@
-"""The inspector: one page over the admin API, and the stream of changes that keeps it alive."""
+"""The page of one prediction, for people: its timeline, and all that concerned it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ def life_of(
     backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
-    origin: str,
+    base_url: str,
     urls: Urls | None = None,
 ) -> dict[str, Any]:
-    """A prediction with its timeline, in seconds of its own time, and what is to come."""
+    """A prediction with its timeline, in seconds of its own time, and its next change."""
     age = prediction.age(tenant.clock.elapsed())
     coming = next_stage(prediction, age)
+    urls = urls or backend.options.urls
     return {
-        "prediction": backend.render(tenant, prediction, origin, urls or backend.options.urls),
+        "prediction": backend.renderer.render(tenant, prediction, base_url, urls),
         "now": timestamp(tenant.clock.now()),
         "age": age / SECOND,
         "stages": [
@@ -44,14 +45,19 @@ def life_of(
 
 MAX_EVENTS = 200  # that are listed, the newest
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color-scheme:light dark}"
     "img{max-width:100%;border-radius:8px}pre{white-space:pre-wrap;overflow-wrap:anywhere}"
     ".track{display:flex;height:2rem;margin:1rem 0 .3rem;border-radius:6px;overflow:hidden}"
-    ".track span{background:#667085;color:#fff;padding:.2rem .5rem;min-width:4.5rem;overflow:hidden;white-space:nowrap}"
+    ".track span{background:#667085;color:#fff;padding:.2rem .5rem;min-width:4.5rem;"
+    "overflow:hidden;white-space:nowrap}"
     ".track .processing{background:#2b6cd9}.track .succeeded{background:#16803c}"
-    ".track .failed,.track .canceled,.track .aborted{background:#c4281c}.track .to-come{opacity:.4}"
-    "table{border-spacing:0}td{padding:.1rem .8rem .1rem 0;vertical-align:top;overflow-wrap:anywhere}"
-    "td:first-child{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.bad{color:#c4281c}"
+    ".track .failed,.track .canceled,.track .aborted{background:#c4281c}"
+    ".track .to-come{opacity:.4}"
+    "table{border-spacing:0}"
+    "td{padding:.1rem .8rem .1rem 0;vertical-align:top;overflow-wrap:anywhere}"
+    "td:first-child{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    ".bad{color:#c4281c}"
 )
 
 
@@ -70,27 +76,34 @@ def page_of(
     mode: Mode,
     secret: str,
 ) -> str:
-    """The page of a prediction whose `life` is as the admin API tells it; `mode` and `secret` are its tenant's.
+    """The page of a prediction, whose `life` is as the admin API shows it.
 
-    Of the exchanges and deliveries those that concern it are told.
+    `mode` and `secret` are those of its tenant. It lists the exchanges and deliveries that concern
+    the prediction.
     """
-    shown = life["prediction"]
-    concerning = (
-        each for each in exchanges if shown["id"] == each.prediction_id or shown["id"] in each.path
+    prediction = life["prediction"]
+    identifier = prediction["id"]
+    concerned = (
+        exchange
+        for exchange in exchanges
+        if identifier == exchange.prediction_id or identifier in exchange.path
     )
-    own = (each for each in deliveries if each.prediction_id == shown["id"])
+    own = (delivery for delivery in deliveries if delivery.prediction_id == identifier)
     events = sorted(
-        [*_entered(life), *_asked(life, concerning, mode, secret), *_posted(life, own)],
-        key=lambda each: each.at,
+        [*_statuses(life), *_exchanges(life, concerned, mode, secret), *_webhooks(life, own)],
+        key=lambda event: event.at,
     )
-    facts = escape(msgspec.json.format(msgspec.json.encode(shown)).decode())
-    picture = f'<img alt="" src="{escape(shown["output"])}">' if shown["output"] else ""
-    title = f"{escape(shown['model'])} · {escape(shown['status'])}"
+
+    facts = escape(msgspec.json.format(msgspec.json.encode(prediction)).decode())
+    output = prediction["output"]
+    picture = f'<img alt="" src="{escape(output)}">' if output else ""
+    title = f"{escape(prediction['model'])} · {escape(prediction['status'])}"
+    rows = "".join(map(_row, events[-MAX_EVENTS:]))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{picture}"
-        f"{_track(life)}<p>{_coming(life)}</p><table>{''.join(map(_row, events[-MAX_EVENTS:]))}</table>"
+        f"{_track(life)}<p>{_next_change(life)}</p><table>{rows}</table>"
         f"<pre>{facts}</pre></html>"
     )
 
@@ -107,57 +120,61 @@ def _track(life: Mapping[str, Any]) -> str:
     return f'<div class="track">{bars}</div>'
 
 
-def _coming(life: Mapping[str, Any]) -> str:
+def _next_change(life: Mapping[str, Any]) -> str:
     coming = life["next"]
-    said = f"{coming['status']} in {coming['in']:.3f} s" if coming else "nothing more to come"
-    return escape(f"{life['age']:.3f} s of its own time have passed; {said}.")
+    change = f"{coming['status']} in {coming['in']:.3f} s" if coming else "no change is to come"
+    return escape(f"{life['age']:.3f} s of its own time have passed; {change}.")
 
 
 def _row(event: Event) -> str:
     return f"<tr{' class=bad' if event.wrong else ''}><td>{event.at:.3f} s<td>{escape(event.text)}"
 
 
-def _entered(life: Mapping[str, Any]) -> Iterator[Event]:
+def _statuses(life: Mapping[str, Any]) -> Iterator[Event]:
     for stage in life["stages"]:
         if stage["at"] <= life["age"]:
             yield Event(stage["at"], stage["status"])
 
 
-def _asked(
+def _exchanges(
     life: Mapping[str, Any], exchanges: Iterable[Exchange], mode: Mode, secret: str
 ) -> Iterator[Event]:
     created, at = parse_timestamp(life["prediction"]["created_at"]), 0.0
-    for each in exchanges:
-        told = [
-            str(each.status) if each.status else "no answer",
-            *filter(None, [each.prediction_status]),
-        ]
-        fault = f" · fault {msgspec.json.encode(each.fault).decode()}" if each.fault else ""
-        wrong = "".join(
-            f" · {violation.pointer or '/'}: {violation.description}"
-            for violation in each.violations
-        )
-        text = redacted(f"{each.method} {each.path} → {' '.join(told)}{fault}{wrong}", secret)
+    for exchange in exchanges:
+        status = exchange.prediction_status
         if mode == "autojump":  # its own time stands still until somebody looks
-            at = _entered_at(life, each.prediction_status, at)
+            at = _entered_at(life, status, at)
         else:
-            since = (
-                (each.tenant_time - created) // MILLISECOND * MILLISECOND
-            )  # as fine as `created_at`
-            at = max(0.0, since / SECOND, _entered_at(life, each.prediction_status, 0))
-        yield Event(at, text, bool(each.fault or each.violations))
+            since = exchange.tenant_time - created
+            since = since // MILLISECOND * MILLISECOND  # as fine as `created_at`
+            at = max(0.0, since / SECOND, _entered_at(life, status, 0))
+        wrong = bool(exchange.fault or exchange.violations)
+        yield Event(at, redacted(_summary(exchange), secret), wrong)
 
 
-def _posted(life: Mapping[str, Any], deliveries: Iterable[Delivery]) -> Iterator[Event]:
-    for each in deliveries:
-        status = msgspec.json.decode(each.body).get("status")
-        came = each.status if each.status is not None else each.error
-        text = f"webhook {each.event}, attempt {each.attempt} → {came}"
-        yield Event(_entered_at(life, status, 0), text, not each.delivered)
+def _summary(exchange: Exchange) -> str:
+    """An exchange as one line: the request, the response, its fault and its violations."""
+    response = str(exchange.status) if exchange.status else "no response"
+    if exchange.prediction_status:
+        response += f" {exchange.prediction_status}"
+    notes = []
+    if exchange.fault:
+        notes.append(f"fault {msgspec.json.encode(exchange.fault).decode()}")
+    notes += [
+        f"{violation.pointer or '/'}: {violation.description}" for violation in exchange.violations
+    ]
+    return " · ".join([f"{exchange.method} {exchange.path} → {response}", *notes])
+
+
+def _webhooks(life: Mapping[str, Any], deliveries: Iterable[Delivery]) -> Iterator[Event]:
+    for delivery in deliveries:
+        status = msgspec.json.decode(delivery.body).get("status")
+        outcome = delivery.error if delivery.status is None else delivery.status
+        text = f"webhook {delivery.event}, attempt {delivery.attempt} → {outcome}"
+        yield Event(_entered_at(life, status, 0), text, not delivery.delivered)
 
 
 def _entered_at(life: Mapping[str, Any], status: str | None, otherwise: float) -> float:
-    """When a status was entered, in seconds; who was told it was told by then."""
-    return next(
-        (float(stage["at"]) for stage in life["stages"] if stage["status"] == status), otherwise
-    )
+    """When a status was entered, in seconds: by then a client can have been sent it."""
+    times = (float(stage["at"]) for stage in life["stages"] if stage["status"] == status)
+    return next(times, otherwise)

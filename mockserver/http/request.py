@@ -1,4 +1,4 @@
-"""A request as it came: head, body, token, and the address that the client used."""
+"""A request as it was received: head, body, token, and the base URL that the client used."""
 
 from __future__ import annotations
 
@@ -16,23 +16,61 @@ from mockserver.backend.memory import Meter
 from mockserver.backend.store import Store
 from mockserver.clock import wall_time
 from mockserver.contract.api_error import ApiError
-from mockserver.contract.violations import Violation
 from mockserver.http.channel import Channel, Receive, Scope, Send
+from mockserver.json_text import read_json
 
-DRAIN_FACTOR = (
-    8  # a body of up to this many times the limit is read to its end, so that its refusal arrives
-)
+# A body of up to this many times the limit is read to its end, so that its refusal arrives.
+DRAIN_FACTOR = 8
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 
-class Request(msgspec.Struct):
-    """What a client sent. `value` is the decoded body; `violations` grows as it is checked.
+class Body:
+    """The body of a request, as far as it has been read and is still held.
 
-    `token` is that of its Authorization, `origin` the address that the client used. `headers` are
-    keyed by lower-case name, the last of equal names counts. `received_at` is in nanoseconds since
-    the epoch. `has_one_host` tells whether it says which server it is for, as it must, but for
-    HTTP/1.0. `refusal` is why its body was not read, `held` the bytes that `meter` counts for it
-    while it is under way.
+    It is the only part of a request that changes: it arrives in pieces, may be large, and is let go
+    as soon as nobody needs it. `size` is the number of bytes that were sent, `refusal` says why
+    it was not read.
+    """
+
+    __slots__ = ("_held", "_meter", "_value", "content", "refusal", "size")
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.size = 0
+        self.refusal: ApiError | None = None
+        self._value: Any = msgspec.UNSET
+        self._meter: Meter | None = None
+        self._held = 0  # bytes that the meter counts for it
+
+    def json(self) -> Any:
+        """The decoded body; it is decoded once. Raises ValueError, which says what it is instead."""
+        if self._value is msgspec.UNSET:
+            self._value = read_json(self.content)
+        return self._value
+
+    def hold(self, store: Store, size: int) -> bool:
+        """Count some bytes of it among those under way; False if there is no room for them."""
+        if not store.take(size):
+            return False
+        self._meter = store.underway
+        self._held += size
+        return True
+
+    def release(self) -> None:
+        """Keep no more of it than a journal does: what follows may take long."""
+        self.content, self._value = self.content[:MAX_RECORDED_BODY], None
+        if self._meter is not None:
+            self._meter.add(-self._held)
+            self._held = 0
+
+
+class ReceivedRequest(msgspec.Struct, frozen=True):
+    """What a client sent.
+
+    `token` is that of its Authorization, `base_url` the scheme and host that the client used, or
+    the server's public ones. `headers` are keyed by lower-case name, the last of equal names
+    counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells whether it says
+    which server it is for, as it must, but for HTTP/1.0.
     """
 
     method: str
@@ -41,70 +79,62 @@ class Request(msgspec.Struct):
     raw_headers: Sequence[tuple[bytes, bytes]]
     headers: dict[bytes, bytes]
     token: str | None
-    origin: str
+    base_url: str
     path_params: dict[str, str]
     query_params: dict[str, str]
     channel: Channel
     received_at: int
     has_one_host: bool
-    refusal: ApiError | None = None
-    held: int = 0
-    meter: Meter | None = None
-    body: bytes = b""
-    body_size: int = 0
-    value: Any = None
-    violations: Sequence[Violation] = ()
+    body: Body
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, by its lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def let_go(self) -> None:
-        """Keep no more of the body than a journal does: what follows may take long."""
-        self.body, self.value = self.body[:MAX_RECORDED_BODY], None
-        if self.meter is not None:
-            self.meter.add(-self.held)
-            self.held = 0
 
-
-def read_head(scope: Scope, receive: Receive, send: Send, public_url: str | None) -> Request:
-    """What comes before the body. `public_url` is the origin to hand out, if not the one the client used."""
-    raw, query = scope["headers"], scope["query_string"]
-    headers = dict(raw)
-    return Request(
+def read_head(
+    scope: Scope, receive: Receive, send: Send, public_url: str | None
+) -> ReceivedRequest:
+    """A request before its body has been read; `public_url` is its base URL if it is set."""
+    raw_headers, query = scope["headers"], scope["query_string"]
+    headers = dict(raw_headers)
+    host = headers.get(b"host", b"")[:300]
+    return ReceivedRequest(
         scope["method"],
         scope["path"],
         query,
-        raw,
+        raw_headers,
         headers,
         bearer_token(headers.get(b"authorization", b"")),
-        public_url
-        or _origin(scope["scheme"], headers.get(b"host", b"")[:300], scope.get("server")),
+        public_url or _base_url(scope["scheme"], host, scope.get("server")),
         scope.get("path_params", {}),
         dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         Channel(scope, receive, send),
         wall_time(),
         _has_one_host(scope, headers),
+        Body(),
     )
 
 
 def _has_one_host(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-    raw = scope["headers"]
+    raw_headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
     if b"host" not in headers:
         return bool(scope.get("http_version", "1.1") == "1.0")
-    return len(headers) == len(raw) or sum(name == b"host" for name, _ in raw) == 1
+    if len(headers) == len(raw_headers):
+        return True
+    return sum(name == b"host" for name, _ in raw_headers) == 1
 
 
 @lru_cache(1024)
-def _origin(scheme: str, host: bytes, server: tuple[str, int] | None) -> str:
-    """The address that the client used, as far as its Host header is one."""
-    named = host.decode("latin-1")
-    found = _HOST.fullmatch(named)
-    if not found or (found[1].startswith("[") and not _is_ipv6(found[1][1:-1])):
+def _base_url(scheme: str, host: bytes, server: tuple[str, int] | None) -> str:
+    """The scheme and host that the client used, as far as its Host header is a host."""
+    text = host.decode("latin-1")
+    match = _HOST.fullmatch(text)
+    if not match or (match[1].startswith("[") and not _is_ipv6(match[1][1:-1])):
         name, port = server or ("127.0.0.1", 80)
-        named = f"{name}:{port}"
-    return f"{scheme}://{named}"
+        text = f"{name}:{port}"
+    return f"{scheme}://{text}"
 
 
 def _is_ipv6(text: str) -> bool:
@@ -115,40 +145,39 @@ def _is_ipv6(text: str) -> bool:
 
 
 def bearer_token(authorization: bytes) -> str | None:
-    """The token of an Authorization header, after `Bearer`, or `Token` as older clients say; None if it has none."""
+    """The token after `Bearer`, or `Token` as older clients write; None if there is none."""
     scheme, _, token = authorization.decode("latin-1").partition(" ")
     return token.strip() or None if scheme.lower() in ("bearer", "token") else None
 
 
-async def read_body(request: Request, limit: int, store: Store) -> bool:
-    """Read the body up to the limit, in bytes; what is over it is counted, not kept. False if the client hung up.
+async def read_body(request: ReceivedRequest, limit: int, store: Store) -> bool:
+    """Read the body up to the limit, in bytes; False if the client hung up.
 
-    One that comes in pieces counts among what the store holds; where there is no room, `refusal`
-    says so.
+    What is over the limit is counted, not kept. A body that arrives in pieces counts among what the
+    store holds; where there is no room, `refusal` of the body says so.
     """
+    body = request.body
     announced = int(request.headers.get(b"content-length") or 0)
     if announced > limit and (b"expect" in request.headers or announced > limit * DRAIN_FACTOR):
-        request.body_size = announced
+        body.size = announced
         return True
-    chunks: list[bytes] = []
+
+    pieces: list[bytes] = []
     size, more = 0, True
     while more and size <= limit * DRAIN_FACTOR:
         message = await request.channel.receive()
         if message["type"] == "http.disconnect":
             return False
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        size += len(chunk)
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
         if size > limit:
             continue
-        if more or request.held:
-            if not store.take(len(chunk)):
-                request.refusal = ApiError(
-                    503, hint="There is no room for the body: too much is under way already."
-                )
-                return True
-            request.held += len(chunk)
-            request.meter = store.underway
-        chunks.append(chunk)
-    request.body = b"".join(chunks)
-    request.body_size = size
+        if (more or pieces) and not body.hold(store, len(piece)):
+            reason = "There is no room for the body: too much is under way already."
+            body.refusal = ApiError(503, hint=reason)
+            return True
+        pieces.append(piece)
+
+    body.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    body.size = size
     return True

@@ -7,17 +7,17 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from mockserver.backend.backend import Backend
-from mockserver.backend.prediction import Prediction
+from mockserver.backend.prediction import Prediction, data_removed
 from mockserver.backend.tenant import TenantState
 from mockserver.clock import SECOND
 from mockserver.scenarios.scenario import Stream
 from mockserver.scenarios.timeline import TERMINAL
 
-GREETING = b": hi\n\n"  # upstream's streams begin with a comment
+GREETING = b": hi\n\n"  # Replicate's streams begin with a comment
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True):
-    """One event. `id` is empty for those that upstream sends without one."""
+    """One event. `id` is empty for those that Replicate sends without one."""
 
     name: str
     data: str
@@ -32,45 +32,49 @@ class ServerSentEvent(msgspec.Struct, frozen=True):
 
 
 def stream_events(
-    backend: Backend, prediction: Prediction, age: int, origin: str
+    backend: Backend, tenant: TenantState, prediction: Prediction, age: int, base_url: str
 ) -> list[ServerSentEvent]:
-    """The events of a prediction's life up to an own time of `age`, in nanoseconds."""
-    found: list[ServerSentEvent] = []
+    """The events of a prediction's life up to an own time of `age`, in nanoseconds.
+
+    Once its data have expired there is no log and no output among them.
+    """
+    renderer = backend.renderer
+    expired = data_removed(prediction, age, tenant.clock.now())
     second = prediction.created_at // SECOND
+    events: list[ServerSentEvent] = []
 
     def add(name: str, data: str) -> None:
-        found.append(ServerSentEvent(name, data, f"{second}:{len(found)}"))
+        if not expired:
+            events.append(ServerSentEvent(name, data, f"{second}:{len(events)}"))
 
-    for stage, text in backend.log_pieces(prediction, age):
+    for stage, text in renderer.log_pieces(prediction, age):
         if text:
             add("logs", text)
         if stage.status == "succeeded":
-            add("output", backend.output_url(prediction, origin))
-            found.append(ServerSentEvent("done", "{}"))
+            add("output", renderer.output_url(prediction, base_url))
+            events.append(ServerSentEvent("done", "{}"))
         elif stage.status == "failed":
-            found.append(
-                ServerSentEvent(
-                    "error", msgspec.json.encode({"detail": backend.error_of(stage) or ""}).decode()
-                )
-            )
-            found.append(ServerSentEvent("done", '{"reason":"error"}'))
+            error = msgspec.json.encode({"detail": renderer.error(stage) or ""}).decode()
+            events.append(ServerSentEvent("error", error))
+            events.append(ServerSentEvent("done", '{"reason":"error"}'))
         elif stage.status in TERMINAL:
-            found.append(ServerSentEvent("done", '{"reason":"canceled"}'))
-    return found
+            events.append(ServerSentEvent("done", '{"reason":"canceled"}'))
+    return events
 
 
 def resume_index(events: Sequence[ServerSentEvent], last_id: str | None) -> int:
-    """Where a stream goes on behind the event with an id; at the beginning if there is none like it."""
-    return next(
-        (number + 1 for number, event in enumerate(events) if last_id and event.id == last_id), 0
-    )
+    """Where a stream goes on after the event with an id; 0 if there is no such event."""
+    if not last_id:
+        return 0
+    ids = [event.id for event in events]
+    return ids.index(last_id) + 1 if last_id in ids else 0
 
 
 async def follow(
     backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
-    origin: str,
+    base_url: str,
     last_id: str | None,
     faults: Stream,
 ) -> AsyncGenerator[bytes | None, None]:
@@ -84,9 +88,12 @@ async def follow(
         while prediction.id in tenant.predictions:
             prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
-            events = stream_events(backend, prediction, age, origin)
+            # All events up to now are made anew on each turn: they are few, and depend on nothing
+            # but the prediction and the time.
+            events = stream_events(backend, tenant, prediction, age, base_url)
             if sent is None:
                 sent = resume_index(events, last_id)
+
             for number in range(sent, len(events)):
                 if number == faults.cut_after and last_id is None:
                     yield None
@@ -94,6 +101,7 @@ async def follow(
                 for _ in range((number not in faults.gap) + (number in faults.duplicate)):
                     yield events[number].encode()
             sent = max(sent, len(events))
+
             if events and events[-1].name == "done":
                 return
             await backend.await_next_change(tenant, prediction, follower)

@@ -2,184 +2,211 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
 from mockserver.backend.backend import Backend
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.operation import Operation
 from mockserver.contract.violations import MAX_VIOLATIONS, Violation
-from mockserver.http.request import Request
-from mockserver.json_text import MAX_SHOWN, cut, read_json, shorten
+from mockserver.http.request import ReceivedRequest
+from mockserver.json_text import MAX_SHOWN, cut, shorten
 
-MAX_COMMAS = 10_000  # commas in a body, which may have as many faults; each takes its time
-
-
-def validate(backend: Backend, operation: Operation, request: Request) -> None:
-    """Hold the request against the contract. Raises ApiError; leaves what is tolerated in `violations`."""
-    noted: list[Violation] = []
-    if not operation.public and not request.headers.get(b"authorization", b"").startswith(
-        b"Bearer "
-    ):
-        noted = request.violations = _check_token(backend, request)
-    if request.body_size > operation.max_body:
-        said = f"It has {request.body_size} bytes; at most {operation.max_body} are taken."
-        raise _refused(
-            request,
-            413,
-            "body_too_large",
-            "",
-            said,
-            f"{request.body_size} bytes",
-            f"{operation.max_body}",
-        )
-    found = noted + _check_parameters(operation, request)
-    if found:
-        request.violations = found
-        if any(violation.pointer.startswith("{") for violation in found):
-            raise ApiError(404, hint=f"{found[0].field}: {found[0].description}.")
-    if operation.body is not None:
-        found += _check_body(backend, operation, request)
-    if not found:
-        return
-    request.violations = found
-    fatal = [violation for violation in found if violation.fatal or backend.options.strict]
-    if fatal:
-        raise validation_error(fatal)
+MAX_COMMAS = 10_000  # in a body; it may have as many violations, and each takes its time
 
 
-def no_single_host(request: Request) -> ApiError:
-    """The refusal of a request of which nobody can say which server it is for (RFC 9112, 3.2)."""
-    said = "A request has one Host header."
-    return _refused(request, 400, "host", "Host:", said, "none or several", "one")
+class ValidatedRequest(msgspec.Struct, frozen=True):
+    """What the contract says of a request: its violations, and its refusal, if it is refused."""
+
+    violations: Sequence[Violation] = ()
+    refusal: ApiError | None = None
 
 
-def _check_token(backend: Backend, request: Request) -> list[Violation]:
-    """What is wrong with the authorisation but tolerated. Raises ApiError (401) for what is not."""
-    sent = request.header(b"authorization")
-    if sent is None and not backend.options.require_auth:
-        return []
-    scheme = (sent or "").partition(" ")[0]
+VALID = ValidatedRequest()
+
+
+class _Refused(Exception):
+    """Ends a validation: the error to send, and the violations that are its reason."""
+
+    def __init__(self, error: ApiError, *violations: Violation) -> None:
+        self.error = error
+        self.violations = violations
+
+
+def check_arrival(request: ReceivedRequest) -> ValidatedRequest:
+    """Whether a request has been read, and says which server it is for (RFC 9112, 3.2)."""
+    if request.body.refusal is not None:
+        return ValidatedRequest(refusal=request.body.refusal)
+    if not request.has_one_host:
+        message = "A request has one Host header."
+        violation = Violation("Host:", "host", "Host", message, "none or several", "one")
+        return ValidatedRequest((violation,), ApiError(400, hint=message))
+    return VALID
+
+
+def validate(backend: Backend, operation: Operation, request: ReceivedRequest) -> ValidatedRequest:
+    """Hold a request against its operation. What is tolerated is a violation, but no refusal."""
+    violations: list[Violation] = []
+    try:
+        if not operation.public:
+            violations += _check_token(backend, request)
+        _check_size(operation, request)
+        violations += _check_parameters(operation, request)
+        if operation.body is not None:
+            violations += _check_body(backend, operation, request)
+    except _Refused as refused:
+        return ValidatedRequest((*violations, *refused.violations), refused.error)
+
+    if not violations:
+        return VALID
+    fatal = [violation for violation in violations if violation.fatal or backend.options.strict]
+    return ValidatedRequest(violations, validation_error(fatal) if fatal else None)
+
+
+def _check_token(backend: Backend, request: ReceivedRequest) -> Sequence[Violation]:
+    """What is wrong with the authorization but tolerated. Raises _Refused (401)."""
+    authorization = request.header(b"authorization")
+    if authorization is None and not backend.options.require_auth:
+        return ()
+    scheme = (authorization or "").partition(" ")[0]
     if request.token is not None and scheme.lower() == "bearer":
-        return []
-    right = "Authorization: Bearer <token>"
-    said = (
-        "Authorization is required"
-        if sent is None
-        else "The scheme must be Bearer, followed by a token"
-    )
-    shown = "nothing" if sent is None else shorten(scheme)
-    tolerated = (
-        request.token is not None and not backend.options.strict
-    )  # `Token`, which upstream still takes
-    fault = Violation(
-        "Authorization:", "authorization", "Authorization", said, shown, right, fatal=not tolerated
+        return ()
+
+    allowed = "Authorization: Bearer <token>"
+    message = "The scheme must be Bearer, followed by a token"
+    if authorization is None:
+        message = "Authorization is required"
+    # Replicate still accepts the scheme `Token`.
+    tolerated = request.token is not None and not backend.options.strict
+    violation = Violation(
+        "Authorization:",
+        "authorization",
+        "Authorization",
+        message,
+        "nothing" if authorization is None else shorten(scheme),
+        allowed,
+        fatal=not tolerated,
     )
     if tolerated:
-        return [fault]
-    request.violations = [fault]
-    raise ApiError(401, hint=f"Send {right}.", example="missing" if sent is None else None)
+        return (violation,)
+    example = "missing" if authorization is None else None
+    raise _Refused(ApiError(401, hint=f"Send {allowed}.", example=example), violation)
 
 
-def _check_parameters(operation: Operation, request: Request) -> list[Violation]:
+def _check_size(operation: Operation, request: ReceivedRequest) -> None:
+    """Raises _Refused (413)."""
+    size, limit = request.body.size, operation.max_body
+    if size > limit:
+        message = f"It has {size} bytes; at most {limit} are accepted."
+        violation = Violation("", "body_too_large", "", message, f"{size} bytes", f"{limit}")
+        raise _Refused(ApiError(413, hint=message), violation)
+
+
+def _check_parameters(operation: Operation, request: ReceivedRequest) -> Sequence[Violation]:
+    """What is wrong with the parameters. Raises _Refused (404) for those of the path."""
     if (
         operation.optional is not None
         and operation.optional.isdisjoint(request.headers)
         and not request.query
     ):
-        return []
-    query = request.query_params
-    found: list[Violation] = []
+        return ()
+
+    violations: list[Violation] = []
     for parameter in operation.parameters:
         if parameter.where == "header":
             text = request.header(parameter.key.encode())
+        elif parameter.where == "path":
+            text = request.path_params.get(parameter.key)
         else:
-            text = (request.path_params if parameter.where == "path" else query).get(parameter.key)
+            text = request.query_params.get(parameter.key)
         if text is not None or parameter.required:
-            found += parameter.check(text)
-    if not query:
-        return found
+            violations += parameter.check(text)
+    if request.query_params:
+        violations += _unknown_parameters(operation, request)
+
+    for violation in violations:
+        if violation.pointer.startswith("{"):
+            hint = f"{violation.field}: {violation.description}."
+            raise _Refused(ApiError(404, hint=hint), *violations)
+    return violations
+
+
+def _unknown_parameters(operation: Operation, request: ReceivedRequest) -> Sequence[Violation]:
     known = {parameter.name for parameter in operation.parameters}
-    for name in [name for name in query if name not in known][:MAX_VIOLATIONS]:
-        said = f"Query parameter {shorten(name)} is not known"
-        shown = cut(name, MAX_SHOWN)
-        found.append(
-            Violation(
-                f"?{shown}",
-                "unknown_parameter",
-                shown,
-                said,
-                shorten(query[name]),
-                "none",
-                fatal=False,
-            )
+    unknown = [name for name in request.query_params if name not in known]
+    violations = []
+    for name in unknown[:MAX_VIOLATIONS]:
+        message = f"Query parameter {shorten(name)} is not known"
+        shown, value = cut(name, MAX_SHOWN), shorten(request.query_params[name])
+        violations.append(
+            Violation(f"?{shown}", "unknown_parameter", shown, message, value, "none", fatal=False)
         )
-    return found
+    return violations
 
 
-def _check_body(backend: Backend, operation: Operation, request: Request) -> list[Violation]:
+def _check_body(
+    backend: Backend, operation: Operation, request: ReceivedRequest
+) -> Sequence[Violation]:
+    """What is wrong with the body. Raises _Refused (400, 415, 422)."""
     assert operation.body is not None
-    if not request.body:
-        if operation.body_required:
-            taken = " or ".join(operation.body)
-            raise _refused(
-                request,
-                400,
-                "empty_body",
-                "",
-                f"The body is empty; send {taken}.",
-                "nothing",
-                taken,
-            )
-        return []
-    media_type = request.header(b"content-type") or ""
-    if media_type not in operation.body:
-        media_type = media_type.partition(";")[0].strip().lower()
-        if media_type not in operation.body:
-            taken = " or ".join(operation.body)
-            said = shorten(media_type) if media_type else "without a Content-Type"
-            hint = f"Send the body as {taken}; it came {said}."
-            raise _refused(request, 415, "media_type", "Content-Type:", hint, said, taken)
+    content = request.body.content
+    if not content:
+        if not operation.body_required:
+            return ()
+        accepted = " or ".join(operation.body)
+        message = f"The body is empty; send {accepted}."
+        violation = Violation("", "empty_body", "", message, "nothing", accepted)
+        raise _Refused(ApiError(400, hint=message), violation)
+
+    media_type = _check_media_type(operation.body, request)
     if "json" not in media_type:
-        request.value = request.body
-        return []
+        return ()
     try:
-        request.value = read_json(request.body)
+        value = request.body.json()
     except ValueError as reason:
-        said = f"The request body is {reason}."
-        broken = Violation("", "invalid_json", "", said, f"{request.body_size} bytes", "valid JSON")
-        request.violations = [*request.violations, broken]
-        raise ApiError(400, said) from reason
-    vast = request.body.count(b",") > MAX_COMMAS
-    found = operation.check_body(media_type, request.value, vast=vast)
+        message = f"The request body is {reason}."
+        size = f"{request.body.size} bytes"
+        violation = Violation("", "invalid_json", "", message, size, "valid JSON")
+        raise _Refused(ApiError(400, message), violation) from reason
+
+    vast = content.count(b",") > MAX_COMMAS
+    violations = operation.check_body(media_type, value, vast=vast)
     model = operation
-    if operation.role == "create" and operation.model is None:
-        if any(violation.pointer in ("", "/version", "/input") for violation in found):
-            return found
-        model = _model_of_version(backend, operation, request)
-        found += model.check_body(media_type, {"input": request.value["input"]}, vast=vast)
-    if model.images and not any(violation.pointer in ("", "/input") for violation in found):
-        found += backend.check_images(model, request.value["input"])
-    return found
+    if operation.role == "create" and operation.model is None:  # the body names the model
+        if any(violation.pointer in ("", "/version", "/input") for violation in violations):
+            return violations
+        model = _model_of_version(backend, operation, value)
+        violations += model.check_body(media_type, {"input": value["input"]}, vast=vast)
+    if model.images and not any(violation.pointer in ("", "/input") for violation in violations):
+        violations += backend.check_images(model, value["input"])
+    return violations
 
 
-def _model_of_version(backend: Backend, operation: Operation, request: Request) -> Operation:
-    """The model that a create by version is about. Raises ApiError (422)."""
-    model = backend.contract.model_asked(operation, request.value)
-    if model is None:
-        known = ", ".join(backend.contract.models)
-        sent = shorten(request.value["version"])
-        fault = Violation(
-            "/version", "version", "version", "The specified version does not exist", sent, known
-        )
-        request.violations = [*request.violations, fault]
-        raise ApiError(422, hint=f"The contract's models are {known}.", example="version")
-    return model
+def _check_media_type(accepted: Collection[str], request: ReceivedRequest) -> str:
+    """The media type of a body. Raises _Refused (415)."""
+    media_type = request.header(b"content-type") or ""
+    if media_type in accepted:
+        return media_type
+    media_type = media_type.partition(";")[0].strip().lower()
+    if media_type in accepted:
+        return media_type
+    allowed = " or ".join(accepted)
+    sent = shorten(media_type) if media_type else "without a Content-Type"
+    message = f"Send the body as {allowed}; it was sent {sent}."
+    violation = Violation("Content-Type:", "media_type", "Content-Type", message, sent, allowed)
+    raise _Refused(ApiError(415, hint=message), violation)
 
 
-def _refused(
-    request: Request, status: int, kind: str, pointer: str, said: str, sent: str, allowed: str
-) -> ApiError:
-    """A refusal of a request as a whole, which is also written down as a violation."""
-    request.violations = [
-        *request.violations,
-        Violation(pointer, kind, pointer.rstrip(":"), said, sent, allowed),
-    ]
-    return ApiError(status, hint=said)
+def _model_of_version(backend: Backend, operation: Operation, value: Any) -> Operation:
+    """The operation of the model that a create by version names. Raises _Refused (422)."""
+    model = backend.contract.model_asked(operation, value)
+    if model is not None:
+        return model
+    known = ", ".join(backend.contract.models)
+    message = "The specified version does not exist"
+    sent = shorten(value["version"])
+    violation = Violation("/version", "version", "version", message, sent, known)
+    error = ApiError(422, hint=f"The contract's models are {known}.", example="version")
+    raise _Refused(error, violation)

@@ -1,4 +1,4 @@
-"""Webhooks: a prediction's life as signed requests to an address that its creator gave."""
+"""Webhooks: a prediction's life as signed requests to the URL that its create names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b, sha256
@@ -26,24 +26,36 @@ from mockserver.http.post import post
 from mockserver.scenarios.scenario import Urls, Webhooks
 from mockserver.scenarios.timeline import TERMINAL
 
-RETRIES = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    30,
-)  # seconds after one another; upstream gives up about a minute after completion
+# Seconds between attempts; Replicate gives up about a minute after completion.
+RETRIES = (1, 2, 4, 8, 16, 30)
 FORGED = Webhooks(signature="wrong")  # how a forged one is delivered: once
 NOT_ALLOWED = (
     "not sent: only this machine is called unless the double is started with --webhook-allow HOST"
 )
-TIMEOUT = 5.0  # seconds of real time that a receiver is given
+TIMEOUT = 5.0  # seconds of real time for a receiver to respond
 STALE = 3600  # seconds by which a stale timestamp lies in the past
+_WRONG_SECRET = "whsec_" + b64encode(b"wrong").decode()
+
+
+class Receiver(msgspec.Struct, frozen=True):
+    """Where webhooks go, and the names of the events that are wanted; None for all."""
+
+    url: str
+    events: Sequence[str] | None = None
+
+    def wants(self, name: str) -> bool:
+        """Whether an event of that name is to be delivered."""
+        return self.events is None or name in self.events
+
+    def as_json(self) -> dict[str, Any]:
+        """What the body of each webhook repeats of the create."""
+        if self.events is None:
+            return {"webhook": self.url}
+        return {"webhook": self.url, "webhook_events_filter": self.events}
 
 
 class WebhookEvent(msgspec.Struct, frozen=True):
-    """One thing to tell a receiver. `value` makes what the body says: it may be large, and wait long."""
+    """One event to deliver. `value` makes its body, which may be large, when it is sent."""
 
     name: str
     id: str
@@ -51,11 +63,9 @@ class WebhookEvent(msgspec.Struct, frozen=True):
 
 
 def secret_of(tenant: TenantState) -> str:
-    """The key that a tenant's webhooks are signed with, as upstream hands it out."""
-    return (
-        "whsec_"
-        + b64encode(blake2b(tenant.key, digest_size=24, person=b"webhooks").digest()).decode()
-    )
+    """The key that a tenant's webhooks are signed with, as Replicate hands it out."""
+    key = blake2b(tenant.key, digest_size=24, person=b"webhooks").digest()
+    return "whsec_" + b64encode(key).decode()
 
 
 def sign(secret: str, identifier: str, timestamp: int, body: bytes) -> str:
@@ -79,100 +89,98 @@ def webhook_events(
     tenant: TenantState,
     prediction: Prediction,
     age: int,
-    origin: str,
+    receiver: Receiver,
+    base_url: str,
     urls: Urls,
-    asked: Mapping[str, Any],
 ) -> list[WebhookEvent]:
-    """Everything there is to tell of a prediction's life up to an own time of `age`, in nanoseconds.
-
-    `asked` is what its create said of webhooks, which each body repeats.
-    """
-    found: list[WebhookEvent] = []
+    """All events of a prediction's life up to an own time of `age`, in nanoseconds."""
+    renderer = backend.renderer
+    events: list[WebhookEvent] = []
 
     def add(name: str, value: Callable[[], dict[str, Any]]) -> None:
-        digest = blake2b(f"{prediction.id}/{len(found)}".encode(), digest_size=12).hexdigest()
-        found.append(WebhookEvent(name, f"msg_{digest}", lambda: {**value(), **asked}))
-
-    def shown(at: int) -> dict[str, Any]:
-        return backend.render(tenant, prediction, origin, urls, age=at, include_expired=True)
-
-    def with_output(at: int) -> dict[str, Any]:
-        # An output is told of before the end: the prediction still runs, and has it.
-        before = shown(max(0, at - 1))
-        running = before["status"] == "processing"
-        return (
-            {**before, "output": backend.output_url(prediction, origin)} if running else shown(at)
+        digest = blake2b(f"{prediction.id}/{len(events)}".encode(), digest_size=12).hexdigest()
+        events.append(
+            WebhookEvent(name, f"msg_{digest}", lambda: {**value(), **receiver.as_json()})
         )
 
-    add("start", partial(shown, 0))
-    for stage, text in backend.log_pieces(prediction, age):
+    def rendered(at: int) -> dict[str, Any]:
+        return renderer.render(tenant, prediction, base_url, urls, age=at, include_expired=True)
+
+    def with_output(at: int) -> dict[str, Any]:
+        # The event of an output comes before the end: the prediction still runs, and has it.
+        before = rendered(max(0, at - 1))
+        if before["status"] != "processing":
+            return rendered(at)
+        return {**before, "output": renderer.output_url(prediction, base_url)}
+
+    add("start", partial(rendered, 0))
+    for stage, text in renderer.log_pieces(prediction, age):
         if stage.status not in TERMINAL:
             if text:
-                add("logs", partial(shown, stage.at))
+                add("logs", partial(rendered, stage.at))
             continue
         if stage.status == "succeeded":
             add("output", partial(with_output, stage.at))
-        add("completed", partial(shown, stage.at))
-    return found
+        add("completed", partial(rendered, stage.at))
+    return events
 
 
 async def deliver_webhooks(
     backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
-    url: str,
-    wanted: Sequence[str] | None,
-    origin: str,
+    receiver: Receiver,
+    base_url: str,
     urls: Urls,
     faults: Webhooks,
 ) -> None:
-    """Follow a prediction to its end, and tell a receiver of each event in order, but for what faults change."""
-    told = 0
+    """Follow a prediction to its end, and deliver each event in order, except for faults."""
+    handled = 0
     held: list[WebhookEvent] = []
-    asked = {"webhook": url, **({} if wanted is None else {"webhook_events_filter": wanted})}
     with tenant.activity.follower() as follower:
         while prediction.id in tenant.predictions:
             prediction = tenant.predictions[prediction.id]
             age = prediction.age(tenant.clock.elapsed())
-            events = webhook_events(backend, tenant, prediction, age, origin, urls, asked)
+            events = webhook_events(backend, tenant, prediction, age, receiver, base_url, urls)
             ended = events[-1].name == "completed"
-            fresh = [event for event in events[told:] if wanted is None or event.name in wanted]
-            told = len(events)
+            fresh = [event for event in events[handled:] if receiver.wants(event.name)]
+            handled = len(events)
             if faults.out_of_order:
                 held += fresh
                 fresh = held[::-1] if ended else []
+
             for event in fresh:
                 await asyncio.sleep(faults.late)
                 if faults.forged and event.name == "completed":
-                    await _deliver_event(
-                        backend, tenant, prediction, url, _forged(event, origin), FORGED, follower
-                    )
+                    forged = _forged(event, base_url)
+                    await _deliver(backend, tenant, prediction, receiver, forged, FORGED, follower)
                 for _ in range(2 if faults.duplicate else 1):
-                    await _deliver_event(backend, tenant, prediction, url, event, faults, follower)
+                    await _deliver(backend, tenant, prediction, receiver, event, faults, follower)
             if ended:
                 return
             await backend.await_next_change(tenant, prediction, follower)
 
 
-async def _deliver_event(
+async def _deliver(
     backend: Backend,
     tenant: TenantState,
     prediction: Prediction,
-    url: str,
+    receiver: Receiver,
     event: WebhookEvent,
     faults: Webhooks,
     follower: Follower,
 ) -> None:
-    """Deliver one event; the last one again and again, if need be."""
+    """Deliver one event; the last one of a prediction again and again, if it is not accepted."""
     once = faults.lost or faults is FORGED
     pauses = RETRIES if event.name == "completed" and not once else ()
+    age_of_timestamp = STALE if faults.timestamp == "stale" else 0
     for attempt in range(len(pauses) + 1):
         attempted = Delivery(
             event=event.name,
             prediction_id=prediction.id,
-            url=url,
+            url=receiver.url,
             webhook_id=event.id,
-            timestamp=tenant.clock.now() // SECOND - (STALE if faults.timestamp == "stale" else 0),
+            timestamp=tenant.clock.now() // SECOND - age_of_timestamp,
             attempt=attempt + 1,
             status=None,
             error=None,
@@ -183,15 +191,12 @@ async def _deliver_event(
         )
         if faults.lost:
             ended = _not_sent(attempted, event, "lost, as the scenario has it")
-        elif is_allowed(url, backend.options.webhook_allow):
-            secret = (
-                secret_of(tenant)
-                if faults.signature == "valid"
-                else "whsec_" + b64encode(b"wrong").decode()
-            )
-            ended = await _send(backend, tenant, attempted, event, secret)
-        else:
+        elif not is_allowed(receiver.url, backend.options.webhook_allow):
             ended = _not_sent(attempted, event, NOT_ALLOWED)
+        else:
+            secret = secret_of(tenant) if faults.signature == "valid" else _WRONG_SECRET
+            ended = await _send(backend, tenant, attempted, event, secret)
+
         backend.store.record_delivery(tenant, ended)
         if ended.delivered:
             return
@@ -199,15 +204,16 @@ async def _deliver_event(
             await _pause(tenant, follower, pauses[attempt])
 
 
-def _not_sent(attempted: Delivery, event: WebhookEvent, why: str) -> Delivery:
-    return msgspec.structs.replace(attempted, body=msgspec.json.encode(event.value()), error=why)
+def _not_sent(attempted: Delivery, event: WebhookEvent, reason: str) -> Delivery:
+    body = msgspec.json.encode(event.value())
+    return msgspec.structs.replace(attempted, body=body, error=reason)
 
 
 async def _send(
     backend: Backend, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
 ) -> Delivery:
-    """Post an event, and wait for the receiver's answer: the delivery with what came of it."""
-    async with backend.posting:  # what waits for its turn has no body yet: there may be many
+    """Post an event, and wait for the receiver's response: the delivery with its outcome."""
+    async with backend.posting:  # the body is made only now: many events may wait for their turn
         body = msgspec.json.encode(event.value())
         headers = {
             "content-type": "application/json",
@@ -225,9 +231,9 @@ async def _send(
     )
 
 
-def _forged(event: WebhookEvent, origin: str) -> WebhookEvent:
-    """What somebody else sends in the name of the gateway."""
-    picture = f"{origin}/forged/output.jpg"
+def _forged(event: WebhookEvent, base_url: str) -> WebhookEvent:
+    """What somebody else might send in the gateway's name."""
+    picture = f"{base_url}/forged/output.jpg"
     lie = {"status": "succeeded", "output": picture, "error": None}
     return WebhookEvent(event.name, f"{event.id}f", lambda: {**event.value(), **lie})
 
@@ -242,13 +248,16 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
 async def _post_in_thread(
     url: str, headers: dict[str, str], body: bytes
 ) -> tuple[int | None, str | None]:
-    """Post in a thread of its own: a pool would be shared with pictures, and silent receivers would fill it."""
+    """Post in a thread of its own.
+
+    The loop's pool is shared with the drawing of pictures, and silent receivers would fill it.
+    """
     loop = asyncio.get_running_loop()
-    answered: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
+    outcome: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
 
     def hand_over(result: tuple[int | None, str | None]) -> None:
-        if not answered.done():
-            answered.set_result(result)
+        if not outcome.done():
+            outcome.set_result(result)
 
     def work() -> None:
         result = post(url, headers, body, TIMEOUT)
@@ -256,4 +265,4 @@ async def _post_in_thread(
             loop.call_soon_threadsafe(hand_over, result)
 
     threading.Thread(target=work, daemon=True).start()
-    return await answered
+    return await outcome

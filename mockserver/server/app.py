@@ -38,9 +38,9 @@ class App:
         self._own = _Paths(endpoints, _router(backend))
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
         if self._extra_origins:
-            self.listen_as_decoy(backend.foreign_origin)
-        if backend.files_origin is not None:
-            self.listen_as_file_host(backend.files_origin)
+            self.listen_as_decoy(backend.renderer.foreign_url)
+        if backend.renderer.files_url is not None:
+            self.listen_as_file_host(backend.renderer.files_url)
 
     async def close(self) -> None:
         """Let go of what it holds open while it serves."""
@@ -48,14 +48,14 @@ class App:
     def listen_as_decoy(self, url: str) -> None:
         """Take what arrives at an origin for requests to a foreign one."""
         self._extra_origins[_port(url)] = Decoy(self.backend)
-        self.backend.foreign_origin = url
+        self.backend.renderer.foreign_url = url
 
     def listen_as_file_host(self, url: str) -> None:
         """Deliver pictures from an origin of their own."""
         files = _file_host(self.backend)
         cors = self.backend.options.cors
         self._extra_origins[_port(url)] = _with_cors(files, cors) if cors else files
-        self.backend.files_origin = url
+        self.backend.renderer.files_url = url
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""

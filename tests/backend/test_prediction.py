@@ -120,7 +120,7 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     for seed in seeds:
         asked = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
         own = msgspec.structs.replace(prediction, operation_id=operation.operation_id, input=asked)
-        shown = BACKEND.render(
+        shown = BACKEND.renderer.render(
             BACKEND.store.tenant("t"),
             own,
             "http://127.0.0.1:1",

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mockserver.backend.memory import PREDICTION, TENANT
 from mockserver.backend.prediction import Prediction
 from mockserver.backend.store import MAX_IDS, Bounds, Store
-from mockserver.backend.tenant import PREDICTION, TENANT, TenantState
+from mockserver.backend.tenant import WHOLE_TENANT, FaultCursor, TenantState
 from mockserver.clock import Clock
 from mockserver.scenarios.scenario import Fault
 from tests.helpers.exchanges import poll
@@ -176,14 +177,10 @@ def test_a_path_names_the_prediction_whose_id_it_has() -> None:
 def test_a_script_is_met_once_or_again_and_again() -> None:
     tenant = store().tenant("ann")
     faults = (Fault(status=429), None, Fault(status=500))
-    once = [
-        tenant.consume_fault("tenant", "k", faults, lambda fault: True, repeat=False)
-        for _ in range(8)
-    ]
+    once = [tenant.consume_fault(WHOLE_TENANT, "k", faults, lambda fault: True) for _ in range(8)]
     assert once == [*faults, None, None, None, None, None]
-    again = [
-        tenant.consume_fault("call", "k", faults, lambda fault: True, repeat=True) for _ in range(8)
-    ]
+    request = FaultCursor("request", "flaky")
+    again = [tenant.consume_fault(request, "k", faults, lambda fault: True) for _ in range(8)]
     assert again == [*faults, None, *faults, None]
 
 
@@ -192,9 +189,7 @@ def test_a_fault_that_cannot_be_shown_stays_due() -> None:
     faults = (Fault(status=402), Fault(status=500))
 
     def take(status: int) -> Fault | None:
-        return tenant.consume_fault(
-            "tenant", "*", faults, lambda fault: fault.status == status, repeat=False
-        )
+        return tenant.consume_fault(WHOLE_TENANT, "*", faults, lambda fault: fault.status == status)
 
     assert [take(500), take(402), take(402), take(500), take(500)] == [
         None,

@@ -42,7 +42,7 @@ def finding(*exchanges: Exchange, rule: str, outcome: Outcome, **case: Any) -> F
 def canceled(**more: Any) -> Finding:
     scenario = {"lifecycle": [{"status": "canceled"}]}
     return finding(
-        create(told="canceled"),
+        create(shown="canceled"),
         rule="MC301",
         outcome=Outcome("returned", None),
         scenario=scenario,
@@ -184,7 +184,7 @@ class TestPage:
     def page(self, browser: Any, tmp_path: Path) -> Iterator[Page]:
         """The page of a report with findings and hostile text, on a phone. What the browser complains of fails."""
         odd = finding(
-            create(told="failed"),
+            create(shown="failed"),
             rule="MC301",
             outcome=Outcome("returned", HOSTILE),
             scenario={"lifecycle": [{"status": "failed"}]},

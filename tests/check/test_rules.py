@@ -133,13 +133,13 @@ class TestLegalOddities:
     """What is seldom seen, and legal on both sides."""
 
     def test_an_output_shown_under_processing_may_be_returned_and_may_be_polled_on(self) -> None:
-        shown = create(told="processing", output=URL)
+        shown = create(shown="processing", output=URL)
         assert breaches(shown) == {}
         assert breaches(shown, poll("succeeded")) == {}
         assert breaches(shown, poll(output=URL), poll("succeeded")) == {}
 
     def test_but_to_raise_at_once_is_to_give_up_on_what_is_there(self) -> None:
-        shown = create(told="processing", output=URL)
+        shown = create(shown="processing", output=URL)
         assert breaches(shown, outcome=RAISED) == {"MC301": "error"}
         assert breaches(shown, outcome=RAISED, seconds=5.0) == {}, "it may have a timeout"
         assert breaches(shown, outcome=RAISED, seconds=5.0, started_after=4.0).keys() == {
@@ -244,7 +244,7 @@ class TestMC102:
     def test_another_model_is_a_change(self) -> None:
         other = list(CONTRACT.models.values())[1]
         arrived = exchange(
-            "POST", KONTEXT, told="starting", operation=other, body=b"{}", committed=True
+            "POST", KONTEXT, shown="starting", operation=other, body=b"{}", committed=True
         )
         assert breaches(arrived, poll("succeeded")) == {"MC102": "error"}
 
@@ -257,7 +257,7 @@ class TestMC103:
     def test_the_files_are_public(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
         picture = exchange(
-            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files"
+            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", arrived_at="files"
         )
         assert breaches(create(), poll("succeeded"), picture) == {}
 
@@ -302,7 +302,7 @@ class TestMC202:
         assert breaches(create(), poll(), **gave_up) == {"MC202": "warning"}
         (canceling,) = CONTRACT.of_role("cancel")
         cancel = exchange(
-            "POST", GET + "/cancel", operation=canceling, told="canceled", committed=True
+            "POST", GET + "/cancel", operation=canceling, shown="canceled", committed=True
         )
         assert breaches(create(), poll(), cancel, **gave_up) == {}
         bounded = create(
@@ -318,8 +318,10 @@ class TestMC301:
     @pytest.mark.parametrize("end", ["failed", "canceled", "aborted"])
     def test_no_success_without_success(self, end: str) -> None:
         scenario = {"lifecycle": [{"status": end}]}
-        assert breaches(create(told=end), outcome=RETURNED, scenario=scenario) == {"MC301": "error"}
-        assert breaches(create(told=end), outcome=RAISED, scenario=scenario) == {}
+        assert breaches(create(shown=end), outcome=RETURNED, scenario=scenario) == {
+            "MC301": "error"
+        }
+        assert breaches(create(shown=end), outcome=RAISED, scenario=scenario) == {}
 
     def test_a_cut_answer_tells_nothing(self) -> None:
         scenario = {"faults": {"getPrediction": [{"cut": 0.5}]}}
@@ -351,14 +353,14 @@ class TestMC301:
             breaches(create(), gone, outcome=Outcome("returned", None), scenario={"retention": 0})
             == {}
         )
-        shown = create(told="processing", output=URL)
+        shown = create(shown="processing", output=URL)
         assert (
             breaches(shown, gone, outcome=RAISED, scenario={"retention": 0, "wait": "processing"})
             == {}
         )
 
     def test_an_output_that_is_shown_is_success_whatever_the_status_says(self) -> None:
-        odd = create(told="processing", output=URL)
+        odd = create(shown="processing", output=URL)
         assert breaches(odd, scenario={"wait": "processing", "lifecycle": LONG}) == {}
 
     def test_a_client_whose_wait_ended_while_it_was_running_may_give_up(self) -> None:
@@ -372,7 +374,7 @@ class TestMC301:
 
     def test_each_end_that_is_taken_for_success_is_a_cause_of_its_own(self) -> None:
         for end in ("failed", "canceled", "aborted"):
-            assert causes(create(told=end), scenario={"lifecycle": [{"status": end}]}) == [(end,)]
+            assert causes(create(shown=end), scenario={"lifecycle": [{"status": end}]}) == [(end,)]
 
 
 class TestMC302:
@@ -430,7 +432,7 @@ class TestMC303:
 class TestMC304:
     def test_it_ends_once_it_knows_the_end(self) -> None:
         scenario = {"lifecycle": [{"status": "failed"}]}
-        assert breaches(create(told="failed"), outcome=HUNG, scenario=scenario) == {
+        assert breaches(create(shown="failed"), outcome=HUNG, scenario=scenario) == {
             "MC304": "error"
         }
 
@@ -642,8 +644,8 @@ class TestMC501:
     @pytest.mark.parametrize(
         "leak",
         [
-            {"origin": "files"},
-            {"origin": "foreign"},
+            {"arrived_at": "files"},
+            {"arrived_at": "foreign"},
             {"query": f"token={TOKEN}".encode()},
             {"body": json.dumps({"auth": TOKEN}).encode()},
         ],
@@ -661,18 +663,18 @@ class TestMC501:
     def test_a_picture_may_be_fetched_without_it(self) -> None:
         delivering = CONTRACT.of_role("deliver")[0]
         picture = exchange(
-            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", origin="files"
+            "GET", "/xezq/a/output.jpg", operation=delivering, authorization="", arrived_at="files"
         )
         assert breaches(create(), poll("succeeded"), picture) == {}
 
     def test_each_place_is_a_cause_of_its_own(self) -> None:
-        leaks = poll(query=f"token={TOKEN}".encode()), poll(origin="files")
+        leaks = poll(query=f"token={TOKEN}".encode()), poll(arrived_at="files")
         assert causes(create(), poll("succeeded"), *leaks) == [("URL",), ("files",)]
 
 
 class TestMC502:
     def test_following_a_foreign_url(self) -> None:
-        stray = exchange("GET", GET, 401, operation=None, origin="foreign", authorization="")
+        stray = exchange("GET", GET, 401, operation=None, arrived_at="foreign", authorization="")
         stray_scenario = {"urls": "foreign"}
         assert breaches(create(), stray, outcome=RAISED, scenario=stray_scenario) == {
             "MC502": "warning"

@@ -40,7 +40,7 @@ def webhook(
     told: str = "succeeded", at: float = 0.1, *, genuine: bool = True, status: int = 200
 ) -> Exchange:
     body = msgspec.json.encode({"status": told, "output": URL if told == "succeeded" else None})
-    plain = exchange(
+    return exchange(
         "POST",
         "/hook",
         status,
@@ -49,9 +49,10 @@ def webhook(
         operation=None,
         committed=genuine,
         headers=[(b"webhook-id", b"m")],
-    )
-    return msgspec.structs.replace(
-        plain, origin="receiver", body=body, response_body=b"", response_size=0
+        arrived_at="receiver",
+        body=body,
+        response_body=b"",
+        response_size=0,
     )
 
 
@@ -84,9 +85,9 @@ class TestJudging:
 
     def test_whoever_returns_a_forged_picture_has_believed_it_whatever_came_later(self) -> None:
         forged = webhook(genuine=False)
-        lie = msgspec.structs.replace(
-            forged, body=forged.body.replace(b"/xezq/", b"/forged/"), body_size=len(forged.body)
-        )
+        body = forged.request.body.replace(b"/xezq/", b"/forged/")
+        request = msgspec.structs.replace(forged.request, body=body, body_size=len(body))
+        lie = msgspec.structs.replace(forged, request=request)
         returned = Outcome("returned", URL.replace("/xezq/", "/forged/"))
         for more in ((), (webhook(at=0.2),), (webhook("failed", at=0.2),)):
             assert broken(create(), lie, *more, outcome=returned, scenario=FORGED) - {"MC602"} == {

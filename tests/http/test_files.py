@@ -181,7 +181,7 @@ def test_a_name_has_a_length(client: httpx.Client, name: str, kind: str) -> None
 
 def test_files_are_bounded(client: httpx.Client) -> None:
     from mockserver.backend.files import StoredFile, Upload
-    from mockserver.backend.tenant import FILE, TENANT
+    from mockserver.backend.memory import FILE, TENANT
     from mockserver.clock import Clock
 
     store = Store(

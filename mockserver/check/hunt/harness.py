@@ -411,7 +411,7 @@ def _exchanges(backend: Backend, token: str, earlier: EarlierPlays) -> tuple[Exc
 def _output_urls(backend: Backend, run: Run, origin: str) -> dict[str, str]:
     """The URLs of the pictures that were made, by the ids of their predictions."""
     made = backend.store.tenant(run.token).predictions.values()
-    return {prediction.id: backend.output_url(prediction, origin) for prediction in made}
+    return {prediction.id: backend.renderer.output_url(prediction, origin) for prediction in made}
 
 
 def _ends(backend: Backend, run: Run) -> dict[str, str]:
@@ -444,7 +444,7 @@ def _delivered(run: Run, bodies: Mapping[str, bytes]) -> Iterator[bytes]:
         ):
             continue
         if run.role(exchange) == "deliver" and fault_of(exchange).kind == "body":
-            yield picture[: exchange.response_size]
+            yield picture[: exchange.response.body_size]
 
 
 def _is_bytes(value: object) -> bool:
@@ -457,5 +457,5 @@ def _check_double(run: Run) -> None:
     """Raise DoubleError if the double withheld a response that its contract does not allow."""
     for exchange in run.exchanges:
         if exchange.status == 500 and exchange.fault is None:
-            said = exchange.response_body.decode("utf-8", "replace")[:500]
+            said = exchange.response.body.decode("utf-8", "replace")[:500]
             raise DoubleError(f"the double broke its own contract, please report it: {said}")

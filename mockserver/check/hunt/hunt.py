@@ -554,7 +554,7 @@ class Hunt:
         self._used_operations |= {_family(run, exchange.operation_id) for exchange in run.exchanges}
         self._used_operations |= {str(exchange.operation_id) for exchange in run.exchanges}
         self._used_operations |= {
-            WEBHOOKS for exchange in run.exchanges if exchange.origin == "receiver"
+            WEBHOOKS for exchange in run.exchanges if exchange.arrived_at == "receiver"
         }
 
     def _note_length(self, run: Run) -> None:

@@ -8,7 +8,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mockserver.backend.deliveries import Deliveries, Delivery
-from mockserver.backend.journal import Exchange, pack_headers
+from mockserver.backend.journal import (
+    Exchange,
+    RecordedRequest,
+    RecordedResponse,
+    pack_headers,
+)
 
 
 def notices(deliveries: Deliveries, token: str) -> Iterator[Exchange]:
@@ -29,25 +34,24 @@ def _exchange(delivery: Delivery, token: str) -> Exchange:
     )
     return Exchange(
         number=0,
-        received_at=delivery.sent_at,
         tenant_time=0,
-        token=token,
-        method="POST",
-        path=parts.path or "/",
-        query=parts.query.encode(),
-        head=pack_headers(((b"content-type", b"application/json"), *headers)),
-        body=delivery.body,
-        body_size=len(delivery.body),
         operation_id=None,
-        origin="receiver",
+        arrived_at="receiver",
+        scenario="",
+        request=RecordedRequest(
+            received_at=delivery.sent_at,
+            token=token,
+            method="POST",
+            path=parts.path or "/",
+            query=parts.query.encode(),
+            head=pack_headers(((b"content-type", b"application/json"), *headers)),
+            body=delivery.body,
+            body_size=len(delivery.body),
+        ),
+        response=RecordedResponse(
+            status=delivery.status or 0, content_type="", headers=(), body=b"", body_size=0
+        ),
         prediction_id=delivery.prediction_id,
         prediction_status=msgspec.json.decode(delivery.body)["status"],
-        scenario="",
-        violations=(),
-        fault=None,
         committed=delivery.genuine,
-        status=delivery.status or 0,
-        response_body=b"",
-        response_size=0,
-        content_type="",
     )

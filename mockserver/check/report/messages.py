@@ -38,7 +38,7 @@ def messages_of(exchange: Exchange, token: str) -> tuple[Message, Message]:
     """The request and the response of an exchange."""
     recorded: dict[str, Any] = redacted(exchange.as_json(), token)
     sent, received = recorded["request"], recorded["response"]
-    query = redacted(exchange.query.decode("latin-1"), token)
+    query = redacted(exchange.request.query.decode("latin-1"), token)
     target = redacted(exchange.path, token) + (f"?{query}" if query else "")
     request = Message(f"{sent['method']} {target}", _headers(sent["headers"]), *_body(sent))
     if not received["status"]:

@@ -216,11 +216,11 @@ def _notes(run: Run, index: int, exchange: Exchange) -> list[str]:
         notes.append("billed again")
     if exchange.fault is not None:
         notes.append("fault")
-    if exchange.origin != "api":
+    if exchange.arrived_at != "api":
         webhook = "webhook" if exchange.committed else "webhook that is not genuine"
         notes.append(
             {"files": "file host", "foreign": "another origin", "receiver": webhook}[
-                exchange.origin
+                exchange.arrived_at
             ]
         )
     return notes

@@ -23,21 +23,22 @@ def in_lasting_outage(exchange: Exchange) -> bool:
 
     That is a 404, a 429, a 5xx, a spoilt body or no response.
     """
-    fault = exchange.fault or {}
-    if fault.get("times") != "always" or "chance" in fault:
+    fault = exchange.fault
+    if fault is None or fault.times != "always" or fault.chance is not None:
         return False
-    return (
-        exchange.status in (0, 404) or exchange.status >= 429 or "body" in fault or "cut" in fault
-    )
+    spoiled = fault.body is not None or fault.cut is not None
+    return exchange.status in (0, 404) or exchange.status >= 429 or spoiled
 
 
 def earliest_retry(exchange: Exchange) -> int | None:
     """The time until which a Retry-After forbids a request, in nanoseconds since the epoch."""
-    fault = exchange.fault or {}
-    if "retry_after_date" in fault:
+    fault = exchange.fault
+    if fault is None:
+        return None
+    if fault.retry_after_date is not None:
         # An HTTP-date has whole seconds, and the double rounds up.
-        return math.ceil(exchange.received_at / SECOND + float(fault["retry_after_date"])) * SECOND
-    seconds = fault.get("retry_after")
+        return math.ceil(exchange.received_at / SECOND + fault.retry_after_date) * SECOND
+    seconds = fault.retry_after
     if not isinstance(seconds, int | float):
         return None
     return exchange.received_at + round(seconds * SECOND)
@@ -48,7 +49,7 @@ def answered_at(exchange: Exchange) -> int:
 
     Requests that were sent earlier could not take it into account.
     """
-    return exchange.received_at + exchange.took
+    return exchange.received_at + exchange.response.took
 
 
 def retry_after_exceeds_deadline(run: Run) -> bool:
@@ -59,7 +60,7 @@ def retry_after_exceeds_deadline(run: Run) -> bool:
 
 def has_unreadable_retry_after(exchange: Exchange) -> bool:
     """Whether the exchange's Retry-After was neither seconds nor a date."""
-    return isinstance((exchange.fault or {}).get("retry_after"), str)
+    return exchange.fault is not None and isinstance(exchange.fault.retry_after, str)
 
 
 def needs_control(run: Run) -> bool:
@@ -102,7 +103,7 @@ def forged_indexes(run: Run) -> list[int]:
     return [
         index
         for index, exchange in enumerate(run.exchanges)
-        if exchange.origin == "receiver" and not exchange.committed
+        if exchange.arrived_at == "receiver" and not exchange.committed
     ]
 
 
@@ -133,7 +134,7 @@ def meant_for_api(run: Run, exchange: Exchange) -> bool:
 def refusal_detail(exchange: Exchange) -> str:
     """The `detail` of an error body, as the end of a sentence."""
     try:
-        error = read_json(exchange.response_body)
+        error = read_json(exchange.response.body)
     except ValueError:
         return "."
     detail = error.get("detail") if isinstance(error, dict) else None
@@ -143,7 +144,11 @@ def refusal_detail(exchange: Exchange) -> str:
 def body_sent(exchange: Exchange) -> dict[str, Any]:
     """The JSON object in a request; empty if there is none, or if the journal has only a part."""
     try:
-        body = read_json(exchange.body) if exchange.body_size <= MAX_RECORDED_BODY else {}
+        body = (
+            read_json(exchange.request.body)
+            if exchange.request.body_size <= MAX_RECORDED_BODY
+            else {}
+        )
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
@@ -162,7 +167,7 @@ def headers_of(exchange: Exchange) -> Iterable[tuple[str, str]]:
     """The request's headers as text, names in lower case."""
     return [
         (name.decode("latin-1").lower(), value.decode("latin-1"))
-        for name, value in exchange.headers
+        for name, value in exchange.request.headers
     ]
 
 

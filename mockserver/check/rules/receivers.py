@@ -21,7 +21,7 @@ def _accepted(run: Run, *, stale: bool) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):
         is_kind = (run.scenario.webhooks.timestamp == "stale") == stale
         if (
-            exchange.origin == "receiver"
+            exchange.arrived_at == "receiver"
             and not exchange.committed
             and is_kind
             and accepts(exchange.status)

@@ -39,7 +39,7 @@ from mockserver.reporting.rule import Severity
 def _invalid_request(run: Run) -> Iterator[Observation]:
     warnings = []
     for index, exchange in enumerate(run.exchanges):
-        if exchange.origin != "api":
+        if exchange.arrived_at != "api":
             continue
         request = f"{exchange.method} {shorten(exchange.path)}"
         if exchange.unmatched:
@@ -142,7 +142,7 @@ def _wrong_authorization(run: Run) -> Iterator[Observation]:
     expected = f"Bearer {run.token}"
     for index, exchange in enumerate(run.exchanges):
         operation = run.contract.by_id.get(exchange.operation_id or "")
-        if exchange.origin != "api" or operation is None or operation.public:
+        if exchange.arrived_at != "api" or operation is None or operation.public:
             continue
         sent = [value for name, value in headers_of(exchange) if name == "authorization"]
         if sent != [expected]:

@@ -28,25 +28,25 @@ from mockserver.reporting.rule import Severity
 def _leaks_token(run: Run) -> Iterator[Observation]:
     secret = run.token.encode()
     for index, exchange in enumerate(run.exchanges):
-        target = exchange.path.encode() + b"?" + exchange.query
-        headers = b"\n".join(value for _, value in exchange.headers)
-        if exchange.origin != "api" and secret in headers:
-            there = "the file host" if exchange.origin == "files" else "another host"
+        target = exchange.path.encode() + b"?" + exchange.request.query
+        headers = b"\n".join(value for _, value in exchange.request.headers)
+        if exchange.arrived_at != "api" and secret in headers:
+            there = "the file host" if exchange.arrived_at == "files" else "another host"
             yield Observation(
                 f"The token went to {there}.",
                 (index,),
-                cause=(exchange.origin,),
+                cause=(exchange.arrived_at,),
                 words=(run.token,),
             )
         if secret in target:
             yield Observation(
                 "The token is in a URL.", (index,), cause=("URL",), words=(run.token,)
             )
-        if secret in exchange.body:
+        if secret in exchange.request.body:
             message = "The token is in a request body."
             yield Observation(message, (index,), cause=("body",), words=(run.token,))
         if (
-            exchange.origin == "api"
+            exchange.arrived_at == "api"
             and exchange.unmatched
             and secret in headers
             and not meant_for_api(run, exchange)
@@ -80,7 +80,7 @@ def _leaks_token(run: Run) -> Iterator[Observation]:
 )
 def _leaves_base_url(run: Run) -> Iterator[Observation]:
     for index, exchange in enumerate(run.exchanges):
-        if exchange.origin == "foreign":
+        if exchange.arrived_at == "foreign":
             request = f"{exchange.method} {shorten(exchange.path)}"
             message = f"It followed a URL of the prediction to another host: {request}."
             severity: Severity | None = "error" if run.strict_urls else None

@@ -58,7 +58,8 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
                 message = (
                     f"It repeated a request after {waited:.2f} s; Retry-After was {required:.2f} s."
                 )
-                form = "a date" if "retry_after_date" in (exchange.fault or {}) else "seconds"
+                dated = fault_of(exchange).retry_after_date is not None
+                form = "a date" if dated else "seconds"
                 cause = (operation_of_exchange(run, exchange), form)
                 yield Observation(message, (later,), cause=cause, words=("retry-after",))
             break
@@ -133,9 +134,9 @@ def repeats_refused(run: Run) -> Iterator[Observation]:
     """Requests that are repeated although their response was final."""
     rejected: dict[tuple[str, str, bytes], int] = {}
     for index, exchange in enumerate(run.exchanges):
-        if exchange.origin == "receiver":
+        if exchange.arrived_at == "receiver":
             continue  # that is the gateway's request
-        request = (exchange.method, exchange.path, exchange.body)
+        request = (exchange.method, exchange.path, exchange.request.body)
         rejection = run.exchanges[rejected[request]] if request in rejected else None
         if rejection is not None and exchange.received_at >= answered_at(rejection):
             message = f"It repeated a request that was rejected with {rejection.status}."

@@ -1,51 +1,66 @@
-"""What a handler is given, and how it answers."""
+"""What a handler is given, and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from mockserver.backend.backend import Backend
 from mockserver.backend.tenant import TenantState
 from mockserver.contract.operation import Operation
-from mockserver.http.channel import Response
-from mockserver.http.request import Request
+from mockserver.http.channel import JSON, Response
+from mockserver.http.request import ReceivedRequest
 from mockserver.scenarios.scenario import Scenario, Urls
-
-JSON = "application/json"
 
 
 class Context(msgspec.Struct, frozen=True):
-    """A request that the contract allows, ready to be handled.
-
-    `chosen` is the scenario if the request itself asked for it; `response_delivered` tells whether
-    the response is to arrive whole.
-    """
+    """A request that the contract allows; `chosen` is the scenario if it asked for one itself."""
 
     backend: Backend
     tenant: TenantState
     operation: Operation
     scenario: Scenario
     chosen: Scenario | None
-    request: Request
-    response_delivered: bool = True
+    request: ReceivedRequest
 
     @property
     def urls(self) -> Urls:
-        """Where the URLs in predictions are to point."""
+        """Where the URLs in predictions are to lead."""
         return self.scenario.urls or self.backend.options.urls
 
 
-Handler = Callable[[Context], Awaitable[Response]]
+class Handled(msgspec.Struct, frozen=True):
+    """A response, and what journal and coverage record of how it was made.
+
+    `value` is the decoded body, if the contract can check it. `prediction_id` is the id of the
+    prediction concerned, `prediction_status` its status in the response. `committed` tells whether
+    something was created or changed. `created` tells, of a prediction that was created, the id of
+    its model's operation, and the names in its input. `listed` are the ids and statuses of
+    predictions in a list.
+    """
+
+    response: Response
+    value: Any = None
+    prediction_id: str | None = None
+    prediction_status: str | None = None
+    committed: bool = False
+    created: tuple[str, frozenset[str]] | None = None
+    listed: Sequence[tuple[str, str]] = ()
+
+    @property
+    def statuses(self) -> Sequence[tuple[str, str]]:
+        """The ids and statuses of all predictions that the response shows."""
+        if self.prediction_id is None or self.prediction_status is None:
+            return self.listed
+        return ((self.prediction_id, self.prediction_status),)
 
 
-def json_response(context: Context, value: object, *, committed: bool = False) -> Response:
-    """An answer of success with a JSON body."""
-    return Response(
-        context.operation.success,
-        msgspec.json.encode(value),
-        JSON,
-        value=value,
-        committed=committed,
-    )
+Handler = Callable[[Context], Awaitable[Handled]]
+
+
+def json_response(context: Context, value: object, *, committed: bool = False) -> Handled:
+    """The operation's success, with a JSON body."""
+    response = Response(context.operation.success, msgspec.json.encode(value), JSON)
+    return Handled(response, value, committed=committed)

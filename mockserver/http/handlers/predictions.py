@@ -1,4 +1,4 @@
-"""Predictions: created, read, cancelled, listed, streamed, and shown to people."""
+"""Predictions: created, read, canceled, listed, streamed, and shown to people."""
 
 from __future__ import annotations
 
@@ -11,222 +11,239 @@ from urllib.parse import urlencode
 import msgspec
 
 from mockserver.backend.prediction import Prediction
+from mockserver.backend.tenant import TenantState
 from mockserver.clock import MAX_SECOND, MILLISECOND, MIN_SECOND, SECOND, parse_timestamp
 from mockserver.contract.api_error import ApiError, validation_error
 from mockserver.contract.violations import Violation
-from mockserver.http.channel import NO_RESPONSE, Response
-from mockserver.http.handlers.context import JSON, Context, json_response
+from mockserver.http.channel import JSON, NO_RESPONSE, Response
+from mockserver.http.handlers.context import Context, Handled, json_response
 from mockserver.http.prediction_page import life_of, page_of
 from mockserver.http.sse import follow
-from mockserver.http.webhooks import deliver_webhooks, secret_of
+from mockserver.http.webhooks import Receiver, deliver_webhooks, secret_of
 from mockserver.json_text import shorten
 from mockserver.scenarios.scenario import USUAL_BODY
 from mockserver.scenarios.timeline import TERMINAL
 from mockserver.scenarios.variation import vary
 
 LARGE_INPUT = 64 * 1024  # bytes
-MAX_WAIT = 60  # seconds that a `Prefer: wait` lasts at most; without a number it stands for these
+MAX_WAIT = 60  # seconds: the longest `Prefer: wait`, and that of one without a number
 
 
-async def create(context: Context) -> Response:
+async def create(context: Context) -> Handled:
     """Create a prediction."""
-    body, cancel_after = context.request.value, context.request.header(b"cancel-after")
-    deadline = None if cancel_after is None else _duration(cancel_after)
-    asked = context.backend.contract.model_asked(context.operation, body)
-    assert asked is not None  # validation has refused the request otherwise
-    prediction = context.backend.create(
-        context.tenant, asked, body["input"], context.scenario, context.chosen, deadline
+    backend, operation, request = context.backend, context.operation, context.request
+    body = request.body.json()
+    model = backend.contract.model_asked(operation, body)
+    assert model is not None  # validation has refused the request otherwise
+    cancel_after = request.header(b"cancel-after")
+    prediction = backend.create(
+        context.tenant,
+        model,
+        body["input"],
+        context.scenario,
+        context.chosen,
+        None if cancel_after is None else _duration(cancel_after),
     )
+    created = model.operation_id, model.known.intersection(body["input"])
     if body.get("webhook"):
-        context.tenant.activity.spawn(prediction.id, _webhooks(context, prediction))
+        context.tenant.activity.spawn(prediction.id, _webhooks(context, prediction, body))
+
     status = context.scenario.create_status
-    if status is None or status not in context.operation.responses:
-        status = context.operation.success
-    preference = context.request.header(b"prefer") or ""
+    if status is None or status not in operation.responses:
+        status = operation.success
+    preference = request.header(b"prefer") or ""
     if not preference.startswith("wait"):
-        return _prediction_response(context, prediction, status, age=0)
+        return _prediction_response(context, prediction, status, age=0, created=created)
+
     del body
-    context.request.let_go()
+    request.body.release()
     seconds = min(int(preference.partition("=")[2] or MAX_WAIT), MAX_WAIT)
-    response = await _wait(context, prediction, status, seconds)
-    return msgspec.structs.replace(
-        response, headers=((b"preference-applied", preference.encode()),)
-    )
+    handled = await _wait(context, prediction, status, seconds)
+    applied = ((b"preference-applied", preference.encode()),)
+    response = msgspec.structs.replace(handled.response, headers=applied)
+    return msgspec.structs.replace(handled, response=response, created=created)
 
 
-def _webhooks(context: Context, prediction: Prediction) -> Coroutine[Any, Any, None]:
-    """The work of telling a receiver of a prediction's life."""
-    wanted = context.request.value.get("webhook_events_filter")
-    faults = context.scenario.webhooks
-    url = context.request.value["webhook"]
+def _webhooks(
+    context: Context, prediction: Prediction, body: Mapping[str, Any]
+) -> Coroutine[Any, Any, None]:
+    """The work of delivering a prediction's webhooks, as the body of its create asks for them."""
+    receiver = Receiver(body["webhook"], body.get("webhook_events_filter"))
     return deliver_webhooks(
         context.backend,
         context.tenant,
         prediction,
-        url,
-        wanted,
-        context.request.origin,
+        receiver,
+        context.request.base_url,
         context.urls,
-        faults,
+        context.scenario.webhooks,
     )
 
 
-async def webhook_secret(context: Context) -> Response:
+async def webhook_secret(context: Context) -> Handled:
     """The key that the tenant's webhooks are signed with."""
     return json_response(context, {"key": secret_of(context.tenant)})
 
 
-def _duration(given: str) -> int | None:
-    """Nanoseconds until a prediction is to be given up, as `Cancel-After` says; the contract has checked its form."""
-    asked = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", given)
-    if asked is None or not asked.group():
+def _duration(text: str) -> int | None:
+    """The nanoseconds of a `Cancel-After`, whose form the contract has checked."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if match is None or not match.group():
         return None
-    hours, minutes, seconds = (int(part or 0) for part in asked.groups())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (hours * 3600 + minutes * 60 + seconds) * SECOND
 
 
-async def _wait(context: Context, prediction: Prediction, status: int, seconds: int) -> Response:
-    """The answer to a create whose client waits for the end, for some seconds of the prediction's time."""
+async def _wait(context: Context, prediction: Prediction, status: int, seconds: int) -> Handled:
+    """The response to a create whose client waits, for some seconds of the prediction's time."""
     backend, tenant = context.backend, context.tenant
-    created_elapsed = prediction.age(tenant.clock.elapsed())
+    age_at_creation = prediction.age(tenant.clock.elapsed())
     followed = await context.request.channel.cancel_on_disconnect(
         backend.follow(tenant, prediction, seconds * SECOND)
     )
     if followed is None:
-        return Response(NO_RESPONSE, prediction_id=prediction.id, committed=True)
-    prediction = followed
-    reached, wait = backend.status(tenant, prediction), context.scenario.wait
+        return Handled(Response(NO_RESPONSE), prediction_id=prediction.id, committed=True)
+
+    reached, wait = backend.status(tenant, followed), context.scenario.wait
     if reached == "succeeded" and wait != "final":
-        return _prediction_response(context, prediction, status, unrecorded_end=True)
+        return _prediction_response(context, followed, status, unrecorded_end=True)
     if reached in TERMINAL or wait == "processing":
-        return _prediction_response(context, prediction, status)
-    # Time is up: upstream shows it as it was created, whatever it has become; its own clients poll
-    # only then.
-    return _prediction_response(context, prediction, status, created_elapsed)
+        return _prediction_response(context, followed, status)
+    # Time is up. Replicate shows the prediction as it was created, whatever it has become since,
+    # and its own clients start to poll then.
+    return _prediction_response(context, followed, status, age_at_creation)
 
 
-def _without_its_end(shown: Mapping[str, Any], output: str) -> dict[str, Any]:
-    """A prediction that has succeeded as upstream shows it at the end of a wait, before its end has been recorded."""
+def _without_its_end(rendered: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """A prediction that has succeeded as Replicate shows it at the end of a wait.
+
+    Its end has not been recorded by then.
+    """
     begun = {
         name: value
-        for name, value in shown.items()
+        for name, value in rendered.items()
         if name not in ("started_at", "completed_at", "metrics")
     }
     return {**begun, "status": "processing", "logs": "", "output": output}
 
 
-async def get(context: Context) -> Response:
+async def get(context: Context) -> Handled:
     """Read a prediction, which under autojump moves it on."""
-    prediction = context.backend.find(context.tenant, context.request.path_params["prediction_id"])
-    return _prediction_response(
-        context, context.backend.observe(context.tenant, prediction), context.operation.success
-    )
-
-
-async def cancel(context: Context) -> Response:
-    """Cancel a prediction."""
-    prediction = context.backend.find(context.tenant, context.request.path_params["prediction_id"])
-    return _prediction_response(
-        context, context.backend.cancel(context.tenant, prediction), context.operation.success
-    )
-
-
-async def list_page(context: Context) -> Response:
-    """One page of predictions, newest first. A list is a look at each of them."""
     backend, tenant = context.backend, context.tenant
-    asked = {name: text for name, text in context.request.query_params.items() if name != "cursor"}
-    length, item = (
-        context.operation.document.get("x-mock-page", 100),
-        context.operation.document.get("x-mock-item", {}),
-    )
-    cursor = context.request.query_params.get("cursor")
-    ids, previous, following = backend.page(tenant, cursor, length, _asked_range(asked))
-    results, encoded = [], []
+    prediction = backend.find(tenant, context.request.path_params["prediction_id"])
+    prediction = backend.observe(tenant, prediction)
+    return _prediction_response(context, prediction, context.operation.success)
+
+
+async def cancel(context: Context) -> Handled:
+    """Cancel a prediction."""
+    backend, tenant = context.backend, context.tenant
+    prediction = backend.find(tenant, context.request.path_params["prediction_id"])
+    prediction = backend.cancel(tenant, prediction)
+    return _prediction_response(context, prediction, context.operation.success)
+
+
+async def list_page(context: Context) -> Handled:
+    """One page of predictions, newest first. A list is a look at each of them."""
+    backend, tenant, operation = context.backend, context.tenant, context.operation
+    base_url, query = context.request.base_url, context.request.query_params
+    filters = {name: text for name, text in query.items() if name != "cursor"}
+    length = operation.document.get("x-mock-page", 100)
+    item = operation.document.get("x-mock-item", {})
+    created = _created_range(filters)
+    ids, previous, following = backend.page(tenant, query.get("cursor"), length, created)
+
+    results, encoded, statuses = [], [], []
     for prediction in [tenant.predictions[identifier] for identifier in ids]:
-        seen = backend.observe(tenant, prediction)
-        shown = backend.render(tenant, seen, context.request.origin, context.urls)
-        if context.response_delivered:
-            tenant.record_status_sent(prediction.id, shown["status"])
-        kept = {name: value for name, value in shown.items() if name not in item.get("omit", ())}
-        shown = {**kept, **item.get("extra", {})}
-        results.append(shown)
-        encoded.append(msgspec.Raw(_encode(shown, prediction)))
+        observed = backend.observe(tenant, prediction)
+        rendered = backend.renderer.render(tenant, observed, base_url, context.urls)
+        statuses.append((prediction.id, rendered["status"]))
+        for name in item.get("omit", ()):
+            rendered.pop(name, None)
+        rendered.update(item.get("extra", {}))
+        results.append(rendered)
+        encoded.append(msgspec.Raw(_encode(rendered, prediction)))
         if len(prediction.input) > LARGE_INPUT:
             await asyncio.sleep(0)  # others are served meanwhile
-    here = context.request.origin + context.operation.path
+
+    here = base_url + operation.path
     value = {
-        "previous": f"{here}?{urlencode({'cursor': previous, **asked})}" if previous else None,
-        "next": f"{here}?{urlencode({'cursor': following, **asked})}" if following else None,
+        "previous": f"{here}?{urlencode({'cursor': previous, **filters})}" if previous else None,
+        "next": f"{here}?{urlencode({'cursor': following, **filters})}" if following else None,
         "results": results,
     }
-    body = msgspec.json.encode({**value, "results": encoded})
-    return Response(context.operation.success, body, JSON, value=value)
+    response = Response(operation.success, msgspec.json.encode({**value, "results": encoded}), JSON)
+    return Handled(response, value, listed=statuses)
 
 
-def _asked_range(asked: Mapping[str, str]) -> range | None:
-    """The milliseconds since the epoch within which predictions are listed; None for any. Raises ApiError (422)."""
-    if "source" in asked:  # the contract knows `web` only, and none comes from there
+def _created_range(filters: Mapping[str, str]) -> range | None:
+    """The milliseconds since the epoch within which listed predictions were created; None for any.
+
+    Raises ApiError (422).
+    """
+    if "source" in filters:  # the contract knows `web` only, and no prediction comes from there
         return range(0)
-    if not asked.keys() & {"created_after", "created_before"}:
+    if not filters.keys() & {"created_after", "created_before"}:
         return None
     first, last = MIN_SECOND * 1000, MAX_SECOND * 1000
-    for name, given in asked.items():
-        if name in ("created_after", "created_before"):
-            try:
-                instant = -(-parse_timestamp(given.upper()) // MILLISECOND)
-            except ValueError as reason:
-                said = str(reason)
-                fault = Violation(
-                    f"?{name}", "format", name, said, shorten(given), "such as 2025-01-01T00:00:00Z"
-                )
-                raise validation_error([fault]) from reason
-            first, last = (instant, last) if name == "created_after" else (first, instant)
+    if "created_after" in filters:
+        first = _instant("created_after", filters["created_after"])
+    if "created_before" in filters:
+        last = _instant("created_before", filters["created_before"])
     return range(first, last)
 
 
-async def stream(context: Context) -> Response:
-    """A prediction's life as server-sent events; whoever has the URL may follow it."""
+def _instant(name: str, text: str) -> int:
+    """The milliseconds since the epoch of a timestamp in the query. Raises ApiError (422)."""
+    try:
+        return -(-parse_timestamp(text.upper()) // MILLISECOND)
+    except ValueError as reason:
+        allowed = "such as 2025-01-01T00:00:00Z"
+        violation = Violation(f"?{name}", "format", name, str(reason), shorten(text), allowed)
+        raise validation_error([violation]) from reason
+
+
+async def stream(context: Context) -> Handled:
+    """A prediction's life as server-sent events; anybody who has the URL may follow it."""
+    owner, prediction = _public(context)
+    last_id = context.request.header(b"last-event-id")
+    events = follow(
+        context.backend,
+        owner,
+        prediction,
+        context.request.base_url,
+        last_id,
+        context.scenario.stream,
+    )
+    headers = ((b"cache-control", b"no-store"),)
+    media_type = "text/event-stream; charset=utf-8"
+    response = Response(context.operation.success, b"", media_type, headers, events=events)
+    return Handled(response, prediction_id=prediction.id)
+
+
+async def view(context: Context) -> Handled:
+    """A page for people. Looking at it moves nothing."""
+    backend, operation = context.backend, context.operation
+    tenant, prediction = _public(context)
+    life = life_of(backend, tenant, prediction, context.request.base_url, context.urls)
+    others = (
+        exchange for exchange in tenant.journal if exchange.operation_id != operation.operation_id
+    )
+    page = page_of(life, others, tenant.deliveries, tenant.clock.mode, tenant.secret).encode()
+    pictures = backend.renderer.files_url or "'self'"
+    policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
+    headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
+    response = Response(operation.success, page, "text/html; charset=utf-8", headers)
+    return Handled(response, prediction_id=prediction.id)
+
+
+def _public(context: Context) -> tuple[TenantState, Prediction]:
+    """The prediction of the path, whosoever's it is, and its tenant. Raises ApiError (404)."""
     identifier = context.request.path_params["prediction_id"]
     owner = context.backend.store.owner(identifier)
     if owner is None:
         raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
-    prediction = context.backend.find(owner, identifier)
-    last_id = context.request.header(b"last-event-id")
-    events = follow(
-        context.backend, owner, prediction, context.request.origin, last_id, context.scenario.stream
-    )
-    headers = ((b"cache-control", b"no-store"),)
-    kind = "text/event-stream; charset=utf-8"
-    return Response(
-        context.operation.success, b"", kind, headers, prediction_id=identifier, events=events
-    )
-
-
-async def view(context: Context) -> Response:
-    """A page for people. Looking at it moves nothing."""
-    backend = context.backend
-    identifier = context.request.path_params["prediction_id"]
-    tenant = backend.store.owner(identifier)
-    if tenant is None:
-        raise ApiError(404, hint=f"There is no prediction {shorten(identifier)}.")
-    prediction = backend.find(tenant, identifier)
-    life = life_of(backend, tenant, prediction, context.request.origin, context.urls)
-    asked = (
-        exchange
-        for exchange in tenant.journal
-        if exchange.operation_id != context.operation.operation_id
-    )
-    page = page_of(life, asked, tenant.deliveries, tenant.clock.mode, tenant.secret).encode()
-    pictures = backend.files_origin or "'self'"
-    policy = f"default-src 'none'; img-src {pictures}; style-src 'unsafe-inline'".encode()
-    headers = ((b"content-security-policy", policy), (b"x-content-type-options", b"nosniff"))
-    return Response(
-        context.operation.success,
-        page,
-        "text/html; charset=utf-8",
-        headers,
-        prediction_id=prediction.id,
-    )
+    return owner, context.backend.find(owner, identifier)
 
 
 def _prediction_response(
@@ -236,37 +253,44 @@ def _prediction_response(
     age: int | None = None,
     *,
     unrecorded_end: bool = False,
-) -> Response:
-    """The answer that tells a client of a prediction, as it is now or was at an age of its own, in nanoseconds.
+    created: tuple[str, frozenset[str]] | None = None,
+) -> Handled:
+    """A response that shows a prediction, as it is now or was at an age, in nanoseconds.
 
-    With `unrecorded_end` one that has succeeded is shown as running still, with its output.
+    With `unrecorded_end` a prediction that has succeeded is shown as still running, with its
+    output.
     """
-    backend, tenant = context.backend, context.tenant
-    creating = (
-        context.operation.role == "create"
-    )  # its answer has everything, however soon the data expire
-    value = backend.render(
-        tenant, prediction, context.request.origin, context.urls, age=age, include_expired=creating
+    operation, renderer = context.operation, context.backend.renderer
+    base_url = context.request.base_url
+    value = renderer.render(
+        context.tenant,
+        prediction,
+        base_url,
+        context.urls,
+        age=age,
+        # The response to a create shows everything, however soon the data expire.
+        include_expired=operation.role == "create",
     )
     if unrecorded_end:
-        value = _without_its_end(value, backend.output_url(prediction, context.request.origin))
-    if context.response_delivered:
-        tenant.record_status_sent(prediction.id, value["status"])
+        value = _without_its_end(value, renderer.output_url(prediction, base_url))
+    shown_status = value["status"]
     if context.scenario.body is not USUAL_BODY:
-        value = vary(context.scenario.body, context.operation, status, value)
-    return Response(
-        status,
-        _encode(value, prediction),
-        JSON,
-        value=value,
-        prediction_id=prediction.id,
-        prediction_status=value["status"],
-        committed=context.operation.method != "GET",
+        value = vary(context.scenario.body, operation, status, value)
+    return Handled(
+        Response(status, _encode(value, prediction), JSON),
+        value,
+        prediction.id,
+        shown_status,
+        operation.method != "GET",
+        created,
     )
 
 
 def _encode(value: dict[str, Any], prediction: Prediction) -> bytes:
-    """A prediction as JSON. Of a large input, what is kept of it is JSON already: to encode it again takes long."""
+    """A rendered prediction as JSON.
+
+    A large input is not encoded again, which would take long: what is kept of it is JSON.
+    """
     if len(prediction.input) > LARGE_INPUT and value.get("input"):
         value = {**value, "input": msgspec.Raw(prediction.input)}
     return msgspec.json.encode(value)

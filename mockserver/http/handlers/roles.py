@@ -17,10 +17,10 @@ HANDLERS: dict[str | None, Handler] = {
     "model": models.model,
     "list-versions": models.list_versions,
     "version": models.version,
-    "upload": files.upload,
+    "upload": files.store_file,
     "list-files": files.list_files,
     "get-file": files.get_file,
     "delete-file": files.delete_file,
     "download": files.download,
-    None: models.example,
+    None: models.send_example,
 }
