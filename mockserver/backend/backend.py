@@ -125,7 +125,7 @@ class Backend:
 
     def scenario(self, tenant: TenantState) -> Scenario:
         """The scenario of a tenant: named by its token's suffix, or set for it, or the server's."""
-        if tenant.scenario_suffix in self.catalogue:
+        if tenant.scenario_suffix and tenant.scenario_suffix in self.catalogue:
             return self.catalogue.named(tenant.scenario_suffix)
         return tenant.scenario or self.options.scenario
 

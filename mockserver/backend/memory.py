@@ -171,7 +171,7 @@ class Bounded(Generic[K, V]):
         *,
         max_items: int = sys.maxsize,
         max_bytes: int = sys.maxsize,
-        on_forget: Callable[[V], None] = lambda value: None,
+        on_forget: Callable[[V], None] | None = None,
     ) -> None:
         self._on_forget = on_forget
         self._values: OrderedDict[K, V] = OrderedDict()
@@ -217,21 +217,22 @@ class Bounded(Generic[K, V]):
     def evict(self) -> K:
         """Forget the oldest value because of a bound; its key."""
         key, value = self._values.popitem(last=False)
-        self._meter.add(-self._footprint(value))
-        self._on_forget(value)
+        self._forget(value)
         self.evicted += 1
         return key
 
     def remove(self, key: K) -> None:
         """Forget a value."""
-        value = self._values.pop(key)
+        self._forget(self._values.pop(key))
+
+    def _forget(self, value: V) -> None:
         self._meter.add(-self._footprint(value))
-        self._on_forget(value)
+        if self._on_forget is not None:
+            self._on_forget(value)
 
     def clear(self) -> None:
         """Forget every value, and how many have been evicted."""
-        self._meter.add(-self._meter.bytes)
         for value in self._values.values():
-            self._on_forget(value)
+            self._forget(value)
         self._values.clear()
         self.evicted = 0

@@ -221,8 +221,8 @@ class Store:
     def _keep_bounds(self, tenant: TenantState) -> None:
         """Evict what is over the bounds, after a tenant has come to hold more."""
         bounds, predictions, meter = self._bounds, tenant.predictions, tenant.meter
-        while len(predictions) > 1 and (
-            len(predictions) > bounds.predictions_per_tenant or meter.bytes > self._most_of_one
+        while len(predictions) > bounds.predictions_per_tenant or (
+            meter.bytes > self._most_of_one and len(predictions) > 1
         ):
             tenant.evict_prediction()
             self.evicted_predictions += 1

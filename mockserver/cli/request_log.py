@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-import msgspec
-
 from mockserver.backend.journal import ANONYMOUS, Exchange
 from mockserver.json_text import shorten
 from mockserver.redaction import redacted, shortened_secret

@@ -38,7 +38,6 @@ from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.http.channel import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
 from mockserver.http.recording import nearest, recorded_request
-from mockserver.http.recording import nearest, recorded_request
 from mockserver.http.request import ReceivedRequest, read_head
 from mockserver.http.validation import VALID, ValidatedRequest, validate
 from mockserver.scenarios.catalogue import Catalogue
@@ -496,17 +495,6 @@ class ProxyApp(App):
             life.picture_input = {name: inputs[name] for name in visible if name in inputs}
         self._lives.put(identifier, life)
         return departures
-
-
-def _sent(exchanged: ProxyExchange) -> Any:
-    """The decoded body of a request, if all of it is held and it is JSON."""
-    media_type = exchanged.request.header(b"content-type") or ""
-    if exchanged.more or "json" not in media_type or not exchanged.body:
-        return None
-    try:
-        return exchanged.request.body.json()
-    except ValueError:
-        return None
 
 
 async def _rest(exchanged: ProxyExchange) -> AsyncIterator[bytes]:

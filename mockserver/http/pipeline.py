@@ -49,7 +49,10 @@ class Endpoint:
             if not await read_body(request, limit, backend.store):
                 return  # the client hung up before it had sent all
             response, fault = await self._exchange(operation, request)
-            await _send(backend.store, request, response, fault)
+            if len(response.body) <= PIECE:
+                await send_response(request, response, fault)
+            else:
+                await _send_large(backend.store, request, response, fault)
         finally:
             request.body.release()
 
@@ -64,7 +67,10 @@ class Endpoint:
         fault = behavior.fault
 
         has_left = fault is not None and await wait_before(fault, request.channel)
-        validated = await self._validate(operation, request, behavior)
+        if request.body.size <= LARGE_BODY:
+            validated = self._validate(operation, request, behavior)
+        else:
+            validated = await asyncio.to_thread(self._validate, operation, request, behavior)
         if has_left:
             handled = NOTHING
         elif fault is None:
@@ -83,7 +89,7 @@ class Endpoint:
             response = compressed(operation, request, response)
         return response, fault
 
-    async def _validate(
+    def _validate(
         self, operation: Operation | None, request: ReceivedRequest, behavior: Behavior
     ) -> ValidatedRequest:
         """The request held against the contract."""
@@ -95,8 +101,6 @@ class Endpoint:
         if operation is None:
             error = unmatched(self._backend.contract, self._operations, request)
             return ValidatedRequest(refusal=error)
-        if request.body.size > LARGE_BODY:
-            return await asyncio.to_thread(validate, self._backend, operation, request)
         return validate(self._backend, operation, request)
 
     async def _handle(
@@ -166,13 +170,10 @@ class Decoy:
         await send_response(request, handled.response, None)
 
 
-async def _send(
+async def _send_large(
     store: Store, request: ReceivedRequest, response: Response, fault: Fault | None
 ) -> None:
-    """Send a response, and count it while it is on its way, if it is large."""
-    if len(response.body) <= PIECE:
-        await send_response(request, response, fault)
-        return
+    """Send a response, and count its body while it is on its way."""
     store.outgoing.begin(response.body, kept=response.kept)
     try:
         await send_response(request, response, fault)

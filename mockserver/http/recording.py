@@ -21,7 +21,6 @@ from mockserver.http.channel import Response
 from mockserver.http.handlers.context import Handled
 from mockserver.http.request import ReceivedRequest
 from mockserver.http.validation import ValidatedRequest
-from mockserver.scenarios.scenario import Fault
 
 
 def record(
@@ -98,18 +97,13 @@ def _cover(tenant: TenantState, exchange: Exchange, handled: Handled) -> None:
     """Count what of the contract a client has met with an exchange."""
     coverage, operation_id, fault = tenant.coverage, exchange.operation_id, exchange.fault
     if operation_id is not None:
-        coverage.record_exchange(operation_id, exchange.status)
+        coverage.record_exchange(operation_id, exchange.response.status)
     if handled.created is not None:
         coverage.record_input(*handled.created)
     if fault is not None:
         coverage.record_fault(fault.kind)
-    if handled.statuses and _arrives_whole(fault):
+    if fault is None or fault.kind in ("delay", "drip"):  # a client can read the response
         tenant.record_statuses_sent(handled.statuses)
-
-
-def _arrives_whole(fault: Fault | None) -> bool:
-    """Whether a client can read a response that meets the fault."""
-    return fault is None or fault.kind in ("delay", "drip")
 
 
 def _measure(metrics: Metrics, exchange: Exchange) -> None:

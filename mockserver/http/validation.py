@@ -52,7 +52,8 @@ def validate(backend: Backend, operation: Operation, request: ReceivedRequest) -
     try:
         if not operation.public:
             violations += _check_token(backend, request)
-        _check_size(operation, request)
+        if request.body.size > operation.max_body:
+            raise _too_large(operation, request)
         violations += _check_parameters(operation, request)
         if operation.body is not None:
             violations += _check_body(backend, operation, request)
@@ -67,10 +68,10 @@ def validate(backend: Backend, operation: Operation, request: ReceivedRequest) -
 
 def _check_token(backend: Backend, request: ReceivedRequest) -> Sequence[Violation]:
     """What is wrong with the authorization but tolerated. Raises _Refused (401)."""
-    authorization = request.header(b"authorization")
+    authorization = request.headers.get(b"authorization")
     if authorization is None and not backend.options.require_auth:
         return ()
-    scheme = (authorization or "").partition(" ")[0]
+    scheme = (authorization or b"").partition(b" ")[0].decode("latin-1")
     if request.token is not None and scheme.lower() == "bearer":
         return ()
 
@@ -95,13 +96,11 @@ def _check_token(backend: Backend, request: ReceivedRequest) -> Sequence[Violati
     raise _Refused(ApiError(401, hint=f"Send {allowed}.", example=example), violation)
 
 
-def _check_size(operation: Operation, request: ReceivedRequest) -> None:
-    """Raises _Refused (413)."""
+def _too_large(operation: Operation, request: ReceivedRequest) -> _Refused:
     size, limit = request.body.size, operation.max_body
-    if size > limit:
-        message = f"It has {size} bytes; at most {limit} are accepted."
-        violation = Violation("", "body_too_large", "", message, f"{size} bytes", f"{limit}")
-        raise _Refused(ApiError(413, hint=message), violation)
+    message = f"It has {size} bytes; at most {limit} are accepted."
+    violation = Violation("", "body_too_large", "", message, f"{size} bytes", f"{limit}")
+    return _Refused(ApiError(413, hint=message), violation)
 
 
 def _check_parameters(operation: Operation, request: ReceivedRequest) -> Sequence[Violation]:
@@ -179,7 +178,10 @@ def _check_body(
             return violations
         model = _model_of_version(backend, operation, value)
         violations += model.check_body(media_type, {"input": value["input"]}, vast=vast)
-    if model.images and not any(violation.pointer in ("", "/input") for violation in violations):
+    has_input = not violations or all(
+        violation.pointer not in ("", "/input") for violation in violations
+    )
+    if model.images and has_input:
         violations += backend.check_images(model, value["input"])
     return violations
 
