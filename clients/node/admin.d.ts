@@ -500,6 +500,12 @@ export interface components {
              * @description Where it arrived: at the API, a file host of its own, or the decoy.
              * @enum {unknown}
              */
+            arrived_at: "api" | "files" | "foreign";
+            /**
+             * @deprecated
+             * @description The former name of `arrived_at`.
+             * @enum {unknown}
+             */
             origin: "api" | "files" | "foreign";
             /** @description The prediction that it concerns. */
             prediction: string | null;

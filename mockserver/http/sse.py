@@ -32,20 +32,15 @@ class ServerSentEvent(msgspec.Struct, frozen=True):
 
 
 def stream_events(
-    backend: Backend, tenant: TenantState, prediction: Prediction, age: int, base_url: str
+    backend: Backend, prediction: Prediction, age: int, base_url: str
 ) -> list[ServerSentEvent]:
-    """The events of a prediction's life up to an own time of `age`, in nanoseconds.
-
-    Once its data have expired there is no log and no output among them.
-    """
+    """The events of a prediction's life up to an own time of `age`, in nanoseconds."""
     renderer = backend.renderer
-    expired = data_removed(prediction, age, tenant.clock.now())
     second = prediction.created_at // SECOND
     events: list[ServerSentEvent] = []
 
     def add(name: str, data: str) -> None:
-        if not expired:
-            events.append(ServerSentEvent(name, data, f"{second}:{len(events)}"))
+        events.append(ServerSentEvent(name, data, f"{second}:{len(events)}"))
 
     for stage, text in renderer.log_pieces(prediction, age):
         if text:
@@ -80,7 +75,8 @@ async def follow(
 ) -> AsyncGenerator[bytes | None, None]:
     """The events as they happen, encoded; None where a fault breaks the connection off.
 
-    They end with the prediction, or when it is forgotten.
+    They end with the prediction, or when it is forgotten. Once its data have expired, its logs and
+    its output are no longer sent.
     """
     yield GREETING
     sent = None
@@ -90,7 +86,8 @@ async def follow(
             age = prediction.age(tenant.clock.elapsed())
             # All events up to now are made anew on each turn: they are few, and depend on nothing
             # but the prediction and the time.
-            events = stream_events(backend, tenant, prediction, age, base_url)
+            events = stream_events(backend, prediction, age, base_url)
+            expired = data_removed(prediction, age, tenant.clock.now())
             if sent is None:
                 sent = resume_index(events, last_id)
 
@@ -98,6 +95,8 @@ async def follow(
                 if number == faults.cut_after and last_id is None:
                     yield None
                     return
+                if expired and events[number].name in ("logs", "output"):
+                    continue
                 for _ in range((number not in faults.gap) + (number in faults.duplicate)):
                     yield events[number].encode()
             sent = max(sent, len(events))

@@ -713,7 +713,8 @@ class TestJournal:
         (exchange,) = tenant.requests()
         assert exchange["operation"] == CREATE.operation_id
         assert (exchange["scenario"], exchange["prediction"]) == ("variety", response.json()["id"])
-        assert (exchange["fault"], exchange["committed"], exchange["origin"]) == (None, True, "api")
+        assert (exchange["fault"], exchange["committed"]) == (None, True)
+        assert (exchange["arrived_at"], exchange["origin"]) == ("api", "api")  # its former name too
         assert exchange["tenant_time"] == "2030-01-01T00:00:00.000Z"
         assert exchange["received_at"] != exchange["tenant_time"]
         sent, replied = exchange["request"], exchange["response"]

@@ -537,7 +537,7 @@ class TestServerOptions:
             assert not url.startswith(server.url)
             assert client.get(url).status_code == 401
             foreign = [
-                exchange for exchange in tenant.requests() if exchange["origin"] == "foreign"
+                exchange for exchange in tenant.requests() if exchange["arrived_at"] == "foreign"
             ]
             assert [exchange["request"]["path"] for exchange in foreign] == [httpx.URL(url).path]
             assert tenant.verdict()["ok"]

@@ -143,7 +143,7 @@ class TestSeparateFileHost:
             assert not told["output"].startswith(server.url)
             assert client.get(told["output"]).headers["content-type"] == "image/png"
             assert httpx.head(told["output"]).status_code == 200
-            at_files = [each for each in tenant.requests() if each["origin"] == "files"]
+            at_files = [each for each in tenant.requests() if each["arrived_at"] == "files"]
             assert ["authorization" in each["request"]["headers"] for each in at_files] == [
                 True,
                 False,

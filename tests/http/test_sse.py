@@ -72,6 +72,29 @@ def test_it_tells_the_whole_life_in_order_and_ends(
         assert json.loads(events[1][2]) == {"detail": done["error"]}
 
 
+@pytest.mark.parametrize(
+    ("scenario", "expected"), [("succeeded", ["done"]), ("failed", ["error", "done"])]
+)
+def test_once_the_data_have_expired_logs_and_output_are_no_longer_sent(
+    client: httpx.Client, tenant: Tenant, scenario: str, expected: list[str]
+) -> None:
+    tenant.use(scenario)
+    tenant.freeze()
+    prediction = create(client)
+    tenant.advance(3600 - 1)
+    assert "logs" in names(streamed(prediction))
+    tenant.advance(60)
+    assert client.get(prediction["urls"]["get"]).json()["data_removed"] is True
+    assert names(streamed(prediction)) == expected
+
+
+def test_a_stream_that_is_open_as_the_data_expire_still_ends(
+    client: httpx.Client, tenant: Tenant
+) -> None:
+    tenant.use({"retention": 0})
+    assert names(streamed(create(client))) == ["logs", "done"]
+
+
 def test_ids_count_up_within_the_second_of_creation_and_the_last_words_have_none(
     client: httpx.Client,
 ) -> None:

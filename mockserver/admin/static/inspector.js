@@ -296,7 +296,7 @@ const toldBy = (each) => [each.response.status || "no answer", each.response.pre
 const SHOW = {
   "": () => true,
   violations: (each) => each.violations.length > 0,
-  unmatched: (each) => each.operation === null && each.origin !== "foreign",
+  unmatched: (each) => each.operation === null && each.arrived_at !== "foreign",
   faults: (each) => each.fault !== null,
   errors: (each) => !each.response.status || each.response.status >= 400,
 };
