@@ -3,7 +3,6 @@
 import json
 from typing import Any, ClassVar
 
-import msgspec
 import pytest
 
 from mockserver.backend.journal import Exchange
@@ -182,17 +181,17 @@ class TestLegalOddities:
             body = json.dumps(
                 {"version": version, "input": {"prompt": more.pop("prompt", "a cat")}}
             ).encode()
-            made = exchange(
+            return exchange(
                 "POST",
                 path,
                 200,
                 "starting",
                 operation=by_version,
                 body=body,
+                body_size=len(body),
                 committed=True,
                 **more,
             )
-            return msgspec.structs.replace(made, body_size=len(body))
 
         assert breaches(versioned(model), poll("succeeded")) == {}
         assert breaches(versioned(CREATE.version), poll("succeeded")) == {}

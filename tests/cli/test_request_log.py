@@ -1,7 +1,5 @@
 """A line for each request."""
 
-import msgspec
-
 from mockserver.cli.request_log import log_line
 from mockserver.contract.violations import Violation
 from tests.helpers.exchanges import TOKEN, create, faulty, poll
@@ -40,7 +38,7 @@ def test_it_says_which_fault_was_met_and_what_was_violated() -> None:
 
 
 def test_what_a_client_chose_makes_no_second_line_and_no_secret_readable() -> None:
-    line = log_line(TOKEN, msgspec.structs.replace(poll(), path=f"/x\n{TOKEN}\x1b[31m"))
+    line = log_line(TOKEN, exchange("GET", f"/x\n{TOKEN}\x1b[31m"))
     assert "\n" not in line
     assert "\x1b" not in line
     assert TOKEN not in line
