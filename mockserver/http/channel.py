@@ -1,4 +1,4 @@
-"""Responses on the wire, and the failures beneath HTTP that ASGI has no words for."""
+"""Responses on the wire, and the failures beneath HTTP that ASGI cannot express."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CONNECTION = "mockserver.connection"  # where `scope["state"]` holds the Connection
-NO_RESPONSE = 0  # the status of a response that is none
+NO_RESPONSE = 0  # the status where no response is sent
 CLOSE = (b"connection", b"close")
 JSON = "application/json"
 STALL_LIMIT = 60.0  # seconds
-LINGER = 2.0  # seconds that a client is given to read a refusal that came early
+LINGER = 2.0  # seconds for a client to read a refusal that was sent early
 DRIP_PIECES = 20
 PIECE = 64 * 1024  # bytes
 
@@ -42,7 +42,7 @@ class Response(msgspec.Struct, frozen=True):
     events: AsyncGenerator[bytes | None, None] | None = None
 
     def raw_headers(self) -> Headers:
-        """The headers as ASGI wants them."""
+        """The headers in the form that ASGI has."""
         kind = ((b"content-type", self.content_type.encode()),) if self.content_type else ()
         if self.status in (204, 304) or self.events is not None:
             return (*kind, *self.headers)
@@ -53,20 +53,23 @@ class Connection(Protocol):
     """The connection beneath an exchange, as a server offers it in `scope["state"]`."""
 
     def write(self, data: bytes) -> None:
-        """Send something past what frames a response."""
+        """Send bytes past the framing of a response."""
 
     def close(self) -> None:
-        """End it, once what has been sent is out."""
+        """End it, once what was written is sent."""
 
     def reset(self) -> None:
         """Break it off with a RST."""
 
     async def wait_until_lost(self, seconds: float | None) -> bool:
-        """Wait some seconds (None: for ever), or until it is gone; tell whether it is."""
+        """Wait some seconds (None: no limit), or until it is lost; return whether it is."""
 
 
 class Channel:
-    """One exchange's way to its client: ASGI's `receive` and `send`, and the connection beneath, where it is known."""
+    """The way to the client of one exchange: ASGI's `receive` and `send`, and the connection.
+
+    The connection beneath is known where the server is ours.
+    """
 
     __slots__ = ("_chunks", "_connection", "_send", "_started", "receive")
 
@@ -80,15 +83,14 @@ class Channel:
         )
 
     async def send_response(self, response: Response, body: bytes) -> None:
-        """Send a response whole, with `body` under its headers (HEAD has none)."""
+        """Send a response whole, with `body` under its headers; that to a HEAD is empty."""
         await self._start(response)
         await self._send_body(body)
 
     async def send_early(self, response: Response) -> None:
-        """Send a response to a request whose body has not come to its end, and let the client finish, for a moment.
+        """Send a response to a request whose body is still arriving; let the client send on a while.
 
-        A connection that is closed while its client sends is reset, and what was sent to the client
-        may be lost.
+        A connection that is closed while its client sends is reset, and the response may be lost.
         """
         await self._start(response)
         await self._send({"type": "http.response.body", "body": response.body, "more_body": True})
@@ -99,7 +101,10 @@ class Channel:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_body(self, body: bytes, *, more: bool = False) -> None:
-        """Send a body, or the next part of it; bit by bit, since the transport holds what its client does not read."""
+        """Send a body, or the next part of it, in pieces.
+
+        What a client does not read is held by the transport: no more than a piece at a time.
+        """
         start = 0
         while len(body) - start > PIECE:
             piece = body[start : start + PIECE]
@@ -108,16 +113,16 @@ class Channel:
         await self._send({"type": "http.response.body", "body": body[start:], "more_body": more})
 
     async def send_events(self, response: Response) -> None:
-        """Send a response bit by bit, until it ends, breaks off, or the client hangs up."""
+        """Send the events of a response, until they end, break off, or the client hangs up."""
         if self._chunks:
             await self._start(response)
-            await self.cancel_on_disconnect(self._send_each(response))
+            await self.cancel_on_disconnect(self._send_chunked(response))
             await self._send({"type": "http.response.body", "body": b""})
         else:
             await self.cancel_on_disconnect(self._send_to_the_end(response))
             await self.abandon()
 
-    async def _send_each(self, response: Response) -> None:
+    async def _send_chunked(self, response: Response) -> None:
         assert response.events is not None
         async with aclosing(response.events) as events:
             async for event in events:
@@ -127,7 +132,10 @@ class Channel:
                 await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def _send_to_the_end(self, response: Response) -> None:
-        """Send events to a client of HTTP/1.0, which knows no chunks: the end of the connection is that of the body."""
+        """Send events to a client of HTTP/1.0, which has no chunks.
+
+        The body ends with the connection. uvicorn would use chunks, so this writes past it.
+        """
         assert response.events is not None
         assert self._connection is not None
         head = [b"HTTP/1.1 %d OK" % response.status, b"connection: close"]
@@ -141,7 +149,7 @@ class Channel:
         await self._disconnect(reset=False)
 
     async def send_broken(self, response: Response, fault: Fault, body: bytes) -> None:
-        """Send a response in the way that a fault breaks it; `body` is what goes under its headers if it is whole."""
+        """Send a response as a fault breaks it; `body` is the whole body, empty for a HEAD."""
         if fault.disconnect is not None:
             await self._disconnect(reset=fault.disconnect == "reset")
             await self.abandon()
@@ -160,7 +168,10 @@ class Channel:
             await self.send_response(response, body)
 
     async def wait_for_disconnect(self, seconds: float | None) -> bool:
-        """Wait some seconds of real time (None: for ever), or until the client hangs up; tell whether it has."""
+        """Wait some seconds of real time (None: no limit), or until the client hangs up.
+
+        Return whether it has.
+        """
         if self._connection is not None:
             return await self._connection.wait_until_lost(seconds)
         try:
@@ -172,7 +183,7 @@ class Channel:
         return True
 
     async def cancel_on_disconnect(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The result of some work; None, and the work is cancelled, if the client hangs up first."""
+        """The result of some work; None, and the work is canceled, if the client hangs up first."""
         working = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(self.wait_for_disconnect(None))
         try:
@@ -183,17 +194,18 @@ class Channel:
             leaving.cancel()
 
     async def abandon(self, rest: bytes = b"") -> None:
-        """Have done with an exchange whose client is gone; `rest` is what of the body has not been sent.
+        """End an exchange whose client is gone; `rest` is the part of the body not yet sent.
 
-        uvicorn lets only the newest request of a connection end without a whole response. This one
-        may have others sent ahead behind it, so the closed connection is given what is due.
+        uvicorn lets only the newest request of a connection end without a complete response. This
+        request may have others behind it that were sent ahead, so the rest is written all the same,
+        to the closed connection.
         """
         if not self._started:
             await self._send({"type": "http.response.start", "status": 500, "headers": []})
         await self._send({"type": "http.response.body", "body": rest})
 
     async def break_off(self) -> None:
-        """Close the connection on a response whose rest will not come."""
+        """Close the connection in the middle of a response."""
         await self._disconnect(reset=False)
         await self.abandon()
 
@@ -205,7 +217,7 @@ class Channel:
         )
 
     async def _send_share(self, response: Response, share: float) -> bytes:
-        """Send the first part of a body; the rest of it."""
+        """Send the first part of a body; return the rest of it."""
         size = int(len(response.body) * share)
         await self._start(response)
         await self._send_body(response.body[:size], more=True)
@@ -213,9 +225,8 @@ class Channel:
 
     async def _drip(self, response: Response, seconds: float) -> None:
         size = max(1, -(-len(response.body) // DRIP_PIECES))
-        pieces = [response.body[at : at + size] for at in range(0, len(response.body), size)] or [
-            b""
-        ]
+        starts = range(0, max(1, len(response.body)), size)
+        pieces = [response.body[start : start + size] for start in starts]
         await self._start(response)
         for number, piece in enumerate(pieces, 1):
             more = number < len(pieces)
@@ -226,9 +237,7 @@ class Channel:
 
     async def _disconnect(self, *, reset: bool) -> None:
         if self._connection is None:
-            raise RuntimeError(
-                "this fault needs a connection of ours: run the double by `mockserver serve`"
-            )
+            raise RuntimeError("this fault needs our own server: run `mockserver serve`")
         if reset:
             self._connection.reset()
         else:

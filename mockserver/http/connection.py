@@ -15,27 +15,30 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mockserver.backend.memory import Meter
+from mockserver.backend.memory import CONNECTION as CONNECTION_SIZE
+from mockserver.backend.memory import HEADER, Meter
 from mockserver.http.channel import CONNECTION, ASGIApp, Receive, Scope, Send
 
-KEEP_ALIVE = (
-    75  # seconds; longer than clients pool their connections, so that none is reused as it closes
-)
+# Seconds; longer than clients pool their connections, so that none is reused as it closes.
+KEEP_ALIVE = 75
 SHUTDOWN_GRACE = 0.5  # seconds
 READ_AHEAD = 16 * 1024  # bytes
 MAX_HEAD = 64 * 1024  # bytes of a head, of trailers, or of one chunk's size, about
-CONNECTION_SIZE = 7000  # bytes that an idle one takes
-FIELD = 150  # bytes that a header takes beside its text
 MAX_FIELDS = 256  # headers of a request
-MAX_JOINED = 64 * 1024  # bytes
+MAX_JOINED = 64 * 1024  # bytes of writes that are joined
 _OFFER = re.compile(rb"upgrade:[ \t]*([^\r]*)\r?", re.IGNORECASE)
 _MAY_BE_OFFER = re.compile(rb"[uU](?:[pP]|\Z)")
 _NEXT_MAY_BE_OFFER = re.compile(rb"\n(?=[uU](?:[pP]|\Z))")
 
 
 def _refusal(status: bytes, reason: bytes) -> bytes:
-    head = b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-    return head % (status, len(reason)) + reason
+    return (
+        b"HTTP/1.1 %b\r\n"
+        b"content-type: text/plain; charset=utf-8\r\n"
+        b"content-length: %d\r\n"
+        b"connection: close\r\n\r\n"
+        b"%b" % (status, len(reason), reason)
+    )
 
 
 _NOT_HTTP = _refusal(b"400 Bad Request", b"Invalid HTTP request received.")
@@ -52,15 +55,15 @@ class InFlight:
     count = 0
 
 
-def count_in_flight(app: ASGIApp, handled: InFlight) -> ASGIApp:
-    """An application that counts what it is handling, and tells each connection when one of its requests is done."""
+def count_in_flight(app: ASGIApp, in_flight: InFlight) -> ASGIApp:
+    """An application that counts its requests, and tells each connection when one is done."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        handled.count += 1
+        in_flight.count += 1
         try:
             await app(scope, receive, send)
         finally:
-            handled.count -= 1
+            in_flight.count -= 1
             scope["state"][CONNECTION].request_done()
 
     return application
@@ -69,10 +72,10 @@ def count_in_flight(app: ASGIApp, handled: InFlight) -> ASGIApp:
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol, reachable from the application as `scope["state"][CONNECTION]`.
 
-    It reads only so far ahead of the answers, bounds the head of a request, and closes a connection
-    that is idle. The application has to be `tracked`. A connection that is open is one of
-    `connections`. What comes and cannot be read as a request is counted in `unreadable`, by the
-    status that it is answered with.
+    It reads only a little ahead of the responses, bounds the head of a request, and closes an idle
+    connection. The application has to be wrapped by `count_in_flight`. An open connection is one of
+    `connections`. Data that cannot be read as a request are counted in `unreadable`, by the status
+    of the response.
     """
 
     def __init__(
@@ -87,18 +90,17 @@ class HttpConnection(HttpToolsProtocol):
         self._connections = connections
         self._unreadable = unreadable
         self._meter = Meter(meter)
-        self._state = {
-            **app_state,
-            CONNECTION: self,
-        }  # uvicorn puts a copy into every request's scope
+        # uvicorn puts a copy of the state into the scope of every request.
+        self._state = {**app_state, CONNECTION: self}
         super().__init__(app_state=self._state, **settings)
-        self._ahead = b""  # what has arrived and is not parsed yet, since requests before it wait for their answers
+
+        self._ahead = b""  # has arrived, but is not parsed before earlier requests are answered
         self._unanswered = 0  # requests whose head has been parsed
-        self._unparsed_bytes = 0  # that have come since a head ended, or something of a body came
+        self._unparsed_bytes = 0  # since a head ended, or a piece of a body arrived
         self._in_head = self._in_body = self._line_begins = False
         self._fields = 0
-        self._held = b""  # the beginning of a line
-        self._ended = b""  # what is said at the end, once nothing more is taken
+        self._held = b""  # the beginning of a line that may become an offer
+        self._refusal = b""  # sent last, once nothing more is accepted
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
@@ -110,7 +112,7 @@ class HttpConnection(HttpToolsProtocol):
         self._used_at = loop.time()
         self._idle_timer = loop.call_later(KEEP_ALIVE, self._close_if_idle)
         self._meter.add(CONNECTION_SIZE)
-        self._connections.add(self)  # not before: of TLS, the handshake may fail
+        self._connections.add(self)  # not before: with TLS the handshake may fail
         super().connection_made(self._shared)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,13 +127,15 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request whose head has come is not answered yet."""
+        """Whether a request whose head has arrived is not answered yet."""
         return self._unanswered > 0
 
     async def wait_until_lost(self, seconds: float | None) -> bool:
-        """Wait some seconds of real time (None: for ever), or until the connection is gone; tell whether it is."""
-        # uvicorn tells only the newest request of a connection, and not the one under way before
-        # it.
+        """Wait some seconds of real time (None: no limit), or until the connection is lost.
+
+        Return whether it is lost.
+        """
+        # uvicorn tells only the newest request of a connection, not those still under way before.
         await asyncio.wait({self._lost}, timeout=seconds)
         return self._lost.done()
 
@@ -146,19 +150,19 @@ class HttpConnection(HttpToolsProtocol):
         super().resume_writing()
 
     def _hold(self, size: int) -> None:
-        """Count what is held for the client beside the connection itself."""
+        """Count the bytes that are held for the client beside the connection itself."""
         self._meter.add(CONNECTION_SIZE + size - self._meter.bytes)
 
     def write(self, data: bytes) -> None:
-        """Send something past uvicorn."""
+        """Send bytes past uvicorn."""
         self._shared.write(data)
 
     def close(self) -> None:
-        """End the connection, once what has been sent is out."""
+        """End the connection, once what was written is sent."""
         self._shared.close()
 
     def reset(self) -> None:
-        """Break the connection off: the client is sent a RST."""
+        """Break the connection off with a RST."""
         # Lingering for zero seconds turns the close into a RST.
         linger = struct.pack("ii", 1, 0)
         self._real_transport.get_extra_info("socket").setsockopt(
@@ -175,7 +179,10 @@ class HttpConnection(HttpToolsProtocol):
             asyncio.get_running_loop().call_soon(self._parse_ahead)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, but not far ahead of the answers: a client may send requests by the thousand."""
+        """Parse what has arrived, but not far ahead of the responses.
+
+        A client may send thousands of requests without reading a response.
+        """
         if len(data) <= READ_AHEAD and self._unanswered < 2 and not self._ahead:
             self._parse(data)
         else:
@@ -186,7 +193,7 @@ class HttpConnection(HttpToolsProtocol):
         while (
             self._ahead
             and self._unanswered < 2
-            and not self._ended
+            and not self._refusal
             and not self._shared.is_closing()
         ):
             piece, self._ahead = self._ahead[:READ_AHEAD], self._ahead[READ_AHEAD:]
@@ -194,18 +201,21 @@ class HttpConnection(HttpToolsProtocol):
         self._shared.hold(bool(self._ahead))
 
     def _parse(self, data: bytes) -> None:
-        """Have uvicorn parse a piece, but for offers to change the protocol: the parser would skip the body then.
+        """Have uvicorn parse a piece, without the lines that offer to change the protocol.
 
-        Java's client makes one with its first request. A line that may become one is held until it
-        is whole.
+        Of a request with an `Upgrade` header, httptools stops at the end of the head: the body
+        would be skipped. Java's client offers h2c in its first request, and the server may ignore
+        that. So the line never reaches the parser; the header is passed on by itself. Since a piece
+        may end anywhere, a line that may become such an offer is held until it is complete.
         """
         data, self._held = self._held + data, b""
+        # Where the next line begins that may be an offer; None if there is none.
         place = 0 if self._line_begins and _MAY_BE_OFFER.match(data) else _next_offer(data)
         while place is not None:
             self._feed(data[:place])
             data = data[place:]
             line, newline, rest = data.partition(b"\n")
-            offer = _OFFER.fullmatch(line) if self._in_head else None
+            offer = _OFFER.fullmatch(line) if self._in_head else None  # in a body it is data
             if self._in_head and not newline:
                 data, self._held = b"", data
             elif offer:
@@ -215,14 +225,14 @@ class HttpConnection(HttpToolsProtocol):
         self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        if self._ended or self._shared.is_closing():
+        if self._refusal or self._shared.is_closing():
             return
         if data:
             super().data_received(data)
             self._line_begins = data.endswith(b"\n")
         self._unparsed_bytes += len(data)
-        if self._in_head:  # of which not all has come
-            self._hold(self._unparsed_bytes + FIELD * self._fields)
+        if self._in_head:  # and not all of it has arrived
+            self._hold(self._unparsed_bytes + HEADER * self._fields)
         elif self._meter.bytes != CONNECTION_SIZE and not self._unanswered:
             self._hold(0)
         if self._unparsed_bytes + len(self._held) > MAX_HEAD:
@@ -234,13 +244,13 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has come (called by httptools), or a trailer, which is none: it is not to be believed."""
+        """A header has arrived, or a trailer (called by httptools)."""
         if self._in_body:
-            return
+            return  # a trailer must not be taken for a header
         self._fields += 1
         if self._fields > MAX_FIELDS:
             self._refuse(431, _HEAD_TOO_LARGE)
-            raise ValueError("too many headers")  # the parser stops then
+            raise ValueError("too many headers")  # stops the parser
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -250,7 +260,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body has come (called by httptools)."""
+        """A piece of a body has arrived (called by httptools)."""
         self._unparsed_bytes = 0
         super().on_body(body)
 
@@ -260,19 +270,19 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP (called by uvicorn)."""
+        """Refuse what is not HTTP (called by uvicorn)."""
         self._refuse(400, _NOT_HTTP)
 
     def _refuse(self, status: int, response: bytes) -> None:
-        """Take nothing more, and say why, once all that was whole has its answer."""
-        if not self._ended:
+        """Accept nothing more; say why once all complete requests are answered."""
+        if not self._refusal:
             self._unreadable[status] += 1
-            self._ended = response
+            self._refusal = response
             self._end_if_answered()
 
     def _end_if_answered(self) -> None:
-        if self._ended and self._unanswered <= self._in_body:
-            self._shared.write(self._ended)
+        if self._refusal and self._unanswered <= self._in_body:
+            self._shared.write(self._refusal)
             self._shared.close()
 
     def _close_if_idle(self) -> None:
@@ -283,7 +293,7 @@ class HttpConnection(HttpToolsProtocol):
             self._shared.close()
 
     def shutdown(self) -> None:
-        """End the connection as the server stops; what is under way is given a moment."""
+        """End the connection as the server stops; requests under way are given a moment."""
         super().shutdown()
         asyncio.get_running_loop().call_later(SHUTDOWN_GRACE, self._shared.close)
 
@@ -291,9 +301,9 @@ class HttpConnection(HttpToolsProtocol):
 class _SharedTransport(asyncio.Transport):
     """A connection's transport as uvicorn sees it.
 
-    The writes of one turn of the event loop go out together: uvicorn writes a head and a body one
-    after the other, and each would be a system call, and wake the client. Reading is paused while
-    either uvicorn or the connection wants so.
+    The writes of one turn of the event loop are sent together: uvicorn writes a head and then a
+    body, and each write would be a system call, and wake the client. Reading is paused while
+    either uvicorn or the connection wants it paused: each knows only its own reason.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -303,11 +313,11 @@ class _SharedTransport(asyncio.Transport):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._paused = self._held = False
-        self.is_closing = transport.is_closing  # type: ignore[method-assign]  # asked for often
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]  # called often
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
-        """Write at the end of this turn of the event loop; at once, what is large."""
+        """Write at the end of this turn of the event loop; at once if there is much."""
         if not self._pending:
             self._call_soon(self._flush)
         self._pending.append(data)
@@ -325,7 +335,7 @@ class _SharedTransport(asyncio.Transport):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Close, once what is written is out."""
+        """Close, once what was written is sent."""
         self._flush()
         self._transport.close()
 
@@ -334,17 +344,17 @@ class _SharedTransport(asyncio.Transport):
         self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Read no more, at uvicorn's wish."""
+        """Pause reading (called by uvicorn)."""
         self._paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, as far as uvicorn is concerned."""
+        """Resume reading, unless the connection holds it (called by uvicorn)."""
         self._paused = False
         self._set_reading()
 
     def hold(self, held: bool) -> None:
-        """Read no more, or again, as far as the connection is concerned."""
+        """Pause reading for the connection, or resume it, unless uvicorn pauses it."""
         if held != self._held:
             self._held = held
             self._set_reading()
@@ -358,5 +368,5 @@ class _SharedTransport(asyncio.Transport):
 
 def _next_offer(data: bytes) -> int | None:
     """Where the next line begins that may offer to change the protocol."""
-    found = _NEXT_MAY_BE_OFFER.search(data)
-    return found.end() if found else None
+    match = _NEXT_MAY_BE_OFFER.search(data)
+    return match.end() if match else None

@@ -2,7 +2,7 @@
 
 from mockserver.cli.request_log import log_line
 from mockserver.contract.violations import Violation
-from tests.helpers.exchanges import TOKEN, create, faulty, poll
+from tests.helpers.exchanges import TOKEN, create, exchange, faulty, poll
 
 UNKNOWN = Violation(
     "/input/sead",
