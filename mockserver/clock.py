@@ -14,15 +14,12 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 MILLISECOND = 1_000_000  # nanoseconds
 SECOND = 1000 * MILLISECOND
-FROZEN_START = (
-    1_735_689_600 * SECOND
-)  # 2025-01-01T00:00:00Z, so that a frozen run repeats to the byte
+# 2025-01-01T00:00:00Z: a frozen run repeats to the byte.
+FROZEN_START = 1_735_689_600 * SECOND
 
 EPOCH = datetime(1970, 1, 1)
-MIN_SECOND, MAX_SECOND = (
-    -62_135_596_800,
-    253_402_300_799,
-)  # seconds since the epoch: the years 1 to 9999, as RFC 3339 has them
+# Seconds since the epoch: the years 1 to 9999, which RFC 3339 can express.
+MIN_SECOND, MAX_SECOND = -62_135_596_800, 253_402_300_799
 
 _STARTED_AT = time.time_ns() - time.monotonic_ns()
 
@@ -34,7 +31,10 @@ def wall_time() -> int:
 
 @lru_cache(1024)
 def timestamp(instant: int) -> str:
-    """Nanoseconds since the epoch as RFC 3339, to the millisecond or as fine as needed, as upstream does."""
+    """Nanoseconds since the epoch as RFC 3339: to the millisecond, or finer if needed.
+
+    Replicate writes them so.
+    """
     seconds, nanoseconds = divmod(instant, SECOND)
     milliseconds, finer = divmod(nanoseconds, MILLISECOND)
     fraction = f"{nanoseconds:09d}".rstrip("0") if finer else f"{milliseconds:03d}"
@@ -43,9 +43,7 @@ def timestamp(instant: int) -> str:
 
 @lru_cache(1024)
 def _to_the_second(seconds: int) -> str:
-    seconds = max(
-        MIN_SECOND, min(seconds, MAX_SECOND)
-    )  # what is due after the end of time is shown at its end
+    seconds = max(MIN_SECOND, min(seconds, MAX_SECOND))  # later ones cannot be written
     return (EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
@@ -71,9 +69,10 @@ class Clock:
     """A tenant's time, in nanoseconds.
 
     It has two readings. `now` is the instant that timestamps are taken from. `elapsed` is how much
-    time has passed for what is under way: under `autojump` it stands still, since there each
-    prediction's own time jumps when somebody looks; under `real` it runs with the wall, times
-    `speed`; under `frozen` both move only by `advance`.
+    time has passed for predictions: under `real` it runs with the wall clock, times `speed`; under
+    `frozen` both move only by `advance`. Under `autojump` it stands still: there each prediction's
+    own time jumps to its next change when somebody looks at it, so that waiting takes no time, and
+    a run is the same on any machine.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Clock:
         return self._now + (passed if self.mode == "autojump" else int(passed * self.speed))
 
     def elapsed(self) -> int:
-        """Nanoseconds that have passed for what is under way, from an arbitrary start."""
+        """Nanoseconds that have passed for predictions, from an arbitrary start."""
         if self.mode == "real":
             return self._elapsed + int((self._wall() - self._anchor) * self.speed)
         return self._elapsed
@@ -105,14 +104,14 @@ class Clock:
         self._elapsed += nanoseconds
 
     def change(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
-        """Go on in another mode from the present instant, or from `now`."""
+        """Go on in another mode, from the present instant or from `now`."""
         self._now, self._elapsed = (self.now() if now is None else now), self.elapsed()
         self._anchor = self._wall()
         self.mode = mode
         self.speed = self.speed if speed is None else speed
 
     def seconds_until(self, elapsed: int | None) -> float | None:
-        """Seconds of real time until `elapsed` comes that far; None if it does not by itself."""
+        """Seconds of real time until the clock reaches `elapsed`; None if it does not by itself."""
         if self.mode != "real" or elapsed is None:
             return None
         return max(0, elapsed - self.elapsed()) / SECOND / self.speed

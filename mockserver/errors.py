@@ -1,6 +1,6 @@
-"""What the user of the double has to mend.
+"""Errors that the user of the double has to fix.
 
-MockServerError             one clear line, which says what, where and how
+MockServerError             one clear line: what is wrong, where, and how to fix it
 ├── ContractError           the contract file cannot drive a server
 └── ScenarioError           a scenario is unknown, malformed or contradicts the contract
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class MockServerError(Exception):
-    """Something that the user of the double has to mend. The message says what, where and how."""
+    """Something that the user has to fix. The message says what, where and how, in one line."""
 
 
 class ContractError(MockServerError):

@@ -1,4 +1,4 @@
-"""JSON that somebody sent: read within bounds, pointed into, and shown shortened."""
+"""JSON from outside: decoded within bounds, pointed into, and shortened for messages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import Any
 
 import msgspec
 
-MAX_DEPTH = (
-    200  # levels of nesting; schemas are not checked beyond 255, and Python's own limit is not far
-)
-MAX_VALUES = 100_000  # values in one JSON text: each takes memory, and time to be looked at
+# Levels of nesting: validators of schemas stop at 255, and Python's own limit is not far.
+MAX_DEPTH = 200
+MAX_VALUES = 100_000  # in one JSON text: each takes memory, and time to be checked
 MAX_SHOWN = 80  # characters of a sent value that a message repeats
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _TOO_MANY = f"of more than {MAX_VALUES:,} values"
 
 
 def read_json(body: bytes) -> Any:
-    """Decode JSON that somebody sent. Raises ValueError, which says what the body is instead."""
+    """Decode JSON from outside. Raises ValueError, which says what the text is instead."""
     if _marks(body) > MAX_VALUES and _has_too_many_values(body):
         raise ValueError(_TOO_MANY)
     try:
@@ -32,14 +31,17 @@ def read_json(body: bytes) -> Any:
 
 
 def _marks(text: bytes) -> int:
-    """About as many as there are values: those in one list or object are one more than its commas."""
+    """About the number of values: a list or an object has one more than commas."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _has_too_many_values(body: bytes) -> bool:
-    """Whether a text has too many values, and not only commas within strings. It takes no time for each value."""
+    """Whether a text has too many values, and not only commas within strings.
+
+    It takes no step for each value, which would be slow where there are millions.
+    """
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * MAX_VALUES:  # of a name and a value
+    if unescaped.count(b'"') > 4 * MAX_VALUES:  # more than a name and a value each
         return True
     return _marks(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
 
@@ -60,11 +62,14 @@ def pointer_to(path: Iterable[str | int]) -> str:
 
 
 def shorten(value: object) -> str:
-    """A value as JSON, cut to what a message can carry."""
+    """A value as JSON, cut to the length that a message can have."""
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning of a text, and a sign that there is more: a token may stand where it was cut."""
+    """The beginning of a text; an ellipsis tells that there is more.
+
+    `redacted` looks there for the beginning of a token.
+    """
     return text if len(text) <= most else text[:most] + "…"

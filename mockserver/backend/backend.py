@@ -75,7 +75,7 @@ class Options:
 
 
 class Backend:
-    """The API's behaviour, for every tenant of one server."""
+    """The API's behavior, for every tenant of one server."""
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         if not 0 < options.speed <= MAX_SPEED:
@@ -94,7 +94,7 @@ class Backend:
         bounds = Bounds(bytes=options.max_memory)
         self.store = Store(options.seed, lambda: Clock(options.clock, options.speed), bounds)
         self.metrics = Metrics()
-        self.draining = False  # whether the server is about to stop, and wants no new tenants
+        self.draining = False  # whether the server is about to stop, and takes no new tenants
         self.pictures = Pictures(contract, self.store.cached, self.store.outgoing)
         self.posting = asyncio.Semaphore(MAX_POSTS)
         self.renderer = Renderer(contract, self.pictures, DISCARD, None)
@@ -246,7 +246,7 @@ class Backend:
     async def follow(
         self, tenant: TenantState, prediction: Prediction, nanoseconds: int
     ) -> Prediction:
-        """Follow a prediction until it has ended or is forgotten, or for that much of its own time."""
+        """Follow a prediction until it ends or is forgotten, or for some of its own time."""
         until = prediction.age(tenant.clock.elapsed()) + nanoseconds
         with tenant.activity.follower() as follower:
             while prediction.id in tenant.predictions:
@@ -332,7 +332,7 @@ class Backend:
         return stage_at(prediction, prediction.age(tenant.clock.elapsed())).status
 
     def deliverable(self, identifier: str, output_format: str) -> Prediction:
-        """The prediction whose picture can be fetched, with no token needed. Raises ApiError (404)."""
+        """The prediction whose picture can be fetched, by anybody. Raises ApiError (404)."""
         tenant = self.store.owner(identifier)
         prediction = tenant.predictions.get(identifier) if tenant else None
         if tenant is None or prediction is None:

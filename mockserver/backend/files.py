@@ -1,4 +1,4 @@
-"""Files that clients have uploaded, to be used as input."""
+"""Files that clients have uploaded, for use as input."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ LIFETIME = 24 * 3600 * SECOND  # nanoseconds
 
 
 def file_id(shard: str, key: bytes, number: int) -> str:
-    """The `number`th id under `key`: a UUID in base64, as upstream's are; the UUID begins with the shard."""
+    """The `number`th id under `key`: a UUID in base64, as at Replicate, after the shard."""
     digest = blake2b(number.to_bytes(8, "big"), digest_size=16, key=key).digest()
     return b64encode((shard + str(UUID(bytes=digest, version=4))[len(shard) :]).encode()).decode()
 
 
 def signature_of(secret: str, owner: str, identifier: str, expiry: str) -> str:
-    """The signature of a URL to download a file by, under a secret as `GET …/webhooks/default/secret` tells it."""
+    """The signature of a URL that downloads a file.
+
+    `secret` is the one that `GET …/webhooks/default/secret` returns, `expiry` in seconds.
+    """
     signed = f"{owner} {identifier} {expiry}".encode()
-    return b64encode(
-        hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()
-    ).decode()
+    key = b64decode(secret.removeprefix("whsec_"))
+    return b64encode(hmac.new(key, signed, sha256).digest()).decode()
 
 
 class Upload(msgspec.Struct, frozen=True, gc=False):
@@ -41,9 +43,9 @@ class Upload(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, name: str, content_type: str, content: bytes, metadata: bytes = b"{}") -> Upload:
-        """An upload with its checksums, which are worked out once: a file may be large, and listed often."""
-        weak = md5(content, usedforsecurity=False).hexdigest()
-        return cls(name, content_type, content, metadata, weak, sha256(content).hexdigest())
+        """An upload with its checksums: they are computed once, since files are listed often."""
+        etag = md5(content, usedforsecurity=False).hexdigest()
+        return cls(name, content_type, content, metadata, etag, sha256(content).hexdigest())
 
 
 class StoredFile(msgspec.Struct, frozen=True, gc=False):
@@ -63,16 +65,16 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
         return now - self.created_at >= LIFETIME
 
     def as_json(self, url: str) -> dict[str, Any]:
-        """The file as the API tells of it, reachable at `url`."""
-        sent = self.upload
+        """The file as the API describes it, reachable at `url`."""
+        upload = self.upload
         return {
             "id": self.id,
-            "name": sent.name,
-            "content_type": sent.content_type,
-            "size": len(sent.content),
-            "etag": sent.md5,
-            "checksums": {"sha256": sent.sha256, "md5": sent.md5},
-            "metadata": msgspec.json.decode(sent.metadata),
+            "name": upload.name,
+            "content_type": upload.content_type,
+            "size": len(upload.content),
+            "etag": upload.md5,
+            "checksums": {"sha256": upload.sha256, "md5": upload.md5},
+            "metadata": msgspec.json.decode(upload.metadata),
             "created_at": timestamp(self.created_at),
             "expires_at": timestamp(self.created_at + LIFETIME),
             "urls": {"get": url},

@@ -1,4 +1,10 @@
-"""What is under way for a tenant while the server runs: background tasks, and those that wait for its clock."""
+"""What is under way for a tenant: background tasks, and followers of its clock.
+
+A follower is a task that acts as a prediction's time passes: a stream, a webhook's sender, a create
+with `Prefer: wait`. None of them polls. It acts on all that has happened by now, and then sleeps
+until the next change is due, or until it is woken because something else has changed: a cancel, a
+clock that was set or advanced, a reset.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ SETTLE_LIMIT = 5.0  # seconds of real time
 
 
 class Follower:
-    """One that waits for a tenant's clock, and acts when it has moved: idle while it sleeps, busy while it acts."""
+    """Waits for a tenant's clock: idle while it sleeps, busy while its task acts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -21,13 +27,12 @@ class Follower:
         self._idle = asyncio.Event()
 
     async def sleep_until(self, elapsed: int | None) -> None:
-        """Sleep until the clock's `elapsed` may have come that far, or something else has changed: look again.
+        """Sleep until the clock may have reached `elapsed`, or something else has changed.
 
-        None stands for a time that never comes.
+        None is for a change that is never due by itself. The caller has to look again: what has
+        changed may not concern it. A change that came while it was busy ends the sleep at once.
         """
-        if (
-            not self._changed.is_set()
-        ):  # what changed while it was busy is looked at before it rests
+        if not self._changed.is_set():
             self._idle.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._clock.seconds_until(elapsed)):
@@ -36,16 +41,16 @@ class Follower:
         self._idle.clear()
 
     def wake(self) -> None:
-        """Have it look again."""
+        """End its sleep: something has changed."""
         self._idle.clear()
         self._changed.set()
 
     async def wait_until_idle(self) -> None:
-        """Wait until it has acted on all that has changed."""
+        """Wait until it has acted on everything that has changed."""
         await self._idle.wait()
 
     def leave(self) -> None:
-        """Nobody has to wait for it any more."""
+        """Its task has ended: nobody has to wait for it."""
         self._idle.set()
 
 
@@ -59,7 +64,7 @@ class Activity:
 
     @contextmanager
     def follower(self) -> Iterator[Follower]:
-        """Follow the clock for the time of a `with` block."""
+        """A follower of the clock during a `with` block."""
         follower = Follower(self._clock)
         self._followers.add(follower)
         try:
@@ -69,30 +74,33 @@ class Activity:
             follower.leave()
 
     def wake(self) -> None:
-        """Have every follower look again."""
+        """Wake every follower."""
         for follower in self._followers:
             follower.wake()
 
     async def settle(self) -> None:
-        """Wait until every follower has acted on all there is; one whose client does not read is not waited for."""
+        """Wait until every follower has acted on everything that has changed.
+
+        There is a limit: a client that does not read keeps the follower of its stream busy.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_LIMIT):
                 for follower in list(self._followers):
                     await follower.wait_until_idle()
 
     def spawn(self, prediction_id: str, work: Coroutine[Any, Any, None]) -> None:
-        """Have some work for a prediction go on in the background, until it is done or cancelled."""
+        """Run some work for a prediction in the background, until it is done or canceled."""
         task = self._tasks[prediction_id] = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(lambda _: self._tasks.pop(prediction_id, None))
 
     def cancel(self, prediction_id: str) -> None:
-        """End the work for a prediction, and have the followers see what has become of it."""
+        """Cancel the work for a prediction, and wake the followers."""
         if prediction_id in self._tasks:
             self._tasks.pop(prediction_id).cancel()
         self.wake()
 
     def cancel_all(self) -> None:
-        """End all the work, and have the followers see that there is nothing left to follow."""
+        """Cancel all work, and wake the followers: there is nothing left to follow."""
         for prediction_id in list(self._tasks):
             self._tasks.pop(prediction_id).cancel()
         self.wake()

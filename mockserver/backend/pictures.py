@@ -20,7 +20,7 @@ MAX_CACHED = 64 * 1024 * 1024  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A delivered file."""
+    """A picture as it is delivered."""
 
     data: bytes
     media_type: str
@@ -84,7 +84,7 @@ class Pictures:
         return decoded_input.get(name, operation.defaults.get(name))
 
     def draw(self, prediction: Prediction) -> Picture:
-        """A prediction's picture, from the cache if it is there. Slow: call it off the event loop."""
+        """A prediction's picture, drawn if it is not cached. Slow: call it off the event loop."""
         # After a reset the same id may belong to another input, or to a file of another size.
         key = (
             prediction.id,

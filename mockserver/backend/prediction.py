@@ -1,4 +1,4 @@
-"""Predictions as values: what a timeline, fixed at creation, says at an instant. Pure."""
+"""Predictions as values: their state is a pure function of a timeline and of time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline
 SHARDS = 1000  # as many as three digits name
 _ENDED_UNSTARTED = frozenset({"starting", "failed", "canceled", "aborted"})
 ID = re.compile(r"(?<![0-9a-z])[0-9a-hjkmnp-tv-z]{26}(?![0-9a-z])")
-_CROCKFORD = (
-    b"0123456789abcdefghjkmnpqrstvwxyz" * 8
-)  # a letter for each byte, every letter as often
+# A letter for each byte, every letter equally often.
+_CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz" * 8
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """A job, as it was created and as far as it has been pushed since.
+    """A job, as it was created, and what has been done to it since.
 
     `input` is JSON, as it was sent unless the scenario fills defaults in, `given_size` the width
-    and height in pixels of the picture that it gives, as far as that is known. `created_at` is in
+    and height in pixels of the picture in it, if that is known. `created_at` is in
     nanoseconds since the epoch, `created_elapsed` the reading of the tenant's clock at creation.
     `time_offset` is how far its own time is ahead of that clock, and `canceled_at` the own time of
     a cancel, both in nanoseconds. `retention` is how long its data are kept once it has ended, in
@@ -97,19 +96,19 @@ def advance_to(prediction: Prediction, age: int, later: int) -> Prediction:
 
 
 def cancel(prediction: Prediction, age: int) -> Prediction:
-    """The prediction canceled at an own time of `age` nanoseconds; itself if it has ended by then."""
+    """The prediction canceled at an own time of `age` nanoseconds; itself if it has ended."""
     if stage_at(prediction, age).status in TERMINAL:
         return prediction
     return msgspec.structs.replace(prediction, canceled_at=age)
 
 
 def entered(prediction: Prediction, after: int, until: int) -> Iterator[Stage]:
-    """The stages entered in the own time from `after` (exclusive) to `until` (inclusive), in nanoseconds."""
+    """The stages entered after an own time of `after`, by `until`, in nanoseconds."""
     return (stage for stage in effective_timeline(prediction) if after < stage.at <= until)
 
 
 def data_removed(prediction: Prediction, age: int, now: int) -> bool:
-    """Whether input, output and logs have expired, by own time or by the tenant's instant `now`."""
+    """Whether input, output and logs have expired, by own time or by the tenant's time `now`."""
     stage = stage_at(prediction, age)
     if stage.status not in TERMINAL:
         return False
@@ -118,7 +117,10 @@ def data_removed(prediction: Prediction, age: int, now: int) -> bool:
 
 
 def shard_of(token: str) -> str:
-    """The shard of a tenant, three digits: load balancers compute the same from the token, or read it in an id."""
+    """The shard of a tenant, three digits.
+
+    Load balancers compute it from the token, or read it in an id.
+    """
     return f"{crc32(token.encode('latin-1')) % SHARDS:03}"
 
 
@@ -129,8 +131,10 @@ def prediction_id(shard: str, key: bytes, number: int) -> str:
 
 
 def worked(timeline: Timeline, stage: Stage) -> tuple[int | None, int | None]:
-    """Own times, in nanoseconds, at which work had begun and ended, as far as they are known at a stage."""
+    """Own times, in nanoseconds, at which work began and ended, if that is known at a stage."""
     working = (
-        each.at for each in timeline if each.at <= stage.at and each.status not in _ENDED_UNSTARTED
+        entered.at
+        for entered in timeline
+        if entered.at <= stage.at and entered.status not in _ENDED_UNSTARTED
     )
     return next(working, None), stage.at if stage.status in TERMINAL else None

@@ -1,4 +1,4 @@
-"""Limits on how many requests are taken: a token bucket. Pure."""
+"""Limits on how many requests are accepted: a token bucket. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mockserver.scenarios.scenario import Limit
 class Bucket(msgspec.Struct, frozen=True, gc=False):
     """What is left of a limit, as it stood at an instant, in nanoseconds since the epoch.
 
-    `credit` is the time that it takes to come by what is left, in nanoseconds: a whole number, so
-    that whoever waits to the nanosecond is let through.
+    `credit` is the time that it takes to earn what is left, in nanoseconds: a whole number, so that
+    a client which waits to the nanosecond is accepted.
     """
 
     credit: int
@@ -22,7 +22,10 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
 
 
 class Quota(msgspec.Struct, frozen=True, gc=False):
-    """What a limit says of a request: whether it is taken, how many are left, and the seconds until one more is."""
+    """What a limit says of a request: whether it is accepted, and how many more will be.
+
+    `reset` is the number of seconds until one more is left.
+    """
 
     taken: bool
     remaining: int
@@ -30,7 +33,7 @@ class Quota(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The quota as upstream tells of it in every answer."""
+        """The headers by which Replicate sends the quota in every response."""
         return (
             (b"ratelimit-remaining", b"%d" % self.remaining),
             (b"ratelimit-reset", b"%d" % self.reset),
@@ -39,14 +42,14 @@ class Quota(msgspec.Struct, frozen=True, gc=False):
 
 def take(limit: Limit, bucket: Bucket | None, now: int) -> tuple[Bucket, Quota]:
     """Take one request out of a bucket, a new one if there is none yet."""
-    each = math.ceil(60 * SECOND / limit.per_minute)  # nanoseconds for one more
+    price = math.ceil(60 * SECOND / limit.per_minute)  # nanoseconds that earn one request
     if bucket is None:
-        bucket = Bucket(
-            each * (limit.burst if limit.left is None else min(limit.left, limit.burst)), now
-        )
-    credit = min(limit.burst * each, bucket.credit + max(0, now - bucket.at))
-    taken = credit >= each
-    credit -= each * taken
-    remaining = credit // each
-    missing = (remaining + 1) * each - credit
+        left = limit.burst if limit.left is None else min(limit.left, limit.burst)
+        bucket = Bucket(price * left, now)
+
+    credit = min(limit.burst * price, bucket.credit + max(0, now - bucket.at))
+    taken = credit >= price
+    credit -= price * taken
+    remaining = credit // price
+    missing = (remaining + 1) * price - credit
     return Bucket(credit, now), Quota(taken, remaining, max(1, -(-missing // SECOND)))

@@ -1,4 +1,4 @@
-"""All that the double remembers, by tenant and within bounds."""
+"""Everything that the double remembers, by tenant and within bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mockserver.scenarios.scenario import Scenario
 
 
 class Changes:
-    """Wakes whoever watches; costs nothing where nobody does."""
+    """Wakes those who watch; costs nothing if nobody does."""
 
     def __init__(self) -> None:
         self._watchers: set[asyncio.Event] = set()
@@ -35,7 +35,7 @@ class Changes:
 
     @contextmanager
     def watch(self) -> Iterator[asyncio.Event]:
-        """An event that is set on each change, for the time of a `with` block; the watcher clears it."""
+        """An event that is set on each change during a `with` block; the watcher clears it."""
         watcher = asyncio.Event()
         self._watchers.add(watcher)
         try:
@@ -45,14 +45,14 @@ class Changes:
 
 
 MAX_MEMORY = 1024 * 1024 * 1024  # bytes
-MAX_IDS = 8  # in a path
+MAX_IDS = 8  # that are looked for in a path
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is held. Bytes count all that clients can make the double hold, about.
+    """How much is held. Bytes count everything that clients can make the double hold, about.
 
-    Of `bytes`, what is under way may take half: bodies that come and go, webhooks, connections.
+    Half of `bytes` may be under way: bodies that arrive and leave, webhooks, connections.
     """
 
     tenants: int = 1000
@@ -63,7 +63,10 @@ class Bounds:
 
 
 class Store:
-    """The tenants and what belongs to them. What is over the bounds goes, oldest first, and is counted."""
+    """The tenants and what belongs to them.
+
+    What is over the bounds is forgotten, the oldest first, and counted.
+    """
 
     def __init__(
         self, seed: int, new_clock: Callable[[], Clock], bounds: Bounds | None = None
@@ -74,9 +77,8 @@ class Store:
         self._most_of_one = min(self._bounds.bytes_per_tenant, self._bounds.bytes // 2)
         self._tenants: OrderedDict[str, TenantState] = OrderedDict()
         self._meter = Meter()
-        self.observers: list[
-            Callable[[TenantState, Exchange], None]
-        ] = []  # called with each exchange that is recorded
+        # Called with each exchange that is recorded.
+        self.observers: list[Callable[[TenantState, Exchange], None]] = []
         self.changes = Changes()
         self.underway = Meter(self._meter)
         self.cached = Meter(self._meter)
@@ -86,15 +88,15 @@ class Store:
         self.evicted_predictions = 0
 
     def tenant(self, name: str) -> TenantState:
-        """The tenant of that name, new if it has not been here."""
-        found = self._tenants.get(name)
-        if found is not None:
-            self._tenants.move_to_end(name)
-            return found
-        return self._create(name)
+        """The tenant of that name, a new one if there is none."""
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            return self._create(name)
+        self._tenants.move_to_end(name)
+        return tenant
 
     def find(self, name: str) -> TenantState | None:
-        """The tenant of that name, if it has been here."""
+        """The tenant of that name, if there is one."""
         return self._tenants.get(name)
 
     def tenants(self) -> list[TenantState]:
@@ -114,11 +116,12 @@ class Store:
         )
 
     def find_in_path(self, path: str) -> tuple[TenantState, Prediction] | None:
-        """The prediction whose id a path has, and its tenant. Of a path with many ids, the first few are looked for."""
-        for found in islice(ID.finditer(path), MAX_IDS):
-            owner = self.owner(found.group())
+        """The first prediction whose id is in a path, and its tenant; only a few ids are tried."""
+        for match in islice(ID.finditer(path), MAX_IDS):
+            identifier = match.group()
+            owner = self.owner(identifier)
             if owner is not None:
-                return owner, owner.predictions[found.group()]
+                return owner, owner.predictions[identifier]
         return None
 
     def counts(self) -> dict[str, int]:
@@ -134,7 +137,7 @@ class Store:
         }
 
     def take(self, size: int) -> bool:
-        """Count some bytes more that are under way, if there is room for them; what is kept gives way."""
+        """Count some bytes more under way, if there is room; the oldest tenants give way."""
         if self.underway.bytes + size > self._bounds.bytes // 2:
             return False
         self.underway.add(size)
@@ -144,7 +147,7 @@ class Store:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count some bytes for the time of a `with` block."""
+        """Count some bytes as under way during a `with` block."""
         self.underway.add(size)
         try:
             yield
@@ -152,19 +155,19 @@ class Store:
             self.underway.add(-size)
 
     def set_scenario(self, tenant: TenantState, scenario: Scenario | None) -> None:
-        """Have a tenant use a scenario from here on; None goes back to the server's."""
+        """Use a scenario for a tenant from here on; None goes back to the server's."""
         tenant.set_scenario(scenario)
         if self._knows(tenant):
             self._keep_bounds(tenant)
 
     def put(self, tenant: TenantState, prediction: Prediction) -> None:
-        """Remember a new prediction, unless its tenant was forgotten while the request was under way."""
+        """Remember a new prediction, unless its tenant was forgotten meanwhile."""
         if self._knows(tenant):
             tenant.predictions.put(prediction.id, prediction)
             self._keep_bounds(tenant)
 
     def replace(self, tenant: TenantState, prediction: Prediction) -> None:
-        """Remember what has become of a prediction, unless it was forgotten meanwhile."""
+        """Remember the new state of a prediction, unless it was forgotten meanwhile."""
         if prediction.id in tenant.predictions:
             tenant.predictions.replace(prediction.id, prediction)
 
@@ -181,7 +184,7 @@ class Store:
             self._keep_bounds(tenant)
 
     def record(self, tenant: TenantState, exchange: Exchange) -> None:
-        """Write an exchange down in its tenant's journal."""
+        """Record an exchange in its tenant's journal."""
         tenant.journal.record(exchange)
         for observe in self.observers:
             observe(tenant, exchange)
@@ -190,7 +193,7 @@ class Store:
             self._keep_bounds(tenant)
 
     def record_delivery(self, tenant: TenantState, delivery: Delivery) -> None:
-        """Write down an attempt to deliver a webhook."""
+        """Record an attempt to deliver a webhook."""
         tenant.deliveries.record(delivery)
         self.changes.note()
         self._keep_bounds(tenant)
@@ -202,9 +205,9 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Forget a tenant, and end all that is under way for it."""
-        gone = self._tenants.pop(name, None)
-        if gone is not None:
-            gone.close()
+        tenant = self._tenants.pop(name, None)
+        if tenant is not None:
+            tenant.close()
 
     def _create(self, name: str) -> TenantState:
         tenant = self._tenants[name] = TenantState(
@@ -215,11 +218,11 @@ class Store:
         return tenant
 
     def _knows(self, tenant: TenantState) -> bool:
-        """Whether a tenant has not been reset or evicted while a request of it was under way."""
+        """Whether a tenant is still there: it may have been reset while a request waited."""
         return self._tenants.get(tenant.name) is tenant
 
     def _keep_bounds(self, tenant: TenantState) -> None:
-        """Evict what is over the bounds, after a tenant has come to hold more."""
+        """Evict what is over the bounds, after a tenant has grown."""
         bounds, predictions, meter = self._bounds, tenant.predictions, tenant.meter
         while len(predictions) > bounds.predictions_per_tenant or (
             meter.bytes > self._most_of_one and len(predictions) > 1

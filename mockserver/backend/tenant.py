@@ -27,12 +27,13 @@ from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, scri
 
 
 class FaultCursor(NamedTuple):
-    """Whose exchanges are counted, to know which fault of a scenario is due, and what a limit has left.
+    """Which exchanges are counted together, to know what fault is due, and what a limit has left.
 
-    A scenario of the whole `tenant` counts all its exchanges together, or, with `faults_per:
-    prediction`, those of `each_prediction`. One that a `prediction` was created with counts that
-    prediction's exchanges. One that a `request` names counts the requests that name it. `id` is the
-    id of the prediction, or the name of the scenario.
+    Of a scenario that holds for the whole tenant, all exchanges are (`tenant`), or, with
+    `faults_per: prediction`, those about the same prediction (`each_prediction`). Of a scenario
+    that a prediction was created with, those about that prediction are (`prediction`). Of a
+    scenario that requests name themselves, those that name it are (`request`). `id` is the id of
+    the prediction, or the name of the scenario.
     """
 
     kind: Literal["tenant", "each_prediction", "prediction", "request"]
@@ -142,10 +143,7 @@ class TenantState:
             del self._buckets[place]
 
     def set_clock(self, mode: Mode, *, speed: float | None = None, now: int | None = None) -> None:
-        """Change how time passes, from the present instant or from `now`.
-
-        `now` is in nanoseconds since the epoch.
-        """
+        """Change how time passes, from now on or from `now`, in nanoseconds since the epoch."""
         self.clock.change(mode, speed=speed, now=now)
         self.activity.wake()
 

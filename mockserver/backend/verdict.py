@@ -1,4 +1,4 @@
-"""A tenant's journal, judged. Pure."""
+"""The verdict on a tenant's journal. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mockserver.backend.journal import ANONYMOUS, Exchange, Journal
 from mockserver.redaction import redacted, shortened_secret
 from mockserver.scenarios.scenario import Fault, Scenario
 
-MAX_TOLD = 1000  # violations that are told of one tenant
+MAX_LISTED = 1000  # violations and departures of one tenant
 REASONS = ("violations", "unmatched", "departures", "unused-faults", "undelivered-webhooks")
 _COUNTS = (
     "exchanges",
@@ -29,12 +29,14 @@ _LISTS = ("violations", "unmatched", "departures", "unused_faults", "undelivered
 def verdict_of(
     journal: Journal, deliveries: Deliveries, scenario: Scenario, fault_progress: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What clients did, and a gateway behind a proxy, that the contract does not allow; what was never met.
+    """What clients did, and a gateway behind a proxy, that the contract does not allow.
 
-    `met` counts the exchanges of each list of faults in `scenario`. `ok` is about the requests
-    alone: faults never met and webhooks never delivered do not count against it. Of the violations,
-    the first MAX_TOLD are listed.
+    `fault_progress` counts the exchanges of each list of faults in `scenario`. `ok` is about the
+    requests alone: faults never met and webhooks never delivered do not count against it. Of the
+    violations, the first MAX_LISTED are listed.
     """
+    violations = (item for exchange in journal for item in _violations(exchange))
+    departures = [item for exchange in journal for item in _departures(exchange)]
     return {
         "ok": not journal.violating and not journal.unmatched and not journal.departing,
         "exchanges": journal.recorded,
@@ -42,13 +44,9 @@ def verdict_of(
         "violating_exchanges": journal.violating,
         "unmatched_exchanges": journal.unmatched,
         "departing_exchanges": journal.departing,
-        "violations": list(
-            islice((fault for exchange in journal for fault in _violations(exchange)), MAX_TOLD)
-        ),
+        "violations": list(islice(violations, MAX_LISTED)),
         "unmatched": list(_unmatched(journal)),
-        "departures": _told_departures(
-            [found for exchange in journal for found in _departures(exchange)]
-        ),
+        "departures": _listed_departures(departures),
         "unused_faults": list(_unused(scenario, fault_progress)),
         "undelivered_webhooks": [_undelivered(delivery) for delivery in deliveries.undelivered()],
     }
@@ -61,11 +59,11 @@ def combine(
     answered: int = 0,
     unreadable: int = 0,
 ) -> dict[str, Any]:
-    """The verdicts of tenants, by name, as one; each thing found names its tenant, in part.
+    """The verdicts of tenants, by name, as one; each item names its tenant, in part.
 
     `forgotten` counts tenants that were evicted with something wrong in their journals, which must
-    not be lost, `answered` all requests, those of tenants too that were reset, and `unreadable`
-    what came and was none.
+    not be lost. `answered` counts all requests, also those of tenants that were reset, and
+    `unreadable` what could not be read as a request.
     """
     shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
     return {
@@ -101,39 +99,41 @@ def add_up(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def failures(verdict: Mapping[str, Any], reasons: Collection[str]) -> list[str]:
-    """A line for each thing in a verdict that fails a run, for the given reasons."""
+    """A line for each thing in a verdict that fails a run, for these reasons."""
     lines = []
     for reason in reasons:
-        items = [
-            item for item in verdict[reason.replace("-", "_")] if item.get("severity") != "warning"
-        ]
+        items = verdict[reason.replace("-", "_")]
+        items = [item for item in items if item.get("severity") != "warning"]
         lines += [_of_tenant(item) + _DESCRIBE[reason](item) for item in items]
-        if reason in ("violations", "departures") and len(items) >= MAX_TOLD:
-            lines.append(
-                f"more {reason} may have been found: of each tenant, {MAX_TOLD:,} are told of"
-            )
-    unseen = {
+        if reason in ("violations", "departures") and len(items) >= MAX_LISTED:
+            lines.append(f"there may be more {reason}: {MAX_LISTED:,} of each tenant are listed")
+    return lines + list(_unlisted(verdict, reasons))
+
+
+def _unlisted(verdict: Mapping[str, Any], reasons: Collection[str]) -> Iterator[str]:
+    """A line for each kind of thing that fails a run, but is only counted."""
+    counts = {
         "violations": "violating_exchanges",
         "unmatched": "unmatched_exchanges",
         "departures": "departing_exchanges",
     }
     for reason in reasons:
-        count = verdict.get(unseen.get(reason, ""), 0)
+        count = verdict.get(counts.get(reason, ""), 0)
         if count and all(item.get("severity") == "warning" for item in verdict[reason]):
-            lines.append(f"{count} exchanges with {reason} are no longer in the journal")
-    if unseen.keys() & set(reasons) and verdict.get("forgotten_tenants"):
-        lines.append(
-            f"{verdict['forgotten_tenants']} tenants with something wrong had to be forgotten, to bound memory"
-        )
+            yield f"{count} exchanges with {reason} are no longer in the journal"
+    forgotten = verdict.get("forgotten_tenants")
+    if counts.keys() & set(reasons) and forgotten:
+        yield f"{forgotten} tenants with something wrong had to be forgotten, to bound memory"
     if "violations" in reasons and verdict.get("unreadable"):
-        lines.append(
-            f"refused as no HTTP, or for a head that is too large: {verdict['unreadable']}"
-        )
-    return lines
+        yield f"refused as no HTTP, or for a head that is too large: {verdict['unreadable']}"
 
 
 def _of_tenant(item: Mapping[str, Any]) -> str:
     return f"{item['tenant']}: " if "tenant" in item else ""
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    return item["pointer"].rstrip(":") or "/"
 
 
 def _undelivered(delivery: Delivery) -> dict[str, Any]:
@@ -171,11 +171,12 @@ def _departures(exchange: Exchange) -> Iterator[dict[str, Any]]:
         yield redacted(shown, exchange.token)
 
 
-def _told_departures(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many as are told: errors rather than advice, in the order in which they came."""
-    errors = [each for each in found if each["severity"] == "error"][:MAX_TOLD]
-    warnings = [each for each in found if each["severity"] != "error"][: MAX_TOLD - len(errors)]
-    return sorted(errors + warnings, key=lambda each: each["exchange"])
+def _listed_departures(departures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that are listed: errors rather than warnings, in the order of their exchanges."""
+    errors = [item for item in departures if item["severity"] == "error"][:MAX_LISTED]
+    warnings = [item for item in departures if item["severity"] != "error"]
+    warnings = warnings[: MAX_LISTED - len(errors)]
+    return sorted(errors + warnings, key=lambda item: item["exchange"])
 
 
 def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:
@@ -208,20 +209,22 @@ def _open_rules(fault: Fault | None) -> int:
 
 _DESCRIBE = {
     "violations": lambda item: (
-        f"{item['method']} {item['path']} (exchange {item['exchange']}) at {item['pointer'].rstrip(':') or '/'}: "
+        f"{item['method']} {item['path']} (exchange {item['exchange']}) at {_place(item)}: "
         f"{item['description']}; sent {item['sent']}, allowed: {item['allowed']}"
     ),
     "unmatched": lambda item: (
-        f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered {item['status']}: the contract "
-        "has no such operation"
+        f"{item['method']} {item['path']} (exchange {item['exchange']}) was answered "
+        f"{item['status']}: the contract has no such operation"
         + (f"; the nearest is {item['nearest']}" if item["nearest"] else ", nor means to have it")
     ),
     "departures": lambda item: (
-        f"{item['rule']} {item['method']} {item['path']} (exchange {item['exchange']}, answered {item['status']}) at "
-        f"{item['pointer'].rstrip(':') or '/'}: {item['message']}"
+        f"{item['rule']} {item['method']} {item['path']} "
+        f"(exchange {item['exchange']}, answered {item['status']}) at {_place(item)}: "
+        f"{item['message']}"
     ),
     "undelivered-webhooks": lambda item: (
-        f"{item['event']} of {item['prediction']} to {item['url']}, {item['attempts']} times: {item['reason']}"
+        f"{item['event']} of {item['prediction']} to {item['url']}, "
+        f"{item['attempts']} times: {item['reason']}"
     ),
     "unused-faults": lambda item: (
         f"{item['operation']}: fault {item['number']} {item['fault']} was never met"

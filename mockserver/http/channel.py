@@ -88,7 +88,7 @@ class Channel:
         await self._send_body(body)
 
     async def send_early(self, response: Response) -> None:
-        """Send a response to a request whose body is still arriving; let the client send on a while.
+        """Send a response to a request whose body is still arriving, and read on for a moment.
 
         A connection that is closed while its client sends is reset, and the response may be lost.
         """

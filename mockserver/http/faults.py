@@ -126,19 +126,18 @@ async def send_response(request: ReceivedRequest, response: Response, fault: Fau
     """Send a response, whole or as a fault breaks it; nothing, if the client has hung up."""
     channel = request.channel
     body = b"" if request.method == "HEAD" else response.body
+    disconnects = fault is not None and fault.disconnect is not None
+    has_left = response.status == NO_RESPONSE and not disconnects
     if response.events is not None:
         await channel.send_events(response)
-    elif fault is None and response.status != NO_RESPONSE:
-        if request.body.refusal is None:
-            await channel.send_response(response, body)
-        else:
-            await channel.send_early(response)
-    elif fault is None or (response.status == NO_RESPONSE and fault.disconnect is None):
+    elif has_left or (fault is not None and await _wait_after(fault, channel)):
         await channel.abandon()
-    elif await _wait_after(fault, channel):
-        await channel.abandon()
-    else:
+    elif fault is not None:
         await channel.send_broken(response, fault, body)
+    elif request.body.refusal is not None:
+        await channel.send_early(response)
+    else:
+        await channel.send_response(response, body)
 
 
 async def _wait_after(fault: Fault, channel: Channel) -> bool:

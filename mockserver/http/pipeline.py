@@ -59,7 +59,7 @@ class Endpoint:
     async def _exchange(
         self, operation: Operation | None, request: ReceivedRequest
     ) -> tuple[Response, Fault | None]:
-        """The response to a request, and the fault that breaks it on its way out: all the stages."""
+        """All stages of an exchange: the response, and the fault that breaks it on its way out."""
         backend = self._backend
         tenant = _tenant(backend.store, operation, request)
         number = tenant.journal.next_number()

@@ -1,4 +1,4 @@
-"""One POST to an address that a user or a client has given, within a deadline for all of it."""
+"""One POST to an address that a user or a client chose, with a deadline for all of it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from urllib.parse import urlsplit
 def post(
     url: str, headers: Mapping[str, str], body: bytes, seconds: float
 ) -> tuple[int | None, str | None]:
-    """The status that a receiver answers within some seconds of real time, or why there is none.
+    """The status of a receiver's response within some seconds of real time, or why there is none.
 
-    Redirects are not followed, and the body of the answer is not read.
+    Redirects are not followed, and the body of the response is not read.
     """
     overdue = threading.Event()
     try:
         parts = urlsplit(url)
         kind = _SecureConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
-        # The connection's own timeout is for each read: one that sends a byte a second would never
-        # end.
+        # The connection's own timeout is for each read: a receiver that sends a byte a second would
+        # never reach it.
         timer = threading.Timer(seconds, _hang_up, (connection, overdue))
         timer.start()
         try:
             connection.connect()
-            if overdue.is_set():  # before there was anything to hang up
+            if overdue.is_set():  # the time was over before there was a socket to close
                 raise TimeoutError
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", target, body, dict(headers))
@@ -44,7 +44,7 @@ def post(
 
 
 class _SecureConnection(HTTPSConnection):
-    """One whose socket is at hand while it shakes hands, so that this too can be ended."""
+    """One whose socket can be closed during the handshake, so that the deadline holds there too."""
 
     def connect(self) -> None:
         HTTPConnection.connect(self)

@@ -43,7 +43,7 @@ class Body:
         self._held = 0  # bytes that the meter counts for it
 
     def json(self) -> Any:
-        """The decoded body; it is decoded once. Raises ValueError, which says what it is instead."""
+        """The decoded body; decoding is done once. Raises ValueError, which says what it is."""
         if self._value is msgspec.UNSET:
             self._value = read_json(self.content)
         return self._value

@@ -21,10 +21,8 @@ MAX_METADATA = 8 * 1024  # bytes: a list shows those of a thousand files
 MAX_NAME = 1024  # characters of a file's name, of its content type, and of the form's
 LARGE = 64 * 1024  # bytes of a form that takes long enough to be read off the event loop
 T = TypeVar("T")
-for _name in (
-    "python_multipart",
-    "multipart",
-):  # what it warns of is the client's doing, and answered
+# The parser logs what is wrong with a form; the client is sent that anyway.
+for _name in ("python_multipart", "multipart"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
@@ -34,24 +32,21 @@ class _InMemory(MultiPartParser):
 
 
 async def read_upload(content_type: str, body: bytes) -> Upload:
-    """What a form uploads. Raises ApiError (400, 422)."""
-    return (
-        await asyncio.to_thread(_read, content_type, body)
-        if len(body) > LARGE
-        else _read(content_type, body)
-    )
+    """The file in a form. Raises ApiError (400, 422)."""
+    if len(body) <= LARGE:
+        return _read(content_type, body)
+    return await asyncio.to_thread(_read, content_type, body)
 
 
 def _read(content_type: str, body: bytes) -> Upload:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
-    if len(content_type) > MAX_NAME:  # to read its parameters takes the square of its length
+    if len(content_type) > MAX_NAME:  # reading its parameters takes the square of its length
         raise _not_a_form(f"its Content-Type has more than {MAX_NAME} characters")
-    if not _is_whole(
-        content_type, body
-    ):  # the parser would take the parts before, and not close the file of the last
+    if not _is_whole(content_type, body):  # the parser would not close the file of the last part
         raise _not_a_form("it ends before its closing boundary")
+
     try:
         headers = Headers({"content-type": content_type})
         form = _result_of(_InMemory(headers, stream(), max_files=2, max_fields=1000).parse())  # type: ignore[arg-type]
@@ -74,7 +69,7 @@ def _is_whole(content_type: str, body: bytes) -> bool:
 
 
 def _result_of(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never has to wait: all it reads is at hand."""
+    """The result of a coroutine that never waits: all that it reads is in memory."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -86,27 +81,30 @@ def _result_of(work: Coroutine[Any, Any, T]) -> T:
 def _upload_in(form: FormData) -> Upload:
     content, metadata = form.get("content"), form.get("metadata", "{}")
     if not isinstance(content, UploadFile):
-        said, shown = "content is required, as a file", "nothing" if content is None else "a field"
-        raise validation_error(
-            [Violation("/content", "required", "content", said, shown, "a file")]
+        message, sent = (
+            "content is required, as a file",
+            "nothing" if content is None else "a field",
         )
-    kind = content.content_type or "application/octet-stream"
+        violation = Violation("/content", "required", "content", message, sent, "a file")
+        raise validation_error([violation])
+
+    media_type = content.content_type or "application/octet-stream"
     name = content.filename or "file"
-    (name + kind).encode()
-    if max(len(name), len(kind)) > MAX_NAME:
+    (name + media_type).encode()  # raises UnicodeEncodeError for what is no text
+    if max(len(name), len(media_type)) > MAX_NAME:
         raise _not_a_form(
             f"a file's name, and its content type, have at most {MAX_NAME} characters"
         )
-    return Upload.of(name, kind, content.file.read(), _metadata(metadata))
+    return Upload.of(name, media_type, content.file.read(), _metadata(metadata))
 
 
 def _not_a_form(reason: str) -> ApiError:
     return ApiError(400, f"The body is not valid multipart/form-data: {reason}")
 
 
-def _metadata(sent: str | UploadFile) -> bytes:
-    """Metadata may come as a field or, as some clients send it, as a file of JSON."""
-    text = sent.file.read(MAX_METADATA + 1) if isinstance(sent, UploadFile) else sent.encode()
+def _metadata(part: str | UploadFile) -> bytes:
+    """Metadata as JSON. Some clients send it as a field, others as a file."""
+    text = part.file.read(MAX_METADATA + 1) if isinstance(part, UploadFile) else part.encode()
     if len(text) > MAX_METADATA:
         raise _wrong_metadata(
             f"metadata has at most {MAX_METADATA} bytes", "more", f"{MAX_METADATA} bytes"
@@ -122,7 +120,6 @@ def _metadata(sent: str | UploadFile) -> bytes:
     return msgspec.json.encode(value)
 
 
-def _wrong_metadata(said: str, sent: str, allowed: str) -> ApiError:
-    return validation_error(
-        [Violation("/metadata", "invalid_type", "metadata", said, sent, allowed)]
-    )
+def _wrong_metadata(message: str, sent: str, allowed: str) -> ApiError:
+    violation = Violation("/metadata", "invalid_type", "metadata", message, sent, allowed)
+    return validation_error([violation])
