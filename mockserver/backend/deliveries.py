@@ -36,9 +36,9 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
     def as_json(self) -> dict[str, Any]:
         """The delivery for people and tools."""
-        shown: dict[str, Any] = msgspec.structs.asdict(self)
-        del shown["sent_at"], shown["genuine"]
-        return {**shown, "body": msgspec.json.decode(self.body)}
+        value: dict[str, Any] = msgspec.structs.asdict(self)
+        del value["sent_at"], value["genuine"]
+        return {**value, "body": msgspec.json.decode(self.body)}
 
 
 class Deliveries:

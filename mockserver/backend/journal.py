@@ -140,7 +140,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     def as_json(self) -> dict[str, Any]:
         """The exchange for people and tools, with secrets shown in part."""
         request, response = self.request, self.response
-        shown = {
+        value = {
             "number": self.number,
             "received_at": timestamp(request.received_at),
             "tenant_time": timestamp(self.tenant_time),
@@ -173,7 +173,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
                 "body_size": response.body_size,
             },
         }
-        return redacted(shown, request.token)
+        return redacted(value, request.token)
 
 
 def _readable(kept: bytes, size: int) -> Any:

@@ -131,7 +131,7 @@ class TenantState:
         return self.chance("lifecycle", self._created)
 
     def set_scenario(self, scenario: Scenario | None) -> None:
-        """Use a scenario from here on, its faults counted afresh; None goes back to the server's."""
+        """Use a scenario from here on, its faults counted anew; None goes back to the server's."""
         self.scenario = scenario
         held = 0 if scenario is None else size_of(scenario)
         self.meter.add(held - self._scenario_bytes)

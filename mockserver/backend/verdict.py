@@ -65,20 +65,20 @@ def combine(
     not be lost. `answered` counts all requests, also those of tenants that were reset, and
     `unreadable` what could not be read as a request.
     """
-    shown = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
+    names = {name: shortened_secret(name) if name != ANONYMOUS else name for name in verdicts}
     return {
         "ok": not (forgotten or unreadable) and all(verdict["ok"] for verdict in verdicts.values()),
         **{count: sum(verdict[count] for verdict in verdicts.values()) for count in _COUNTS},
         **{
             key: [
-                {**item, "tenant": shown[name]}
+                {**item, "tenant": names[name]}
                 for name, verdict in verdicts.items()
                 for item in verdict[key]
             ]
             for key in _LISTS
         },
         "tenants": [
-            {"tenant": shown[name], "ok": verdict["ok"], "exchanges": verdict["exchanges"]}
+            {"tenant": names[name], "ok": verdict["ok"], "exchanges": verdict["exchanges"]}
             for name, verdict in verdicts.items()
         ],
         "forgotten_tenants": forgotten,
@@ -148,7 +148,7 @@ def _undelivered(delivery: Delivery) -> dict[str, Any]:
 
 def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
     for violation in exchange.violations:
-        shown = {
+        item = {
             "exchange": exchange.number,
             "operation": exchange.operation_id,
             "method": exchange.method,
@@ -156,19 +156,19 @@ def _violations(exchange: Exchange) -> Iterator[dict[str, Any]]:
             "status": exchange.status,
             **msgspec.to_builtins(violation),
         }
-        yield redacted(shown, exchange.token)
+        yield redacted(item, exchange.token)
 
 
 def _departures(exchange: Exchange) -> Iterator[dict[str, Any]]:
     for departure in exchange.departures:
-        shown = {
+        item = {
             "exchange": exchange.number,
             "method": exchange.method,
             "path": exchange.path,
             "status": exchange.status,
             **msgspec.to_builtins(departure),
         }
-        yield redacted(shown, exchange.token)
+        yield redacted(item, exchange.token)
 
 
 def _listed_departures(departures: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -182,14 +182,14 @@ def _listed_departures(departures: list[dict[str, Any]]) -> list[dict[str, Any]]
 def _unmatched(journal: Journal) -> Iterator[dict[str, Any]]:
     for exchange in journal:
         if exchange.unmatched:
-            shown = {
+            item = {
                 "exchange": exchange.number,
                 "method": exchange.method,
                 "path": exchange.path,
                 "status": exchange.status,
                 "nearest": exchange.nearest or None,
             }
-            yield redacted(shown, exchange.token)
+            yield redacted(item, exchange.token)
 
 
 def _unused(scenario: Scenario, fault_progress: Mapping[str, int]) -> Iterator[dict[str, Any]]:

@@ -64,28 +64,24 @@ class Endpoint:
         tenant = _tenant(backend.store, operation, request)
         number = tenant.journal.next_number()
         behavior = choose_behavior(backend, tenant, operation, request)
-        fault = behavior.fault
+        fault, scenario = behavior.fault, behavior.scenario
 
         has_left = fault is not None and await wait_before(fault, request.channel)
         if request.body.size <= LARGE_BODY:
             validated = self._validate(operation, request, behavior)
         else:
             validated = await asyncio.to_thread(self._validate, operation, request, behavior)
-        if has_left:
-            handled = NOTHING
-        elif fault is None:
-            handled = await self._handle(tenant, operation, request, validated, behavior)
-        else:
-            handled = await self._handle_with(
-                fault, tenant, operation, request, validated, behavior
-            )
-
-        if behavior.scenario.changes_headers:
+        handled = NOTHING
+        if not has_left:
+            handle = self._handle if fault is None else self._handle_with_fault
+            handled = await handle(tenant, operation, request, validated, behavior)
+        if scenario.changes_headers:
             handled = with_scenario_headers(operation, behavior, handled)
+
         place = self._arrived_at
         record(backend, tenant, number, operation, request, validated, behavior, handled, place)
         response = handled.response
-        if behavior.scenario.gzip:
+        if scenario.gzip:
             response = compressed(operation, request, response)
         return response, fault
 
@@ -127,9 +123,8 @@ class Endpoint:
             return handled  # another contract than ours may have no errors
         return checked(operation, request, handled)
 
-    async def _handle_with(
+    async def _handle_with_fault(
         self,
-        fault: Fault,
         tenant: TenantState,
         operation: Operation | None,
         request: ReceivedRequest,
@@ -137,7 +132,9 @@ class Endpoint:
         behavior: Behavior,
     ) -> Handled:
         """What a fault leaves of an operation: it does not take place, or its response is lost."""
+        fault = behavior.fault
         assert operation is not None
+        assert fault is not None
         handled = NOTHING
         if not fault.prevents:
             handled = await self._handle(tenant, operation, request, validated, behavior)
@@ -158,16 +155,19 @@ class Decoy:
         """Refuse one request, as an API would whose token this is not."""
         backend = self._backend
         request = read_head(scope, receive, send, None)
-        await read_body(request, MAX_RECORDED_BODY, backend.store)
-        owner = backend.store.find_in_path(request.path)
-        tenant = owner[0] if owner else backend.store.tenant(request.token or ANONYMOUS)
+        try:
+            await read_body(request, MAX_RECORDED_BODY, backend.store)
+            owner = backend.store.find_in_path(request.path)
+            tenant = owner[0] if owner else backend.store.tenant(request.token or ANONYMOUS)
 
-        scenario = backend.scenario(tenant)
-        dialect = scenario.errors or backend.options.errors
-        handled = error_response(backend.contract, None, ApiError(401), dialect)
-        number, behavior = tenant.journal.next_number(), Behavior(scenario, None, dialect)
-        record(backend, tenant, number, None, request, VALID, behavior, handled, "foreign")
-        await send_response(request, handled.response, None)
+            scenario = backend.scenario(tenant)
+            dialect = scenario.errors or backend.options.errors
+            handled = error_response(backend.contract, None, ApiError(401), dialect)
+            number, behavior = tenant.journal.next_number(), Behavior(scenario, None, dialect)
+            record(backend, tenant, number, None, request, VALID, behavior, handled, "foreign")
+            await send_response(request, handled.response, None)
+        finally:
+            request.body.release()
 
 
 async def _send_large(

@@ -138,9 +138,9 @@ def _unknown_parameters(operation: Operation, request: ReceivedRequest) -> Seque
     violations = []
     for name in unknown[:MAX_VIOLATIONS]:
         message = f"Query parameter {shorten(name)} is not known"
-        shown, value = cut(name, MAX_SHOWN), shorten(request.query_params[name])
+        field, value = cut(name, MAX_SHOWN), shorten(request.query_params[name])
         violations.append(
-            Violation(f"?{shown}", "unknown_parameter", shown, message, value, "none", fatal=False)
+            Violation(f"?{field}", "unknown_parameter", field, message, value, "none", fatal=False)
         )
     return violations
 

@@ -50,6 +50,16 @@ def held(client: httpx.Client) -> dict[str, int]:
     return store
 
 
+def test_a_body_that_a_decoy_was_sent_in_pieces_is_let_go() -> None:
+    pieces = [b"x" * 1000] * 10
+    with MockServer(urls="foreign") as server, httpx.Client(base_url=server.url) as client:
+        foreign = client.post(ULTRA, json={"input": {"prompt": "a cat"}}).json()["urls"]["cancel"]
+        client.post(foreign)
+        before = held(client)["bytes_under_way"]
+        client.post(foreign, content=iter(pieces))
+        assert held(client)["bytes_under_way"] == before
+
+
 def test_idle_connections(
     server: MockServer, client: httpx.Client, connections: contextlib.ExitStack
 ) -> None:
