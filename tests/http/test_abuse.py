@@ -51,13 +51,20 @@ def held(client: httpx.Client) -> dict[str, int]:
 
 
 def test_a_body_that_a_decoy_was_sent_in_pieces_is_let_go() -> None:
-    pieces = [b"x" * 1000] * 10
+    piece, head = b"x" * 1000, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n"
     with MockServer(urls="foreign") as server, httpx.Client(base_url=server.url) as client:
-        foreign = client.post(ULTRA, json={"input": {"prompt": "a cat"}}).json()["urls"]["cancel"]
-        client.post(foreign)
-        before = held(client)["bytes_under_way"]
-        client.post(foreign, content=iter(pieces))
-        assert held(client)["bytes_under_way"] == before
+        created = client.post(ULTRA, json={"input": {"prompt": "a cat"}}).json()
+        foreign = httpx.URL(created["urls"]["get"])
+        with socket.create_connection((foreign.host, foreign.port), timeout=20) as line:
+            line.sendall(head + b"x" * 2000)
+            assert line.recv(4096)
+            before = held(client)["bytes_under_way"]
+            line.sendall(head + piece)
+            while held(client)["bytes_under_way"] == before:
+                pass
+            line.sendall(piece)
+            assert line.recv(4096)
+            assert held(client)["bytes_under_way"] == before
 
 
 def test_idle_connections(
