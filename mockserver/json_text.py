@@ -17,7 +17,8 @@ _TOO_MANY = f"of more than {MAX_VALUES:,} values"
 
 def read_json(body: bytes) -> Any:
     """Decode JSON from outside. Raises ValueError, which says what the text is instead."""
-    if _marks(body) > MAX_VALUES and _has_too_many_values(body):
+    # A text has no more values, and no more levels, than bytes: short ones need not be counted.
+    if len(body) > MAX_VALUES and _marks(body) > MAX_VALUES and _has_too_many_values(body):
         raise ValueError(_TOO_MANY)
     try:
         value = msgspec.json.decode(body)
@@ -25,7 +26,8 @@ def read_json(body: bytes) -> Any:
         raise ValueError(_TOO_DEEP) from reason
     except (msgspec.DecodeError, ValueError) as reason:
         raise ValueError(f"not valid JSON: {reason}") from reason
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
+    brackets = body.count(b"[") + body.count(b"{") if len(body) > MAX_DEPTH else 0
+    if brackets > MAX_DEPTH and _levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     return value
 

@@ -204,11 +204,14 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Add a value, and keep the bounds."""
-        values, meter = self._values, self._meter
+        values, growth = self._values, self._footprint(value)
         values[key] = value
-        meter.add(self._footprint(value))
-        while len(values) > self._max_items or (meter.bytes > self._max_bytes and len(values) > 1):
-            self.evict()
+        while len(values) > self._max_items or (
+            self._meter.bytes + growth > self._max_bytes and len(values) > 1
+        ):
+            growth -= self._drop(values.popitem(last=False)[1])
+            self.evicted += 1
+        self._meter.add(growth)
 
     def replace(self, key: K, value: V) -> None:
         """Put another value of the same size in the place of one."""
@@ -217,22 +220,23 @@ class Bounded(Generic[K, V]):
     def evict(self) -> K:
         """Forget the oldest value because of a bound; its key."""
         key, value = self._values.popitem(last=False)
-        self._forget(value)
+        self._meter.add(-self._drop(value))
         self.evicted += 1
         return key
 
     def remove(self, key: K) -> None:
         """Forget a value."""
-        self._forget(self._values.pop(key))
+        self._meter.add(-self._drop(self._values.pop(key)))
 
-    def _forget(self, value: V) -> None:
-        self._meter.add(-self._footprint(value))
+    def _drop(self, value: V) -> int:
+        """Let go of a value; the bytes that it held."""
         if self._on_forget is not None:
             self._on_forget(value)
+        return self._footprint(value)
 
     def clear(self) -> None:
         """Forget every value, and how many have been evicted."""
         for value in self._values.values():
-            self._forget(value)
+            self._meter.add(-self._drop(value))
         self._values.clear()
         self.evicted = 0

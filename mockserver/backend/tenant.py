@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -198,12 +198,11 @@ class TenantState:
         self._buckets[cursor, key], quota = take(limit, bucket, self.clock.now())
         return quota
 
-    def record_statuses_sent(self, sent: Iterable[tuple[str, str]]) -> None:
-        """Record that a client is sent statuses, each with the id of its prediction."""
-        for identifier, status in sent:
-            self.coverage.status_sent(self._last_status_sent.get(identifier), status)
-            if identifier in self.predictions:
-                self._last_status_sent[identifier] = status
+    def record_status_sent(self, identifier: str, status: str) -> None:
+        """Record that a client is sent a prediction's status."""
+        self.coverage.status_sent(self._last_status_sent.get(identifier), status)
+        if identifier in self.predictions:
+            self._last_status_sent[identifier] = status
 
     def evict_prediction(self) -> None:
         """Forget the oldest prediction, and end what is under way for it."""

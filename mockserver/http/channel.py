@@ -71,16 +71,18 @@ class Channel:
     The connection beneath is known where the server is ours.
     """
 
-    __slots__ = ("_chunks", "_connection", "_send", "_started", "receive")
+    __slots__ = ("_scope", "_send", "_started", "receive")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.receive = receive
+        self._scope = scope
         self._send = send
         self._started = False
-        self._chunks = scope.get("http_version", "1.1") != "1.0" or "state" not in scope
-        self._connection: Connection | None = (
-            scope["state"].get(CONNECTION) if "state" in scope else None
-        )
+
+    @property
+    def _connection(self) -> Connection | None:
+        state = self._scope.get("state")
+        return state.get(CONNECTION) if state is not None else None
 
     async def send_response(self, response: Response, body: bytes) -> None:
         """Send a response whole, with `body` under its headers; that to a HEAD is empty."""
@@ -114,7 +116,8 @@ class Channel:
 
     async def send_events(self, response: Response) -> None:
         """Send the events of a response, until they end, break off, or the client hangs up."""
-        if self._chunks:
+        has_chunks = self._scope.get("http_version", "1.1") != "1.0" or "state" not in self._scope
+        if has_chunks:
             await self._start(response)
             await self.cancel_on_disconnect(self._send_chunked(response))
             await self._send({"type": "http.response.body", "body": b""})

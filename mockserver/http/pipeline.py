@@ -20,7 +20,7 @@ from mockserver.http.handlers.roles import HANDLERS
 from mockserver.http.headers import compressed, with_scenario_headers
 from mockserver.http.recording import record
 from mockserver.http.request import ReceivedRequest, read_body, read_head
-from mockserver.http.validation import VALID, ValidatedRequest, check_arrival, validate
+from mockserver.http.validation import VALID, ValidatedRequest, validate, without_one_host
 from mockserver.scenarios.scenario import Fault
 
 LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
@@ -89,11 +89,11 @@ class Endpoint:
         self, operation: Operation | None, request: ReceivedRequest, behavior: Behavior
     ) -> ValidatedRequest:
         """The request held against the contract."""
-        if behavior.refusal is not None:
-            return ValidatedRequest(refusal=behavior.refusal)
-        arrival = check_arrival(request)
-        if arrival is not VALID:
-            return arrival
+        refusal = behavior.refusal or request.body.refusal
+        if refusal is not None:
+            return ValidatedRequest(refusal=refusal)
+        if not request.has_one_host:
+            return without_one_host()
         if operation is None:
             error = unmatched(self._backend.contract, self._operations, request)
             return ValidatedRequest(refusal=error)

@@ -103,7 +103,10 @@ def _cover(tenant: TenantState, exchange: Exchange, handled: Handled) -> None:
     if fault is not None:
         coverage.record_fault(fault.kind)
     if fault is None or fault.kind in ("delay", "drip"):  # a client can read the response
-        tenant.record_statuses_sent(handled.statuses)
+        if handled.prediction_id is not None and handled.prediction_status is not None:
+            tenant.record_status_sent(handled.prediction_id, handled.prediction_status)
+        for identifier, status in handled.listed:
+            tenant.record_status_sent(identifier, status)
 
 
 def _measure(metrics: Metrics, exchange: Exchange) -> None:

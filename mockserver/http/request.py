@@ -24,7 +24,7 @@ DRAIN_FACTOR = 8
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 
-class Body:
+class Body(msgspec.Struct):
     """The body of a request, as far as it has been read and is still held.
 
     It is the only part of a request that changes: it arrives in pieces, may be large, and is let go
@@ -32,15 +32,12 @@ class Body:
     it was not read.
     """
 
-    __slots__ = ("_held", "_meter", "_value", "content", "refusal", "size")
-
-    def __init__(self) -> None:
-        self.content = b""
-        self.size = 0
-        self.refusal: ApiError | None = None
-        self._value: Any = msgspec.UNSET
-        self._meter: Meter | None = None
-        self._held = 0  # bytes that the meter counts for it
+    content: bytes = b""
+    size: int = 0
+    refusal: ApiError | None = None
+    _value: Any = msgspec.UNSET
+    _meter: Meter | None = None
+    _held: int = 0  # bytes that the meter counts for it
 
     def json(self) -> Any:
         """The decoded body; decoding is done once. Raises ValueError, which says what it is."""

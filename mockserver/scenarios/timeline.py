@@ -11,7 +11,7 @@ from mockserver.clock import SECOND
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
-class Stage(msgspec.Struct, frozen=True, gc=False):
+class Stage(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """A status that a prediction enters `at` nanoseconds of its own time.
 
     `error` is the prediction's, if the scenario sets one. Under autojump it takes `polls` reads to

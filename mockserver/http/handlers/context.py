@@ -49,13 +49,6 @@ class Handled(msgspec.Struct, frozen=True):
     created: tuple[str, frozenset[str]] | None = None
     listed: Sequence[tuple[str, str]] = ()
 
-    @property
-    def statuses(self) -> Sequence[tuple[str, str]]:
-        """The ids and statuses of all predictions that the response shows."""
-        if self.prediction_id is None or self.prediction_status is None:
-            return self.listed
-        return ((self.prediction_id, self.prediction_status),)
-
 
 Handler = Callable[[Context], Awaitable[Handled]]
 
