@@ -100,7 +100,7 @@ class Fuzzer:
         }
         path = re.sub(
             r"{(\w+)}",
-            lambda found: names.get(found[1], dice.choice(["black-forest-labs", "x", "%00"])),
+            lambda match: names.get(match[1], dice.choice(["black-forest-labs", "x", "%00"])),
             operation.path,
         )
         method = (
@@ -156,16 +156,16 @@ class Fuzzer:
             ], "multipart/form-data; boundary=b"
         if role != "create" and dice.random() < 0.9:
             return b"", ""
-        given: dict[str, object] = {
+        options: dict[str, object] = {
             "prompt": dice.choice(
                 ["a", "[mock:failed]", "[mock:", "p" * 3000, "\u2028\U0001f600", ""]
             )
         }
-        given |= {
+        options |= {
             name: dice.choice(ODD_VALUES)
             for name in dice.sample(ODD_NAMES, dice.choice([0, 0, 1, 2]))
         }
-        whole: dict[str, object] = {"input": given}
+        whole: dict[str, object] = {"input": options}
         if dice.random() < 0.2:
             whole["webhook"] = dice.choice(
                 ["http://example.com/hook", "http://127.0.0.1:9/", "x", ""]
@@ -206,7 +206,7 @@ class Fuzzer:
         self.ids = [
             "0" * 26,
             "nothing",
-            *(each for tenant in store.tenants() for each in [*tenant.predictions, *tenant.files]),
+            *(item for tenant in store.tenants() for item in [*tenant.predictions, *tenant.files]),
         ]
 
     async def change_clock(self) -> None:
@@ -237,10 +237,10 @@ class Fuzzer:
         if not wire.sent.startswith(b"HTTP/1.1 200 "):
             raise Failure(f"a neighbour was answered {wire.sent[:100]!r}")
         connection.connection_lost(None)
-        for _, each in self.open:
-            if b"HTTP/1.1 500 " in each.sent:
-                raise Failure(f"answered 500: {each.sent[-2000:]!r}")
-            each.pieces.clear()
+        for _, item in self.open:
+            if b"HTTP/1.1 500 " in item.sent:
+                raise Failure(f"answered 500: {item.sent[-2000:]!r}")
+            item.pieces.clear()
 
     async def end(self) -> None:
         """Have everybody leave, and see that nothing is left."""
@@ -320,8 +320,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Fuzz the double.")
     arguments.add_argument("--seconds", type=float, default=60)
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    given = arguments.parse_args()
-    end, seed, steps = time.monotonic() + given.seconds, given.seed, 0
+    options = arguments.parse_args()
+    end, seed, steps = time.monotonic() + options.seconds, options.seed, 0
     while time.monotonic() < end:
         print(f"seed {seed}", flush=True)  # to repeat it: --seed
         steps += asyncio.run(fuzz(seed, steps=2000, seconds=max(1.0, end - time.monotonic())))

@@ -1,1 +1,1 @@
-"""A request, from the connection to its answer."""
+"""A request, from its connection to its response."""

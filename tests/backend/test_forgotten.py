@@ -39,9 +39,9 @@ def in_background(act: Callable[[], Any]) -> Future[Any]:
 
 def created(tenant: Tenant) -> dict[str, Any]:
     """The prediction that somebody else is creating."""
-    while not (found := tenant.predictions()):
+    while not (held := tenant.predictions()):
         pass
-    return found[0]
+    return held[0]
 
 
 def test_a_create_that_waits_is_answered_as_far_as_it_has_come(frozen: httpx.Client) -> None:
@@ -90,11 +90,11 @@ def test_a_stream_behind_a_picture_that_nobody_reads_keeps_nobody_waiting(
     tenant = server.tenant()
     headers = {"Authorization": f"Bearer {tenant.token}"}
     body = {"input": {"prompt": "p", "output_format": "png"}}
-    shown = httpx.post(
+    finished = httpx.post(
         server.url + KONTEXT, json=body, headers={**headers, "Prefer": "wait"}
     ).json()
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as unread:
-        for url in [shown["output"]] * 3 + [shown["urls"]["stream"]]:
+        for url in [finished["output"]] * 3 + [finished["urls"]["stream"]]:
             unread.sendall(f"GET /{url.split('/', 3)[3]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert unread.recv(1)
         tenant.reset()

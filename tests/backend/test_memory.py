@@ -44,8 +44,8 @@ class Double:
     def ask(self, token: str) -> None:
         body = {"input": {"prompt": "p"}}
         headers = {"Authorization": f"Bearer {token}", "Prefer": "wait"}
-        shown = self.client.post(ULTRA, json=body, headers=headers).json()
-        assert self.client.get(shown["output"]).status_code == 200
+        created = self.client.post(ULTRA, json=body, headers=headers).json()
+        assert self.client.get(created["output"]).status_code == 200
 
     def resident(self) -> int:
         """Bytes of memory that the process has."""
@@ -55,8 +55,8 @@ class Double:
         return int(lines["VmRSS"].split()[0]) * 1024
 
     def store(self) -> dict[str, int]:
-        found: dict[str, int] = self.client.get("/__admin/health").json()["store"]
-        return found
+        counts: dict[str, int] = self.client.get("/__admin/health").json()["store"]
+        return counts
 
     def counted(self) -> int:
         return self.store()["bytes"]
@@ -131,10 +131,10 @@ def test_files(double: Double) -> None:
 def test_pictures_of_long_prompts(double: Double) -> None:
     for number in range(10):
         body = {"input": {"prompt": f"{number}" * 5 * MEGABYTE, "output_format": "png"}}
-        shown = double.client.post(
+        created = double.client.post(
             KONTEXT, json=body, headers={**authorized(1), "Prefer": "wait"}
         ).json()
-        assert double.client.get(shown["output"]).status_code == 200
+        assert double.client.get(created["output"]).status_code == 200
         Tenant(double.url, "tenant-00001").reset()
     double.assert_counted(0)
 
@@ -223,10 +223,10 @@ def test_what_is_over_the_bound_is_refused_or_forgotten(double: Double) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
+    ("size", "message"),
     [("1M", "is too little"), ("lots", "'lots' is no size such as 512M"), ("-1", "no size")],
 )
-def test_a_bound_that_is_none_is_refused(size: str, said: str) -> None:
+def test_a_bound_that_is_none_is_refused(size: str, message: str) -> None:
     ended = run("serve", "--port", "0", f"--max-memory={size}")
     assert ended.returncode == 2
-    assert said in ended.stderr
+    assert message in ended.stderr

@@ -36,17 +36,17 @@ def read(text: str) -> Samples:
         elif line.startswith("# HELP "):
             assert len(line.split(" ", 3)) == 4
         else:
-            found = SAMPLE.fullmatch(line)
-            assert found, line
-            family = found[1]
+            match = SAMPLE.fullmatch(line)
+            assert match, line
+            family = match[1]
             if family not in types:
                 family = re.sub(r"_(bucket|sum|count)$", "", family)
                 assert types[family] == "histogram"
             assert family == list(types)[-1], "samples stand under their family"
-            assert (types[family] == "counter") == found[1].endswith("_total")
-            key = found[1], tuple(re.findall(LABEL, found[2] or ""))
+            assert (types[family] == "counter") == match[1].endswith("_total")
+            key = match[1], tuple(re.findall(LABEL, match[2] or ""))
             assert key not in samples
-            samples[key] = float(found[3])
+            samples[key] = float(match[3])
     return samples
 
 
@@ -57,36 +57,38 @@ def test_what_is_counted_is_shown() -> None:
     metrics.record("get", 0, 0.2)
     metrics.violations["get"] += 2
     metrics.faults["cut"] += 1
-    shown = read(as_text(metrics, HELD, version="1.2", draining=True, cpu_seconds=1.5))
+    samples_read = read(as_text(metrics, HELD, version="1.2", draining=True, cpu_seconds=1.5))
     operation = 'operation="get"'
-    assert shown["mockserver_info", ('version="1.2"',)] == 1
-    assert shown["mockserver_requests_total", (operation, 'status="200"')] == 4
-    assert shown["mockserver_requests_total", (operation, 'status="none"')] == 1
+    assert samples_read["mockserver_info", ('version="1.2"',)] == 1
+    assert samples_read["mockserver_requests_total", (operation, 'status="200"')] == 4
+    assert samples_read["mockserver_requests_total", (operation, 'status="none"')] == 1
     buckets = {
         key[1][1]: value
-        for key, value in shown.items()
+        for key, value in samples_read.items()
         if key[0] == "mockserver_request_seconds_bucket"
     }
     assert buckets['le="0.0005"'] == 2
     assert buckets['le="0.0025"'] == 3
     assert buckets['le="60.0"'] == 4
-    assert buckets['le="+Inf"'] == shown["mockserver_request_seconds_count", (operation,)] == 5
+    assert (
+        buckets['le="+Inf"'] == samples_read["mockserver_request_seconds_count", (operation,)] == 5
+    )
     assert len(buckets) == len(BUCKETS) + 1
-    assert shown["mockserver_request_seconds_sum", (operation,)] == pytest.approx(100.2026)
-    assert shown["mockserver_violations_total", (operation,)] == 2
-    assert shown["mockserver_faults_total", ('kind="cut"',)] == 1
+    assert samples_read["mockserver_request_seconds_sum", (operation,)] == pytest.approx(100.2026)
+    assert samples_read["mockserver_violations_total", (operation,)] == 2
+    assert samples_read["mockserver_faults_total", ('kind="cut"',)] == 1
     for name, value in [("tenants", 1), ("predictions", 2), ("held_bytes", 3), ("draining", 1)]:
-        assert shown["mockserver_" + name, ()] == value
-    assert shown["mockserver_evicted_tenants_total", ()] == 4
-    assert shown["mockserver_evicted_predictions_total", ()] == 5
-    assert shown["mockserver_cpu_seconds_total", ()] == 1.5
+        assert samples_read["mockserver_" + name, ()] == value
+    assert samples_read["mockserver_evicted_tenants_total", ()] == 4
+    assert samples_read["mockserver_evicted_predictions_total", ()] == 5
+    assert samples_read["mockserver_cpu_seconds_total", ()] == 1.5
 
 
 def test_a_contract_may_call_its_operations_anything() -> None:
     metrics = Metrics()
     metrics.record('a "b"\\\nc', 200, 1)
-    shown = read(as_text(metrics, HELD, version="1", draining=False, cpu_seconds=0))
-    assert ("mockserver_request_seconds_count", ('operation="a \\"b\\"\\\\\\nc"',)) in shown
+    samples_read = read(as_text(metrics, HELD, version="1", draining=False, cpu_seconds=0))
+    assert ("mockserver_request_seconds_count", ('operation="a \\"b\\"\\\\\\nc"',)) in samples_read
 
 
 def test_the_store_s_counts_are_those_that_are_shown() -> None:
@@ -119,18 +121,18 @@ def test_requests_are_counted_over_all_tenants_and_after_they_are_forgotten(
         assert client.post(KONTEXT, json=body, headers=headers).status_code == 200
         client.get("/nowhere/" + token, headers=headers)
         client.post("/__admin/reset", headers=headers)
-    shown = scrape(client)
+    samples_read = scrape(client)
     kontext = 'operation="createFluxKontextMaxPrediction"'
-    assert shown["mockserver_requests_total", (kontext, 'status="200"')] == 2
-    assert shown["mockserver_requests_total", (kontext, 'status="429"')] == 2
-    assert shown["mockserver_requests_total", ('operation="none"', 'status="404"')] == 2
-    assert shown["mockserver_violations_total", (kontext,)] == 4, (
+    assert samples_read["mockserver_requests_total", (kontext, 'status="200"')] == 2
+    assert samples_read["mockserver_requests_total", (kontext, 'status="429"')] == 2
+    assert samples_read["mockserver_requests_total", ('operation="none"', 'status="404"')] == 2
+    assert samples_read["mockserver_violations_total", (kontext,)] == 4, (
         "of those too that a fault answered"
     )
-    assert shown["mockserver_faults_total", ('kind="status"',)] == 2
-    assert shown["mockserver_tenants", ()] == 3
-    del shown["mockserver_cpu_seconds_total", ()]
-    assert scrape(client).items() > shown.items(), "what is under /__admin is not counted"
+    assert samples_read["mockserver_faults_total", ('kind="status"',)] == 2
+    assert samples_read["mockserver_tenants", ()] == 3
+    del samples_read["mockserver_cpu_seconds_total", ()]
+    assert scrape(client).items() > samples_read.items(), "what is under /__admin is not counted"
 
 
 def test_no_token_and_no_path_gets_into_a_label(client: httpx.Client) -> None:
@@ -139,9 +141,9 @@ def test_no_token_and_no_path_gets_into_a_label(client: httpx.Client) -> None:
         client.get(f"/nowhere/{number}", headers=headers)
         client.request("PUT", ULTRA, headers=headers)
         client.get(f"/replicate/v1/predictions/{number:026}", headers=headers)
-    shown = scrape(client)
-    assert "secret" not in str(shown)
-    requests = {labels for name, labels in shown if name == "mockserver_requests_total"}
+    samples_read = scrape(client)
+    assert "secret" not in str(samples_read)
+    requests = {labels for name, labels in samples_read if name == "mockserver_requests_total"}
     assert requests == {
         ('operation="none"', 'status="404"'),
         ('operation="none"', 'status="405"'),

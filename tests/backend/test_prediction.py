@@ -118,9 +118,11 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
     if canceled_at is not None:
         prediction = cancel(prediction, canceled_at)
     for seed in seeds:
-        asked = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
-        own = msgspec.structs.replace(prediction, operation_id=operation.operation_id, input=asked)
-        shown = BACKEND.renderer.render(
+        encoded = msgspec.json.encode({"prompt": "a cat", operation.picture["seed"]: seed})
+        own = msgspec.structs.replace(
+            prediction, operation_id=operation.operation_id, input=encoded
+        )
+        rendered = BACKEND.renderer.render(
             BACKEND.store.tenant("t"),
             own,
             "http://127.0.0.1:1",
@@ -128,19 +130,19 @@ def test_what_is_shown_of_a_prediction_agrees_with_itself_and_the_contract(
             age=age,
             include_expired=True,
         )
-        assert reader.check_response(200, "application/json", shown) == []
-        if shown.get("logs"):
+        assert reader.check_response(200, "application/json", rendered) == []
+        if rendered.get("logs"):
             met = [stage.status for stage in effective_timeline(own) if stage.at <= age]
-            assert re.findall(r"seed: (\d+)", shown["logs"]) == [str(seed)] * met.count(
+            assert re.findall(r"seed: (\d+)", rendered["logs"]) == [str(seed)] * met.count(
                 "processing"
             )
         created, started, completed = (
-            parse_timestamp(shown[name]) if shown.get(name) else None
+            parse_timestamp(rendered[name]) if rendered.get(name) else None
             for name in ("created_at", "started_at", "completed_at")
         )
         assert created == own.created_at
-        assert (completed is not None) is (shown["status"] in TERMINAL)
-        metrics = shown.get("metrics", {})
+        assert (completed is not None) is (rendered["status"] in TERMINAL)
+        metrics = rendered.get("metrics", {})
         if started is not None and completed is not None and "predict_time" in metrics:
             assert metrics["predict_time"] == (completed - started) / SECOND
         assert ("predict_time" in metrics) <= (started is not None and completed is not None)

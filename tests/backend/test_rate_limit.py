@@ -125,10 +125,10 @@ def test_a_request_may_choose_it_and_is_counted_with_the_others_that_do(
     client: httpx.Client,
 ) -> None:
     chosen = {"X-Mock-Scenario": "low-credit"}
-    asked = [
+    responses = [
         client.post(KONTEXT, json=BODY, headers=headers) for headers in (chosen, {}, chosen, {})
     ]
-    assert [response.status_code for response in asked] == [200, 200, 429, 200]
+    assert [response.status_code for response in responses] == [200, 200, 429, 200]
 
 
 def test_reads_can_be_limited_and_faults_wait_for_their_turn(
@@ -155,7 +155,7 @@ def test_the_gateways_dialect_has_the_header_too(client: httpx.Client, tenant: T
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [
         ({"createPictures": {"per_minute": 1}}, "/limits/createPictures: no such operation"),
         ({"createPrediction": {"per_minute": 0}}, "/limits/createPrediction/per_minute"),
@@ -163,6 +163,8 @@ def test_the_gateways_dialect_has_the_header_too(client: httpx.Client, tenant: T
         ({"createPrediction": {"per_minute": 1, "burst": 0}}, "/limits/createPrediction/burst"),
     ],
 )
-def test_what_is_no_limit_is_refused(tenant: Tenant, limits: dict[str, object], said: str) -> None:
-    with pytest.raises(AdminError, match=said.replace("/", "/")):
+def test_what_is_no_limit_is_refused(
+    tenant: Tenant, limits: dict[str, object], message: str
+) -> None:
+    with pytest.raises(AdminError, match=message.replace("/", "/")):
         tenant.use({"limits": limits})

@@ -53,7 +53,7 @@ class StoreMachine(RuleBasedStateMachine):
         del self.held[self.recent.pop(0)]
 
     def total(self, predictions: list[Prediction]) -> int:
-        return BASE + sum(PREDICTION + len(each.input) for each in predictions)
+        return BASE + sum(PREDICTION + len(item.input) for item in predictions)
 
     @rule(name=NAMES, size=st.integers(0, 120))
     def add(self, name: str, size: int) -> None:
@@ -97,11 +97,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert counts["predictions"] == sum(map(len, self.held.values()))
         assert counts["bytes"] == sum(map(self.total, self.held.values()))
         for name, own in self.held.items():
-            for each in own:
-                owner = self.store.owner(each.id)
+            for item in own:
+                owner = self.store.owner(item.id)
                 assert owner is not None
                 assert owner.name == name
-                assert owner.predictions[each.id] == each
+                assert owner.predictions[item.id] == item
 
 
 TestStore = StoreMachine.TestCase

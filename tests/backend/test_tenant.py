@@ -197,16 +197,16 @@ def suite(url: str, token: str, scenario: str) -> None:
 
     ask("POST", "/__admin/reset")
     ask("PUT", "/__admin/scenario", scenario)
-    told = [ask("POST", KONTEXT, {"input": {"prompt": token}})]
-    while told[-1]["status"] in ("starting", "processing"):
-        told.append(ask("GET", f"/replicate/v1/predictions/{told[0]['id']}"))
-    assert [each["status"] for each in told] == ENDINGS[scenario]
-    assert told[-1]["input"].get("prompt", token) == token
+    seen = [ask("POST", KONTEXT, {"input": {"prompt": token}})]
+    while seen[-1]["status"] in ("starting", "processing"):
+        seen.append(ask("GET", f"/replicate/v1/predictions/{seen[0]['id']}"))
+    assert [item["status"] for item in seen] == ENDINGS[scenario]
+    assert seen[-1]["input"].get("prompt", token) == token
     listed = ask("GET", "/replicate/v1/predictions")["results"]
-    assert [each["id"] for each in listed] == [told[0]["id"]]
+    assert [item["id"] for item in listed] == [seen[0]["id"]]
     recorded = ask("GET", "/__admin/requests")["requests"]
-    assert len(recorded) == len(told) + 1
-    assert {each["scenario"] for each in recorded} == {scenario}
+    assert len(recorded) == len(seen) + 1
+    assert {item["scenario"] for item in recorded} == {scenario}
     assert ask("GET", "/__admin/verdict")["ok"]
     connection.close()
 
@@ -263,11 +263,11 @@ def test_whatever_is_asked_without_a_token_names_the_tenants_shard(
     shard = f"{crc32((token or 'anonymous').encode('latin-1')) % 1000:03}"
     headers = {b"Authorization": f"Bearer {token}".encode("latin-1")} if token else {}
     with httpx.Client(base_url=server.url, headers=headers, verify=False) as client:
-        told = client.post(
+        seen = client.post(
             ULTRA, json={"input": {"prompt": "p"}}, headers={"X-Mock-Scenario": "immediate"}
         ).json()
         file = client.post(FILES, files={"content": ("a.txt", b"a", "text/plain")}).json()
-    assert (told["id"][:3], len(told["id"])) == (shard, 26)
+    assert (seen["id"][:3], len(seen["id"])) == (shard, 26)
     assert b64decode(file["id"]).decode()[:3] == shard, "its id is a UUID in base64"
-    for url in (*told["urls"].values(), told["output"]):
+    for url in (*seen["urls"].values(), seen["output"]):
         assert re.search(rf"[/-]{shard}[0-9a-z]{{23}}(/|$)", url), url

@@ -122,8 +122,8 @@ def test_waiting_creates(
     ]
     head += ["Content-Type: application/json", f"Content-Length: {len(BODY)}", "", ""]
     waiting = [connections.enter_context(connect(server)) for _ in range(300)]
-    for each in waiting:
-        each.sendall("\r\n".join(head).encode() + BODY)
+    for waiter in waiting:
+        waiter.sendall("\r\n".join(head).encode() + BODY)
     while len(tenant.predictions()) < 300:
         pass
     other = server.tenant()
@@ -132,21 +132,21 @@ def test_waiting_creates(
     ) as stranger:
         assert responses(stranger)
     tenant.advance(4)
-    for each in waiting:
-        assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
+    for waiter in waiting:
+        assert waiter.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_answers_that_nobody_reads(
     server: MockServer, client: httpx.Client, connections: contextlib.ExitStack
 ) -> None:
     """Requests one behind the other on a connection whose answers are never taken."""
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(20):
         pushing = connections.enter_context(connect(server))
         pushing.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             for _ in range(100):
-                pushing.send(asked)
+                pushing.send(request)
     assert responses(client)
 
 
@@ -185,9 +185,9 @@ def test_a_head_that_is_too_large_is_told_so(
 ) -> None:
     asking = connections.enter_context(connect(server))
     asking.sendall(b"GET / HTTP/1.1\r\nX-Y: " + b"x" * MAX_HEAD)
-    said = b"".join(iter(lambda: asking.recv(4096), b""))
-    assert said.startswith(b"HTTP/1.1 431 ")
-    assert b"more than 65536 bytes" in said
+    refusal = b"".join(iter(lambda: asking.recv(4096), b""))
+    assert refusal.startswith(b"HTTP/1.1 431 ")
+    assert b"more than 65536 bytes" in refusal
 
 
 def test_nesting_without_end(client: httpx.Client) -> None:
@@ -309,9 +309,12 @@ def test_receivers_that_are_silent_keep_nobody_waiting() -> None:
         client = httpx.Client(
             base_url=server.url, headers={"Authorization": "Bearer r8_somebody"}, timeout=15
         )
-        told = {"input": {"prompt": "a"}, "webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        with_webhook = {
+            "input": {"prompt": "a"},
+            "webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/",
+        }
         for _ in range(100):
-            assert client.post(ULTRA, json=told).status_code == 200
+            assert client.post(ULTRA, json=with_webhook).status_code == 200
         created = client.post(
             ULTRA, json={"input": {"prompt": "a"}}, headers={"Prefer": "wait"}
         ).json()

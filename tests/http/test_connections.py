@@ -59,14 +59,14 @@ class Line:
 
     def response(self) -> http.client.HTTPResponse:
         """The next answer, read."""
-        found = http.client.HTTPResponse(self.socket)
-        found.fp.close()
-        found.fp = self._file
-        found.begin()
-        found.fp = io.BufferedReader(
-            io.BytesIO(self._file.read(int(found.headers["content-length"])))
+        parsed = http.client.HTTPResponse(self.socket)
+        parsed.fp.close()
+        parsed.fp = self._file
+        parsed.begin()
+        parsed.fp = io.BufferedReader(
+            io.BytesIO(self._file.read(int(parsed.headers["content-length"])))
         )
-        return found
+        return parsed
 
     def ended(self) -> bool:
         """Whether the double hangs up before it sends more; waits for one or the other."""
@@ -202,9 +202,9 @@ def test_trailers_are_no_headers() -> None:
         cut(request, request.index(b"Authorization")),
         [bytes([byte]) for byte in request],
     ):
-        sent, _, (told,) = conversation(*pieces)
+        sent, _, (exchanges,) = conversation(*pieces)
         assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert (told["scenario"], told["request"]["headers"].keys()) == (
+        assert (exchanges["scenario"], exchanges["request"]["headers"].keys()) == (
             "succeeded",
             {"host", "content-type", "transfer-encoding"},
         )
@@ -218,10 +218,10 @@ def test_trailers_without_end_are_refused(piece: str) -> None:
 
 
 def test_headers_without_end_are_refused() -> None:
-    sent, closed, told = conversation(
+    sent, closed, exchanges = conversation(
         get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS)})
     )
-    assert (closed, told) == (True, [])
+    assert (closed, exchanges) == (True, [])
     assert sent.startswith(b"HTTP/1.1 431 ")
     assert conversation(
         get("/nowhere", **{f"x-{number}": "y" for number in range(MAX_FIELDS - 1)})
@@ -242,10 +242,10 @@ def test_garbage_is_refused_after_all_that_came_before_it_is_answered(
     garbage: bytes, prefer: str
 ) -> None:
     before = post(Prefer=prefer) + get("/nowhere")
-    sent, closed, told = conversation(before + garbage)
+    sent, closed, exchanges = conversation(before + garbage)
     assert re.findall(rb"HTTP/1.1 (\d+)", sent) == [b"200", b"404", b"400"]
-    assert (closed, len(told)) == (True, 2)
-    assert conversation(before, garbage) == (sent, closed, told)
+    assert (closed, len(exchanges)) == (True, 2)
+    assert conversation(before, garbage) == (sent, closed, exchanges)
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_garbage_is_refused_after_all_that_came_before_it_is_answered(
 )
 def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
     request = post(version).replace(b"Host: x\r\n", b"Host: x\r\n" * hosts)
-    sent, _, (told,) = conversation(request)
-    assert told["response"]["status"] == status
+    sent, _, (exchanges,) = conversation(request)
+    assert exchanges["response"]["status"] == status
     assert sent.startswith(b"HTTP/1.1 %d " % status)
-    assert [violation["pointer"] for violation in told["violations"]] == (
+    assert [violation["pointer"] for violation in exchanges["violations"]] == (
         ["Host:"] if status == 400 else []
     )
     admin = get("/__admin/health").replace(b"Host: 127.0.0.1\r\n", b"Host: 127.0.0.1\r\n" * hosts)
@@ -274,9 +274,13 @@ def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_a_request_for_no_path_is_in_the_journal(method: str) -> None:
-    sent, _, (told,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sent, _, (exchanges,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert sent.startswith(b"HTTP/1.1 404 ")
-    assert (told["request"]["method"], told["request"]["path"], told["operation"]) == (
+    assert (
+        exchanges["request"]["method"],
+        exchanges["request"]["path"],
+        exchanges["operation"],
+    ) == (
         method,
         "*",
         None,
@@ -345,14 +349,14 @@ def conversation(*pieces: bytes) -> tuple[bytes, bool, list[dict[str, Any]]]:
         closed = wire.closed
         connection.connection_lost(None)
         await settled()
-        told = [
+        exchanges = [
             exchange.as_json()
             for tenant in app.backend.store.tenants()
             for exchange in tenant.journal
         ]
-        for exchange in told:
+        for exchange in exchanges:
             del exchange["received_at"]
-        return bytes(wire.sent), closed, told
+        return bytes(wire.sent), closed, exchanges
 
     return asyncio.run(converse())
 
@@ -446,8 +450,8 @@ def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
 ) -> None:
     usual = ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     request = "\r\n".join([line, *usual, *more, "", ""]).encode("latin-1") + body
-    sent, closed, told = conversation(request)
-    assert conversation(*cut(request, *places)) == (sent, closed, told)
+    sent, closed, exchanges = conversation(request)
+    assert conversation(*cut(request, *places)) == (sent, closed, exchanges)
     assert not sent.startswith(b"HTTP/1.1 500")
 
 
@@ -464,9 +468,9 @@ def test_however_a_request_arrives_in_pieces_its_answer_is_the_same(
     ids=["a header", "a body that nobody reads", "a body", "a chunk"],
 )
 def test_what_looks_like_a_request_within_another_is_none(begun: bytes) -> None:
-    sent, closed, told = conversation(begun + post())
-    assert conversation(begun, post()) == (sent, closed, told)
-    assert all(exchange["response"]["status"] >= 400 for exchange in told)
+    sent, closed, exchanges = conversation(begun + post())
+    assert conversation(begun, post()) == (sent, closed, exchanges)
+    assert all(exchange["response"]["status"] >= 400 for exchange in exchanges)
 
 
 @pytest.mark.slow
@@ -481,9 +485,9 @@ def test_however_requests_arrive_together_their_answers_are_the_same(places: lis
         post(),
     ]
     together = b"".join(apart)
-    sent, closed, told = conversation(*cut(together, *places))
-    assert (sent, closed, told) == conversation(*apart)
-    assert len(told) == 5
+    sent, closed, exchanges = conversation(*cut(together, *places))
+    assert (sent, closed, exchanges) == conversation(*apart)
+    assert len(exchanges) == 5
     assert sent.count(b"HTTP/1.1 200 OK") == 4
 
 
@@ -491,10 +495,10 @@ def test_however_requests_arrive_together_their_answers_are_the_same(places: lis
 def test_a_head_has_no_body_under_a_fault_either(scenario: str) -> None:
     path = CONTRACT.by_id["headOutputFile"].path.format(prediction_id="a" * 26, output_format="png")
     request = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nX-Mock-Scenario: {scenario}\r\n\r\n".encode()
-    sent, _, told = conversation(request)
+    sent, _, exchanges = conversation(request)
     assert sent.startswith(b"HTTP/1.1 503 " if scenario == "outage" else b"HTTP/1.1 404 ")
     assert sent.endswith(b"\r\n\r\n")
-    assert len(told) == 1
+    assert len(exchanges) == 1
 
 
 def test_a_client_that_hangs_up_ends_all_that_it_has_asked_for() -> None:
@@ -549,11 +553,11 @@ def test_a_failure_within_is_answered_500(monkeypatch: pytest.MonkeyPatch, place
         raise ArithmeticError("planted")
 
     monkeypatch.setattr(Backend, "create", broken)
-    sent, closed, told = conversation(*cut(post(), place))
+    sent, closed, exchanges = conversation(*cut(post(), place))
     assert sent.startswith(
         b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
     )
-    assert (closed, told) == (True, [])
+    assert (closed, exchanges) == (True, [])
 
 
 def test_a_failure_leaves_the_answer_before_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ from tests.helpers.documents import CONTRACT, DOCUMENTS, KONTEXT, ULTRA
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
-def create(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
-    response = client.post(path, json={"input": {"prompt": "a lighthouse", **given}})
+def create(client: httpx.Client, path: str = ULTRA, **inputs: Any) -> dict[str, Any]:
+    response = client.post(path, json={"input": {"prompt": "a lighthouse", **inputs}})
     assert response.status_code == 200, response.text
     return response.json()  # type: ignore[no-any-return]
 
 
-def finished(client: httpx.Client, path: str = ULTRA, **given: Any) -> dict[str, Any]:
-    prediction = create(client, path, **given)
+def finished(client: httpx.Client, path: str = ULTRA, **inputs: Any) -> dict[str, Any]:
+    prediction = create(client, path, **inputs)
     client.get(prediction["urls"]["get"])
     prediction = client.get(prediction["urls"]["get"]).json()
     assert prediction["status"] == "succeeded"
@@ -57,35 +57,39 @@ class TestThePath:
         response = client.post(document["path"], json=request)
         assert response.status_code == 200
         assert response.headers["content-type"] == "application/json"
-        told, origin = response.json(), str(client.base_url).rstrip("/")
-        assert list(told) == list(sample)
+        received, origin = response.json(), str(client.base_url).rstrip("/")
+        assert list(received) == list(sample)
         own = {"id", "created_at", "urls"}
-        assert {key: told[key] for key in told.keys() - own} == {
+        assert {key: received[key] for key in received.keys() - own} == {
             key: sample[key] for key in sample.keys() - own
         }
-        assert told["urls"] == {
-            "cancel": f"{origin}/replicate/v1/predictions/{told['id']}/cancel",
-            "get": f"{origin}/replicate/v1/predictions/{told['id']}",
-            "stream": f"{origin}/v1/files/bcwr-{told['id']}",
-            "web": f"{origin}/p/{told['id']}",
+        assert received["urls"] == {
+            "cancel": f"{origin}/replicate/v1/predictions/{received['id']}/cancel",
+            "get": f"{origin}/replicate/v1/predictions/{received['id']}",
+            "stream": f"{origin}/v1/files/bcwr-{received['id']}",
+            "web": f"{origin}/p/{received['id']}",
         }
-        assert told["urls"].keys() == sample["urls"].keys()
-        assert list(told["input"]) == sorted(told["input"])
+        assert received["urls"].keys() == sample["urls"].keys()
+        assert list(received["input"]) == sorted(received["input"])
 
     def test_a_prediction_goes_from_starting_over_processing_to_succeeded(
         self, client: httpx.Client
     ) -> None:
-        told = [create(client, seed=29889)]
-        told += [client.get(told[0]["urls"]["get"]).json() for _ in range(4)]
-        assert [each["status"] for each in told] == ["starting", "processing", *["succeeded"] * 3]
-        processing, succeeded = told[1], told[2]
-        assert processing.keys() - told[0].keys() == {"started_at"}
+        received = [create(client, seed=29889)]
+        received += [client.get(received[0]["urls"]["get"]).json() for _ in range(4)]
+        assert [item["status"] for item in received] == [
+            "starting",
+            "processing",
+            *["succeeded"] * 3,
+        ]
+        processing, succeeded = received[1], received[2]
+        assert processing.keys() - received[0].keys() == {"started_at"}
         assert succeeded.keys() - processing.keys() == {"completed_at", "metrics"}
         assert succeeded["metrics"] == {"image_count": 1, "predict_time": 3.5}
         assert "Using seed: 29889\n" in processing["logs"]
         assert succeeded["logs"].startswith(processing["logs"])
         assert succeeded["output"].endswith("/output.jpg")
-        assert told[3] == told[4] == succeeded
+        assert received[3] == received[4] == succeeded
 
     @each_document
     def test_only_what_was_sent_is_echoed_unless_the_scenario_fills_defaults_in(
@@ -109,8 +113,8 @@ class TestThePath:
         ids = {create(client)["id"] for _ in range(20)}
         assert len(ids) == 20
         listed = client.get("/replicate/v1/predictions").json()
-        assert [each["id"] for each in listed["results"]] != sorted(ids)
-        assert {each["id"] for each in listed["results"]} == ids
+        assert [item["id"] for item in listed["results"]] != sorted(ids)
+        assert {item["id"] for item in listed["results"]} == ids
         assert (
             CONTRACT.by_id["listPredictions"].check_response(200, "application/json", listed) == []
         )
@@ -174,7 +178,7 @@ class TestCancel:
 
 class TestThePicture:
     @pytest.mark.parametrize(
-        ("path", "given", "kind", "size"),
+        ("path", "inputs", "kind", "size"),
         [
             (ULTRA, {}, "JPEG", (2048, 2048)),
             (ULTRA, {"aspect_ratio": "16:9"}, "JPEG", (2752, 1536)),
@@ -195,11 +199,11 @@ class TestThePicture:
         self,
         client: httpx.Client,
         path: str,
-        given: dict[str, Any],
+        inputs: dict[str, Any],
         kind: str,
         size: tuple[int, int],
     ) -> None:
-        picture = picture_of(client, finished(client, path, **given))
+        picture = picture_of(client, finished(client, path, **inputs))
         assert (picture.format, picture.size) == (kind, size)
 
     def test_an_earlier_picture_of_the_double_can_be_the_input_image(
@@ -222,13 +226,13 @@ class TestThePicture:
         for name in ("content-type", "content-length", "etag", "accept-ranges"):
             assert head.headers[name] == whole.headers[name]
         assert int(whole.headers["content-length"]) == size
-        for asked, first, last in [
+        for requested, first, last in [
             ("0-9", 0, 9),
             ("10-", 10, size - 1),
             ("-7", size - 7, size - 1),
             (f"5-{size * 2}", 5, size - 1),
         ]:
-            part = client.get(url, headers={"Range": f"bytes={asked}"})
+            part = client.get(url, headers={"Range": f"bytes={requested}"})
             assert part.status_code == 206
             assert part.content == whole.content[first : last + 1]
             assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
@@ -326,7 +330,7 @@ class TestRefusals:
         assert response.status_code == 200
 
     def test_every_fault_is_listed_with_its_place(self, client: httpx.Client) -> None:
-        given = {
+        inputs = {
             "aspect_ratio": "7:1",
             "output_format": "gif",
             "safety_tolerance": 7,
@@ -334,9 +338,9 @@ class TestRefusals:
             "seed": None,
             "input_image": "ftp://example.com/a.png",
         }
-        response = self.refuse(client, json={"input": given})
+        response = self.refuse(client, json={"input": inputs})
         assert response.status_code == 422
-        assert set(pointers(response)) == {"/input/prompt", *(f"/input/{name}" for name in given)}
+        assert set(pointers(response)) == {"/input/prompt", *(f"/input/{name}" for name in inputs)}
         assert (
             '- input.output_format: output_format must be one of the following: "jpg", "png"\n'
             in response.json()["detail"]
@@ -348,13 +352,13 @@ class TestRefusals:
         )
 
     def test_more_tolerance_than_an_input_image_allows(self, client: httpx.Client) -> None:
-        given = {"prompt": "p", "input_image": "https://example.com/a.png", "safety_tolerance": 3}
-        response = self.refuse(client, json={"input": given})
+        inputs = {"prompt": "p", "input_image": "https://example.com/a.png", "safety_tolerance": 3}
+        response = self.refuse(client, json={"input": inputs})
         assert pointers(response) == ["/input/safety_tolerance"]
         assert "less than or equal to 2" in response.json()["detail"]
 
     @pytest.mark.parametrize(
-        ("uri", "said"),
+        ("uri", "message"),
         [
             ("data:image/png;base64,!!!", "base64"),
             ("data:image/png;base64,aGVsbG8=", "jpeg, png, gif or webp"),
@@ -363,15 +367,17 @@ class TestRefusals:
             ("data:image/png;base64,", "jpeg, png, gif or webp"),
         ],
     )
-    def test_a_data_uri_that_is_no_picture(self, client: httpx.Client, uri: str, said: str) -> None:
+    def test_a_data_uri_that_is_no_picture(
+        self, client: httpx.Client, uri: str, message: str
+    ) -> None:
         response = self.refuse(client, json={"input": {"prompt": "p", "input_image": uri}})
         assert response.status_code == 422
         assert set(pointers(response)) == {"/input/input_image"}
-        assert said in response.json()["detail"]
+        assert message in response.json()["detail"]
 
     def test_a_picture_and_another_fault_are_reported_together(self, client: httpx.Client) -> None:
-        given = {"prompt": 1, "input_image": "data:image/png;base64,aGVsbG8="}
-        assert set(pointers(self.refuse(client, json={"input": given}))) == {
+        inputs = {"prompt": 1, "input_image": "data:image/png;base64,aGVsbG8="}
+        assert set(pointers(self.refuse(client, json={"input": inputs}))) == {
             "/input/prompt",
             "/input/input_image",
         }
@@ -442,11 +448,13 @@ class TestRefusals:
             prediction = create(client)
             assert client.get(prediction["urls"]["get"]).json()["status"] == "processing"
             assert client.post(KONTEXT, json={"input": {}}).status_code == 422
-        assert [each["id"] for each in tenant.predictions()] == [prediction["id"]]
-        told = [
-            (each["kind"], each["fatal"], each["sent"]) for each in tenant.verdict()["violations"]
+        assert [item["id"] for item in tenant.predictions()] == [prediction["id"]]
+        received = [
+            (item["kind"], item["fatal"], item["sent"]) for item in tenant.verdict()["violations"]
         ]
-        assert told == [("authorization", False, '"Token"')] * 3 + [("required", True, "nothing")]
+        assert received == [("authorization", False, '"Token"')] * 3 + [
+            ("required", True, "nothing")
+        ]
         assert tenant.token not in str(tenant.requests()).replace(tenant.token[:6], "")
 
     def test_a_strict_double_refuses_that_scheme(self) -> None:
@@ -521,13 +529,13 @@ class TestServerOptions:
 
     def test_documented_urls_are_those_of_the_samples(self) -> None:
         with MockServer(urls="documented") as server, httpx.Client(base_url=server.url) as client:
-            told = create(client)
+            received = create(client)
             (sample,) = DOCUMENTS["flux-1.1-pro-ultra"]["response_examples"]
-            for name, url in told["urls"].items():
+            for name, url in received["urls"].items():
                 if name == "stream":
-                    assert url == f"https://stream.replicate.com/v1/files/bcwr-{told['id']}"
+                    assert url == f"https://stream.replicate.com/v1/files/bcwr-{received['id']}"
                 else:
-                    assert url == sample["urls"][name].replace(sample["id"], told["id"])
+                    assert url == sample["urls"][name].replace(sample["id"], received["id"])
 
     def test_foreign_urls_lead_to_a_decoy_that_refuses_and_writes_down(self) -> None:
         with MockServer(urls="foreign") as server, httpx.Client(base_url=server.url) as client:
@@ -566,12 +574,12 @@ class TestTheList:
         while page["next"]:
             page = client.get(page["next"]).json()
             pages.append(page)
-        for each in pages:
-            seen += [prediction["id"] for prediction in each["results"]]
+        for item in pages:
+            seen += [prediction["id"] for prediction in item["results"]]
         assert seen == ids[::-1]
-        assert [len(each["results"]) for each in pages] == [100, 100, 50]
+        assert [len(item["results"]) for item in pages] == [100, 100, 50]
         back = client.get(pages[2]["previous"]).json()
-        assert [each["id"] for each in back["results"]] == ids[::-1][100:200]
+        assert [item["id"] for item in back["results"]] == ids[::-1][100:200]
         assert pages[0]["previous"] is None
 
     def test_it_can_be_asked_for_those_created_in_a_time(
@@ -587,10 +595,10 @@ class TestTheList:
             "created_before": "2025-01-01T01:02:10+01:00",
         }
         page = client.get("/replicate/v1/predictions", params=half).json()
-        seen = [each["id"] for each in page["results"]]
+        seen = [item["id"] for item in page["results"]]
         assert page["previous"] is None
         page = client.get(page["next"]).json()
-        seen += [each["id"] for each in page["results"]]
+        seen += [item["id"] for item in page["results"]]
         assert seen == ids[10:130][::-1]
         assert page["next"] is None
         assert client.get(page["previous"]).json()["results"][0]["id"] == seen[0]
@@ -627,10 +635,10 @@ def test_variety_reaches_headers_timestamps_and_inner_objects(
 ) -> None:
     tenant.use("variety")
     created = client.post(ULTRA, json={"input": {"prompt": "a cat"}})
-    shown = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
-    assert created.headers["x-served-by"] == shown.headers["x-served-by"] == "cache-7"
-    assert re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{6}Z", shown.json()["created_at"])
-    assert "stream" not in shown.json()["urls"]
+    result = client.get(f"/replicate/v1/predictions/{created.json()['id']}")
+    assert created.headers["x-served-by"] == result.headers["x-served-by"] == "cache-7"
+    assert re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{6}Z", result.json()["created_at"])
+    assert "stream" not in result.json()["urls"]
 
 
 def test_the_seed_2_0_is_the_seed_2(client: httpx.Client, tenant: Tenant) -> None:
@@ -638,10 +646,10 @@ def test_the_seed_2_0_is_the_seed_2(client: httpx.Client, tenant: Tenant) -> Non
     logs = []
     for seed in ("2", "2.0", "2e0"):
         body = f'{{"input": {{"prompt": "p", "seed": {seed}}}}}'
-        told = client.post(
+        received = client.post(
             ULTRA, content=body, headers={"Content-Type": "application/json", "Prefer": "wait"}
         )
-        logs.append(told.json()["logs"])
+        logs.append(received.json()["logs"])
     assert "Using seed: 2\n" in logs[0]
     assert logs == [logs[0]] * 3
 
@@ -664,5 +672,7 @@ def test_exchanges_are_numbered_as_they_arrive(client: httpx.Client, tenant: Ten
     )
     tenant.advance(10)
     waiting.join()
-    told = [(exchange["number"], exchange["request"]["method"]) for exchange in tenant.requests()]
-    assert told == [(1, "POST"), (2, "GET")]
+    received = [
+        (exchange["number"], exchange["request"]["method"]) for exchange in tenant.requests()
+    ]
+    assert received == [(1, "POST"), (2, "GET")]

@@ -219,7 +219,7 @@ LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYT
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("before", "asked"),
+    ("before", "requested"),
     [
         ([*many(1000)], http("GET", "/__admin/verdict")),
         pytest.param(
@@ -247,5 +247,5 @@ LARGE = http("POST", ULTRA, b'{"input": {"prompt": "%b"}}' % (b"a" * 4 * MEGABYT
         "long prompts in the admin API",
     ],
 )
-def test_responses_that_are_long(before: list[bytes], asked: bytes) -> None:
-    assert assert_fair(asked, *before).startswith(b"HTTP/1.1 200 ")
+def test_responses_that_are_long(before: list[bytes], requested: bytes) -> None:
+    assert assert_fair(requested, *before).startswith(b"HTTP/1.1 200 ")

@@ -46,8 +46,8 @@ def until(condition: Callable[[], Any]) -> Any:
     """What a condition comes to, once it comes to something."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if match := condition():
+            return match
     raise AssertionError("it did not come true in time")
 
 
@@ -96,9 +96,9 @@ def wire(tenant: Tenant) -> Iterator[Wire]:
 
 
 def length_in(head: bytes) -> int:
-    found = re.search(rb"(?im)^content-length: (\d+)", head)
-    assert found
-    return int(found[1])
+    match = re.search(rb"(?im)^content-length: (\d+)", head)
+    assert match
+    return int(match[1])
 
 
 def ask(connection: HTTPConnection) -> HTTPResponse:
@@ -179,8 +179,8 @@ class TestErrorStatus:
     ) -> None:
         use(tenant, {"status": status}, errors=dialect)
         sent = create(client).json()
-        told = sent if dialect == "replicate" else sent["error"]
-        assert {name: told[name] for name in body} == body
+        value = sent if dialect == "replicate" else sent["error"]
+        assert {name: value[name] for name in body} == body
 
     def test_a_title_and_a_sentence_of_its_own_replace_the_contracts(
         self, client: httpx.Client, tenant: Tenant
@@ -194,12 +194,12 @@ class TestErrorStatus:
 
     def test_an_edge_says_it_in_a_line_of_text(self, client: httpx.Client, tenant: Tenant) -> None:
         use(tenant, {"status": 404, "page": "text"}, {"status": 503, "page": "text", "chance": 1})
-        told = [create(client) for _ in range(2)]
-        assert [(response.status_code, response.text) for response in told] == [
+        value = [create(client) for _ in range(2)]
+        assert [(response.status_code, response.text) for response in value] == [
             (404, "response 404 (backend NotFound)"),
             (503, "response 503 (backend ServiceUnavailable)"),
         ]
-        assert {response.headers["content-type"] for response in told} == {"text/plain"}
+        assert {response.headers["content-type"] for response in value} == {"text/plain"}
 
     def test_a_refused_token_is_a_problem_document_as_recorded(
         self, client: httpx.Client, tenant: Tenant
@@ -211,10 +211,10 @@ class TestErrorStatus:
     def test_its_detail_is_told_word_for_word(
         self, client: httpx.Client, tenant: Tenant, dialect: str
     ) -> None:
-        said = 'Come back "later": ünïcode, 您好 & <b>.'
-        use(tenant, {"status": 500, "detail": said}, errors=dialect)
+        message = 'Come back "later": ünïcode, 您好 & <b>.'
+        use(tenant, {"status": 500, "detail": message}, errors=dialect)
         sent = create(client).json()
-        assert (sent["detail"] if dialect == "replicate" else sent["error"]["message"]) == said
+        assert (sent["detail"] if dialect == "replicate" else sent["error"]["message"]) == message
 
     def test_its_detail_is_told_word_for_word_beside_a_retry_after_too(
         self, client: httpx.Client, tenant: Tenant
@@ -282,30 +282,30 @@ class TestErrorStatus:
 
 class TestRetryAfter:
     @pytest.mark.parametrize(
-        ("given", "sent"),
+        ("retry_after", "sent"),
         [(0, "0"), (1, "1"), (0.5, "0.5"), (30, "30"), (2.25, "2.25"), (86400, "86400")],
     )
     def test_seconds_are_sent_as_a_number(
-        self, client: httpx.Client, tenant: Tenant, given: float, sent: str
+        self, client: httpx.Client, tenant: Tenant, retry_after: float, sent: str
     ) -> None:
-        use(tenant, {"status": 429, "retry_after": given})
+        use(tenant, {"status": 429, "retry_after": retry_after})
         response = create(client)
         assert response.headers["retry-after"] == sent
-        assert response.json()["retry_after"] == given
+        assert response.json()["retry_after"] == retry_after
 
     @pytest.mark.parametrize(
-        "given", ["soon", "-1", "1,5", "Fri, 31 Feb 2025 99:00:00 GMT", '"1"', "1 ; s"]
+        "retry_after", ["soon", "-1", "1,5", "Fri, 31 Feb 2025 99:00:00 GMT", '"1"', "1 ; s"]
     )
     def test_a_string_is_sent_as_it_stands_readable_or_not(
-        self, client: httpx.Client, tenant: Tenant, given: str
+        self, client: httpx.Client, tenant: Tenant, retry_after: str
     ) -> None:
-        use(tenant, {"status": 503, "retry_after": given})
-        assert create(client).headers["retry-after"] == given
+        use(tenant, {"status": 503, "retry_after": retry_after})
+        assert create(client).headers["retry-after"] == retry_after
 
-    @pytest.mark.parametrize("given", ["1\r\nX-Injected: y", "1\n", "ü"])
-    def test_a_string_that_is_no_header_is_refused(self, tenant: Tenant, given: str) -> None:
+    @pytest.mark.parametrize("retry_after", ["1\r\nX-Injected: y", "1\n", "ü"])
+    def test_a_string_that_is_no_header_is_refused(self, tenant: Tenant, retry_after: str) -> None:
         with pytest.raises(AdminError, match="/faults/createPrediction/0/retry_after"):
-            use(tenant, {"status": 503, "retry_after": given})
+            use(tenant, {"status": 503, "retry_after": retry_after})
 
     def test_a_date_is_an_http_date_that_many_seconds_from_now(
         self, client: httpx.Client, tenant: Tenant
@@ -325,11 +325,11 @@ class TestRetryAfter:
         use(tenant, {"status": 429})
         assert "retry-after" not in create(client).headers
 
-    @pytest.mark.parametrize("asked", [{"retry_after_date": 30}, {"retry_after": "30"}])
+    @pytest.mark.parametrize("requested", [{"retry_after_date": 30}, {"retry_after": "30"}])
     def test_the_body_does_not_name_an_earlier_time_than_the_header(
-        self, client: httpx.Client, tenant: Tenant, asked: Json
+        self, client: httpx.Client, tenant: Tenant, requested: Json
     ) -> None:
-        use(tenant, {"status": 429, **asked})
+        use(tenant, {"status": 429, **requested})
         body = create(client).json()
         assert body.get("retry_after", 30) >= 29
         assert "~1s" not in body["detail"]
@@ -383,7 +383,7 @@ class TestDelay:
             bare.raw.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 bare.raw.recv(1)
-        assert [each["id"] for each in tenant.predictions()] == [before["id"]]
+        assert [item["id"] for item in tenant.predictions()] == [before["id"]]
         assert tenant.requests()[0]["committed"] is True
 
 
@@ -656,14 +656,14 @@ class TestScripts:
             }
         )
         get = f"{LIST}/{create(client).json()['id']}"
-        asked = [
+        requested = [
             ("GET", get),
             ("POST", get + "/cancel"),
             ("GET", get),
             ("GET", LIST),
             ("GET", LIST),
         ]
-        met = [client.request(method, path).status_code for method, path in asked]
+        met = [client.request(method, path).status_code for method, path in requested]
         assert met == [502, 500, 200, 500, 200]
 
     def test_an_operations_own_list_comes_before_that_of_its_kind(
@@ -710,7 +710,7 @@ class TestScripts:
         with httpx.Client(
             base_url=server.url, headers={"Authorization": f"Bearer {other.token}"}
         ) as stranger:
-            assert [create(each).status_code for each in (stranger, client, stranger, client)] == [
+            assert [create(item).status_code for item in (stranger, client, stranger, client)] == [
                 429,
                 429,
                 200,
@@ -806,9 +806,9 @@ class TestLeaving:
             use(tenant, fault)
             stack.enter_context(wire(tenant)).send()
             until(lambda: met_everything(tenant))
-        said = logged(caplog.records)
+        message = logged(caplog.records)
         caplog.clear()
-        assert (capfd.readouterr().err, said) == ("", [])
+        assert (capfd.readouterr().err, message) == ("", [])
 
 
 def test_every_field_of_a_fault_and_every_value_of_its_enums_is_shown_here() -> None:

@@ -84,20 +84,22 @@ def test_a_file_is_gone_after_a_day_of_the_tenants_time(
 def test_a_file_as_input_image_gives_the_picture_its_ratio(client: httpx.Client) -> None:
     for width, height, expected in [(300, 200, (1248, 832)), (200, 300, (832, 1248))]:
         url = upload(client, png(width, height)).json()["urls"]["get"]
-        told = client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": url}}).json()
+        prediction = client.post(
+            KONTEXT, json={"input": {"prompt": "p", "input_image": url}}
+        ).json()
         for _ in range(2):
-            told = client.get(told["urls"]["get"]).json()
-        assert Image.open(io.BytesIO(client.get(told["output"]).content)).size == expected
+            prediction = client.get(prediction["urls"]["get"]).json()
+        assert Image.open(io.BytesIO(client.get(prediction["output"]).content)).size == expected
 
 
 def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Client) -> None:
     url = upload(client, b"no picture").json()["urls"]["get"]
-    told = client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": url}})
-    assert told.status_code == 200
+    prediction = client.post(KONTEXT, json={"input": {"prompt": "p", "input_image": url}})
+    assert prediction.status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("request_", "status", "said"),
+    ("request_", "status", "message"),
     [
         ({"files": {"other": ("a", b"a")}}, 422, "content is required"),
         (
@@ -142,11 +144,11 @@ def test_a_file_that_is_no_picture_leaves_the_ratio_as_usual(client: httpx.Clien
     ],
 )
 def test_what_is_no_upload_is_refused(
-    client: httpx.Client, request_: dict[str, Any], status: int, said: str
+    client: httpx.Client, request_: dict[str, Any], status: int, message: str
 ) -> None:
     response = client.post(FILES, **request_)
     assert response.status_code == status
-    assert said in response.json()["detail"]
+    assert message in response.json()["detail"]
     assert (
         CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json())
         == []
@@ -213,7 +215,7 @@ def test_the_official_python_client_uploads_uses_and_deletes(
     client = Client(api_token=tenant.token, base_url=tenant.base_url)
     file = client.files.create(path, metadata={"customer": 7})
     assert client.files.get(file.id).metadata == {"customer": 7}
-    assert [each.id for each in client.files.list()] == [file.id]
+    assert [item.id for item in client.files.list()] == [file.id]
     with path.open("rb") as handle:
         assert client.run(
             "black-forest-labs/flux-kontext-max", input={"prompt": "p", "input_image": handle}
@@ -259,10 +261,10 @@ def test_a_signed_url_needs_no_token_until_it_expires(client: httpx.Client, tena
 
 
 def test_a_model_is_looked_up(client: httpx.Client, tenant: Tenant) -> None:
-    found = Client(api_token=tenant.token, base_url=tenant.base_url)
-    model = found.models.get("black-forest-labs/flux-kontext-max")
+    official = Client(api_token=tenant.token, base_url=tenant.base_url)
+    model = official.models.get("black-forest-labs/flux-kontext-max")
     assert (model.owner, model.name) == ("black-forest-labs", "flux-kontext-max")
-    found._client.close()
+    official._client.close()
     response = client.get("/replicate/v1/models/acme/none")
     assert response.status_code == 404
     assert "black-forest-labs/flux-kontext-max" in response.json()["detail"]
@@ -274,8 +276,8 @@ def test_after_a_reset_a_picture_is_that_of_the_new_file(
     drawn = []
     for size in ((1000, 300), (300, 1000)):
         file = upload(client, png(*size)).json()
-        asked = {"input": {"prompt": "a", "input_image": file["urls"]["get"]}}
-        created = client.post(KONTEXT, json=asked, headers={"Prefer": "wait"}).json()
+        requested = {"input": {"prompt": "a", "input_image": file["urls"]["get"]}}
+        created = client.post(KONTEXT, json=requested, headers={"Prefer": "wait"}).json()
         drawn.append(
             (created["id"], Image.open(io.BytesIO(client.get(created["output"]).content)).size)
         )

@@ -24,9 +24,11 @@ from tests.helpers.node import node, with_node
 
 
 def finished(client: httpx.Client) -> dict[str, Any]:
-    told = client.post(KONTEXT, json={"input": {"prompt": "p"}}, headers={"Prefer": "wait"}).json()
-    assert told["output"]
-    return told  # type: ignore[no-any-return]
+    received = client.post(
+        KONTEXT, json={"input": {"prompt": "p"}}, headers={"Prefer": "wait"}
+    ).json()
+    assert received["output"]
+    return received  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,10 @@ class TestTls:
         assert secure.ca_file is not None
         trusting = ssl.create_default_context(cafile=secure.ca_file)
         with httpx.Client(base_url=secure.url, verify=trusting) as client:
-            told = finished(client)
-            for url in (*told["urls"].values(), told["output"]):
+            received = finished(client)
+            for url in (*received["urls"].values(), received["output"]):
                 assert url.startswith(f"https://127.0.0.1:{secure.port}/")
-            assert client.get(told["output"]).headers["content-type"] == "image/png"
+            assert client.get(received["output"]).headers["content-type"] == "image/png"
             assert client.get(f"https://localhost:{secure.port}/openapi.json").status_code == 200
         with pytest.raises(httpx.ConnectError, match="certificate"):
             httpx.get(secure.url)
@@ -77,9 +79,9 @@ class TestTls:
     @with_node
     def test_so_does_the_npm_client(self, secure: MockServer) -> None:
         tenant = secure.tenant()
-        told = node(tenant, "replicate.mjs", "file", NODE_EXTRA_CA_CERTS=str(secure.ca_file))
-        assert told["size"] > 10_000
-        assert told["url"] == tenant.predictions()[0]["output"]
+        received = node(tenant, "replicate.mjs", "file", NODE_EXTRA_CA_CERTS=str(secure.ca_file))
+        assert received["size"] > 10_000
+        assert received["url"] == tenant.predictions()[0]["output"]
 
     @pytest.mark.slow
     def test_serve_says_where_the_certificate_is_and_removes_it_at_the_end(
@@ -139,12 +141,12 @@ class TestSeparateFileHost:
         ):
             tenant = server.tenant()
             client.headers["Authorization"] = f"Bearer {tenant.token}"
-            told = finished(client)
-            assert not told["output"].startswith(server.url)
-            assert client.get(told["output"]).headers["content-type"] == "image/png"
-            assert httpx.head(told["output"]).status_code == 200
-            at_files = [each for each in tenant.requests() if each["arrived_at"] == "files"]
-            assert ["authorization" in each["request"]["headers"] for each in at_files] == [
+            received = finished(client)
+            assert not received["output"].startswith(server.url)
+            assert client.get(received["output"]).headers["content-type"] == "image/png"
+            assert httpx.head(received["output"]).status_code == 200
+            at_files = [item for item in tenant.requests() if item["arrived_at"] == "files"]
+            assert ["authorization" in item["request"]["headers"] for item in at_files] == [
                 True,
                 False,
             ]
@@ -164,9 +166,9 @@ class TestSeparateFileHost:
             MockServer(files_origin="separate") as server,
             httpx.Client(base_url=server.url) as client,
         ):
-            told = finished(client)
-            page = client.get(told["urls"]["web"])
-            origin = told["output"].rpartition("/xezq")[0]
+            received = finished(client)
+            page = client.get(received["urls"]["web"])
+            origin = received["output"].rpartition("/xezq")[0]
             assert f"img-src {origin};" in page.headers["content-security-policy"]
 
     @pytest.mark.slow
@@ -185,5 +187,5 @@ def test_the_address_to_hand_out_holds_in_the_admin_api_too() -> None:
             base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
         ) as client:
             client.post(KONTEXT, json={"input": {"prompt": "p"}})
-        (shown,) = tenant.predictions()
-        assert shown["urls"]["get"].startswith("https://double.example:8443/replicate/")
+        (result,) = tenant.predictions()
+        assert result["urls"]["get"].startswith("https://double.example:8443/replicate/")

@@ -64,14 +64,14 @@ def pattern_in(call: ast.expr) -> str | bytes:
 
 def hostile(pattern: str | bytes) -> Iterator[str]:
     """Long texts of what a pattern is about: each of its letters and a few others, alone and in pairs."""
-    shown = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
-    letters = sorted({*re.sub(r"[\\()\[\]{}?*+|^$]", "", shown), *' \t,;=a0.-:"'})
+    result = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
+    letters = sorted({*re.sub(r"[\\()\[\]{}?*+|^$]", "", result), *' \t,;=a0.-:"'})
     for letter in letters:
         yield letter * MAX_HEAD
         yield f"a{letter * MAX_HEAD}b"
         for other in " ,a0":
             yield (letter + other) * (MAX_HEAD // 2)
-    words = [word for word in re.findall(r"[\w:/;,-]{3,}", shown) if not word.startswith("dd")]
+    words = [word for word in re.findall(r"[\w:/;,-]{3,}", result) if not word.startswith("dd")]
     for word in words:
         yield word * (MAX_HEAD // len(word))
         yield word + " " * MAX_HEAD
@@ -124,5 +124,5 @@ def test_the_contract_s_patterns_are_quick() -> None:
 
 def test_secrets_are_masked_quickly() -> None:
     for text in ("whsec_" * (MAX_HEAD // 6), "r8_somebod" * (MAX_HEAD // 10), "r8_somebody" * 100):
-        shown = min(seconds(lambda text: redacted(text, "r8_somebody"), text) for _ in range(3))
-        assert shown < LIMIT
+        result = min(seconds(lambda text: redacted(text, "r8_somebody"), text) for _ in range(3))
+        assert result < LIMIT

@@ -137,10 +137,10 @@ def test_no_token_is_shown_whole(
         "health",
         "version",
     ):
-        shown = planted.get(f"/__admin/{path}")
-        assert shown.status_code == 200
-        assert_secret(shown.text, path)
-        assert path not in ("verdict", "predictions") or len(shown.text) > 10_000, (
+        result = planted.get(f"/__admin/{path}")
+        assert result.status_code == 200
+        assert_secret(result.text, path)
+        assert path not in ("verdict", "predictions") or len(result.text) > 10_000, (
             "there is something to be found"
         )
     verdict = server.call_in_loop(lambda backend: backend.verdict_of_all())

@@ -216,11 +216,11 @@ class TestCancelAfter:
         response = client.post(
             KONTEXT, json={"input": {"prompt": "p"}}, headers={"Cancel-After": header}
         )
-        told = [response.json()]
-        assert told[0]["deadline"] > told[0]["created_at"]
-        while told[-1]["status"] in ("starting", "processing"):
-            told.append(client.get(told[0]["urls"]["get"]).json())
-        assert [each["status"] for each in told] == expected
+        received = [response.json()]
+        assert received[0]["deadline"] > received[0]["created_at"]
+        while received[-1]["status"] in ("starting", "processing"):
+            received.append(client.get(received[0]["urls"]["get"]).json())
+        assert [item["status"] for item in received] == expected
 
     @pytest.mark.parametrize("header", ["4", "0s", "soon", "", "-5", "1d", "5s5m"])
     def test_what_is_no_duration_or_too_short_is_refused(

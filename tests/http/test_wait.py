@@ -24,12 +24,12 @@ def test_a_wait_within_which_it_succeeds_is_answered_as_recorded(
 ) -> None:
     response = create(client, prefer, path)
     assert response.headers["preference-applied"] == prefer
-    told = response.json()
-    assert (told["status"], told["logs"], told["error"]) == ("processing", "", None)
-    assert told.keys().isdisjoint({"started_at", "completed_at", "metrics"})
-    assert client.get(told["output"]).status_code == 200
-    read = client.get(told["urls"]["get"]).json()
-    assert (read["status"], read["output"]) == ("succeeded", told["output"])
+    received = response.json()
+    assert (received["status"], received["logs"], received["error"]) == ("processing", "", None)
+    assert received.keys().isdisjoint({"started_at", "completed_at", "metrics"})
+    assert client.get(received["output"]).status_code == 200
+    read = client.get(received["urls"]["get"]).json()
+    assert (read["status"], read["output"]) == ("succeeded", received["output"])
 
 
 @pytest.mark.parametrize("path", [ULTRA, KONTEXT])
@@ -37,9 +37,9 @@ def test_a_scenario_may_ask_for_the_final_status(
     client: httpx.Client, tenant: Tenant, path: str
 ) -> None:
     tenant.use({"wait": "final"})
-    told = create(client, "wait", path).json()
-    assert told["status"] == "succeeded"
-    assert client.get(told["urls"]["get"]).json() == told
+    received = create(client, "wait", path).json()
+    assert received["status"] == "succeeded"
+    assert client.get(received["urls"]["get"]).json() == received
 
 
 def test_a_wait_that_runs_out_says_starting_whatever_it_has_become(
@@ -60,9 +60,9 @@ def test_a_minute_is_the_most_and_what_wait_alone_stands_for(
             tenant.use(
                 {"lifecycle": [{"status": "starting", "seconds": seconds}, {"status": "succeeded"}]}
             )
-            told = create(client, prefer)
-            assert told.headers["preference-applied"] == prefer
-            assert (told.json()["status"], bool(told.json()["output"])) == (
+            received = create(client, prefer)
+            assert received.headers["preference-applied"] == prefer
+            assert (received.json()["status"], bool(received.json()["output"])) == (
                 "processing" if made else "starting",
                 made,
             )
@@ -86,14 +86,14 @@ def test_a_scenario_may_say_processing_where_the_time_is_up(
     client: httpx.Client, tenant: Tenant
 ) -> None:
     tenant.use({"wait": "processing"})
-    told = create(client, "wait").json()
-    assert (told["status"], told["output"] is None, "completed_at" in told) == (
+    received = create(client, "wait").json()
+    assert (received["status"], received["output"] is None, "completed_at" in received) == (
         "processing",
         False,
         False,
     )
-    told = create(client, "wait=1").json()
-    assert (told["status"], told["output"]) == ("processing", None)
+    received = create(client, "wait=1").json()
+    assert (received["status"], received["output"]) == ("processing", None)
 
 
 def test_in_real_time_a_wait_lasts_as_long_as_the_prediction() -> None:
@@ -115,7 +115,7 @@ def test_a_client_that_hangs_up_leaves_its_prediction_behind(
         pass  # the double notices
     (exchange,) = tenant.requests()
     assert (exchange["response"]["status"], exchange["committed"]) == (0, True)
-    assert [each["status"] for each in tenant.advance(10)] == ["processing", "succeeded"]
+    assert [item["status"] for item in tenant.advance(10)] == ["processing", "succeeded"]
 
 
 def test_a_cancel_ends_a_wait(client: httpx.Client, tenant: Tenant) -> None:
@@ -134,10 +134,10 @@ def test_cancels_and_reads_that_race_agree_on_one_end(server: MockServer) -> Non
         with httpx.Client(
             base_url=server.url, headers={"Authorization": f"Bearer {tenant.token}"}
         ) as client:
-            told = create(client, None).json()
+            received = create(client, None).json()
 
             def ask(turn: int) -> dict[str, Any]:
-                urls = told["urls"]
+                urls = received["urls"]
                 response = (
                     client.post(urls["cancel"])
                     if turn % 3 == number % 3
@@ -147,12 +147,12 @@ def test_cancels_and_reads_that_race_agree_on_one_end(server: MockServer) -> Non
 
             with ThreadPoolExecutor(6) as pool:
                 seen = list(pool.map(ask, range(12)))
-            last = client.get(told["urls"]["get"]).json()
-            ends = [each for each in seen if each["status"] in ("succeeded", "canceled")]
+            last = client.get(received["urls"]["get"]).json()
+            ends = [item for item in seen if item["status"] in ("succeeded", "canceled")]
             assert ends
-            assert all(each["status"] == last["status"] for each in ends)
-            assert all(each["completed_at"] == last["completed_at"] for each in ends)
-            return [each["status"] for each in seen]
+            assert all(item["status"] == last["status"] for item in ends)
+            assert all(item["completed_at"] == last["completed_at"] for item in ends)
+            return [item["status"] for item in seen]
 
     for number in range(12):
         race(number)

@@ -39,8 +39,8 @@ def test_under_autojump_a_webhook_looks_and_so_all_is_told_at_once_in_order(
     prediction = create(client, receiver)
     assert prediction["status"] == "starting"
     seen = [receiver.next() for _ in range(4)]
-    assert [(each["status"], each["output"] is not None) for each in seen] == SUCCESS
-    assert {each["id"] for each in seen} == {prediction["id"]}
+    assert [(item["status"], item["output"] is not None) for item in seen] == SUCCESS
+    assert {item["id"] for item in seen} == {prediction["id"]}
     assert seen[-1] == {**client.get(prediction["urls"]["get"]).json(), "webhook": receiver.url}
 
 
@@ -162,9 +162,9 @@ def test_only_the_last_is_tried_again_until_it_is_taken(
     assert {headers["webhook-id"] for headers, _ in retries} == {came[-1][0]["webhook-id"]}
     tenant.advance(1000)
     assert receiver.so_far() == []
-    attempts = [(each["event"], each["attempt"], each["status"]) for each in tenant.webhooks()]
+    attempts = [(item["event"], item["attempt"], item["status"]) for item in tenant.webhooks()]
     assert attempts[-3:] == [("completed", 1, 503), ("completed", 2, 404), ("completed", 3, 200)]
-    undelivered = [each["event"] for each in tenant.verdict()["undelivered_webhooks"]]
+    undelivered = [item["event"] for item in tenant.verdict()["undelivered_webhooks"]]
     assert undelivered == ["start", "logs", "output"]
 
 
@@ -181,8 +181,8 @@ def test_a_receiver_that_is_not_there_is_given_up_after_about_a_minute(
     for _ in range(len(RETRIES) + 1):
         tenant.advance(61)
     attempts = tenant.webhooks()
-    assert [each["attempt"] for each in attempts] == list(range(1, len(RETRIES) + 2))
-    assert [each["final"] for each in attempts] == [False] * len(RETRIES) + [True]
+    assert [item["attempt"] for item in attempts] == list(range(1, len(RETRIES) + 2))
+    assert [item["final"] for item in attempts] == [False] * len(RETRIES) + [True]
     assert 55 <= sum(RETRIES) <= 65
     (undelivered,) = tenant.verdict()["undelivered_webhooks"]
     assert "refused" in undelivered["reason"]
@@ -196,7 +196,7 @@ def test_redirects_are_not_followed(
     create(client, receiver, webhook_events_filter=["start"])
     tenant.advance(1000)
     assert len(receiver.so_far()) == 1
-    assert [each["status"] for each in tenant.webhooks()] == [307]
+    assert [item["status"] for item in tenant.webhooks()] == [307]
 
 
 def test_faults_of_delivery(client: httpx.Client, tenant: Tenant, receiver: Receiver) -> None:
@@ -217,14 +217,14 @@ def test_faults_of_delivery(client: httpx.Client, tenant: Tenant, receiver: Rece
     assert told(twice) == [event for event in SUCCESS for _ in range(2)]
     assert len({headers["webhook-id"] for headers, _ in twice}) == 4
     assert told(delivered(out_of_order=True)) == SUCCESS[::-1]
-    assert not any(genuine(*each) for each in delivered(signature="wrong"))
+    assert not any(genuine(*item) for item in delivered(signature="wrong"))
     assert delivered(lost=True) == []
     with_forged = delivered(forged=True)
-    assert [genuine(*each) for each in with_forged] == [True, True, True, False, True]
+    assert [genuine(*item) for item in with_forged] == [True, True, True, False, True]
     lie, truth = (json.loads(body) for _, body in with_forged[-2:])
     assert lie == {**truth, "output": lie["output"]} != truth
     stale, fresh = delivered(timestamp="stale"), delivered(late=0.01)
-    assert all(genuine(*each) for each in stale + fresh)
+    assert all(genuine(*item) for item in stale + fresh)
     assert int(stale[0][0]["webhook-timestamp"]) < int(fresh[0][0]["webhook-timestamp"]) - 300
 
 
@@ -247,7 +247,7 @@ def test_nothing_leaves_this_machine_unless_the_user_asked(
     tenant.freeze()
     client.post(KONTEXT, json={"input": {"prompt": "p"}, "webhook": "https://example.com/hook"})
     tenant.advance(1000)
-    assert {each["status"] for each in tenant.webhooks()} == {None}
+    assert {item["status"] for item in tenant.webhooks()} == {None}
     assert "--webhook-allow" in tenant.verdict()["undelivered_webhooks"][0]["reason"]
 
 

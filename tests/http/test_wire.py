@@ -95,12 +95,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[MockServer, str]]:
 
 def legal_faults(operation: Operation) -> list[Json]:
     """The faults that a scenario may have for an operation."""
-    found = []
+    match = []
     for fault in FAULTS:
         with contextlib.suppress(ScenarioError):
             CATALOGUE.parse({"faults": {operation.operation_id: [fault]}})
-            found.append(fault)
-    return found
+            match.append(fault)
+    return match
 
 
 def test_each_operation_has_its_faults_and_no_others() -> None:
@@ -207,8 +207,8 @@ def status_in(head: bytes) -> int:
 
 
 def announced_in(head: bytes) -> int:
-    found = re.search(rb"(?im)^content-length: (\d+)", head)
-    return int(found[1]) if found else 0
+    match = re.search(rb"(?im)^content-length: (\d+)", head)
+    return int(match[1]) if match else 0
 
 
 def upload_form() -> tuple[bytes, str]:
@@ -225,10 +225,10 @@ class Client:
         self.tenant: Tenant = server.tenant()
         self.ids: dict[str, str] = {}
         self._authorized = {"Authorization": f"Bearer {self.tenant.token}"}
-        shown = self._create()
-        self.output = shown["output"]
+        result = self._create()
+        self.output = result["output"]
         self.ids = {
-            "prediction_id": shown["id"],
+            "prediction_id": result["id"],
             "output_format": self.output.rpartition(".")[2],
             "model_owner": str(CREATE.model).partition("/")[0],
             "model_name": str(CREATE.model).partition("/")[2],
@@ -237,9 +237,9 @@ class Client:
 
     def _create(self) -> Json:
         seen = self.use(CREATE, {}, Prefer="wait")
-        shown: Json = json.loads(seen.body)
-        assert shown["output"]
-        return shown
+        result: Json = json.loads(seen.body)
+        assert result["output"]
+        return result
 
     def add_file(self) -> None:
         seen = self.use(CONTRACT.by_id["uploadFile"], {})
@@ -284,10 +284,10 @@ def test_every_fault_reaches_the_wire_and_the_journal(
         client.add_file()
         client.tenant.use({"faults": {operation.operation_id: [fault]}})
         seen = client.use(operation, fault)
-        told = client.tenant.requests()[-1]
-        assert (told["operation"], told["fault"]) == (operation.operation_id, fault), fault
-        assert told["response"]["status"] == seen.status, fault
-        assert told["committed"] is (
+        received = client.tenant.requests()[-1]
+        assert (received["operation"], received["fault"]) == (operation.operation_id, fault), fault
+        assert received["response"]["status"] == seen.status, fault
+        assert received["committed"] is (
             operation.commits and ("after" in fault or not prevents(fault))
         ), fault
         assert how_it_ended(fault, seen, operation), (
