@@ -497,6 +497,17 @@ class ProxyApp(App):
         return departures
 
 
+def _sent(exchanged: ProxyExchange) -> Any:
+    """The decoded body of a request, if all of it is held and it is JSON."""
+    media_type = exchanged.request.header(b"content-type") or ""
+    if exchanged.more or "json" not in media_type or not exchanged.body:
+        return None
+    try:
+        return exchanged.request.body.json()
+    except ValueError:
+        return None
+
+
 async def _rest(exchanged: ProxyExchange) -> AsyncIterator[bytes]:
     """A body that is not held: what has been read of it, and then the rest as it comes."""
     yield exchanged.body
