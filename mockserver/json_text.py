@@ -26,7 +26,7 @@ def read_json(body: bytes) -> Any:
         raise ValueError(_TOO_DEEP) from reason
     except (msgspec.DecodeError, ValueError) as reason:
         raise ValueError(f"not valid JSON: {reason}") from reason
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _levels(value) > MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     return value
 
@@ -44,7 +44,7 @@ def _has_too_many_values(body: bytes) -> bool:
     return _marks(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
 
 
-def _levels(value: object) -> int:
+def levels(value: object) -> int:
     levels, layer = 0, [value]
     while layer := [part for part in layer if isinstance(part, dict | list)]:
         levels += 1
