@@ -15,6 +15,7 @@ from typing import Any, Self
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
 from mockserver.server.mock_server import AppServer
+from mockserver.server.tls import ca_environment
 
 REASONS = ("violations", "unmatched")  # which are the client's
 GRACE = 3.0  # seconds that a command is given to end, once it is told to
@@ -85,16 +86,14 @@ def _write(server: AppServer, har: Path | None) -> str:
 
 
 def _environment(server: AppServer) -> dict[str, str]:
-    given = {
+    return {
         "REPLICATE_API_TOKEN": TOKEN,
         **os.environ,
         "REPLICATE_BASE_URL": server.base_url,
         "REPLICATE_API_BASE_URL": server.base_url,
         "MOCKSERVER_URL": server.url,
+        **ca_environment(server.ca_file),
     }
-    if server.ca_file:
-        given |= {"SSL_CERT_FILE": server.ca_file, "NODE_EXTRA_CA_CERTS": server.ca_file}
-    return given
 
 
 class _Signals:

@@ -127,6 +127,7 @@ def _say(line: str) -> None:
 
 def _announce(backend: Backend, url: str, host: str, authority: Authority | None) -> None:
     from mockserver.client import BASE_PATH, PREFIX
+    from mockserver.server.tls import CA_VARIABLES
 
     options, name = backend.options, backend.options.scenario.name or "of its own"
     click.echo(f"mockserver listening on {url}")
@@ -134,7 +135,7 @@ def _announce(backend: Backend, url: str, host: str, authority: Authority | None
         f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {backend.contract.name}"
     )
     if authority:
-        click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
+        click.echo(f"certificate for {', '.join(CA_VARIABLES)}: {authority.file}")
     click.echo(
         f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)"
     )

@@ -7,6 +7,14 @@ from pathlib import Path
 
 from mockserver.errors import MockServerError
 
+# Which clients read which: OpenSSL and httpx; requests; curl; Node.
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+
+
+def ca_environment(ca_file: str | None) -> dict[str, str]:
+    """The environment variables that make clients trust a certificate; none without one."""
+    return dict.fromkeys(CA_VARIABLES, ca_file) if ca_file else {}
+
 
 class Authority:
     """A certificate authority made for one run.
