@@ -320,7 +320,7 @@ function violationsIn(verdict) {
   const unmatched = verdict.unmatched.map(
     (each) =>
       `${each.method} ${each.path} (exchange ${each.exchange}) was answered ${each.status}: the contract has no such ` +
-      `operation; the nearest is ${each.nearest}`,
+      `operation${each.nearest === null ? "" : `; the nearest is ${each.nearest}`}`,
   );
   const lines = [...sent, ...unmatched];
   if (!verdict.ok && lines.length === 0) lines.push("the exchanges are no longer in the journal");
