@@ -281,7 +281,7 @@ class Admin:
         return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.set_scenario(None)
+        self._backend.store.set_scenario(tenant, None)
         return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _scenarios(self, request: Request, tenant: TenantState) -> object:

@@ -1,6 +1,8 @@
 """The inspector page, in a real browser."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -220,6 +222,18 @@ def test_an_exchange_is_copied_as_curl_and_plays_again(
     assert "Authorization: Bearer $REPLICATE_API_TOKEN" in copied
     assert tenant.token not in copied
     assert """'{"input":{"prompt":"it'\\''s a lighthouse"}}'""" in copied
+
+
+def test_a_copied_body_is_sent_as_it_was_whatever_it_begins_with(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
+    client.post(KONTEXT, content=b"@/dev/null\nmore\n", headers={"Content-Type": "text/plain"})
+    page.locator("#journal .row").click()
+    page.click(".copy-curl")
+    environment = {**os.environ, "REPLICATE_API_TOKEN": tenant.token}
+    subprocess.run(["bash", "-c", clipboard(page)], env=environment, check=True, timeout=30)
+    first, second = tenant.requests()
+    assert second["request"]["body"] == first["request"]["body"] == "@/dev/null\nmore\n"
 
 
 def test_the_faults_that_were_met_are_copied_as_a_scenario(

@@ -457,7 +457,7 @@ function curlOf({ request }) {
     if (name === "authorization") words.push(`-H "Authorization: Bearer $REPLICATE_API_TOKEN"`);
     else if (!LEFT_OUT.has(name)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
   }
-  if (request.body !== null) words.push(`-d ${quoted(typeof request.body === "string" ? request.body : JSON.stringify(request.body))}`);
+  if (request.body !== null) words.push(`--data-raw ${quoted(typeof request.body === "string" ? request.body : JSON.stringify(request.body))}`);
   return words.join(" \\\n  ");
 }
 
