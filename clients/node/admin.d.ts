@@ -523,7 +523,9 @@ export interface components {
             /** @description Behind `mockserver proxy`: what the gateway answered that the contract does not allow. */
             departures: components["schemas"]["Departure"][];
             /** @description The fault of the scenario that it met, if any. */
-            fault: Record<string, never> | null;
+            fault: {
+                [key: string]: unknown;
+            } | null;
             /** @description Whether the operation took effect. */
             committed: boolean;
             response: {
@@ -636,7 +638,9 @@ export interface components {
                 /** @description Whether `metrics` has `total_time`, the seconds from creation to end. */
                 total_time?: boolean;
                 /** @description Properties to add, unknown ones or such as are not always sent. */
-                extra?: Record<string, never>;
+                extra?: {
+                    [key: string]: unknown;
+                };
                 /** @description Optional properties to leave out; `urls.stream` is one of an object within. */
                 omit?: string[];
                 /** @description Properties to send as null. */
@@ -808,7 +812,9 @@ export interface components {
                 operation: string;
                 /** @description Its place in the list, from 0. */
                 number: number;
-                fault: Record<string, never>;
+                fault: {
+                    [key: string]: unknown;
+                };
                 tenant?: components["schemas"]["TenantName"];
             }[];
             undelivered_webhooks: {
@@ -877,7 +883,9 @@ export interface components {
             id: string;
             status: string;
             model?: string;
-            input?: Record<string, never>;
+            input?: {
+                [key: string]: unknown;
+            };
             /** @description A URL, or null. */
             output?: unknown;
             error?: string | null;
@@ -918,6 +926,12 @@ export interface components {
             /** @description How many predictions and files were forgotten because of the bounds. */
             evicted: number;
         };
+        /** @description One event of the stream. */
+        Change: {
+            /** @constant */
+            event: "change";
+            data: string;
+        };
         Webhooks: {
             deliveries: components["schemas"]["Delivery"][];
             /** @description How many attempts there have been, forgotten ones too. */
@@ -941,7 +955,9 @@ export interface components {
             /** @description Whether no further attempt follows. */
             final: boolean;
             /** @description The prediction that was sent. */
-            body: Record<string, never>;
+            body: {
+                [key: string]: unknown;
+            };
         };
         Step: {
             status: string;
@@ -1112,7 +1128,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             default: components["responses"]["Refused"];
@@ -1218,8 +1236,12 @@ export interface operations {
                         log: {
                             /** @constant */
                             version: "1.2";
-                            creator: Record<string, never>;
-                            entries: Record<string, never>[];
+                            creator: {
+                                [key: string]: unknown;
+                            };
+                            entries: {
+                                [key: string]: unknown;
+                            }[];
                         };
                     };
                 };
@@ -1339,7 +1361,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             default: components["responses"]["Refused"];
@@ -1583,7 +1607,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["Change"];
                 };
             };
             503: components["responses"]["Wrong"];

@@ -357,6 +357,16 @@ def test_its_types_are_those_of_the_admin_api(tmp_path: Path) -> None:
     assert target.read_text() == (PACKAGE / "admin.d.ts").read_text(), "run `make types`"
 
 
+@pytest.mark.thorough
+def test_types_made_of_the_contract_let_a_prediction_have_inputs(tmp_path: Path) -> None:
+    target = tmp_path / "api.d.ts"
+    tool = MODULES / "openapi-typescript" / "bin" / "cli.js"
+    command = ["node", str(tool), str(ROOT / "contracts" / "openapi.yaml"), "--output", str(target)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    empty = re.findall(r"^.*Record<string, never>.*$", target.read_text(), re.M)
+    assert [line.split()[2] for line in empty] == ["$defs"]
+
+
 TYPED = """
 import { start, type Tenant, type Verdict } from "flux-mockserver";
 import { test } from "flux-mockserver/vitest";
