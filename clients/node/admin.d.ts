@@ -443,12 +443,18 @@ export interface components {
             evicted_tenants: number;
             evicted_predictions: number;
         };
-        /** @description Of how many servers behind a load balancer this is one; what is told concerns this one alone. */
+        /** @description How many servers there are behind a load balancer; this response is about one of them. */
+        ServerCount: number;
+        /**
+         * @deprecated
+         * @description The former name of `server_count`.
+         */
         OneOfServers: number;
         Health: {
             /** @enum {unknown} */
             status: "ok" | "draining";
             store: components["schemas"]["Store"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Version: {
@@ -761,6 +767,7 @@ export interface components {
         Verdict: {
             /** @description Whether no request was wrong, none had an unknown path, and no gateway departed. */
             ok: boolean;
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
             exchanges: number;
             /** @description Exchanges that are no longer in the journal. */
@@ -846,8 +853,13 @@ export interface components {
             tenants: {
                 tenant: components["schemas"]["TenantName"];
                 handle: components["schemas"]["TenantHandle"];
-                /** @description The handle of the tenant that is named by this one's token without the suffix, if it has one. */
-                suffix_of: string | null;
+                /** @description Where the token ends in `+SCENARIO`, the handle of the tenant that the token names without it. */
+                parent: string | null;
+                /**
+                 * @deprecated
+                 * @description The former name of `parent`.
+                 */
+                suffix_of?: string | null;
                 predictions: number;
                 files: number;
                 bytes: number;
@@ -857,9 +869,15 @@ export interface components {
                 /** Format: date-time */
                 last_used: string | null;
             }[];
-            /** @description The tenant that asks. */
-            asking: components["schemas"]["TenantHandle"];
+            /** @description The tenant of this request. */
+            current: components["schemas"]["TenantHandle"];
+            /**
+             * @deprecated
+             * @description The former name of `current`.
+             */
+            asking?: components["schemas"]["TenantHandle"];
             store: components["schemas"]["Store"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Coverage: {
@@ -869,6 +887,7 @@ export interface components {
             transitions: components["schemas"]["CoveragePart"];
             errors: components["schemas"]["CoveragePart"];
             faults: components["schemas"]["CoveragePart"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         CoveragePart: {

@@ -321,7 +321,8 @@ class Admin:
         used = [each for each in self._backend.store.tenants() if each.journal.recorded]
         found = {
             "tenants": [_tenant_as_json(each) for each in used],
-            "asking": tenant.handle,
+            "current": tenant.handle,
+            "asking": tenant.handle,  # its former name, until the next release
             "store": self._backend.store.counts(),
         }
         return found | _shard_count(request)
@@ -401,7 +402,8 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
         "handle": tenant.handle,
-        "suffix_of": tenant.parent,
+        "parent": tenant.parent,
+        "suffix_of": tenant.parent,  # its former name, until the next release
         "predictions": len(tenant.predictions),
         "files": len(tenant.files),
         "bytes": tenant.meter.bytes,
@@ -417,12 +419,11 @@ def _shard_count(request: Request) -> dict[str, int]:
 
     A load balancer whose configuration `mockserver shards` has written tells that with the request.
     """
-    told = request.headers.get(SERVERS_HEADER, "")
-    return (
-        {"one_of_servers": int(told)}
-        if told.isdecimal() and len(told) <= 4 and int(told) > 1
-        else {}
-    )
+    text = request.headers.get(SERVERS_HEADER, "")
+    if not text.isdecimal() or len(text) > 4 or int(text) <= 1:
+        return {}
+    # The second is its former name, until the next release.
+    return {"server_count": int(text), "one_of_servers": int(text)}
 
 
 def _name_in(host: str) -> str:

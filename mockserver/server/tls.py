@@ -19,8 +19,8 @@ def ca_environment(ca_file: str | None) -> dict[str, str]:
 class Authority:
     """A certificate authority made for one run.
 
-    `file` is its certificate, which clients can be told to trust; `server_file` the server's own,
-    with its key.
+    `file` is its certificate, for clients to trust; `server_file` the server's certificate and key.
+    Raises MockServerError without trustme, and for hosts that no certificate can name.
     """
 
     def __init__(self, *hosts: str) -> None:
@@ -31,11 +31,12 @@ class Authority:
                 "--tls needs trustme: pip install 'flux-mockserver[tls]'"
             ) from reason
         authority = trustme.CA(organization_name="mockserver")
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="mockserver-"
-        )  # which only its owner can read
+
+        # Only its owner can read the folder: it holds the server's key.
+        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")
         self.file = Path(self._folder.name) / "ca.pem"
         authority.cert_pem.write_to_path(str(self.file))
+
         self.server_file = Path(self._folder.name) / "server.pem"
         try:
             certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", *hosts)

@@ -171,7 +171,7 @@ def test_a_refusal_is_as_it_says(document: dict[str, Any], client: httpx.Client)
 
 def test_a_tenant_can_be_named_by_its_handle(tenant: Tenant, client: httpx.Client) -> None:
     client.get("/nowhere")
-    handle = tenant.call("GET", "/tenants")["asking"]
+    handle = tenant.call("GET", "/tenants")["current"]
     found = httpx.get(tenant.url + PREFIX + "/requests", headers={"X-Mock-Tenant": handle}).json()
     assert [each["request"]["path"] for each in found["requests"]] == ["/nowhere"]
     assert handle in [each["handle"] for each in tenant.call("GET", "/tenants")["tenants"]]
@@ -180,6 +180,19 @@ def test_a_tenant_can_be_named_by_its_handle(tenant: Tenant, client: httpx.Clien
         404,
         "There is no tenant '0000000000",
     )
+
+
+def test_former_names_of_properties_stand_beside_the_new_ones(tenant: Tenant) -> None:
+    suffixed = Tenant(tenant.url, tenant.token + "+nsfw")
+    for one in (tenant, suffixed):
+        with httpx.Client(headers={"Authorization": f"Bearer {one.token}"}, verify=False) as client:
+            client.get(tenant.url + "/nowhere")
+            servers = client.get(tenant.url + PREFIX + "/health", headers={"X-Mock-Servers": "3"})
+            assert servers.json()["server_count"] == servers.json()["one_of_servers"] == 3
+    listing = suffixed.call("GET", "/tenants")
+    assert listing["current"] == listing["asking"]
+    (child,) = (item for item in listing["tenants"] if item["handle"] == listing["current"])
+    assert child["parent"] == child["suffix_of"] == tenant.call("GET", "/tenants")["current"]
 
 
 def test_a_change_is_told_to_those_who_listen(

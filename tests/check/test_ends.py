@@ -177,7 +177,7 @@ def test_two_with_blocks_on_one_server_at_once_are_told_so() -> None:
         with (
             pytest.raises(
                 MockServerError,
-                match="is running already; for a second one beside it, make another",
+                match="is running already; for a second one, create another",
             ),
             server,
         ):

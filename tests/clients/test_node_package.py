@@ -218,7 +218,7 @@ def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, pro
         runner, project, "broken", {"vitest": BROKEN_VITEST, "jest": BROKEN_JEST}
     )
     assert code == 1
-    assert "the contract does not allow what was sent:" in said
+    assert "the client sent what the contract does not allow:" in said
     assert re.search(
         r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"",
         said,
@@ -321,7 +321,7 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(
     code, said = run_suite(runner, project, "stray", {"vitest": STRAY_VITEST, "jest": STRAY_JEST})
     assert code == 1
     failed = "3 failed" if runner == "vitest" else "2 failed"
-    assert (failed in said, "requests came that belong to no test" in said) == (True, True), said
+    assert (failed in said, "requests that belong to no test" in said) == (True, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert re.search(r"^\s*(test-f|of-)…: GET /replicate/v1/predictions$", said, re.M)
     assert ("after the tests that sent it had ended" in said) is (runner == "vitest")
@@ -343,7 +343,7 @@ def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(
     suites = {"vitest": STRAY_VITEST.partition('test("has a tenant')[0], "jest": STRAY_JEST}
     with MockServer() as server:
         code, said = run_suite(runner, project, "stray", suites, MOCKSERVER_URL=server.url)
-    assert (code, "requests came that belong to no test" in said) == (1, True), said
+    assert (code, "requests that belong to no test" in said) == (1, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert "…: GET" not in said, "others' tokens are their business"
 

@@ -492,7 +492,7 @@ def test_a_certificate_is_verified() -> None:
                 in client.get("/replicate/v1/predictions").json()["detail"]
             )
         with (
-            proxying(double.url, upstream_ca=Path(str(double.ca_file))) as tenant,
+            proxying(double.url, gateway_ca=Path(str(double.ca_file))) as tenant,
             asking(tenant) as client,
         ):
             assert client.get("/replicate/v1/predictions").status_code == 200

@@ -82,7 +82,7 @@ async function loadOnce() {
     known.exchanges = [...known.exchanges, ...journal.requests].slice(-KEPT);
   }
   Object.assign(known, { tenants: tenants.tenants, scenario, clock, verdict, predictions: predictions.predictions, deliveries: webhooks.deliveries });
-  if (!view.tenant) remember({ tenant: tenants.asking }, true);
+  if (!view.tenant) remember({ tenant: tenants.current }, true);
   known.life = view.prediction ? await ask("GET", `/predictions/${view.prediction}`).catch(() => null) : null;
 }
 
