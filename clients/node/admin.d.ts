@@ -12,8 +12,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether it answers, and how much it holds
-         * @description Answers as soon as the double is ready. What was evicted because of the bounds is counted.
+         * Whether it is ready, and how much it holds
+         * @description Answers as soon as the double is ready. Evictions because of the bounds are counted.
          */
         get: operations["health"];
         put?: never;
@@ -52,7 +52,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What runs, and what it serves
+         * The version, and what it serves
          * @description The version, the seed that fixes ids and pictures, the contract's file, its operations and models.
          */
         get: operations["version"];
@@ -95,7 +95,7 @@ export interface paths {
         put?: never;
         /**
          * Forget everything of the tenant
-         * @description Predictions, files, journal, scenario and clock. Ids begin again, so that the same calls give the same ids.
+         * @description Predictions, files, journal, scenario and clock. Ids start over, so that the same calls get the same ids.
          */
         post: operations["reset"];
         delete?: never;
@@ -120,7 +120,7 @@ export interface paths {
         post?: never;
         /**
          * Forget the journal
-         * @description Exchanges and what was wrong with them are forgotten; numbers go on.
+         * @description Exchanges and their violations are forgotten; numbering continues.
          */
         delete: operations["forgetRequests"];
         options?: never;
@@ -137,7 +137,7 @@ export interface paths {
         };
         /**
          * The journal as an HTTP Archive
-         * @description HAR 1.2, which any browser's tools open. Secrets are shown in part.
+         * @description HAR 1.2, which the tools of any browser open. Secrets are shown in part.
          */
         get: operations["requestsAsHar"];
         put?: never;
@@ -157,18 +157,18 @@ export interface paths {
         };
         /**
          * The scenario in force
-         * @description What the tenant's token names, or what was set for it, or the server's.
+         * @description The one that the tenant's token names, or that was set for the tenant, or the server's.
          */
         get: operations["scenario"];
         /**
-         * Have the double behave by a scenario
-         * @description By its name, or by its JSON value. Faults are counted afresh. One that contradicts itself or the contract is refused with the reason and the place.
+         * Set the scenario
+         * @description By its name, or by its JSON value. Faults are counted from the beginning. A scenario that contradicts itself or the contract is refused, with the reason and the place.
          */
         put: operations["setScenario"];
         post?: never;
         /**
-         * Go back to the server's scenario
-         * @description What was set for the tenant is forgotten. A scenario that its token names stays.
+         * Reset to the server's scenario
+         * @description Forgets what was set for the tenant. A scenario that its token names stays.
          */
         delete: operations["unsetScenario"];
         options?: never;
@@ -184,8 +184,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The scenarios that have a name
-         * @description Those that ship, as far as they fit the contract, in order.
+         * The named scenarios
+         * @description Those that ship and fit the contract, in order.
          */
         get: operations["scenarios"];
         put?: never;
@@ -204,7 +204,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What a scenario may hold
+         * The schema of scenarios
          * @description A JSON Schema, for editors and generators.
          */
         get: operations["scenarioSchema"];
@@ -225,12 +225,12 @@ export interface paths {
         };
         /**
          * How time passes for the tenant
-         * @description The mode, the speed, and the tenant's present instant.
+         * @description The mode, the speed, and the tenant's current time.
          */
         get: operations["clock"];
         /**
-         * Have time pass in another way
-         * @description From the present instant of the tenant, or from `now`.
+         * Set how time passes
+         * @description From the tenant's current time, or from `now`.
          */
         put: operations["setClock"];
         post?: never;
@@ -251,7 +251,7 @@ export interface paths {
         put?: never;
         /**
          * Move time forward
-         * @description In any mode. Answers once everything that became due has happened: statuses entered, webhooks delivered, stream events sent.
+         * @description In any mode. Responds once everything due has happened: statuses entered, webhooks delivered, stream events sent.
          */
         post: operations["advance"];
         delete?: never;
@@ -269,7 +269,7 @@ export interface paths {
         };
         /**
          * The journal, judged
-         * @description What the clients sent that the contract does not allow, and what of the scenario they never met. `ok` is about the requests alone.
+         * @description The requests that the contract does not allow, and the faults of the scenario that were never met. `ok` depends on the requests alone.
          */
         get: operations["verdict"];
         put?: never;
@@ -329,7 +329,7 @@ export interface paths {
         };
         /**
          * The predictions as they stand
-         * @description Oldest first, as the API shows them. Unlike a poll, this does not move their time.
+         * @description Oldest first, as the API shows them. Unlike a poll, this does not advance them.
          */
         get: operations["predictions"];
         put?: never;
@@ -349,7 +349,7 @@ export interface paths {
         };
         /**
          * The picture of a prediction
-         * @description As a client would get it, without leaving a trace in the journal.
+         * @description As a client would get it, without an exchange in the journal.
          */
         get: operations["picture"];
         put?: never;
@@ -369,7 +369,7 @@ export interface paths {
         };
         /**
          * A prediction with its timeline
-         * @description The statuses that it passes, in seconds of its own time, how far it is, and what comes next.
+         * @description Its statuses in seconds of its own time, its age, and the next status.
          */
         get: operations["prediction"];
         put?: never;
@@ -389,7 +389,7 @@ export interface paths {
         };
         /**
          * A stream of changes
-         * @description Server-sent events: `change` at once, and after each change of what the double remembers, ten a second at most. Its data are JSON: `recorded`, how many exchanges the tenant has had, and `store`. The inspector listens to it.
+         * @description Server-sent events: one `change` at once, and one after each change in the store, at most ten per second. The inspector listens to it.
          */
         get: operations["events"];
         put?: never;
@@ -409,7 +409,7 @@ export interface paths {
         };
         /**
          * The attempts to deliver webhooks
-         * @description Oldest first, each with what came of it.
+         * @description Oldest first, each with its result.
          */
         get: operations["webhooks"];
         put?: never;
@@ -732,7 +732,7 @@ export interface components {
             now: string;
         };
         /**
-         * @description `autojump`: a prediction's time jumps to its next change whenever somebody looks. `real`: seconds are seconds, times `speed`. `frozen`: time moves only by `advance`.
+         * @description `autojump`: a prediction's time jumps to its next change whenever it is read. `real`: real time, `speed` times as fast. `frozen`: time moves only by `advance`.
          * @enum {unknown}
          */
         ClockMode: "autojump" | "real" | "frozen";
@@ -1040,7 +1040,7 @@ export interface components {
                 "application/json": components["schemas"]["Problem"];
             };
         };
-        /** @description 401 where a token is missing or not readable, 403 for other sites, 404 and 405 for what there is not. */
+        /** @description 401 for a missing or unreadable token, 403 for other sites, 404 and 405 for unknown paths and methods. */
         Refused: {
             headers: {
                 [name: string]: unknown;
@@ -1069,7 +1069,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is well. */
+            /** @description It is ready. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1078,7 +1078,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description It drains. It serves what comes, and is about to stop; `serve --drain` says how long. */
+            /** @description It is draining, still serves requests, and is about to stop; `serve --drain` sets for how long. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1164,7 +1164,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is forgotten. */
+            /** @description Everything is forgotten. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1184,7 +1184,7 @@ export interface operations {
             query?: {
                 /** @description Only exchanges with a higher number. */
                 since?: number;
-                /** @description At most so many. */
+                /** @description At most this number of exchanges. */
                 limit?: number;
                 /** @description Only requests whose path and method the contract does not have. */
                 unmatched?: boolean;
@@ -1219,7 +1219,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is empty. */
+            /** @description The journal is empty. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1293,7 +1293,7 @@ export interface operations {
     setScenario: {
         parameters: {
             query?: {
-                /** @description Only check it, and leave the scenario in force as it is. */
+                /** @description Only check it, and keep the scenario in force. */
                 check?: boolean;
             };
             header?: never;
@@ -1450,7 +1450,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What happened on the way, in order. */
+            /** @description What happened meanwhile, in order. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1523,7 +1523,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For each kind of thing, how often each was met, and what never was. */
+            /** @description For each kind of thing, how often each was met, and which never were. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1539,7 +1539,7 @@ export interface operations {
     predictions: {
         parameters: {
             query?: {
-                /** @description The newest so many; all if left out. */
+                /** @description Only this number of the newest; all by default. */
                 limit?: number;
             };
             header?: never;
@@ -1620,7 +1620,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events, until the client goes. */
+            /** @description Events, until the client disconnects. */
             200: {
                 headers: {
                     [name: string]: unknown;

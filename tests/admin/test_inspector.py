@@ -324,6 +324,12 @@ def test_scenario_and_clock_are_steered_from_it(
     page.fill("#seconds", "-1")
     page.click("#advance")
     expect(page.locator("#trouble")).to_contain_text("/seconds")
+    create(client)
+    expect(rows(page)).to_have_count(2)
+    expect(page.locator("#trouble")).to_contain_text("/seconds")  # until something else is tried
+    page.fill("#seconds", "1")
+    page.click("#advance")
+    expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_a_scenario_is_checked_as_one_types(page: Page, tenant: Tenant) -> None:

@@ -27,10 +27,10 @@ CLIENT_WITH_BUGS = Path(__file__).parent.parent / "check" / "client.py"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--token", "tökén-日本"], "cannot be sent in a request's head"),
-        (["--token", "a\nb"], "cannot be sent in a request's head"),
-        (["--url", "http://[::1"], "is no address"),
-        (["--url", "http://a b:1"], "is no address"),
+        (["--token", "tökén-日本"], "characters that HTTP headers cannot hold"),
+        (["--token", "a\nb"], "characters that HTTP headers cannot hold"),
+        (["--url", "http://[::1"], "is not an address"),
+        (["--url", "http://a b:1"], "is not an address"),
         (["--url", "http://127.0.0.1:99999"], "no double answers at"),
     ],
 )

@@ -324,7 +324,7 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(
     assert (failed in said, "requests that belong to no test" in said) == (True, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert re.search(r"^\s*(test-f|of-)…: GET /replicate/v1/predictions$", said, re.M)
-    assert ("after the tests that sent it had ended" in said) is (runner == "vitest")
+    assert ("requests that came after their test had ended" in said) is (runner == "vitest")
     assert ("at /input/sede: " in said) is (runner == "vitest")
     assert ("does a client keep its first token?" in said) is (runner == "vitest")
     assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (

@@ -443,7 +443,7 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(
     lonely = run("run", "--max-creates", "1", *command)
     assert (lonely.returncode, lonely.stderr) == (
         2,
-        "mockserver: --max-creates is for a gateway behind --proxy URL\n",
+        "mockserver: --max-creates requires --proxy URL\n",
     )
 
 

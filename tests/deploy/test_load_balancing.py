@@ -350,7 +350,7 @@ class TestManyAsOne:
         assert ended.stdout.count("/nowhere/") >= 3
         ended = run("verdict", "--url", three.url)
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert f"{three.url} is a load balancer before 3 doubles" in ended.stderr
+        assert f"{three.url} is a load balancer in front of 3 doubles" in ended.stderr
         token = tenants[three.doubles[0].address]
         alone = run("verdict", "--url", three.url, "--token", token)
         assert (alone.returncode, alone.stdout.count("/nowhere/")) == (1, 1)

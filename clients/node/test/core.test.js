@@ -91,7 +91,7 @@ describe("a tenant", () => {
     const own = await start();
     const tenant = await own.tenant();
     await ask(new Tenant(own.url, "someone-else"), "/predictions");
-    expect(await own.strays()).toEqual(["som…: GET /replicate/v1/predictions"]);
+    expect(await own.strays()).toEqual(["some…: GET /replicate/v1/predictions"]);
     expect(await tenant.story()).toBe("");
     await tenant.conclude(own);
     await own.stop();

@@ -44,7 +44,11 @@ async function ask(method, path, value) {
   return told;
 }
 
-function complain(error) {
+/** Show an error, or clear the one of the same source: loading succeeds soon after an order was refused. */
+let complaining = "";
+function complain(error, source = "loading") {
+  if (!error && complaining !== source) return;
+  complaining = error ? source : "";
   at("trouble").textContent = error ? error.message : "";
   at("trouble").hidden = !error;
 }
@@ -115,9 +119,10 @@ async function watch() {
 async function steer(method, path, value) {
   try {
     await ask(method, path, value);
+    complain(null, "steering");
     await load();
   } catch (error) {
-    complain(error);
+    complain(error, "steering");
   }
 }
 
