@@ -45,12 +45,12 @@ class Option(click.Option):
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Have the parser know the old flag too, which no help shows."""
-        shown = self.opts
-        self.opts = [*shown, *self._old_flags]
+        visible = self.opts
+        self.opts = [*visible, *self._old_flags]
         try:
             super().add_to_parser(parser, ctx)
         finally:
-            self.opts = shown
+            self.opts = visible
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """What follows the text: not the range of a number, which an error names in time."""
