@@ -36,15 +36,17 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
     failed: list[str] = []
     for reaction in check_receiver(url, secret, Contract.load(contract)):
         message = reaction.message
-        expected = "2xx" if message.must_accept else "a refusal"
         response = str(reaction.status) if reaction.status is not None else reaction.reason
-        click.secho(
-            f"{'pass' if reaction.ok else 'FAIL'}  {message.rule}  {message.description}: {response}"
-            + ("" if reaction.ok else f"; expected {expected}"),
-            fg=None if reaction.ok else "red",
-        )
-        if not reaction.ok and message.rule not in failed:
+        line = f"{message.rule}  {message.description}: {response}"
+        if reaction.ok:
+            click.echo(f"pass  {line}")
+            continue
+
+        expected = "2xx" if message.must_accept else "a refusal"
+        click.secho(f"FAIL  {line}; expected {expected}", fg="red")
+        if message.rule not in failed:
             failed.append(message.rule)
+
     for code in failed:
         click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
     click.secho(

@@ -117,7 +117,7 @@ def test_where_findings_cannot_be_saved_they_are_shown_all_the_same(tmp_path: Pa
         timeout=120,
     )
     assert ended.stderr.startswith(
-        "mockserver: cannot save findings in .mockserver: File exists; what is found is shown"
+        "mockserver: cannot save findings in .mockserver: File exists; findings are shown but not saved"
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 1, ended.stdout + ended.stderr
