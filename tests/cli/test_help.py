@@ -93,3 +93,14 @@ def test_an_option_that_was_renamed_is_taken_by_its_old_name_too(
     assert result.exit_code == 2
     assert "'both' is not one of 'same', 'separate'" in result.output
     assert "--files-origin" not in help_of("serve")
+
+
+def test_files_may_be_said_to_come_from_the_same_origin_in_the_former_words() -> None:
+    words = ["replay", "--files", "same-origin", "/nowhere.json", "--", "client"]
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, "/nowhere.json" in result.output) == (2, True)
+    assert "same-origin" not in help_of("replay")
+    refused = CliRunner().invoke(
+        main, ["replay", "--files", "both", "/nowhere.json", "--", "client"]
+    )
+    assert "'both' is not one of 'separate', 'same'" in refused.output
