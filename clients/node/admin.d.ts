@@ -541,7 +541,7 @@ export interface components {
                 headers: {
                     [key: string]: string;
                 };
-                /** @description The status that the client was told. */
+                /** @description The prediction's status in the response. */
                 prediction_status: string | null;
                 /** @description JSON, or text where it is none; null where there is none. */
                 body: unknown;
@@ -573,15 +573,15 @@ export interface components {
         };
         /**
          * Scenario
-         * @description How the gateway behaves. Every part may be left out.
+         * @description How the gateway behaves. Every part is optional.
          */
         Scenario: {
-            /** @description What the scenario is called; letters, digits and dashes. */
+            /** @description The scenario's name, of lower-case letters, digits and dashes. */
             name?: string;
-            /** @description What a person should know of it. */
+            /** @description A sentence for people. */
             description?: string;
             /**
-             * @description The statuses that a prediction passes, with the seconds each lasts. The last one lasts for ever. A status is one of the contract's.
+             * @description The statuses of a prediction, one of the contract's each, with their durations in seconds. The last one never ends.
              * @default [
              *       {
              *         "status": "starting",
@@ -597,107 +597,107 @@ export interface components {
              *     ]
              */
             lifecycle?: components["schemas"]["Step"][];
-            /** @description Lifecycles that a share of predictions has instead, drawn from the tenant's seed and the prediction's number. */
+            /** @description Other lifecycles for a share of predictions, chosen by the tenant's seed and the prediction's number. */
             sometimes?: {
                 chance: number;
                 lifecycle: components["schemas"]["Step"][];
             }[];
             /**
-             * @description Seconds for which input, output and logs are kept once a prediction has ended.
+             * @description Seconds for which input, output and logs are kept after a prediction has ended.
              * @default 3600
              */
             retention?: number;
-            /** @description Faults by operation (an `operationId`, `createPrediction` for the creates of all models, or `*` for every operation that has no list of its own), consumed in order, one per exchange; null stands for an exchange without one. After the last, exchanges are normal. */
+            /** @description Faults by operation (an `operationId`, `createPrediction` for the creates of all models, or `*` for every operation that has no list of its own), consumed in order, one per exchange; null stands for an exchange without a fault. After the last, exchanges are normal. */
             faults?: {
                 [key: string]: unknown[];
             };
             /**
-             * @description Whose exchanges the lists of faults count: the tenant's, or (where a request is about one) each prediction's.
+             * @description Whether the lists of faults count the tenant's exchanges, or those of each prediction (in requests about one).
              * @default tenant
              * @enum {unknown}
              */
             faults_per?: "tenant" | "prediction";
-            /** @description How many requests are taken, by operation as in `faults`: a token bucket on the tenant's clock. What is over it is answered 429, and every answer says in `ratelimit-remaining` and `ratelimit-reset` how much is left. */
+            /** @description Rate limits, by operation as in `faults`: token buckets on the tenant's clock. Requests over a limit get a 429, and every response has the remaining number in `ratelimit-remaining` and `ratelimit-reset`. */
             limits?: {
                 [key: string]: {
-                    /** @description How many requests are given back in a minute. */
+                    /** @description How many requests the bucket regains per minute. */
                     per_minute: number;
                     /**
-                     * @description How many may come at once.
+                     * @description The size of the bucket, in requests.
                      * @default 1
                      */
                     burst?: number;
-                    /** @description How many are left at the beginning; as many as may come at once, if left out. */
+                    /** @description How many requests are left at the beginning; a full bucket by default. */
                     left?: number;
-                    /** @description The 429's sentence; the seconds in it are replaced. The contract's example if left out. */
+                    /** @description The message of the 429; the seconds in it are replaced. By default the contract's example. */
                     detail?: string;
                 };
             };
-            /** @description Legal variety in the predictions that are sent. Applied wherever the contract allows it. */
+            /** @description Legal variations of predictions, applied wherever the contract allows them. */
             body?: {
                 /**
-                 * @description Whether `input` echoes what was sent, or what takes effect, with defaults filled in.
+                 * @description Whether `input` is as sent, or with defaults filled in.
                  * @default sent
                  * @enum {unknown}
                  */
                 input?: "sent" | "effective";
-                /** @description Whether `metrics` has `total_time`, the seconds from creation to end. */
+                /** @description Whether `metrics` has `total_time`, the seconds from creation to completion. */
                 total_time?: boolean;
-                /** @description Properties to add, unknown ones or such as are not always sent. */
+                /** @description Properties to add, either unknown or optional ones. */
                 extra?: {
                     [key: string]: unknown;
                 };
-                /** @description Optional properties to leave out; `urls.stream` is one of an object within. */
+                /** @description Optional properties to omit; a path such as `urls.stream` names an inner one. */
                 omit?: string[];
                 /** @description Properties to send as null. */
                 null?: string[];
-                /** @description How many digits of a second the time stamps have. */
+                /** @description The number of fractional digits of timestamps. */
                 fraction?: number;
             };
-            /** @description Headers beyond those of the contract, in every answer. */
+            /** @description Additional headers of every response. */
             headers?: {
                 [key: string]: string;
             };
             /**
-             * @description A charset in the Content-Type of the answers to creates.
+             * @description A charset in the Content-Type of responses to creates.
              * @enum {unknown}
              */
             charset?: "UTF-8";
-            /** @description Whether JSON is compressed for clients that accept it, but for the answers to creates. */
+            /** @description Whether JSON is compressed for clients that accept it, except in responses to creates. */
             gzip?: boolean;
-            /** @description Faults among the events of a stream, which are counted from 0. */
+            /** @description Faults of a stream's events, which are numbered from 0. */
             stream?: {
-                /** @description The connection breaks off after so many events, the first time a stream is opened. */
+                /** @description The number of events after which the connection breaks, the first time a stream is opened. */
                 cut_after?: number;
                 /** @description The events that are sent twice. */
                 duplicate?: number[];
                 /** @description The events that are never sent. */
                 gap?: number[];
             };
-            /** @description Faults among the webhooks of a prediction. */
+            /** @description Faults of a prediction's webhooks. */
             webhooks?: {
-                /** @description None arrives. */
+                /** @description None is delivered. */
                 lost?: boolean;
-                /** @description Before `completed` comes a forged one, signed with another key, which says that the prediction has succeeded, with a picture of somebody else's. */
+                /** @description Before `completed`, a forged one is sent. It is signed with another key, and says that the prediction has succeeded with a picture of somebody else's. */
                 forged?: boolean;
                 /** @description Each is delivered twice, with the same id. */
                 duplicate?: boolean;
-                /** @description They are delivered at the end, the last one first. */
+                /** @description They are delivered when the prediction ends, in reverse order. */
                 out_of_order?: boolean;
-                /** @description Each is delivered so many seconds of real time late. */
+                /** @description The delay of each, in seconds of real time. */
                 late?: number;
                 /**
-                 * @description With what key they are signed.
+                 * @description Whether they are signed with the right key.
                  * @enum {unknown}
                  */
                 signature?: "valid" | "wrong";
                 /**
-                 * @description When they are said to be sent.
+                 * @description Whether their timestamp is current, or too old.
                  * @enum {unknown}
                  */
                 timestamp?: "now" | "stale";
             };
-            /** @description The HTTP status that answers a create; one of the contract's. */
+            /** @description The HTTP status of responses to creates; one of the contract's. */
             create_status?: number;
             /**
              * @description Where `urls.*` point: at the double (`local`), where the documents' samples point (`documented`), or at another origin of the double, which refuses and records what arrives (`foreign`).
@@ -981,6 +981,11 @@ export interface components {
         Step: {
             status: string;
             seconds?: number;
+            /**
+             * @description How many reads it takes to leave this status under `autojump`; each moves the prediction an equal part of the seconds.
+             * @default 1
+             */
+            polls?: number;
             /** @description The prediction's `error`, where the status is `failed`; the contract's example if left out. */
             error?: string | null;
         };

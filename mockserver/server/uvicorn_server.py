@@ -148,7 +148,7 @@ def run_server(
     signals: Mapping[signal.Signals, Callable[[], None]] | None = None,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until the server is told to exit, with handlers of signals; `beside` runs meanwhile."""
+    """Serve until `server.should_exit`, with handlers of signals; `beside` runs meanwhile."""
 
     async def run() -> None:
         for number, act in (signals or {}).items():
