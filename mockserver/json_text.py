@@ -45,13 +45,14 @@ def _has_too_many_values(body: bytes) -> bool:
 
 
 def levels(value: object) -> int:
-    levels, layer = 0, [value]
+    """How many levels deep lists and objects are nested in a value."""
+    depth, layer = 0, [value]
     while layer := [part for part in layer if isinstance(part, dict | list)]:
-        levels += 1
+        depth += 1
         layer = [
             inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)
         ]
-    return levels
+    return depth
 
 
 def pointer_to(path: Iterable[str | int]) -> str:
