@@ -1,4 +1,4 @@
-"""Measure what a request costs as more is remembered, open or asked for at once, and what is held of it.
+"""Measure what a create costs as more is remembered, open or under way, and the memory it takes.
 
 python bench/growth.py [--seconds S] [--only WORD]
 """
@@ -42,11 +42,11 @@ class Double:
 
     def creates(self, seconds: float, tenants: int = 1, path: str = CREATE) -> Figures:
         """What creates cost now, and the memory after them."""
-        found = load(self.url + path, seconds, BODY, tenants)
+        figures = load(self.url + path, seconds, BODY, tenants)
         return {
-            "creates": found["requests"],
-            "create/s": found["requests"] / found["seconds"],
-            "p99": found["p99"],
+            "creates": figures["requests"],
+            "create/s": figures["requests"] / figures["seconds"],
+            "p99": figures["p99"],
             "MB": megabytes(self.group),
         }
 
@@ -57,7 +57,7 @@ class Double:
 
 @dataclass
 class Curve:
-    """How creates fare as something grows: by its size, what was measured, and what one may want to know besides."""
+    """Measurements of creates as something grows: by its size, with a note for the reader."""
 
     title: str
     unit: str
@@ -90,14 +90,15 @@ def passing(seconds: float) -> Curve:
     with double() as server:
         passed = 0.0
         while passed < 1_000_000:
-            found = server.creates(seconds)
-            passed += found["creates"]
-            points[round(passed)] = found
+            figures = server.creates(seconds)
+            passed += figures["creates"]
+            points[round(passed)] = figures
     return Curve(
         "predictions that have passed, by one tenant",
         "created",
         points,
-        "The last 20,000 are kept, and the last 1,000 exchanges: in every figure here the journal is full.",
+        "The last 20,000 are kept, and the last 1,000 exchanges: "
+        "in every figure here the journal is full.",
     )
 
 
@@ -115,7 +116,8 @@ def stored(seconds: float) -> Curve:
             points[held] = server.creates(seconds, tenants)
             passed += points[held]["creates"]
     remark = (
-        "Fifty tenants that create in turn grow in step: where p99 stands out, the tables of all of them were made "
+        "Fifty tenants that create in turn grow in step: "
+        "where p99 stands out, the tables of all of them were made "
         "larger at the same time, 2 ms each."
     )
     return Curve("predictions stored, by fifty tenants", "stored", points, remark)
@@ -128,7 +130,8 @@ def tenants(seconds: float) -> Curve:
         with double() as server:
             points[number] = server.creates(seconds, number)
     remark = (
-        "Each keeps predictions and a journal of its own, which lie farther apart than the processor's caches reach. "
+        "Each keeps predictions and a journal of its own, "
+        "which lie farther apart than the processor's caches reach. "
         "Of 3,000, 2,000 are forgotten before they come again."
     )
     return Curve("tenants that ask in turn", "tenants", points, remark)
@@ -177,7 +180,8 @@ def waiting(seconds: float) -> Curve:
     def wait(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
         tenant = Tenant(server.url, "waiting")
         tenant.freeze()
-        head = f"{HEAD}Authorization: Bearer waiting\r\nPrefer: wait\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        length = f"Content-Length: {len(BODY)}\r\n\r\n"
+        head = f"{HEAD}Authorization: Bearer waiting\r\nPrefer: wait\r\n{length}"
         return _asking(server, stack, number, (head + BODY).encode(), tenant)
 
     return _meanwhile("creates that wait", "waiting", seconds, wait)
@@ -186,20 +190,23 @@ def waiting(seconds: float) -> Curve:
 def _asking(
     server: Double, stack: ExitStack, number: int, request: bytes, tenant: Tenant
 ) -> Callable[[], float]:
-    """Ask that often; the function returned moves time on, and tells how many seconds it took until all had heard."""
+    """Send that many requests. Returns a function that advances time and measures the seconds.
+
+    They are the seconds until all requests were answered.
+    """
     asking = [stack.enter_context(server.connect()) for _ in range(number)]
-    for each in asking:
-        each.sendall(request)
+    for connection in asking:
+        connection.sendall(request)
     while max(len(tenant.requests()), len(tenant.predictions())) < number:
         time.sleep(0.01)
 
     def advance() -> float:
         began = time.perf_counter()
         tenant.advance(60)
-        for each in asking:
+        for connection in asking:
             heard = b""
             while b"succeeded" not in heard and b"event: done" not in heard:
-                heard += each.recv(65536)
+                heard += connection.recv(65536)
         return time.perf_counter() - began
 
     return advance
@@ -259,12 +266,13 @@ def abuse(seconds: float) -> str:
             thread = Thread(target=misbehave, args=(server, over)) if misbehave else None
             if thread:
                 thread.start()
-            found = server.creates(seconds)
+            figures = server.creates(seconds)
             over.set()
             if thread:
                 thread.join()
             rows.append(
-                f"| {name} | {found['create/s']:,.0f} | {found['p99']:.1f} | {found['MB']:.0f} |"
+                f"| {name} | {figures['create/s']:,.0f} | {figures['p99']:.1f} "
+                f"| {figures['MB']:.0f} |"
             )
     return "\n".join(rows)
 
@@ -273,15 +281,15 @@ def _dawdle(server: Double, over: Event) -> None:
     """Send a thousand bodies, a byte at a time."""
     with ExitStack() as stack:
         slow = [stack.enter_context(server.connect()) for _ in range(1_000)]
-        for each in slow:
-            each.sendall(f"{HEAD}Content-Length: 1000000\r\n\r\n".encode())
+        for connection in slow:
+            connection.sendall(f"{HEAD}Content-Length: 1000000\r\n\r\n".encode())
         while not over.wait(0.2):
-            for each in slow:
-                each.sendall(b" ")
+            for connection in slow:
+                connection.sendall(b" ")
 
 
 def _push(server: Double, over: Event, first: bytes, then: bytes) -> None:
-    """Send something, and something else as long as it is taken; then again on another connection, until it is over."""
+    """Send a head, then data as long as it is accepted; repeat on new connections until the end."""
     while not over.is_set():
         with server.connect() as pushing:
             pushing.settimeout(0.2)
@@ -319,13 +327,15 @@ def chart(curves: list[Curve]) -> str:
         for place, (size, figures) in enumerate(curve.points.items()):
             x, tall = left + place * step, 80 * figures["create/s"] / most
             parts.append(
-                f'<rect x="{x:.0f}" y="{top + 95 - tall:.0f}" width="{step - 4:.0f}" height="{tall:.0f}"/>'
+                f'<rect x="{x:.0f}" y="{top + 95 - tall:.0f}" '
+                f'width="{step - 4:.0f}" height="{tall:.0f}"/>'
                 f'<text x="{x:.0f}" y="{top + 108}" font-size="9">{_brief(size)}</text>'
             )
     rows = -(-len(curves) // columns)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * width} {rows * height}" '
-        'font-family="sans-serif" font-size="12" role="img"><title>Creates a second, as things grow</title>'
+        'font-family="sans-serif" font-size="12" role="img">'
+        "<title>Creates a second, as things grow</title>"
         f"<style>rect {{ fill: #b3541e }}</style>{''.join(parts)}</svg>\n"
     )
 
@@ -368,10 +378,13 @@ def main() -> None:
     print(bad)
     if not wanted.only:
         parts = [
-            f"## {each.title.capitalize()}\n\n{table(each)}\n\n{each.remark}".rstrip() + "\n"
-            for each in curves
+            f"## {curve.title.capitalize()}\n\n{table(curve)}\n\n{curve.remark}".rstrip() + "\n"
+            for curve in curves
         ]
-        intro = "`make bench-growth` prints this and draws the chart. Creates by 16 connections; MB is resident memory."
+        intro = (
+            "`make bench-growth` prints this and draws the chart. "
+            "Creates by 16 connections; MB is resident memory."
+        )
         bad = f"## Beside clients that behave badly\n\n{bad}\n"
         text = [
             "# What a create costs as things grow\n",

@@ -35,7 +35,7 @@ def peers() -> list[Peer]:
     """Those that are installed, the limit first."""
     uvicorn = metadata.version("uvicorn")
     python = [sys.executable, "-m"]
-    found = [
+    peers = [
         Peer(
             "raw ASGI",
             f"uvicorn {uvicorn}",
@@ -124,7 +124,7 @@ def peers() -> list[Peer]:
             ],
         ),
     ]
-    return [peer for peer in found if peer.version]
+    return [peer for peer in peers if peer.version]
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""What the proxy costs: how much later an answer comes through it, and what it holds while a long picture goes through.
+"""Measure the proxy: the latency it adds, and its memory while a large picture passes.
 
 python bench/proxy.py [--rounds N]
 """
@@ -93,9 +93,9 @@ def milliseconds(url: str, method: str, path: str, body: str | None) -> list[flo
 
 def megabytes(pid: int, name: str) -> float:
     """Of a process's memory, in MB: VmRSS now, or VmHWM at its highest."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
-    assert found
-    return int(found[1]) / 1024
+    match = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert match
+    return int(match[1]) / 1024
 
 
 def overhead(rounds: int) -> None:
@@ -129,7 +129,8 @@ def memory() -> None:
         assert size == PICTURE
         grown = megabytes(pid, "VmHWM") - before
         print(
-            f"\n{PICTURE >> 20} MB went through; memory grew by {grown:.1f} MB, to {before + grown:.0f} MB at most"
+            f"\n{PICTURE >> 20} MB went through; "
+            f"memory grew by {grown:.1f} MB, to {before + grown:.0f} MB at most"
         )
 
 

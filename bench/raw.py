@@ -1,4 +1,4 @@
-"""The limit: an ASGI application that does nothing, under the same server. It answers as many bytes as the double."""
+"""The limit: an ASGI application that does nothing but send as many bytes as the double."""
 
 BODY = b'{"id":"' + b"x" * 790 + b'"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]

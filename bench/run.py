@@ -66,7 +66,7 @@ def running(peer: Peer) -> Iterator[tuple[int, int, float]]:
 
 
 def create(peer: Peer, port: int) -> str | None:
-    """Create once: the id that the answer tells (`none` if it tells none); None if there was no answer."""
+    """Create once. Returns the prediction's id, `none` without one, or None without a response."""
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {peer.token}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -97,13 +97,15 @@ def load(url: str, seconds: float, body: str | None, tenants: int = 1, core: int
         "--latency",
         url,
     ]
-    said = subprocess.run(
+    output = subprocess.run(
         pinned(core, command), env=environment, capture_output=True, text=True, check=True
     ).stdout
-    found: Figures = json.loads(said.strip().splitlines()[-1])
-    if found["failed"]:
-        raise SystemExit(f"{url}: {found['failed']:.0f} of {found['requests']:.0f} requests failed")
-    return found
+    figures: Figures = json.loads(output.strip().splitlines()[-1])
+    if figures["failed"]:
+        raise SystemExit(
+            f"{url}: {figures['failed']:.0f} of {figures['requests']:.0f} requests failed"
+        )
+    return figures
 
 
 def megabytes(group: int) -> float:
@@ -120,7 +122,7 @@ def megabytes(group: int) -> float:
 
 
 def cold_start(peer: Peer) -> float:
-    """Seconds to the first answered create when no file is in the cache; not a number where that cannot be had."""
+    """Seconds to the first answered create with no file cached; NaN where that is impossible."""
     os.sync()
     try:
         CACHES.write_text("3\n")
@@ -156,47 +158,50 @@ def measure(peer: Peer, seconds: float, creates: int) -> Figures:
 
 
 def medians(rounds: list[Figures]) -> Figures:
-    """The median of each figure over the rounds; of memory the first, which alone is after many creates."""
+    """The median of each figure over the rounds; for memory the first, after many creates."""
     return {
-        **{key: statistics.median(each[key] for each in rounds) for key in KEYS},
+        **{key: statistics.median(figures[key] for figures in rounds) for key in KEYS},
         "MB": rounds[0]["MB"],
     }
 
 
-def table(results: dict[str, Figures], found: list[Peer]) -> str:
+def table(results: dict[str, Figures], peers: list[Peer]) -> str:
     """The medians as Markdown, with ratios to the limit."""
-    limit = results[found[0].name]
+    limit = results[peers[0].name]
     rows = [
-        "| | version | what it does | create/s | × raw | p50 ms | p99 ms | get/s | start s | cold s | MB |",
+        "| | version | what it does | create/s | × raw | p50 ms | p99 ms "
+        "| get/s | start s | cold s | MB |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for peer in found:
-        each = results[peer.name]
-        ratio = each["create/s"] / limit["create/s"]
+    for peer in peers:
+        figures = results[peer.name]
+        ratio = figures["create/s"] / limit["create/s"]
         rows.append(
-            f"| {peer.name} | {peer.version} | {peer.does} | {each['create/s']:,.0f} | {ratio:.2f} "
-            f"| {each['p50']:.1f} | {each['p99']:.1f} | {each['get/s']:,.0f} "
-            f"| {each['start']:.2f} | {each['cold']:.2f} | {each['MB']:.0f} |"
+            f"| {peer.name} | {peer.version} | {peer.does} "
+            f"| {figures['create/s']:,.0f} | {ratio:.2f} "
+            f"| {figures['p50']:.1f} | {figures['p99']:.1f} | {figures['get/s']:,.0f} "
+            f"| {figures['start']:.2f} | {figures['cold']:.2f} | {figures['MB']:.0f} |"
         )
     return "\n".join(rows)
 
 
 def chart(results: dict[str, Figures]) -> str:
     """Creates a second as bars."""
-    most = max(each["create/s"] for each in results.values())
+    most = max(figures["create/s"] for figures in results.values())
     row, left, width = 30, 110, 520
     bars = []
-    for number, (name, each) in enumerate(results.items()):
-        y, length = 10 + number * row, max(2, width * each["create/s"] / most)
-        colour = "#b3541e" if name == "mockserver" else "#8a93a3"
+    for number, (name, figures) in enumerate(results.items()):
+        y, length = 10 + number * row, max(2, width * figures["create/s"] / most)
+        color = "#b3541e" if name == "mockserver" else "#8a93a3"
         bars.append(
             f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{name}</text>'
-            f'<rect x="{left}" y="{y}" width="{length:.0f}" height="20" rx="2" fill="{colour}"/>'
-            f'<text x="{left + length + 6:.0f}" y="{y + 15}">{each["create/s"]:,.0f}</text>'
+            f'<rect x="{left}" y="{y}" width="{length:.0f}" height="20" rx="2" fill="{color}"/>'
+            f'<text x="{left + length + 6:.0f}" y="{y + 15}">{figures["create/s"]:,.0f}</text>'
         )
     height = 20 + row * len(results)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif" font-size="13" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" '
+        'font-family="sans-serif" font-size="13" '
         f'role="img"><title>Creates a second, on one core</title>{"".join(bars)}</svg>\n'
     )
 
@@ -210,7 +215,8 @@ def machine(rounds: int) -> str:
         else f"{os.cpu_count()} core(s)"
     )
     return (
-        f"{date.today()}, Python {platform.python_version()}, {cores}, {memory:.0f} GB, {CONNECTIONS} connections, "
+        f"{date.today()}, Python {platform.python_version()}, {cores}, {memory:.0f} GB, "
+        f"{CONNECTIONS} connections, "
         f"median of {rounds} {'round' if rounds == 1 else 'rounds'}"
     )
 
@@ -230,14 +236,14 @@ def main() -> None:
     if not shutil.which("wrk"):
         raise SystemExit("wrk is needed: apt-get install wrk")
     everybody = peers()
-    found = [
+    chosen = [
         peer
         for peer in everybody
         if peer is everybody[0] or wanted.only.lower() in peer.name.lower()
     ]
-    rounds: dict[str, list[Figures]] = {peer.name: [] for peer in found}
+    rounds: dict[str, list[Figures]] = {peer.name: [] for peer in chosen}
     for number in range(wanted.rounds):
-        for peer in found[number % len(found) :] + found[: number % len(found)]:
+        for peer in chosen[number % len(chosen) :] + chosen[: number % len(chosen)]:
             print(
                 f"round {number + 1} of {wanted.rounds}: {peer.name} …", file=sys.stderr, flush=True
             )
@@ -245,13 +251,17 @@ def main() -> None:
                 measure(peer, wanted.seconds, wanted.creates if number == 0 else 0)
             )
     results = {name: medians(figures) for name, figures in rounds.items()}
-    text = f"{table(results, found)}\n\n{machine(wanted.rounds)}.\n"
+    text = f"{table(results, chosen)}\n\n{machine(wanted.rounds)}.\n"
     text += "Start is to the first answered create; cold, with no file in the machine's cache. "
-    text += f"MB is resident memory after {wanted.creates:,} creates, or as many as fit into {LONGEST:g} s.\n"
+    text += (
+        f"MB is resident memory after {wanted.creates:,} creates, "
+        f"or as many as fit into {LONGEST:g} s.\n"
+    )
     print(text)
     if not wanted.only:
         (DOCS / "benchmark.md").write_text(
-            f"# The double beside its peers\n\n`make bench` prints this and draws the chart.\n\n{text}\n"
+            "# The double beside its peers\n\n"
+            f"`make bench` prints this and draws the chart.\n\n{text}\n"
             "![creates a second](benchmark.svg)\n"
         )
         (DOCS / "benchmark.svg").write_text(chart(results))

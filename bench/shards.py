@@ -1,4 +1,4 @@
-"""Measure many doubles behind HAProxy: what a second one adds, what HAProxy takes, and on paper what a fleet carries.
+"""Measure doubles behind HAProxy: the gain of a second one, HAProxy's share, a fleet's estimate.
 
 python bench/shards.py [--rounds N] [--seconds S]
 """
@@ -81,10 +81,8 @@ def haproxy(folder: Path, addresses: Sequence[str], port: int) -> Iterator[int]:
 
 def cpu_seconds(processes: Sequence[int]) -> float:
     """Processor time that processes have used."""
-    fields = [
-        Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes
-    ]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes]
+    return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def measured(
@@ -94,19 +92,19 @@ def measured(
     url = f"http://127.0.0.1:{port}{CREATE}"
     load(url, 1, BODY, TENANTS, wrk_core)  # warm
     before = cpu_seconds(doubles), cpu_seconds(balancers)
-    found = load(url, seconds, BODY, TENANTS, wrk_core)
+    figures = load(url, seconds, BODY, TENANTS, wrk_core)
     after = cpu_seconds(doubles), cpu_seconds(balancers)
     return {
-        "create/s": found["requests"] / found["seconds"],
-        "p50": found["p50"],
-        "p99": found["p99"],
-        "double": (after[0] - before[0]) / found["requests"] * 1e6,
-        "haproxy": (after[1] - before[1]) / found["requests"] * 1e6,
+        "create/s": figures["requests"] / figures["seconds"],
+        "p50": figures["p50"],
+        "p99": figures["p99"],
+        "double": (after[0] - before[0]) / figures["requests"] * 1e6,
+        "haproxy": (after[1] - before[1]) / figures["requests"] * 1e6,
     }
 
 
 def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 2) -> Figures:
-    """Doubles that share a core in equal parts, with a process that only uses its part up where one is missing."""
+    """Doubles that share a core equally; a busy process takes the part of one that is missing."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = [free_port() for _ in range(number)]
@@ -122,13 +120,13 @@ def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 
             return measured(ports[0], seconds, doubles, [])
         port = free_port()
         balancer = stack.enter_context(
-            haproxy(folder, [f"127.0.0.1:{each}" for each in ports], port)
+            haproxy(folder, [f"127.0.0.1:{number}" for number in ports], port)
         )
         return measured(port, seconds, doubles, [balancer])
 
 
 def ceiling(seconds: float) -> Figures:
-    """HAProxy alone on a core, before something that answers a fixed text from the other, which the load is on too."""
+    """HAProxy alone on a core; a server of a fixed text and the load share the other."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         raw_port, port = free_port(), free_port()
@@ -186,11 +184,12 @@ def table(results: dict[str, Figures]) -> str:
         "| | create/s | p50 ms | p99 ms | µs of processor time a create: double | HAProxy |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name, each in results.items():
-        double = "" if name == CEILING else f"{each['double']:.0f}"
-        balancer = f"{each['haproxy']:.0f}" if each["haproxy"] else ""
+    for name, figures in results.items():
+        double = "" if name == CEILING else f"{figures['double']:.0f}"
+        balancer = f"{figures['haproxy']:.0f}" if figures["haproxy"] else ""
         rows.append(
-            f"| {name} | {each['create/s']:,.0f} | {each['p50']:.1f} | {each['p99']:.1f} | {double} | {balancer} |"
+            f"| {name} | {figures['create/s']:,.0f} | {figures['p50']:.1f} | {figures['p99']:.1f} "
+            f"| {double} | {balancer} |"
         )
     return "\n".join(rows)
 
@@ -200,16 +199,20 @@ def paper(results: dict[str, Figures], shares: dict[int, float]) -> str:
     double, balancer = results[TWO]["double"], results[CEILING]["haproxy"]
     core = 1e6 / double
     rows = [
-        f"A create takes {double:.0f} µs of a core in a double behind HAProxy, so a core carries {core:,.0f} a second; "
-        f"and {balancer:.0f} µs of a core in HAProxy, so one of its threads passes on {1e6 / balancer:,.0f} a second.",
+        f"A create takes {double:.0f} µs of a core in a double behind HAProxy, "
+        f"so a core carries {core:,.0f} a second; "
+        f"and {balancer:.0f} µs of a core in HAProxy, "
+        f"so one of its threads passes on {1e6 / balancer:,.0f} a second.",
         "",
-        "| doubles | the busiest has | creates a second, until the busiest is full | threads of HAProxy for them |",
+        "| doubles | the busiest has | creates a second, until the busiest is full "
+        "| threads of HAProxy for them |",
         "|---:|---:|---:|---:|",
     ]
     for number, share in shares.items():
         carried = core / share
         rows.append(
-            f"| {number} | {share:.1%} of the tenants | {carried:,.0f} | {carried * balancer / 1e6:.1f} |"
+            f"| {number} | {share:.1%} of the tenants | {carried:,.0f} "
+            f"| {carried * balancer / 1e6:.1f} |"
         )
     return "\n".join(rows)
 
@@ -233,13 +236,15 @@ def main() -> None:
     # The best round: whatever else the machine does only ever slows, and doubles that share a core
     # feel all of it.
     results = {
-        name: max(figures, key=lambda each: each["create/s"]) for name, figures in rounds.items()
+        name: max(figures, key=lambda one: one["create/s"]) for name, figures in rounds.items()
     }
     grown = results[TWO]["create/s"] / results[ONE]["create/s"]
     shares = {number: busiest(number) for number in (2, 8, 32, 128)}
     text = (
-        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, {CONNECTIONS} connections, the best "
-        f"of {wanted.rounds} rounds. A second double makes it {grown:.2f} times as many: its part of the tenants is "
+        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, "
+        f"{CONNECTIONS} connections, the best "
+        f"of {wanted.rounds} rounds. A second double makes it {grown:.2f} times as many: "
+        "its part of the tenants is "
         f"not quite a half.\n\n"
         f"{paper(results, shares)}\n"
     )

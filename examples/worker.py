@@ -13,7 +13,7 @@ from typing import Any
 
 
 def make_picture(call: dict[str, Any]) -> str:
-    """The picture's URL. Whatever goes wrong is raised: that is legal, paying twice or lying is not."""
+    """The picture's URL. Raises if anything fails, which is legal; paying twice is not."""
 
     def api(path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {call['token']}", "Content-Type": "application/json"}
@@ -43,6 +43,5 @@ def answer(line: str) -> None:
 
 
 for line in sys.stdin:
-    threading.Thread(
-        target=answer, args=(line,)
-    ).start()  # with --concurrent, several calls are to be made at once
+    # A thread for each call: with --concurrent, several are made at once.
+    threading.Thread(target=answer, args=(line,)).start()

@@ -1,4 +1,4 @@
-"""A tenant of a running double, from Python: its address, and everything that `/__admin` offers."""
+"""Clients of a running double: a tenant's address, and everything that `/__admin` offers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mockserver.redaction import shortened_secret
 from mockserver.scenarios.scenario import Scenario
 
 PREFIX = "/__admin"
-BASE_PATH = "/replicate"  # what clients are given as the base URL ends in this; versions and resources follow
+BASE_PATH = "/replicate"  # of the base URL for clients, who append a version and a resource
 ADMIN_TOKEN_HEADER = "x-mock-admin-token"  # noqa: S105
 TIMEOUT = 30.0  # seconds
 
 
 def with_scheme(url: str) -> str:
-    """A double's address; `localhost:3589` is one too."""
+    """A double's address with its scheme: `http` for one such as `localhost:3589`."""
     return (url if "://" in url else f"http://{url}").rstrip("/")
 
 
@@ -32,7 +32,7 @@ class AdminError(MockServerError):
 
 
 class RunningServer:
-    """A double that runs elsewhere, by its address."""
+    """A double in another process, by its address."""
 
     def __init__(self, url: str, *, admin_token: str | None = None) -> None:
         self.url = with_scheme(url)
@@ -40,18 +40,19 @@ class RunningServer:
         self._admin_token = admin_token
 
     def tenant(self, token: str | None = None) -> Tenant:
-        """A tenant of its own: with a fresh token, unless one is given."""
-        # Others may be on the same double, so a fresh token must not come twice.
+        """Open a tenant, with a fresh token unless one is given."""
+        # Random, since other suites may use the same double.
         token = f"test-{token_hex(6)}" if token is None else token
         return Tenant(self.url, token, admin_token=self._admin_token)
 
 
 class Tenant:
-    """One isolated world on a double. Everything here concerns this tenant alone.
+    """One isolated world on a double: predictions, journal, clock and scenario of its own.
 
-    `url` is the double's address, `base_url` that address plus `/replicate`, which is what clients
-    are given; `token` is the bearer token that clients are to send, and the tenant's name. An empty
-    token stands for requests without one.
+    `url` is the double's address, and `base_url` that address plus `/replicate`, for clients.
+    `token` is the bearer token that clients have to send, and the tenant's name; an empty one
+    stands for requests without a token. All methods raise AdminError if the double refuses the
+    request or cannot be reached.
     """
 
     def __init__(
@@ -72,18 +73,16 @@ class Tenant:
         return f"Tenant({self.base_url!r}, {shortened_secret(self.token)!r})"
 
     def use(self, scenario: str | Scenario | Mapping[str, Any] | None) -> None:
-        """Have the gateway behave by a scenario: a name, a Scenario or its JSON value. None goes back to usual.
-
-        Raises AdminError, which says what is wrong with it.
-        """
+        """Set the scenario: a name, a Scenario or its JSON value; None resets it to the default."""
         if scenario is None:
             self.call("DELETE", "/scenario")
-        else:
-            # A value that has a name and nothing else asks for the scenario of that name.
-            value = (
-                {"faults": {}, **scenario.as_json()} if isinstance(scenario, Scenario) else scenario
-            )
-            self.call("PUT", "/scenario", value)
+            return
+
+        value = scenario
+        if isinstance(scenario, Scenario):
+            # A value with nothing but a name would stand for the named scenario.
+            value = {"faults": {}, **scenario.as_json()}
+        self.call("PUT", "/scenario", value)
 
     def scenario(self) -> dict[str, Any]:
         """The scenario in force, as JSON values."""
@@ -92,21 +91,22 @@ class Tenant:
     def set_clock(
         self, mode: Mode, *, speed: float | None = None, now: str | None = None
     ) -> dict[str, Any]:
-        """Let time pass in another way: `autojump`, `real` (times `speed`) or `frozen`, from the instant `now`."""
-        wanted = {"mode": mode, "speed": speed, "now": now}
-        return self.call(
-            "PUT", "/clock", {name: value for name, value in wanted.items() if value is not None}
-        )
+        """Set how time passes: `autojump`, `real` (`speed` times as fast) or `frozen`.
+
+        `now` is the RFC 3339 instant to begin from. Returns the clock: mode, speed, now.
+        """
+        setting = {"mode": mode, "speed": speed, "now": now}
+        present = {name: value for name, value in setting.items() if value is not None}
+        return self.call("PUT", "/clock", present)
 
     def freeze(self, now: str | None = None) -> dict[str, Any]:
-        """Stop time, at the present or at an RFC 3339 instant."""
+        """Stop time, now or at an RFC 3339 instant. Returns the clock."""
         return self.set_clock("frozen", now=now)
 
     def advance(self, seconds: float) -> list[dict[str, Any]]:
-        """Move time forward, and return what happened on the way, in order, once all of it has."""
-        happened: list[dict[str, Any]] = self.call("POST", "/clock/advance", {"seconds": seconds})[
-            "happened"
-        ]
+        """Move time forward. Returns what happened meanwhile, in order, once all of it has."""
+        response = self.call("POST", "/clock/advance", {"seconds": seconds})
+        happened: list[dict[str, Any]] = response["happened"]
         return happened
 
     def requests(
@@ -117,33 +117,35 @@ class Tenant:
         unmatched: bool = False,
         violations: bool = False,
     ) -> list[dict[str, Any]]:
-        """The journal: exchanges with numbers above `since`, only unmatched or violating ones if asked."""
+        """The journal: exchanges with numbers above `since`, oldest first.
+
+        Optionally only those with an unknown path, or with violations.
+        """
         query = {"since": since, "limit": limit, "unmatched": unmatched, "violations": violations}
-        found: list[dict[str, Any]] = self.call("GET", "/requests?" + urlencode(query).lower())[
-            "requests"
-        ]
-        return found
+        response = self.call("GET", "/requests?" + urlencode(query).lower())
+        exchanges: list[dict[str, Any]] = response["requests"]
+        return exchanges
 
     def predictions(self) -> list[dict[str, Any]]:
-        """The predictions as they stand, oldest first. Looking at them here moves nothing."""
-        found: list[dict[str, Any]] = self.call("GET", "/predictions")["predictions"]
-        return found
+        """The current predictions, oldest first. Unlike a poll, this does not advance them."""
+        predictions: list[dict[str, Any]] = self.call("GET", "/predictions")["predictions"]
+        return predictions
 
     def webhooks(self) -> list[dict[str, Any]]:
         """The attempts to deliver webhooks, oldest first."""
-        found: list[dict[str, Any]] = self.call("GET", "/webhooks")["deliveries"]
-        return found
+        deliveries: list[dict[str, Any]] = self.call("GET", "/webhooks")["deliveries"]
+        return deliveries
 
     def verdict(self) -> dict[str, Any]:
         """The journal, judged."""
         return self.call("GET", "/verdict")
 
     def coverage(self) -> dict[str, Any]:
-        """What of the contract has been met, and what never."""
+        """Which parts of the contract were covered, and which were not."""
         return self.call("GET", "/coverage")
 
     def reset(self) -> None:
-        """Forget everything: predictions, journal, scenario, clock. Ids begin again."""
+        """Forget everything: predictions, journal, scenario, clock. Ids start over."""
         self.call("POST", "/reset")
 
     def as_async(self) -> AsyncTenant:
@@ -151,15 +153,16 @@ class Tenant:
         return AsyncTenant(self)
 
     def call(self, method: str, path: str, value: object = None) -> dict[str, Any]:
-        """One request of the admin API, by its path under `/__admin`. Raises AdminError."""
+        """One request of the admin API, by its path under `/__admin`; returns its JSON."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if self._admin_token is not None:
             headers[ADMIN_TOKEN_HEADER] = self._admin_token
         body = None if value is None else json.dumps(value)
+
         try:
             connection = self._connect()
         except (ValueError, HTTPException) as reason:
-            raise AdminError(f"{self.url} is no address: {reason}") from reason
+            raise AdminError(f"{self.url} is not an address: {reason}") from reason
         try:
             connection.request(method, PREFIX + path, body, headers)
             response = connection.getresponse()
@@ -170,10 +173,11 @@ class Tenant:
             ) from reason
         except ValueError as reason:
             raise AdminError(
-                "a token, or an address, has letters that cannot be sent in a request's head"
+                "the token or the address has characters that HTTP headers cannot hold"
             ) from reason
         finally:
             connection.close()
+
         return self._read(response.status, text)
 
     def _connect(self) -> HTTPConnection:
@@ -193,11 +197,10 @@ class Tenant:
 
 
 class AsyncTenant:
-    """A tenant whose methods are awaited, so that the loop runs on meanwhile.
+    """A tenant with the methods of `Tenant` as coroutines, which do not block the event loop.
 
-    A test whose own loop receives the webhooks, or serves the client, has to use it:
-    `Tenant.advance` would keep the loop from answering what the advance waits for. The methods are
-    those of `Tenant`.
+    A test whose own loop receives the webhooks, or runs the client, needs this: `Tenant.advance`
+    would keep that loop from answering what the advance waits for.
     """
 
     def __init__(self, tenant: Tenant) -> None:

@@ -27,7 +27,7 @@ def read_json(body: bytes) -> Any:
     except (msgspec.DecodeError, ValueError) as reason:
         raise ValueError(f"not valid JSON: {reason}") from reason
     brackets = body.count(b"[") + body.count(b"{") if len(body) > MAX_DEPTH else 0
-    if brackets > MAX_DEPTH and _levels(value) > MAX_DEPTH:
+    if brackets > MAX_DEPTH and levels(value) > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     return value
 
@@ -48,14 +48,15 @@ def _has_too_many_values(body: bytes) -> bool:
     return _marks(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
 
 
-def _levels(value: object) -> int:
-    levels, layer = 0, [value]
+def levels(value: object) -> int:
+    """How many levels deep lists and objects are nested in a value."""
+    depth, layer = 0, [value]
     while layer := [part for part in layer if isinstance(part, dict | list)]:
-        levels += 1
+        depth += 1
         layer = [
             inner for part in layer for inner in (part.values() if isinstance(part, dict) else part)
         ]
-    return levels
+    return depth
 
 
 def pointer_to(path: Iterable[str | int]) -> str:

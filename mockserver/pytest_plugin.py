@@ -1,4 +1,4 @@
-"""The pytest plugin: a double for the session, a fresh tenant for each test, and a verdict at its end."""
+"""The pytest plugin: a double for the session, a fresh tenant for each test, and its verdict."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UNDER_WAY = 0.5  # seconds that answers under way are waited for before a verdict
-SHOWN = 10  # exchanges in the report of a test that failed
+SETTLE = 0.5  # seconds to wait for responses under way before a verdict
+SHOWN = 10  # exchanges in the report of a failed test
 DEPARTED = "the gateway behind the proxy answered what the contract does not allow:"
-FAILED = "the client sent what the contract does not allow:"
-LATE = "what came that the contract does not allow, and fails no test:"
-STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?"
+INVALID = "the client sent what the contract does not allow:"
+LATE = "requests that came after their test had ended:"
+UNATTRIBUTED = "requests that belong to no test; does a client omit its token, or use another one?"
+UNUSED = "faults of the scenario were never met:"
 
 _MARKER = (
-    'mockserver(scenario=None, clock=None, violations="refuse", unused_faults="refuse"): how the `mockserver` fixture '
-    'behaves. scenario: a name, a Scenario or its JSON value; clock: "autojump", "real" or "frozen"; '
-    'violations="allow": the test may send what the contract does not allow; unused_faults="allow": it need not meet '
-    "every fault of its scenario. Markers of class and method are merged, key by key."
+    'mockserver(scenario=None, clock=None, violations="refuse", unused_faults="refuse"): '
+    "how the `mockserver` fixture behaves. scenario: a name, a Scenario or its JSON value; "
+    'clock: "autojump", "real" or "frozen"; violations="allow": the test may send invalid '
+    'requests; unused_faults="allow": it need not meet every fault of its scenario. Markers of '
+    "module, class and function are merged, key by key."
 )
 _DEFAULTS = {"scenario": None, "clock": None, "violations": "refuse", "unused_faults": "refuse"}
 _TENANT = pytest.StashKey[Any]()
@@ -39,46 +41,46 @@ class _Ended(NamedTuple):
     """A test that has ended."""
 
     nodeid: str
-    may_do_wrong: bool
+    allows_violations: bool
 
 
 _ENDED = pytest.StashKey[dict[str, _Ended]]()  # by their tokens
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the plugin's flags, and its settings in an ini file."""
+    """Add the plugin's flags, and its settings in an ini file."""
     group = parser.getgroup("mockserver")
     group.addoption(
         "--mockserver-url",
         metavar="URL",
         default=os.environ.get("MOCKSERVER_URL"),
-        help="use the double that runs at URL instead of starting one; MOCKSERVER_URL, if left out",
+        help="use the double running at URL instead of starting one (default: MOCKSERVER_URL)",
     )
     group.addoption(
         "--mockserver-admin-token",
         metavar="SECRET",
-        help="what that double was started with, if it was",
+        help="the admin token that this double was started with",
     )
-    parser.addini("mockserver_scenario", "how the gateway behaves where no marker says otherwise")
+    parser.addini("mockserver_scenario", "default scenario of tests without a marker for it")
     parser.addini(
         "mockserver_clock",
-        "how time passes where no marker says otherwise: autojump, real or frozen",
+        "default clock of tests without a marker for it: autojump, real or frozen",
     )
     parser.addini(
         "mockserver_violations",
-        "allow or refuse what the contract does not allow, where no marker says",
+        "allow or refuse invalid requests in tests without a marker for it",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, for suites with --strict-markers."""
+    """Register the marker, for suites with --strict-markers."""
     config.addinivalue_line("markers", _MARKER)
 
 
 @pytest.fixture(scope="session")
 def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | RunningServer]:
-    """The double of this session (of this worker, under xdist): `.tenant()` opens a fresh tenant on it."""
-    # Imported here, since every suite loads this plugin, and few use it.
+    """The double of this session, or of this worker under xdist; `.tenant()` opens a tenant."""
+    # Imports are local: every suite loads this plugin, and few use it.
     url = request.config.getoption("--mockserver-url")
     if url:
         from mockserver.client import RunningServer
@@ -88,21 +90,21 @@ def mockserver_server(request: pytest.FixtureRequest) -> Iterator[MockServer | R
         )
         before = _fail_without_traceback(lambda: running.tenant("").verdict()["exchanges"])
         yield running
-        strays, late = (
-            [_line(exchange) for exchange in running.tenant("").requests(since=before)],
-            [],
-        )
+        # Other tokens may belong to other suites on that double.
+        unattributed = [_line(exchange) for exchange in running.tenant("").requests(since=before)]
+        late: list[str] = []
     else:
         from mockserver.server.mock_server import MockServer
 
         ended = request.config.stash.setdefault(_ENDED, {})
         with MockServer() as server:
             yield server
-            strays, late = server.strays(), _late(server, ended)
-            late += _unreadable(server)
-    # Which test strays belong to cannot be said any more.
-    if wrong := _told([(STRAYED, strays[:SHOWN]), (LATE, late[:SHOWN])]):
-        pytest.fail("\n".join(wrong), pytrace=False)
+            unattributed = server.unattributed_requests()
+            late = _late_requests(server, ended) + _unreadable(server)
+
+    # No test can be blamed for these: the session fails.
+    if lines := _sections([(UNATTRIBUTED, unattributed[:SHOWN]), (LATE, late[:SHOWN])]):
+        pytest.fail("\n".join(lines), pytrace=False)
 
 
 @pytest.fixture
@@ -111,9 +113,9 @@ def mockserver(
 ) -> Iterator[Tenant]:
     """A fresh tenant for this test: give a client its `base_url` and `token`.
 
-    When the test ends the tenant is judged and reset: requests that the contract does not allow
-    fail the test, even if the client swallowed the error, and so do requests that belong to no
-    test, and faults never met.
+    When the test ends the tenant is judged and reset. Invalid requests fail the test, even if the
+    client swallowed the error; so do requests that belong to no test, and faults that were never
+    met.
     """
     from mockserver.server.mock_server import MockServer
 
@@ -125,24 +127,25 @@ def mockserver(
     if settings["clock"] is not None:
         _fail_without_traceback(lambda: tenant.set_clock(settings["clock"]))
     request.node.stash[_TENANT] = tenant
+
     yield tenant
+
     if isinstance(mockserver_server, MockServer):
-        mockserver_server.settle(UNDER_WAY)
-    verdicts, strays = [tenant.verdict()], []
+        mockserver_server.settle(SETTLE)
+    verdicts, unattributed = [tenant.verdict()], []
     tenant.reset()
     if isinstance(mockserver_server, MockServer):
         verdicts += _take_verdicts_of_suffixed(mockserver_server, tenant.token)
-        strays = mockserver_server.strays()
-    may_do_wrong = settings["violations"] == "allow"
-    request.config.stash.setdefault(_ENDED, {})[tenant.token] = _Ended(
-        request.node.nodeid, may_do_wrong
-    )
-    if wrong := _wrong(verdicts, strays, settings):
-        pytest.fail("\n".join(wrong), pytrace=False)
+        unattributed = mockserver_server.unattributed_requests()
+
+    ended = request.config.stash.setdefault(_ENDED, {})
+    ended[tenant.token] = _Ended(request.node.nodeid, settings["violations"] == "allow")
+    if lines := _problems(verdicts, unattributed, settings):
+        pytest.fail("\n".join(lines), pytrace=False)
 
 
 def _take_verdicts_of_suffixed(server: MockServer, token: str) -> list[dict[str, Any]]:
-    """The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then."""
+    """The verdicts of tenants named by a test's token and a scenario; they are forgotten."""
 
     def collect(backend: Backend) -> list[dict[str, Any]]:
         suffixed = [
@@ -156,10 +159,10 @@ def _take_verdicts_of_suffixed(server: MockServer, token: str) -> list[dict[str,
     return server.call_in_loop(collect)
 
 
-def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
-    """What is wrong with what came under the tokens of tests that had ended, a line each: it fails none of them.
+def _late_requests(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
+    """Violations and creates, one per line, with the tokens of tests that had ended.
 
-    A client that keeps its first token creates under it.
+    A client that keeps its first token creates with it in later tests.
     """
 
     def collect(backend: Backend) -> list[str]:
@@ -168,9 +171,10 @@ def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
             test = ended.get(tenant.name) or ended.get(tenant.name.rpartition("+")[0])
             if test is None:
                 continue
-            wrong = [] if test.may_do_wrong else _violations(backend.verdict(tenant))
+            wrong = [] if test.allows_violations else _violations(backend.verdict(tenant))
             wrong += [
-                f"{exchange.method} {exchange.path} (exchange {exchange.number}): does a client keep its first token?"
+                f"{exchange.method} {exchange.path} (exchange {exchange.number}): "
+                "does a client keep its first token?"
                 for exchange in tenant.journal
                 if exchange.committed
             ]
@@ -181,7 +185,7 @@ def _late(server: MockServer, ended: Mapping[str, _Ended]) -> list[str]:
 
 
 def _unreadable(server: MockServer) -> list[str]:
-    """What came and was no request, and so of no test, a line each."""
+    """The counts of what was not a readable request, and so belongs to no test, one per line."""
     refused = server.call_in_loop(lambda backend: dict(backend.metrics.unreadable))
     reasons = {400: "as no HTTP", 431: "for a head that is too large"}
     return [f"refused {reasons[status]}: {count}" for status, count in refused.items()]
@@ -193,44 +197,42 @@ def _violations(verdict: Mapping[str, Any]) -> list[str]:
     return failures(verdict, ("violations", "unmatched"))
 
 
-def _wrong(
-    verdicts: Sequence[Mapping[str, Any]], strays: Sequence[str], settings: Mapping[str, Any]
+def _problems(
+    verdicts: Sequence[Mapping[str, Any]], unattributed: Sequence[str], settings: Mapping[str, Any]
 ) -> list[str]:
-    """Lines that say what fails a test; none if nothing does. The first verdict is that of its own tenant."""
+    """Why a test fails, as lines. The first verdict is that of its own tenant."""
     from mockserver.backend.verdict import failures
 
-    allowed, may_spare = settings["violations"] == "allow", settings["unused_faults"] == "allow"
-    return _told(
+    violations, unused = [], []
+    if settings["violations"] != "allow":
+        violations = [line for verdict in verdicts for line in _violations(verdict)]
+    if settings["unused_faults"] != "allow":
+        unused = failures(verdicts[0], ("unused-faults",))
+    departures = failures(verdicts[0], ("departures",))
+    return _sections(
         [
-            (
-                FAILED,
-                [] if allowed else [line for verdict in verdicts for line in _violations(verdict)],
-            ),
-            (DEPARTED, failures(verdicts[0], ("departures",))),
-            (STRAYED, strays),
-            (
-                "faults of the scenario were never met:",
-                [] if may_spare else failures(verdicts[0], ("unused-faults",)),
-            ),
+            (INVALID, violations),
+            (DEPARTED, departures),
+            (UNATTRIBUTED, unattributed),
+            (UNUSED, unused),
         ]
     )
 
 
-def _told(found: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """What was found, each kind under its title; nothing of what was not."""
-    return [
-        line
-        for title, lines in found
-        if lines
-        for line in (title, *(f"  {each}" for each in lines))
-    ]
+def _sections(sections: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines under their titles; no title without lines."""
+    text = []
+    for title, lines in sections:
+        if lines:
+            text += [title, *(f"  {line}" for line in lines)]
+    return text
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add a tenant's last exchanges to the report of a test that has failed."""
+    """Add the tenant's last exchanges to the report of a failed test."""
     report = yield
     tenant = item.stash.get(_TENANT, None)
     if tenant is not None and report.when == "call" and report.failed:
@@ -241,21 +243,22 @@ def pytest_runtest_makereport(
 
 def _line(exchange: Mapping[str, Any]) -> str:
     request, response = exchange["request"], exchange["response"]
-    told = " ".join(
-        filter(None, (str(response["status"] or "no response"), response["prediction_status"]))
-    )
+    parts = (str(response["status"] or "no response"), response["prediction_status"])
+    result = " ".join(filter(None, parts))
     fault = f"  fault {exchange['fault']}" if exchange["fault"] else ""
     violations = "".join(
-        f"\n      {each['pointer']} {each['description']}" for each in exchange["violations"]
+        f"\n      {violation['pointer']} {violation['description']}"
+        for violation in exchange["violations"]
     )
-    return f"{exchange['number']:>4}  {request['method']} {request['path']} → {told}{fault}{violations}"
+    start = f"{exchange['number']:>4}  {request['method']} {request['path']}"
+    return f"{start} → {result}{fault}{violations}"
 
 
 @pytest.fixture
 def mockserver_check() -> Callable[..., Report]:
-    """Play the whole kit to a client, as `check_client(call_fn, ...)` does; fail the test on what it finds."""
+    """Check a client as `check_client(call_fn, ...)` does; findings fail the test."""
 
-    def play(call_fn: Callable[[Call], Any], **settings: Any) -> Report:
+    def run(call_fn: Callable[[Call], Any], **settings: Any) -> Report:
         from mockserver.check.client import check_client
 
         report = check_client(call_fn, **settings)
@@ -263,38 +266,41 @@ def mockserver_check() -> Callable[..., Report]:
             from mockserver.check.report.findings import describe
 
             pytest.fail("\n\n".join(map(describe, report.findings)), pytrace=False)
-        report.raise_for_findings()  # Ctrl-C, which is to end the suite too
+        report.raise_for_findings()  # after Ctrl-C, which has to end the suite too
         return report
 
-    return play
+    return run
 
 
 def _token(request: pytest.FixtureRequest) -> str | None:
-    """The same token for a test on every run, and so the same ids, where the double is this session's own."""
+    """A test's token: on the session's own double the same, with the same ids, on every run."""
     if request.config.getoption("--mockserver-url"):
         return None
     return "test-" + blake2b(request.node.nodeid.encode(), digest_size=6).hexdigest()
 
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the ini file says, and the markers of module, class and function over it, the nearest last."""
-    named = {
+    """The settings of a test: the ini file's, overridden by markers, of which the nearest wins."""
+    configured = {
         name: request.config.getini(f"mockserver_{name}")
         for name in ("scenario", "clock", "violations")
     }
     settings: dict[str, Any] = {
         **_DEFAULTS,
-        **{name: value for name, value in named.items() if value},
+        **{name: value for name, value in configured.items() if value},
     }
+
     for marker in reversed(list(request.node.iter_markers("mockserver"))):
         unknown = sorted(marker.kwargs.keys() - _DEFAULTS.keys())
         if unknown or marker.args:
             wrong = ", ".join(unknown) or repr(marker.args[0])
             pytest.fail(
-                f"@pytest.mark.mockserver does not know {wrong}; it takes {', '.join(_DEFAULTS)} by keyword",
+                f"@pytest.mark.mockserver does not know {wrong}; "
+                f"it takes {', '.join(_DEFAULTS)} by keyword",
                 pytrace=False,
             )
         settings.update(marker.kwargs)
+
     for name in ("violations", "unused_faults"):
         if settings[name] not in ("allow", "refuse"):
             pytest.fail(f'@pytest.mark.mockserver({name}=…) is "allow" or "refuse"', pytrace=False)
@@ -302,7 +308,7 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def _fail_without_traceback(act: Callable[[], T]) -> T:
-    """Do something; what the double has against it fails the test in a sentence, without a traceback."""
+    """Call a function; a MockServerError fails the test with its message and no traceback."""
     from mockserver.errors import MockServerError
 
     try:

@@ -261,7 +261,7 @@ def test_third(mockserver):
     ended.assert_outcomes(passed=3, errors=1)
     ended.stdout.fnmatch_lines(
         [
-            "what came that*",
+            "requests that came after their test had ended:*",
             "*::test_first, after it had ended: GET /replicate/v1/prediction * was answered 404*",
         ]
     )

@@ -12,8 +12,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether it answers, and how much it holds
-         * @description Answers as soon as the double is ready. What was evicted because of the bounds is counted.
+         * Whether it is ready, and how much it holds
+         * @description Answers as soon as the double is ready. Evictions because of the bounds are counted.
          */
         get: operations["health"];
         put?: never;
@@ -52,7 +52,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What runs, and what it serves
+         * The version, and what it serves
          * @description The version, the seed that fixes ids and pictures, the contract's file, its operations and models.
          */
         get: operations["version"];
@@ -95,7 +95,7 @@ export interface paths {
         put?: never;
         /**
          * Forget everything of the tenant
-         * @description Predictions, files, journal, scenario and clock. Ids begin again, so that the same calls give the same ids.
+         * @description Predictions, files, journal, scenario and clock. Ids start over, so that the same calls get the same ids.
          */
         post: operations["reset"];
         delete?: never;
@@ -120,7 +120,7 @@ export interface paths {
         post?: never;
         /**
          * Forget the journal
-         * @description Exchanges and what was wrong with them are forgotten; numbers go on.
+         * @description Exchanges and their violations are forgotten; numbering continues.
          */
         delete: operations["forgetRequests"];
         options?: never;
@@ -137,7 +137,7 @@ export interface paths {
         };
         /**
          * The journal as an HTTP Archive
-         * @description HAR 1.2, which any browser's tools open. Secrets are shown in part.
+         * @description HAR 1.2, which the tools of any browser open. Secrets are shown in part.
          */
         get: operations["requestsAsHar"];
         put?: never;
@@ -157,18 +157,18 @@ export interface paths {
         };
         /**
          * The scenario in force
-         * @description What the tenant's token names, or what was set for it, or the server's.
+         * @description The one that the tenant's token names, or that was set for the tenant, or the server's.
          */
         get: operations["scenario"];
         /**
-         * Have the double behave by a scenario
-         * @description By its name, or by its JSON value. Faults are counted afresh. One that contradicts itself or the contract is refused with the reason and the place.
+         * Set the scenario
+         * @description By its name, or by its JSON value. Faults are counted from the beginning. A scenario that contradicts itself or the contract is refused, with the reason and the place.
          */
         put: operations["setScenario"];
         post?: never;
         /**
-         * Go back to the server's scenario
-         * @description What was set for the tenant is forgotten. A scenario that its token names stays.
+         * Reset to the server's scenario
+         * @description Forgets what was set for the tenant. A scenario that its token names stays.
          */
         delete: operations["unsetScenario"];
         options?: never;
@@ -184,8 +184,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The scenarios that have a name
-         * @description Those that ship, as far as they fit the contract, in order.
+         * The named scenarios
+         * @description Those that ship and fit the contract, in order.
          */
         get: operations["scenarios"];
         put?: never;
@@ -204,7 +204,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What a scenario may hold
+         * The schema of scenarios
          * @description A JSON Schema, for editors and generators.
          */
         get: operations["scenarioSchema"];
@@ -225,12 +225,12 @@ export interface paths {
         };
         /**
          * How time passes for the tenant
-         * @description The mode, the speed, and the tenant's present instant.
+         * @description The mode, the speed, and the tenant's current time.
          */
         get: operations["clock"];
         /**
-         * Have time pass in another way
-         * @description From the present instant of the tenant, or from `now`.
+         * Set how time passes
+         * @description From the tenant's current time, or from `now`.
          */
         put: operations["setClock"];
         post?: never;
@@ -251,7 +251,7 @@ export interface paths {
         put?: never;
         /**
          * Move time forward
-         * @description In any mode. Answers once everything that became due has happened: statuses entered, webhooks delivered, stream events sent.
+         * @description In any mode. Responds once everything due has happened: statuses entered, webhooks delivered, stream events sent.
          */
         post: operations["advance"];
         delete?: never;
@@ -269,7 +269,7 @@ export interface paths {
         };
         /**
          * The journal, judged
-         * @description What the clients sent that the contract does not allow, and what of the scenario they never met. `ok` is about the requests alone.
+         * @description The requests that the contract does not allow, and the faults of the scenario that were never met. `ok` depends on the requests alone.
          */
         get: operations["verdict"];
         put?: never;
@@ -329,7 +329,7 @@ export interface paths {
         };
         /**
          * The predictions as they stand
-         * @description Oldest first, as the API shows them. Unlike a poll, this does not move their time.
+         * @description Oldest first, as the API shows them. Unlike a poll, this does not advance them.
          */
         get: operations["predictions"];
         put?: never;
@@ -349,7 +349,7 @@ export interface paths {
         };
         /**
          * The picture of a prediction
-         * @description As a client would get it, without leaving a trace in the journal.
+         * @description As a client would get it, without an exchange in the journal.
          */
         get: operations["picture"];
         put?: never;
@@ -369,7 +369,7 @@ export interface paths {
         };
         /**
          * A prediction with its timeline
-         * @description The statuses that it passes, in seconds of its own time, how far it is, and what comes next.
+         * @description Its statuses in seconds of its own time, its age, and the next status.
          */
         get: operations["prediction"];
         put?: never;
@@ -389,7 +389,7 @@ export interface paths {
         };
         /**
          * A stream of changes
-         * @description Server-sent events: `change` at once, and after each change of what the double remembers, ten a second at most. Its data are JSON: `recorded`, how many exchanges the tenant has had, and `store`. The inspector listens to it.
+         * @description Server-sent events: one `change` at once, and one after each change in the store, at most ten per second. The inspector listens to it.
          */
         get: operations["events"];
         put?: never;
@@ -409,7 +409,7 @@ export interface paths {
         };
         /**
          * The attempts to deliver webhooks
-         * @description Oldest first, each with what came of it.
+         * @description Oldest first, each with its result.
          */
         get: operations["webhooks"];
         put?: never;
@@ -443,12 +443,18 @@ export interface components {
             evicted_tenants: number;
             evicted_predictions: number;
         };
-        /** @description Of how many servers behind a load balancer this is one; what is told concerns this one alone. */
+        /** @description How many servers there are behind a load balancer; this response is about one of them. */
+        ServerCount: number;
+        /**
+         * @deprecated
+         * @description The former name of `server_count`.
+         */
         OneOfServers: number;
         Health: {
             /** @enum {unknown} */
             status: "ok" | "draining";
             store: components["schemas"]["Store"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Version: {
@@ -529,7 +535,9 @@ export interface components {
             /** @description Behind `mockserver proxy`: what the gateway answered that the contract does not allow. */
             departures: components["schemas"]["Departure"][];
             /** @description The fault of the scenario that it met, if any. */
-            fault: Record<string, never> | null;
+            fault: {
+                [key: string]: unknown;
+            } | null;
             /** @description Whether the operation took effect. */
             committed: boolean;
             response: {
@@ -539,7 +547,7 @@ export interface components {
                 headers: {
                     [key: string]: string;
                 };
-                /** @description The status that the client was told. */
+                /** @description The prediction's status in the response. */
                 prediction_status: string | null;
                 /** @description JSON, or text where it is none; null where there is none. */
                 body: unknown;
@@ -571,15 +579,15 @@ export interface components {
         };
         /**
          * Scenario
-         * @description How the gateway behaves. Every part may be left out.
+         * @description How the gateway behaves. Every part is optional.
          */
         Scenario: {
-            /** @description What the scenario is called; letters, digits and dashes. */
+            /** @description The scenario's name, of lower-case letters, digits and dashes. */
             name?: string;
-            /** @description What a person should know of it. */
+            /** @description A sentence for people. */
             description?: string;
             /**
-             * @description The statuses that a prediction passes, with the seconds each lasts. The last one lasts for ever. A status is one of the contract's.
+             * @description The statuses of a prediction, one of the contract's each, with their durations in seconds. The last one never ends.
              * @default [
              *       {
              *         "status": "starting",
@@ -595,105 +603,107 @@ export interface components {
              *     ]
              */
             lifecycle?: components["schemas"]["Step"][];
-            /** @description Lifecycles that a share of predictions has instead, drawn from the tenant's seed and the prediction's number. */
+            /** @description Other lifecycles for a share of predictions, chosen by the tenant's seed and the prediction's number. */
             sometimes?: {
                 chance: number;
                 lifecycle: components["schemas"]["Step"][];
             }[];
             /**
-             * @description Seconds for which input, output and logs are kept once a prediction has ended.
+             * @description Seconds for which input, output and logs are kept after a prediction has ended.
              * @default 3600
              */
             retention?: number;
-            /** @description Faults by operation (an `operationId`, `createPrediction` for the creates of all models, or `*` for every operation that has no list of its own), consumed in order, one per exchange; null stands for an exchange without one. After the last, exchanges are normal. */
+            /** @description Faults by operation (an `operationId`, `createPrediction` for the creates of all models, or `*` for every operation that has no list of its own), consumed in order, one per exchange; null stands for an exchange without a fault. After the last, exchanges are normal. */
             faults?: {
                 [key: string]: unknown[];
             };
             /**
-             * @description Whose exchanges the lists of faults count: the tenant's, or (where a request is about one) each prediction's.
+             * @description Whether the lists of faults count the tenant's exchanges, or those of each prediction (in requests about one).
              * @default tenant
              * @enum {unknown}
              */
             faults_per?: "tenant" | "prediction";
-            /** @description How many requests are taken, by operation as in `faults`: a token bucket on the tenant's clock. What is over it is answered 429, and every answer says in `ratelimit-remaining` and `ratelimit-reset` how much is left. */
+            /** @description Rate limits, by operation as in `faults`: token buckets on the tenant's clock. Requests over a limit get a 429, and every response has the remaining number in `ratelimit-remaining` and `ratelimit-reset`. */
             limits?: {
                 [key: string]: {
-                    /** @description How many requests are given back in a minute. */
+                    /** @description How many requests the bucket regains per minute. */
                     per_minute: number;
                     /**
-                     * @description How many may come at once.
+                     * @description The size of the bucket, in requests.
                      * @default 1
                      */
                     burst?: number;
-                    /** @description How many are left at the beginning; as many as may come at once, if left out. */
+                    /** @description How many requests are left at the beginning; a full bucket by default. */
                     left?: number;
-                    /** @description The 429's sentence; the seconds in it are replaced. The contract's example if left out. */
+                    /** @description The message of the 429; the seconds in it are replaced. By default the contract's example. */
                     detail?: string;
                 };
             };
-            /** @description Legal variety in the predictions that are sent. Applied wherever the contract allows it. */
+            /** @description Legal variations of predictions, applied wherever the contract allows them. */
             body?: {
                 /**
-                 * @description Whether `input` echoes what was sent, or what takes effect, with defaults filled in.
+                 * @description Whether `input` is as sent, or with defaults filled in.
                  * @default sent
                  * @enum {unknown}
                  */
                 input?: "sent" | "effective";
-                /** @description Whether `metrics` has `total_time`, the seconds from creation to end. */
+                /** @description Whether `metrics` has `total_time`, the seconds from creation to completion. */
                 total_time?: boolean;
-                /** @description Properties to add, unknown ones or such as are not always sent. */
-                extra?: Record<string, never>;
-                /** @description Optional properties to leave out; `urls.stream` is one of an object within. */
+                /** @description Properties to add, either unknown or optional ones. */
+                extra?: {
+                    [key: string]: unknown;
+                };
+                /** @description Optional properties to omit; a path such as `urls.stream` names an inner one. */
                 omit?: string[];
                 /** @description Properties to send as null. */
                 null?: string[];
-                /** @description How many digits of a second the time stamps have. */
+                /** @description The number of fractional digits of timestamps. */
                 fraction?: number;
             };
-            /** @description Headers beyond those of the contract, in every answer. */
+            /** @description Additional headers of every response. */
             headers?: {
                 [key: string]: string;
             };
             /**
-             * @description A charset in the Content-Type of the answers to creates.
+             * @description A charset in the Content-Type of responses to creates.
              * @enum {unknown}
              */
             charset?: "UTF-8";
-            /** @description Whether JSON is compressed for clients that accept it, but for the answers to creates. */
+            /** @description Whether JSON is compressed for clients that accept it, except in responses to creates. */
             gzip?: boolean;
-            /** @description Faults among the events of a stream, which are counted from 0. */
+            /** @description Faults of a stream's events, which are numbered from 0. */
             stream?: {
-                /** @description The connection breaks off after so many events, the first time a stream is opened. */
+                /** @description The number of events after which the connection breaks, the first time a stream is opened. */
                 cut_after?: number;
                 /** @description The events that are sent twice. */
                 duplicate?: number[];
                 /** @description The events that are never sent. */
                 gap?: number[];
             };
-            /** @description Faults among the webhooks of a prediction. */
+            /** @description Faults of a prediction's webhooks. */
             webhooks?: {
-                /** @description None arrives. */
+                /** @description None is delivered. */
                 lost?: boolean;
-                /** @description Before `completed` comes a forged one, signed with another key, which says that the prediction has succeeded, with a picture of somebody else's. */
+                /** @description Before `completed`, a forged one is sent. It is signed with another key, and says that the prediction has succeeded with a picture of somebody else's. */
                 forged?: boolean;
                 /** @description Each is delivered twice, with the same id. */
                 duplicate?: boolean;
-                /** @description They are delivered at the end, the last one first. */
+                /** @description They are delivered when the prediction ends, in reverse order. */
                 out_of_order?: boolean;
-                /** @description Each is delivered so many seconds of real time late. */
+                /** @description The delay of each, in seconds of real time. */
                 late?: number;
                 /**
-                 * @description With what key they are signed.
+                 * @description Whether they are signed with the right key.
                  * @enum {unknown}
                  */
                 signature?: "valid" | "wrong";
                 /**
-                 * @description When they are said to be sent.
+                 * @description Whether their timestamp is current, or too old.
                  * @enum {unknown}
                  */
                 timestamp?: "now" | "stale";
             };
-            /** @description The HTTP status that answers a create; one of the contract's. */
+            /** @description The HTTP status of responses to creates; one of the contract's. */
             create_status?: number;
             /**
              * @description Where `urls.*` point: at the double (`local`), where the documents' samples point (`documented`), or at another origin of the double, which refuses and records what arrives (`foreign`).
@@ -728,7 +738,7 @@ export interface components {
             now: string;
         };
         /**
-         * @description `autojump`: a prediction's time jumps to its next change whenever somebody looks. `real`: seconds are seconds, times `speed`. `frozen`: time moves only by `advance`.
+         * @description `autojump`: a prediction's time jumps to its next change whenever it is read. `real`: real time, `speed` times as fast. `frozen`: time moves only by `advance`.
          * @enum {unknown}
          */
         ClockMode: "autojump" | "real" | "frozen";
@@ -763,6 +773,7 @@ export interface components {
         Verdict: {
             /** @description Whether no request was wrong, none had an unknown path, and no gateway departed. */
             ok: boolean;
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
             exchanges: number;
             /** @description Exchanges that are no longer in the journal. */
@@ -814,7 +825,9 @@ export interface components {
                 operation: string;
                 /** @description Its place in the list, from 0. */
                 number: number;
-                fault: Record<string, never>;
+                fault: {
+                    [key: string]: unknown;
+                };
                 tenant?: components["schemas"]["TenantName"];
             }[];
             undelivered_webhooks: {
@@ -846,8 +859,13 @@ export interface components {
             tenants: {
                 tenant: components["schemas"]["TenantName"];
                 handle: components["schemas"]["TenantHandle"];
-                /** @description The handle of the tenant that is named by this one's token without the suffix, if it has one. */
-                suffix_of: string | null;
+                /** @description Where the token ends in `+SCENARIO`, the handle of the tenant that the token names without it. */
+                parent: string | null;
+                /**
+                 * @deprecated
+                 * @description The former name of `parent`.
+                 */
+                suffix_of?: string | null;
                 predictions: number;
                 files: number;
                 bytes: number;
@@ -857,9 +875,15 @@ export interface components {
                 /** Format: date-time */
                 last_used: string | null;
             }[];
-            /** @description The tenant that asks. */
-            asking: components["schemas"]["TenantHandle"];
+            /** @description The tenant of this request. */
+            current: components["schemas"]["TenantHandle"];
+            /**
+             * @deprecated
+             * @description The former name of `current`.
+             */
+            asking?: components["schemas"]["TenantHandle"];
             store: components["schemas"]["Store"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         Coverage: {
@@ -869,6 +893,7 @@ export interface components {
             transitions: components["schemas"]["CoveragePart"];
             errors: components["schemas"]["CoveragePart"];
             faults: components["schemas"]["CoveragePart"];
+            server_count?: components["schemas"]["ServerCount"];
             one_of_servers?: components["schemas"]["OneOfServers"];
         };
         CoveragePart: {
@@ -883,7 +908,9 @@ export interface components {
             id: string;
             status: string;
             model?: string;
-            input?: Record<string, never>;
+            input?: {
+                [key: string]: unknown;
+            };
             /** @description A URL, or null. */
             output?: unknown;
             error?: string | null;
@@ -924,6 +951,12 @@ export interface components {
             /** @description How many predictions and files were forgotten because of the bounds. */
             evicted: number;
         };
+        /** @description One event of the stream. */
+        Change: {
+            /** @constant */
+            event: "change";
+            data: string;
+        };
         Webhooks: {
             deliveries: components["schemas"]["Delivery"][];
             /** @description How many attempts there have been, forgotten ones too. */
@@ -947,11 +980,18 @@ export interface components {
             /** @description Whether no further attempt follows. */
             final: boolean;
             /** @description The prediction that was sent. */
-            body: Record<string, never>;
+            body: {
+                [key: string]: unknown;
+            };
         };
         Step: {
             status: string;
             seconds?: number;
+            /**
+             * @description How many reads it takes to leave this status under `autojump`; each moves the prediction an equal part of the seconds.
+             * @default 1
+             */
+            polls?: number;
             /** @description The prediction's `error`, where the status is `failed`; the contract's example if left out. */
             error?: string | null;
         };
@@ -1011,7 +1051,7 @@ export interface components {
                 "application/json": components["schemas"]["Problem"];
             };
         };
-        /** @description 401 where a token is missing or not readable, 403 for other sites, 404 and 405 for what there is not. */
+        /** @description 401 for a missing or unreadable token, 403 for other sites, 404 and 405 for unknown paths and methods. */
         Refused: {
             headers: {
                 [name: string]: unknown;
@@ -1040,7 +1080,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is well. */
+            /** @description It is ready. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1049,7 +1089,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description It drains. It serves what comes, and is about to stop; `serve --drain` says how long. */
+            /** @description It is draining, still serves requests, and is about to stop; `serve --drain` sets for how long. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1118,7 +1158,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             default: components["responses"]["Refused"];
@@ -1133,7 +1175,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is forgotten. */
+            /** @description Everything is forgotten. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1153,7 +1195,7 @@ export interface operations {
             query?: {
                 /** @description Only exchanges with a higher number. */
                 since?: number;
-                /** @description At most so many. */
+                /** @description At most this number of exchanges. */
                 limit?: number;
                 /** @description Only requests whose path and method the contract does not have. */
                 unmatched?: boolean;
@@ -1188,7 +1230,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is empty. */
+            /** @description The journal is empty. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1224,8 +1266,12 @@ export interface operations {
                         log: {
                             /** @constant */
                             version: "1.2";
-                            creator: Record<string, never>;
-                            entries: Record<string, never>[];
+                            creator: {
+                                [key: string]: unknown;
+                            };
+                            entries: {
+                                [key: string]: unknown;
+                            }[];
                         };
                     };
                 };
@@ -1258,7 +1304,7 @@ export interface operations {
     setScenario: {
         parameters: {
             query?: {
-                /** @description Only check it, and leave the scenario in force as it is. */
+                /** @description Only check it, and keep the scenario in force. */
                 check?: boolean;
             };
             header?: never;
@@ -1345,7 +1391,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             default: components["responses"]["Refused"];
@@ -1413,7 +1461,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What happened on the way, in order. */
+            /** @description What happened meanwhile, in order. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1486,7 +1534,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description For each kind of thing, how often each was met, and what never was. */
+            /** @description For each kind of thing, how often each was met, and which never were. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1502,7 +1550,7 @@ export interface operations {
     predictions: {
         parameters: {
             query?: {
-                /** @description The newest so many; all if left out. */
+                /** @description Only this number of the newest; all by default. */
                 limit?: number;
             };
             header?: never;
@@ -1583,13 +1631,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events, until the client goes. */
+            /** @description Events, until the client disconnects. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["Change"];
                 };
             };
             503: components["responses"]["Wrong"];

@@ -11,22 +11,16 @@ const path = require("node:path");
 const ASYNC_DISPOSE = Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose");
 const START_LIMIT = 30_000; // milliseconds
 const REQUEST_LIMIT = 30_000; // milliseconds
-const SHOWN = 10; // exchanges
+const SHOWN = 10; // exchanges in a transcript
 const REASONS = ["violations", "unused-faults"];
 const TENANT_HEADER = "x-mock-tenant";
-const LATE = "after the tests that sent it had ended, there came what the contract does not allow:";
-const STRAYED = "requests came that belong to no test; does a client leave its token out, or use one of its own?";
-const FLAGS = {
-  clock: "--clock",
-  contract: "--contract",
-  errors: "--errors",
-  scenario: "--scenario",
-  seed: "--seed",
-  speed: "--speed",
-  urls: "--urls",
-  requireAuth: "--require-auth",
-  strict: "--strict",
-};
+const LATE = "requests that came after their test had ended:";
+const UNATTRIBUTED = "requests that belong to no test; does a client omit its token, or use another one?";
+const INVALID = "the client sent what the contract does not allow:";
+const UNUSED = "faults of the scenario were never met:";
+// Options of `start` that are flags of `mockserver serve`: requireAuth is --require-auth.
+const OPTIONS = ["clock", "contract", "errors", "requireAuth", "scenario", "seed", "speed", "strict", "urls"];
+const flagOf = (option) => `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 class MockserverError extends Error {
   name = "MockserverError";
@@ -41,14 +35,14 @@ class VerdictError extends MockserverError {
   }
 }
 
-/** A double that runs: `url` is its address. */
+/** A running double; `url` is its address. */
 class Server {
   #child;
   #adminToken;
   #settings;
   #seen;
-  #ended = new Map(); // of tenants whose tests have ended, whether they might do wrong, by handle
-  #given = new Map(); // tokens, by the handles of their tenants
+  #ended = new Map(); // of tenants whose tests have ended: whether violations were allowed, by handle
+  #tokens = new Map(); // of the tenants opened here, by handle
 
   constructor(url, { child, adminToken, settings = {}, seen = 0 } = {}) {
     this.url = url.replace(/\/+$/, "");
@@ -58,16 +52,16 @@ class Server {
     this.#seen = seen;
   }
 
-  /** A tenant of its own, with a fresh token unless one is given. */
+  /** Open a tenant, with a fresh token unless one is given. */
   async tenant(token = `test-${randomBytes(6).toString("hex")}`) {
     const tenant = new Tenant(this.url, token, { adminToken: this.#adminToken });
-    this.#given.set((await tenant.call("GET", "/tenants")).asking, token);
+    this.#tokens.set((await tenant.call("GET", "/tenants")).current, token);
     if (this.#settings.scenario !== undefined) await tenant.use(this.#settings.scenario);
     if (this.#settings.clock !== undefined) await tenant.setClock({ mode: this.#settings.clock });
     return tenant;
   }
 
-  /** The verdict over all tenants. */
+  /** The verdict on all tenants. */
   verdict() {
     return this.#anonymous().call("GET", "/verdict?all=true");
   }
@@ -76,55 +70,62 @@ class Server {
     return new Tenant(this.url, "", { adminToken: this.#adminToken });
   }
 
-  /** A request of the admin API about the tenant with a handle, whose token is not known here. */
-  #about(handle, method, where) {
-    return this.#anonymous().call(method, where, undefined, { [TENANT_HEADER]: handle });
+  /** One request of the admin API for a tenant whose token is not known here. */
+  #callFor(handle, method, path) {
+    return this.#anonymous().call(method, path, undefined, { [TENANT_HEADER]: handle });
   }
 
-  /** Whether others may use the double too: it was not started here. */
+  /** Whether the double was started elsewhere, so that others may use it too. */
   get shared() {
     return this.#child === undefined;
   }
 
   /**
-   * The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then. Of a
-   * double that was not started here, those without a token: the others may belong to somebody else.
+   * The requests with tokens that `tenant` did not open, one per line; they are forgotten. On a double that was started
+   * elsewhere only those without a token: the others may belong to somebody else.
    */
-  async strays() {
+  async unattributedRequests() {
     if (this.shared) {
-      if ([...this.#given.values()].includes("")) return [];
-      const came = await this.#anonymous().requests({ since: this.#seen });
-      this.#seen = came.at(-1)?.number ?? this.#seen;
-      return came.map((each) => strayOf("anonymous", each));
+      if ([...this.#tokens.values()].includes("")) return [];
+      const requests = await this.#anonymous().requests({ since: this.#seen });
+      this.#seen = requests.at(-1)?.number ?? this.#seen;
+      return requests.map((exchange) => requestLine("anonymous", exchange));
     }
+
     const lines = [];
-    for (const { tenant: name, handle, suffix_of } of await this.#others()) {
-      if (this.#given.has(suffix_of)) continue; // a token that was given out, with the name of a scenario behind it
-      const { requests } = await this.#about(handle, "GET", "/requests?limit=1000");
-      await this.#about(handle, "POST", "/reset");
-      lines.push(...requests.map((each) => strayOf(name, each)));
+    for (const { tenant: name, handle, parent } of await this.#otherTenants()) {
+      // The token of a test may have the name of a scenario behind it; `takeVerdictsOfSuffixed` has those.
+      if (this.#tokens.has(parent)) continue;
+      const { requests } = await this.#callFor(handle, "GET", "/requests?limit=1000");
+      await this.#callFor(handle, "POST", "/reset");
+      lines.push(...requests.map((exchange) => requestLine(name, exchange)));
     }
     return lines;
   }
 
-  /** The verdicts of tenants that are named by a test's token and a scenario behind it; they are forgotten then. */
+  /** @deprecated The former name of `unattributedRequests`. */
+  strays() {
+    return this.unattributedRequests();
+  }
+
+  /** The verdicts of tenants named by a test's token and a scenario behind it; they are forgotten. */
   async takeVerdictsOfSuffixed() {
     const verdicts = [];
-    for (const { handle, suffix_of } of this.shared ? [] : await this.#others()) {
-      if (!this.#given.has(suffix_of)) continue;
-      verdicts.push(await this.#about(handle, "GET", "/verdict"));
-      await this.#about(handle, "POST", "/reset");
+    for (const { handle, parent } of this.shared ? [] : await this.#otherTenants()) {
+      if (!this.#tokens.has(parent)) continue;
+      verdicts.push(await this.#callFor(handle, "GET", "/verdict"));
+      await this.#callFor(handle, "POST", "/reset");
     }
     return verdicts;
   }
 
-  /** What is wrong with what came for tenants whose tests had ended, a line each. */
-  async late() {
+  /** What tenants received after their tests had ended, one line for each violation or count of predictions. */
+  async lateRequests() {
     const { tenants } = await this.#anonymous().call("GET", "/tenants");
     const lines = [];
-    for (const { handle, predictions } of tenants.filter((each) => this.#ended.has(each.handle))) {
+    for (const { handle, predictions } of tenants.filter((tenant) => this.#ended.has(tenant.handle))) {
       if (!this.#ended.get(handle)) {
-        const verdict = await this.#about(handle, "GET", "/verdict");
+        const verdict = await this.#callFor(handle, "GET", "/verdict");
         lines.push(...violationsIn(verdict));
       }
       if (predictions > 0) lines.push(`predictions were created: ${predictions}; does a client keep its first token?`);
@@ -133,26 +134,26 @@ class Server {
   }
 
   /** Note that the test of a tenant has ended, and forget what it did. */
-  async end(tenant, mayDoWrong) {
-    const [handle] = [...this.#given].find(([, token]) => token === tenant.token);
-    this.#ended.set(handle, mayDoWrong);
+  async end(tenant, allowsViolations) {
+    const [handle] = [...this.#tokens].find(([, token]) => token === tenant.token);
+    this.#ended.set(handle, allowsViolations);
     await tenant.reset();
   }
 
-  /** The tenants whose tokens were not given out. */
-  async #others() {
+  /** The tenants that were not opened here. */
+  async #otherTenants() {
     const { tenants } = await this.#anonymous().call("GET", "/tenants");
-    return tenants.filter(({ handle }) => !this.#given.has(handle));
+    return tenants.filter(({ handle }) => !this.#tokens.has(handle));
   }
 
-  /** End the double, if it was started here. */
+  /** Stop the double, if it was started here. */
   async stop() {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    child.ref(); // a program that waits for nothing else must not end before
+    const exited = new Promise((resolve) => child.once("exit", resolve));
+    child.ref(); // else a program that waits for nothing else would end first
     child.kill("SIGTERM");
-    await ended;
+    await exited;
   }
 
   [ASYNC_DISPOSE]() {
@@ -160,7 +161,7 @@ class Server {
   }
 }
 
-/** One isolated world on a double. */
+/** One isolated world on a double: predictions, journal, clock and scenario of its own. */
 class Tenant {
   #adminToken;
   #allowed = new Set();
@@ -172,10 +173,10 @@ class Tenant {
     this.#adminToken = adminToken;
   }
 
-  /** Have the gateway behave by a scenario: a name or its JSON value; null goes back to usual. */
+  /** Set the scenario, by name or JSON value; null resets it to the default. */
   async use(scenario) {
     if (scenario === null) return this.call("DELETE", "/scenario");
-    // A value that has a name and nothing else asks for the scenario of that name.
+    // A value with nothing but a name would stand for the named scenario.
     return this.call("PUT", "/scenario", typeof scenario === "string" ? scenario : { faults: {}, ...scenario });
   }
 
@@ -187,12 +188,12 @@ class Tenant {
     return this.call("PUT", "/clock", setting);
   }
 
-  /** Stop time, at the present or at an RFC 3339 instant. */
+  /** Stop time, now or at an RFC 3339 instant. */
   freeze(now) {
     return this.setClock(now === undefined ? { mode: "frozen" } : { mode: "frozen", now });
   }
 
-  /** Move time forward; what happened on the way, in order, once all of it has. */
+  /** Move time forward by some seconds; resolves with what happened meanwhile, in order. */
   async advance(seconds) {
     return (await this.call("POST", "/clock/advance", { seconds })).happened;
   }
@@ -223,7 +224,7 @@ class Tenant {
     await this.call("POST", "/reset");
   }
 
-  /** Let `judge` pass over some things: "violations", "unused-faults". */
+  /** Have `judge` accept "violations" or "unused-faults". */
   allow(...reasons) {
     for (const reason of reasons) {
       if (!REASONS.includes(reason)) throw new MockserverError(`allow: ${reason}: there are ${REASONS.join(", ")}`);
@@ -232,60 +233,71 @@ class Tenant {
     return this;
   }
 
-  /** Throw a VerdictError if the clients sent what the contract does not allow, or never met a fault of the scenario. */
+  /** Throw a VerdictError for invalid requests, and for faults of the scenario that were never met. */
   async judge() {
     await this.#judge([], []);
   }
 
   /**
-   * What the fixtures do when a test ends: `judge`, with the requests that belong to no test. The tenant is forgotten
-   * then, so that what comes later can be told; of a double that was not started here only what the test allowed, so
-   * that who judges the whole double, as `mockserver run` does, does not find it.
+   * End the test of this tenant, as the fixtures do: `judge`, with the requests that belong to no test. On a double that
+   * was started here the tenant is reset, so that later requests can be told apart. On a shared one only a test that
+   * allows violations resets it: whoever judges the whole double, as `mockserver run` does, must not see those.
    */
-  async conclude(server) {
+  async finish(server) {
     const suffixed = await server.takeVerdictsOfSuffixed();
-    const strays = server.shared ? [] : await server.strays();
+    const unattributed = server.shared ? [] : await server.unattributedRequests();
     try {
-      await this.#judge(suffixed, strays);
+      await this.#judge(suffixed, unattributed);
     } finally {
       if (!server.shared) await server.end(this, this.#allowed.has("violations"));
     }
     if (server.shared && this.#allowed.has("violations")) await this.reset();
   }
 
-  async #judge(suffixed, strays) {
+  /** @deprecated The former name of `finish`. */
+  conclude(server) {
+    return this.finish(server);
+  }
+
+  async #judge(suffixed, unattributed) {
     const verdict = await this.verdict();
-    const wrong = [verdict, ...suffixed].flatMap(violationsIn);
+    const violations = [verdict, ...suffixed].flatMap(violationsIn);
     const lines = [
-      ...section(STRAYED, strays, false),
-      ...section("the contract does not allow what was sent:", wrong, this.#allowed.has("violations")),
-      ...section("faults of the scenario were never met:", unusedIn(verdict), this.#allowed.has("unused-faults")),
+      ...section(UNATTRIBUTED, unattributed),
+      ...section(INVALID, this.#allowed.has("violations") ? [] : violations),
+      ...section(UNUSED, this.#allowed.has("unused-faults") ? [] : unusedIn(verdict)),
     ];
     if (lines.length > 0) throw new VerdictError(lines.join("\n"), verdict);
   }
 
-  /** The last exchanges, a line each, for a report. */
-  async story() {
+  /** The last exchanges, one per line, for a report. */
+  async transcript() {
     return (await this.requests()).slice(-SHOWN).map(lineOf).join("\n");
   }
 
-  /** One request of the admin API, by its path under `/__admin`. */
-  async call(method, where, value, more = {}) {
-    const headers = { ...(this.token ? { authorization: `Bearer ${this.token}` } : {}), ...more };
+  /** @deprecated The former name of `transcript`. */
+  story() {
+    return this.transcript();
+  }
+
+  /** One request of the admin API, by its path under `/__admin`; resolves with the JSON of the response. */
+  async call(method, path, value, extraHeaders = {}) {
+    const headers = { ...(this.token ? { authorization: `Bearer ${this.token}` } : {}), ...extraHeaders };
     if (this.#adminToken !== undefined) headers["x-mock-admin-token"] = this.#adminToken;
-    const { status, text } = await send(method, `${this.url}/__admin${where}`, headers, value);
-    let told;
+
+    const { status, text } = await send(method, `${this.url}/__admin${path}`, headers, value);
+    let response;
     try {
-      told = JSON.parse(text);
+      response = JSON.parse(text);
     } catch {
       throw new MockserverError(`${this.url} does not answer as a mockserver does`);
     }
-    if (status >= 400) throw new MockserverError(told.detail ?? text);
-    return told;
+    if (status >= 400) throw new MockserverError(response.detail ?? text);
+    return response;
   }
 }
 
-// Not fetch, which tests replace.
+/** One HTTP request. Not by fetch, which tests replace. */
 function send(method, url, headers, value) {
   const body = value === undefined ? undefined : JSON.stringify(value);
   const length = body === undefined ? {} : { "content-length": Buffer.byteLength(body) };
@@ -300,71 +312,73 @@ function send(method, url, headers, value) {
     });
     request.on("timeout", () => request.destroy(new Error("it does not answer")));
     request.on("error", (reason) => {
-      const said = reason.message || reason.code;
-      reject(new MockserverError(`no double answers at ${new URL(url).origin}: ${said}; is it running?`));
+      const why = reason.message || reason.code;
+      reject(new MockserverError(`no double answers at ${new URL(url).origin}: ${why}; is it running?`));
     });
     request.end(body);
   });
 }
 
-function section(title, lines, allowed) {
-  return allowed || lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
+function section(title, lines) {
+  return lines.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
 }
 
 function violationsIn(verdict) {
-  const sent = verdict.violations.map(
-    (each) =>
-      `${each.method} ${each.path} (exchange ${each.exchange}) at ${each.pointer || "/"}: ${each.description}; ` +
-      `sent ${each.sent}, allowed: ${each.allowed}`,
+  const violations = verdict.violations.map(
+    (violation) =>
+      `${violation.method} ${violation.path} (exchange ${violation.exchange}) at ${violation.pointer || "/"}: ` +
+      `${violation.description}; sent ${violation.sent}, allowed: ${violation.allowed}`,
   );
-  const unmatched = verdict.unmatched.map(
-    (each) =>
-      `${each.method} ${each.path} (exchange ${each.exchange}) was answered ${each.status}: the contract has no such ` +
-      `operation; the nearest is ${each.nearest}`,
-  );
-  const lines = [...sent, ...unmatched];
+  const unmatched = verdict.unmatched.map(({ method, path, exchange, status, nearest }) => {
+    const hint = nearest === null ? "" : `; the nearest is ${nearest}`;
+    return `${method} ${path} (exchange ${exchange}) was answered ${status}: the contract has no such operation${hint}`;
+  });
+  const lines = [...violations, ...unmatched];
   if (!verdict.ok && lines.length === 0) lines.push("the exchanges are no longer in the journal");
   return lines;
 }
 
 function unusedIn(verdict) {
-  return verdict.unused_faults.map((each) => {
-    const fault = Object.fromEntries(Object.entries(each.fault).filter(([, value]) => value !== null));
-    return `${each.operation}: fault ${each.number} ${JSON.stringify(fault)} was never met`;
+  return verdict.unused_faults.map(({ operation, number, fault }) => {
+    const known = Object.fromEntries(Object.entries(fault).filter(([, value]) => value !== null));
+    return `${operation}: fault ${number} ${JSON.stringify(known)} was never met`;
   });
 }
 
-function strayOf(name, { request }) {
+function requestLine(name, { request }) {
   return `${name}: ${request.method} ${request.path}`;
 }
 
-/** End a double, as fixtures do after the last test; throw a VerdictError if something came that belongs to no test. */
+/** Stop a double, as fixtures do after the last test; throw a VerdictError for requests that belong to no test. */
 async function stop(server) {
-  const lines = section(STRAYED, await server.strays(), false);
-  if (!server.shared) lines.push(...section(LATE, await server.late(), false));
+  const lines = section(UNATTRIBUTED, await server.unattributedRequests());
+  if (!server.shared) lines.push(...section(LATE, await server.lateRequests()));
   const verdict = await server.verdict();
-  if (!server.shared && verdict.unreadable > 0) lines.push(`refused as no HTTP, or for a head that is too large: ${verdict.unreadable}`);
+  if (!server.shared && verdict.unreadable > 0) {
+    lines.push(`refused as no HTTP, or for a head that is too large: ${verdict.unreadable}`);
+  }
   await server.stop();
   if (lines.length > 0) throw new VerdictError(lines.join("\n"), verdict);
 }
 
 function lineOf({ number, request, response, fault, violations }) {
-  const told = [response.status || "no response", response.prediction_status].filter(Boolean).join(" ");
-  const met = fault ? `  fault ${JSON.stringify(fault)}` : "";
-  const wrong = violations.map((each) => `\n      ${each.pointer} ${each.description}`).join("");
-  return `${String(number).padStart(4)}  ${request.method} ${request.path} → ${told}${met}${wrong}`;
+  const result = [response.status || "no response", response.prediction_status].filter(Boolean).join(" ");
+  const injected = fault ? `  fault ${JSON.stringify(fault)}` : "";
+  const wrong = violations.map(({ pointer, description }) => `\n      ${pointer} ${description}`).join("");
+  return `${String(number).padStart(4)}  ${request.method} ${request.path} → ${result}${injected}${wrong}`;
 }
 
-/** Start a double, or take the one at `url` or MOCKSERVER_URL. */
+/** Start a double, or use the one at `url` or MOCKSERVER_URL. */
 async function start(options = {}) {
   const { url = process.env.MOCKSERVER_URL, command, adminToken, cwd, ...settings } = options;
-  const unknown = Object.keys(settings).filter((name) => !(name in FLAGS));
+  const unknown = Object.keys(settings).filter((name) => !OPTIONS.includes(name));
   if (unknown.length > 0) {
-    const known = ["url", "command", "adminToken", "cwd", ...Object.keys(FLAGS)];
+    const known = ["url", "command", "adminToken", "cwd", ...OPTIONS];
     throw new MockserverError(`start: ${unknown[0]}: there are ${known.join(", ")}`);
   }
   if (url) return connect(url, adminToken, settings);
-  // A scenario that is no name, or a file's, is set for each tenant.
+
+  // The flag takes a name or a file; a scenario's value is set for each tenant instead.
   const { scenario, ...flags } = settings;
   const perTenant = typeof scenario === "object" && scenario !== null;
   return launch(findCommand(command), perTenant ? flags : settings, {
@@ -375,6 +389,7 @@ async function start(options = {}) {
 }
 
 async function connect(url, adminToken, settings) {
+  // What a double was started with cannot be changed from here.
   const fixed = Object.keys(settings).filter((name) => name !== "scenario" && name !== "clock");
   if (fixed.length > 0) {
     throw new MockserverError(`start: ${fixed[0]} is decided where the double at ${url} was started`);
@@ -387,49 +402,52 @@ function findCommand(command) {
   if (command !== undefined) return [].concat(command);
   if (process.env.MOCKSERVER_COMMAND) return [process.env.MOCKSERVER_COMMAND];
   const onPath = (process.env.PATH ?? "").split(path.delimiter).filter(Boolean);
-  const above = [];
+  const environments = []; // virtual ones, here and in the folders above
   for (let folder = process.cwd(); ; folder = path.dirname(folder)) {
-    above.push(path.join(folder, ".venv", "bin"), path.join(folder, "venv", "bin"));
+    environments.push(path.join(folder, ".venv", "bin"), path.join(folder, "venv", "bin"));
     if (folder === path.dirname(folder)) break;
   }
-  const found = [...onPath, ...above].map((folder) => path.join(folder, "mockserver")).find((file) => existsSync(file));
-  if (found) return [found];
+  const program = [...onPath, ...environments].map((folder) => path.join(folder, "mockserver")).find((file) => existsSync(file));
+  if (program) return [program];
+
   throw new MockserverError(
     "the command `mockserver` is not on the PATH, nor in a .venv here or above; install it (it is a Python package), or " +
-      "say where it is with MOCKSERVER_COMMAND, or where a double runs with MOCKSERVER_URL",
+      "set MOCKSERVER_COMMAND to its path, or MOCKSERVER_URL to the address of a running double",
   );
 }
 
 function launch([program, ...before], flags, { adminToken, cwd, settings }) {
   const words = Object.entries(flags).flatMap(([name, value]) => {
     if (value === undefined || value === false) return [];
-    return value === true ? [FLAGS[name]] : [FLAGS[name], String(value)];
+    return value === true ? [flagOf(name)] : [flagOf(name), String(value)];
   });
   if (adminToken !== undefined) words.push("--admin-token", adminToken);
+
   const child = spawn(program, [...before, "serve", "--port", "0", ...words], { cwd, stdio: ["ignore", "pipe", "pipe"] });
   const kill = () => child.kill("SIGTERM");
   process.once("exit", kill);
   child.once("exit", () => process.off("exit", kill));
+
   return new Promise((resolve, reject) => {
-    let said = "";
+    let output = "";
     const fail = (why) => {
       child.kill("SIGKILL");
       reject(new MockserverError(why));
     };
-    const timer = setTimeout(fail, START_LIMIT, `${program} did not answer within ${START_LIMIT / 1000} s: ${said}`);
+    const timer = setTimeout(fail, START_LIMIT, `${program} did not answer within ${START_LIMIT / 1000} s: ${output}`);
     child.on("error", (reason) => fail(`cannot run ${program}: ${reason.message}`));
     child.once("exit", (code) => {
       clearTimeout(timer);
-      fail(said.trim() || `${program} ended with ${code}`);
+      fail(output.trim() || `${program} ended with ${code}`);
     });
-    child.stderr.on("data", (piece) => (said += piece));
+    child.stderr.on("data", (piece) => (output += piece));
     child.stdout.on("data", (piece) => {
-      said += piece;
-      const ready = /^mockserver listening on (\S+)$/m.exec(said);
+      output += piece;
+      const ready = /^mockserver listening on (\S+)$/m.exec(output);
       if (!ready) return;
       clearTimeout(timer);
-      // A double that nobody stops must not keep the program from ending.
-      for (const each of [child, child.stdout, child.stderr]) each.unref();
+      // A double that nobody stops must not keep the program running.
+      for (const handle of [child, child.stdout, child.stderr]) handle.unref();
       resolve(new Server(ready[1], { child, adminToken, settings }));
     });
   });

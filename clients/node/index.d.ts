@@ -15,17 +15,17 @@ export type Verdict = Schemas["Verdict"];
 export type Coverage = Schemas["Coverage"];
 
 export interface StartOptions {
-  /** A double that runs already; `MOCKSERVER_URL` if left out. Without either, one is started. */
+  /** The address of a running double; `MOCKSERVER_URL` by default. Without either, one is started. */
   url?: string;
-  /** What the double at `url` was started with, or is to be. */
+  /** The admin token of the double at `url`, or of the one to start. */
   adminToken?: string;
-  /** The program that starts one, with arguments; looked for in `MOCKSERVER_COMMAND`, on the PATH and in a .venv if left out. */
+  /** The program that starts a double, with arguments; by default `MOCKSERVER_COMMAND`, or found on the PATH or in a .venv. */
   command?: string | string[];
   /** The working directory of the double. */
   cwd?: string;
   scenario?: ScenarioName | Scenario;
   clock?: ClockSetting["mode"];
-  // What follows is decided where a double is started.
+  // What follows applies to a double that is started here only.
   speed?: number;
   seed?: number;
   contract?: string;
@@ -35,25 +35,27 @@ export interface StartOptions {
   strict?: boolean;
 }
 
-/** Start a double, or take the one at `url` or MOCKSERVER_URL. Rejects with a MockserverError that says what is wrong. */
+/** Start a double, or use the one at `url` or MOCKSERVER_URL. Rejects with a MockserverError. */
 export function start(options?: StartOptions): Promise<Server>;
 
-/** A double that runs. */
+/** A running double. */
 export class Server implements AsyncDisposable {
   constructor(url: string, options?: { adminToken?: string });
   readonly url: string;
-  /** A tenant of its own, with a fresh token unless one is given. */
+  /** Open a tenant, with a fresh token unless one is given. */
   tenant(token?: string): Promise<Tenant>;
-  /** The verdict over all tenants. */
+  /** The verdict on all tenants. */
   verdict(): Promise<Verdict>;
-  /** Whether it was not started here, so that others may use it too. */
+  /** Whether it was started elsewhere, so that others may use it too. */
   readonly shared: boolean;
   /**
-   * The requests, a line each, that came under tokens which `tenant` has not given out; they are forgotten then. Of a
-   * double that was not started here, those without a token: the others may belong to somebody else.
+   * The requests with tokens that `tenant` did not open, one per line; they are forgotten. On a double that was started
+   * elsewhere only those without a token: the others may belong to somebody else.
    */
+  unattributedRequests(): Promise<string[]>;
+  /** @deprecated The former name of `unattributedRequests`. */
   strays(): Promise<string[]>;
-  /** End the double, if it was started here. */
+  /** Stop the double, if it was started here. */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -63,51 +65,54 @@ export class Tenant {
   constructor(url: string, token: string, options?: { adminToken?: string });
   /** The double's address. */
   readonly url: string;
-  /** That address plus `/replicate/v1`: what npm `replicate` takes as `baseUrl`, and `@ai-sdk/replicate` as `baseURL`. */
+  /** That address plus `/replicate/v1`: `baseUrl` of npm `replicate`, `baseURL` of `@ai-sdk/replicate`. */
   readonly baseUrl: string;
-  /** The bearer token that clients are to send; the tenant's name. */
+  /** The bearer token for clients to send; the tenant's name. */
   readonly token: string;
-  /** Have the gateway behave by a scenario; null goes back to usual. */
+  /** Set the scenario; null resets it to the default. */
   use(scenario: ScenarioName | Scenario | null): Promise<Scenario>;
   /** The scenario in force. */
   scenario(): Promise<Scenario>;
   setClock(setting: ClockSetting): Promise<Clock>;
-  /** Stop time, at the present or at an RFC 3339 instant. */
+  /** Stop time, now or at an RFC 3339 instant. */
   freeze(now?: string): Promise<Clock>;
-  /** Move time forward; what happened on the way, in order, once all of it has. */
+  /** Move time forward by some seconds; resolves with what happened meanwhile, in order. */
   advance(seconds: number): Promise<Happening[]>;
-  /** The predictions as they stand, oldest first. Looking at them here moves nothing. */
+  /** The current predictions, oldest first. Unlike a poll, this does not advance them. */
   predictions(): Promise<Prediction[]>;
-  /** The journal: exchanges with numbers above `since`, only unmatched or violating ones if asked. */
+  /** The journal: exchanges with numbers above `since`; optionally only unmatched or violating ones. */
   requests(filter?: { since?: number; limit?: number; unmatched?: boolean; violations?: boolean }): Promise<Exchange[]>;
   /** The attempts to deliver webhooks, oldest first. */
   webhooks(): Promise<Delivery[]>;
   /** The journal, judged. */
   verdict(): Promise<Verdict>;
-  /** What of the contract has been met, and what never. */
+  /** Which parts of the contract were covered, and which were not. */
   coverage(): Promise<Coverage>;
   /** Forget everything: predictions, journal, scenario, clock. */
   reset(): Promise<void>;
-  /** Let `judge` pass over some things. */
+  /** Have `judge` accept violations or unused faults. */
   allow(...reasons: ("violations" | "unused-faults")[]): this;
-  /** Throw a VerdictError if clients sent what the contract does not allow, or never met a fault of the scenario. */
+  /** Throw a VerdictError for invalid requests, and for faults of the scenario that were never met. */
   judge(): Promise<void>;
   /**
-   * What the fixtures do when a test ends: `judge`, with the requests that belong to no test. The tenant is forgotten
-   * then, so that what comes later can be told; of a double that was not started here only what the test allowed, so
-   * that who judges the whole double, as `mockserver run` does, does not find it.
+   * End the test of this tenant, as the fixtures do: `judge`, with the requests that belong to no test. On a double that
+   * was started here the tenant is reset; on a shared one only if the test allows violations.
    */
+  finish(server: Server): Promise<void>;
+  /** @deprecated The former name of `finish`. */
   conclude(server: Server): Promise<void>;
-  /** The last exchanges, a line each, for a report. */
+  /** The last exchanges, one per line, for a report. */
+  transcript(): Promise<string>;
+  /** @deprecated The former name of `transcript`. */
   story(): Promise<string>;
   /** One request of the admin API, by its path under `/__admin`. */
   call(method: string, path: string, value?: unknown): Promise<any>;
 }
 
-/** The double could not be started or reached, or refused a request. */
+/** The double could not be started or reached, or it refused a request. */
 export class MockserverError extends Error {}
 
-/** What the clients sent is wrong; the message says what, where, and what would be right. */
+/** Clients sent invalid requests, or missed faults; the message says which, where, and what is allowed. */
 export class VerdictError extends MockserverError {
   readonly verdict: Verdict;
 }

@@ -3,7 +3,7 @@
 const { afterAll, afterEach, beforeAll, beforeEach } = require("@jest/globals");
 const { start, stop } = require("./core.cjs");
 
-/** Register the hooks that start a double, give each test a tenant, and judge it; call the result for the tenant. */
+/** Register hooks that start a double and give each test a tenant, judged at its end. Returns a function that gets it. */
 function useMockserver(options) {
   let server;
   let tenant;
@@ -14,7 +14,7 @@ function useMockserver(options) {
     tenant = await server.tenant();
   });
   afterEach(async () => {
-    await tenant.conclude(server);
+    await tenant.finish(server);
   });
   afterAll(async () => {
     if (server) await stop(server);

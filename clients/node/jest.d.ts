@@ -1,4 +1,4 @@
 import type { StartOptions, Tenant } from "./index.js";
 
-/** Register the hooks that start a double, give each test a tenant, and judge it; call the result for the tenant. */
+/** Register hooks that start a double and give each test a tenant, judged at its end. Returns a function that gets it. */
 export function useMockserver(options?: StartOptions): () => Tenant;

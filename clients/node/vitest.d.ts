@@ -4,7 +4,7 @@ import type { Server, Tenant } from "./index.js";
 export interface MockserverFixtures {
   /** A tenant for this test, judged when the test ends. */
   mockserver: Tenant;
-  /** The double that the tests of a file share. */
+  /** The double shared by the tests of a file. */
   mockserverServer: Server;
 }
 

@@ -13,11 +13,11 @@ export const test = base.extend({
   ],
   mockserver: async ({ mockserverServer, onTestFailed }, use) => {
     const tenant = await mockserverServer.tenant();
-    let story = "";
-    onTestFailed(() => console.error(`mockserver: the last exchanges\n${story || "none"}`));
+    let transcript = "";
+    onTestFailed(() => console.error(`mockserver: the last exchanges\n${transcript || "none"}`));
     await use(tenant);
-    story = await tenant.story();
-    await tenant.conclude(mockserverServer);
+    transcript = await tenant.transcript();
+    await tenant.finish(mockserverServer);
   },
 });
 

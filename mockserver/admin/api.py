@@ -1,4 +1,4 @@
-"""The admin API under /__admin: everything it does, it does to the tenant of the bearer token sent."""
+"""The admin API under /__admin. Its requests concern the tenant of their bearer token."""
 
 from __future__ import annotations
 
@@ -42,15 +42,18 @@ from mockserver.redaction import redacted, shortened_secret
 FILTERS = ("since", "limit", "unmatched", "violations")
 MAX_BODY = 64 * 1024  # bytes
 SERVERS_HEADER = "x-mock-servers"
-TENANT_HEADER = "x-mock-tenant"  # stands for a tenant whose token the asker does not know
+TENANT_HEADER = "x-mock-tenant"  # a tenant's handle, for clients that do not know its token
 VERSION = metadata.version("flux-mockserver")
-TURN = 0.01  # seconds after which a long answer lets others have theirs
+TURN = 0.01  # seconds after which a long response lets other requests run
 T = TypeVar("T")
 Handler = Callable[[Request, TenantState], Awaitable[object]]
 
 
 class _AdminEndpoint:
-    """The ASGI application of one path: unlike a function, one that Starlette gives every method, however rare."""
+    """The ASGI application of one path.
+
+    Starlette passes requests with any method to it; to a function, only those with usual ones.
+    """
 
     def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
         self._endpoint = endpoint
@@ -67,7 +70,7 @@ class Admin:
         self._backend = backend
 
     def operations(self) -> list[tuple[str, str, Handler]]:
-        """Method, path and handler of everything that there is."""
+        """Method, path and handler of each operation."""
         return [
             ("GET", "/", self._inspect),
             ("GET", "/health", self._health),
@@ -118,7 +121,8 @@ class Admin:
                 if not handlers:
                     raise ApiError(
                         404,
-                        f"There is no {request.url.path}; {PREFIX}/openapi.json lists what there is.",
+                        f"There is no {request.url.path}; "
+                        f"{PREFIX}/openapi.json lists what there is.",
                     )
                 if handler is None:
                     raise ApiError(405, f"{request.url.path} takes {' and '.join(handlers)}.")
@@ -127,8 +131,8 @@ class Admin:
                     self._backend.store.changes.note()
             except ApiError as reason:
                 headers = {"Allow": ", ".join(handlers)} if reason.status == 405 else {}
-                shown = {"detail": redacted(reason.detail, token), "status": reason.status}
-                return _json(shown, reason.status, headers)
+                problem = {"detail": redacted(reason.detail, token), "status": reason.status}
+                return _json(problem, reason.status, headers)
             except ScenarioError as reason:
                 return _json({"detail": redacted(str(reason), token), "status": 422}, 422)
             return value if isinstance(value, Response) else _json(value)
@@ -136,28 +140,32 @@ class Admin:
         return endpoint
 
     def _guard(self, request: Request, handler: Handler | None) -> None:
-        """Keep out what a web page in a browser on this machine could send, and those without the admin token."""
+        """Raise ApiError for what other sites' pages could send, and without the admin token."""
         host = request.headers.get("host", "")
         if len(request.headers.getlist("host")) > 1:
             raise ApiError(400, "A request has one Host header.")
-        wanted = self._backend.options.admin_token
-        given = request.headers.get(ADMIN_TOKEN_HEADER, "")
-        public = handler in (self._inspect, self._health)  # they tell nothing secret
-        open_to_sender = (
-            wanted is None or public or secrets.compare_digest(given.encode(), wanted.encode())
+
+        required = self._backend.options.admin_token
+        sent = request.headers.get(ADMIN_TOKEN_HEADER, "")
+        public = handler in (self._inspect, self._health)  # they show no secrets
+        admitted = (
+            required is None or public or secrets.compare_digest(sent.encode(), required.encode())
         )
-        # A page of another site does not know the admin token, whatever name it has made lead here.
-        if (wanted is None or not open_to_sender) and not self._own_name(_name_in(host)):
+
+        # By DNS rebinding a page of another site can make its own name lead here. It does not know
+        # the admin token.
+        if (required is None or not admitted) and not self._own_name(_name_in(host)):
             raise ApiError(
                 403,
-                f"Host {host!r} is not this server's; use its address, or start it with --public-url.",
+                f"Host {host!r} is not this server's; "
+                "use its address, or start it with --public-url.",
             )
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise ApiError(403, f"Requests from pages of {origin} are refused.")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ApiError(403, "Cross-site requests are refused.")
-        if not open_to_sender:
+        if not admitted:
             raise ApiError(
                 401, "The server was started with --admin-token; send it as X-Mock-Admin-Token."
             )
@@ -174,9 +182,9 @@ class Admin:
 
     def _tenant(self, request: Request) -> TenantState:
         if handle := request.headers.get(TENANT_HEADER):
-            named = (each for each in self._backend.store.tenants() if each.handle == handle)
-            if found := next(named, None):
-                return found
+            for tenant in self._backend.store.tenants():
+                if tenant.handle == handle:
+                    return tenant
             raise ApiError(
                 404,
                 f"There is no tenant {handle[:50]!r}; {PREFIX}/tenants lists those that there are.",
@@ -235,7 +243,8 @@ class Admin:
         since = _number(request, "since", 0)
         limit = _number(request, "limit", 100)
         unmatched, violating = _flag(request, "unmatched"), _flag(request, "violations")
-        wanted = [
+
+        exchanges = [
             exchange
             for exchange in tenant.journal
             if exchange.number > since
@@ -244,21 +253,21 @@ class Admin:
         ]
         return {
             "requests": await _encoded(
-                self._shown(exchange, tenant) for exchange in wanted[:limit]
+                self._exchange_as_json(exchange, tenant) for exchange in exchanges[:limit]
             ),
-            "more": len(wanted) > limit,
+            "more": len(exchanges) > limit,
             "recorded": tenant.journal.recorded,
             "evicted": tenant.journal.evicted,
         }
 
-    def _shown(self, exchange: Exchange, tenant: TenantState) -> object:
+    def _exchange_as_json(self, exchange: Exchange, tenant: TenantState) -> object:
         """An exchange, with the lines of the contract that its violations are about."""
         value = exchange.as_json()
         contract = self._backend.contract
         if exchange.violations and exchange.operation_id in contract.by_id:
             operation = contract.by_id[exchange.operation_id]
-            for each in value["violations"]:
-                each["line"] = line_of_violation(contract, operation, each["pointer"])
+            for violation in value["violations"]:
+                violation["line"] = line_of_violation(contract, operation, violation["pointer"])
         return redacted(value, tenant.secret)
 
     async def _har(self, request: Request, tenant: TenantState) -> object:
@@ -281,7 +290,7 @@ class Admin:
         return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _unset_scenario(self, request: Request, tenant: TenantState) -> object:
-        tenant.set_scenario(None)
+        self._backend.store.set_scenario(tenant, None)
         return redacted(self._backend.scenario(tenant).as_json(), tenant.secret)
 
     async def _scenarios(self, request: Request, tenant: TenantState) -> object:
@@ -295,46 +304,43 @@ class Admin:
         return {"mode": clock.mode, "speed": clock.speed, "now": timestamp(clock.now())}
 
     async def _set_clock(self, request: Request, tenant: TenantState) -> object:
-        wanted = _checked("ClockSetting", await _body(request))
+        setting = _checked("ClockSetting", await _body(request))
         try:
-            now = parse_timestamp(wanted["now"]) if "now" in wanted else None
+            now = parse_timestamp(setting["now"]) if "now" in setting else None
         except ValueError as reason:
             raise ApiError(422, f"/now: {reason}") from reason
-        tenant.set_clock(wanted["mode"], speed=wanted.get("speed"), now=now)
+        tenant.set_clock(setting["mode"], speed=setting.get("speed"), now=now)
         return await self._clock(request, tenant)
 
     async def _advance(self, request: Request, tenant: TenantState) -> object:
-        wanted = _checked("Advance", await _body(request))
-        if tenant.clock.now() + wanted["seconds"] * SECOND > (MAX_SECOND + 1) * SECOND:
+        seconds = _checked("Advance", await _body(request))["seconds"]
+        if tenant.clock.now() + seconds * SECOND > (MAX_SECOND + 1) * SECOND:
             raise ApiError(422, "/seconds: time ends with the year 9999")
-        happened = await self._backend.advance(tenant, round(wanted["seconds"] * SECOND))
+        happened = await self._backend.advance(tenant, round(seconds * SECOND))
         return {"now": timestamp(tenant.clock.now()), "happened": happened}
 
     async def _verdict(self, request: Request, tenant: TenantState) -> object:
         if _flag(request, "all"):
-            return self._backend.combined(
-                await _collect_yielding(self._backend.verdicts())
-            ) | _shard_count(request)
+            verdicts = await _collect_yielding(self._backend.verdicts())
+            return self._backend.combined(verdicts) | _shard_count(request)
         return self._backend.verdict(tenant)
 
     async def _tenants(self, request: Request, tenant: TenantState) -> object:
-        used = [each for each in self._backend.store.tenants() if each.journal.recorded]
-        found = {
-            "tenants": [_tenant_as_json(each) for each in used],
-            "asking": tenant.handle,
+        tenants = [one for one in self._backend.store.tenants() if one.journal.recorded]
+        listing = {
+            "tenants": [_tenant_as_json(one) for one in tenants],
+            "current": tenant.handle,
+            "asking": tenant.handle,  # its former name, until the next release
             "store": self._backend.store.counts(),
         }
-        return found | _shard_count(request)
+        return listing | _shard_count(request)
 
     async def _coverage(self, request: Request, tenant: TenantState) -> object:
-        every = _flag(request, "all")
-        parts = (
-            [each.coverage for each in self._backend.store.tenants()]
-            if every
-            else [tenant.coverage]
-        )
+        if not _flag(request, "all"):
+            return Coverage.of_all([tenant.coverage]).report(self._backend.contract)
+        parts = [part.coverage for part in self._backend.store.tenants()]
         report = Coverage.of_all(parts).report(self._backend.contract)
-        return report | _shard_count(request) if every else report
+        return report | _shard_count(request)
 
     async def _webhooks(self, request: Request, tenant: TenantState) -> object:
         return {
@@ -383,18 +389,18 @@ class Admin:
 
 
 async def _collect_yielding(values: Iterable[T]) -> list[T]:
-    """Values that are made as they are asked for. They may take long: others are served between them."""
-    made, since = [], perf_counter()
+    """The values of an iterable that may take long; other requests run in between."""
+    collected, since = [], perf_counter()
     for value in values:
-        made.append(value)
+        collected.append(value)
         if perf_counter() - since > TURN:
             await asyncio.sleep(0)
             since = perf_counter()
-    return made
+    return collected
 
 
 async def _encoded(values: Iterable[object]) -> list[msgspec.Raw]:
-    """Values as JSON, of which there may be many."""
+    """Values as JSON; there may be many."""
     return await _collect_yielding(msgspec.Raw(msgspec.json.encode(value)) for value in values)
 
 
@@ -403,7 +409,8 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
     return {
         "tenant": shortened_secret(tenant.name) if tenant.name != ANONYMOUS else ANONYMOUS,
         "handle": tenant.handle,
-        "suffix_of": tenant.parent,
+        "parent": tenant.parent,
+        "suffix_of": tenant.parent,  # its former name, until the next release
         "predictions": len(tenant.predictions),
         "files": len(tenant.files),
         "bytes": tenant.meter.bytes,
@@ -415,20 +422,19 @@ def _tenant_as_json(tenant: TenantState) -> dict[str, Any]:
 
 
 def _shard_count(request: Request) -> dict[str, int]:
-    """What an answer that concerns all tenants says where it is one server's alone: of how many servers.
+    """How many servers there are, in responses about all tenants of one of them.
 
-    A load balancer whose configuration `mockserver shards` has written tells that with the request.
+    A load balancer with a configuration by `mockserver shards` sends the number with the request.
     """
-    told = request.headers.get(SERVERS_HEADER, "")
-    return (
-        {"one_of_servers": int(told)}
-        if told.isdecimal() and len(told) <= 4 and int(told) > 1
-        else {}
-    )
+    text = request.headers.get(SERVERS_HEADER, "")
+    if not text.isdecimal() or len(text) > 4 or int(text) <= 1:
+        return {}
+    # The second is its former name, until the next release.
+    return {"server_count": int(text), "one_of_servers": int(text)}
 
 
 def _name_in(host: str) -> str:
-    """The host name in a Host header, or nothing if there is none."""
+    """The host name in a Host header; empty if there is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -449,7 +455,7 @@ async def _body(request: Request) -> object:
             if len(body) > MAX_BODY:
                 raise ApiError(413, f"The body is larger than {MAX_BODY} bytes.")
     except ClientDisconnect as reason:
-        raise ApiError(400, "The body has not come to its end.") from reason
+        raise ApiError(400, "The body is incomplete.") from reason
     try:
         return read_json(body)
     except ValueError as reason:
@@ -457,12 +463,12 @@ async def _body(request: Request) -> object:
 
 
 def _checked(schema: str, value: object) -> dict[str, Any]:
-    faults = [
+    errors = [
         f"{cut(pointer_to(error.instance_path), 300) or '/'}: {cut(error.message, 300)}"
         for error in body_validator(schema).iter_errors(value)
     ]
-    if faults:
-        raise ApiError(422, "; ".join(faults))
+    if errors:
+        raise ApiError(422, "; ".join(errors))
     assert isinstance(value, dict)
     return value
 
@@ -491,12 +497,12 @@ def _document() -> dict[str, Any]:
 
 @cache
 def body_validator(name: str) -> jsonschema_rs.Validator:
-    """What checks a body against the schema of that name."""
+    """The validator of bodies by the schema of that name."""
     return jsonschema_rs.validator_for(_document()["components"]["schemas"][name])
 
 
 def document_with(scenario_schema: dict[str, Any], scenario_names: list[str]) -> dict[str, Any]:
-    """The OpenAPI document, with the schema and the names of scenarios in their places."""
+    """The OpenAPI document, with the schema and the names of scenarios inserted."""
     document = _document()
     components = document["components"]
     moved = _moved(
@@ -510,7 +516,7 @@ def document_with(scenario_schema: dict[str, Any], scenario_names: list[str]) ->
 
 
 def _moved(value: Any) -> Any:
-    """A schema whose references into its own `$defs` lead to the document's components."""
+    """A schema with its references into `$defs` changed to the document's components."""
     if isinstance(value, dict):
         return {
             name: "#/components/schemas/" + part.rpartition("/")[2].capitalize()

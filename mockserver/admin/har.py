@@ -1,4 +1,4 @@
-"""Exchanges as an HTTP Archive (HAR 1.2), which any browser's tools open. Pure."""
+"""Exchanges as an HTTP Archive (HAR 1.2), which the tools of any browser open."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mockserver.backend.journal import Exchange
 from mockserver.reporting.files import write_file
 
 HTTP = "HTTP/1.1"
-_UNKNOWN = -1  # what HAR has for a size that is not known
+_UNKNOWN = -1  # an unknown size, in HAR
 
 
 def har_of(exchanges: Iterable[Exchange], base_url: str) -> dict[str, Any]:
-    """The exchanges in the order of their arrival, with secrets shown in part.
+    """The exchanges in order of arrival, with secrets redacted.
 
     `base_url` is the server's own address, for requests without a Host.
     """
@@ -30,19 +30,19 @@ def har_of(exchanges: Iterable[Exchange], base_url: str) -> dict[str, Any]:
         "log": {
             "version": "1.2",
             "creator": creator,
-            "entries": [_entry(each, base_url) for each in ordered],
+            "entries": [_entry(exchange, base_url) for exchange in ordered],
         }
     }
 
 
 def _entry(exchange: Exchange, base_url: str) -> dict[str, Any]:
-    shown = exchange.as_json()
-    request, response = shown["request"], shown["response"]
+    value = exchange.as_json()
+    request, response = value["request"], value["response"]
     took = exchange.response.took / 1_000_000  # milliseconds
     media_type = str(response["content_type"])
-    told = {name: shown[name] for name in ("operation", "prediction", "scenario") if shown[name]}
+    facts = {name: value[name] for name in ("operation", "prediction", "scenario") if value[name]}
     return {
-        "startedDateTime": shown["received_at"],
+        "startedDateTime": value["received_at"],
         "time": took,
         "request": {
             "method": request["method"],
@@ -72,9 +72,9 @@ def _entry(exchange: Exchange, base_url: str) -> dict[str, Any]:
         },
         "cache": {},
         "timings": {"send": 0, "wait": took, "receive": 0},
-        "comment": ", ".join(f"{name} {value}" for name, value in told.items()),
-        "_number": shown["number"],
-        "_violations": shown["violations"],
+        "comment": ", ".join(f"{name} {fact}" for name, fact in facts.items()),
+        "_number": value["number"],
+        "_violations": value["violations"],
     }
 
 

@@ -1,4 +1,4 @@
-"""The inspector: one page over the admin API, and the stream of changes that keeps it alive."""
+"""The inspector: one page on top of the admin API, and the stream of changes that updates it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from mockserver.backend.store import Store
 from mockserver.contract.api_error import ApiError
 
 MAX_WATCHERS = 64
-PAUSE = 0.1  # seconds between two events, however much happens
-STAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+PAUSE = 0.1  # seconds between two events, at least
+HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 @cache
 def _page() -> tuple[str, str]:
-    """The page with its style and script in it, and the policy that lets it do no more than it has to."""
+    """The page, with its style and script inline, and its Content-Security-Policy."""
     folder = resources.files("mockserver.admin").joinpath("static")
-    style, script = (
-        folder.joinpath("inspector.css").read_text(),
-        folder.joinpath("inspector.js").read_text(),
-    )
+    style = folder.joinpath("inspector.css").read_text()
+    script = folder.joinpath("inspector.js").read_text()
     page = folder.joinpath("inspector.html").read_text()
     page = page.replace("<style></style>", f"<style>{style}</style>").replace(
         "<script></script>", f"<script>{script}</script>"
     )
+
+    # Nothing but this script and style, and requests to this server.
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; connect-src 'self'; "
-        "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "connect-src 'self'; img-src blob: data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )
     return page, policy
 
@@ -44,18 +45,21 @@ def _digest(text: str) -> str:
 
 
 def inspector_page() -> Response:
-    """The page, which may run its own script and talk to this API, and do nothing else."""
+    """The response with the page."""
     page, policy = _page()
     return Response(
-        page, headers={**STAYS, "Content-Security-Policy": policy}, media_type="text/html"
+        page, headers={**HEADERS, "Content-Security-Policy": policy}, media_type="text/html"
     )
 
 
 def changes_of(store: Store, name: str) -> Response:
-    """A stream of events: what a tenant's journal and the store have come to, now and after each change."""
+    """A stream of events with the state of a tenant's journal and the store.
+
+    There is one at once, and one after each change. Raises ApiError if too many listen.
+    """
     if len(store.changes) >= MAX_WATCHERS:
         raise ApiError(503, f"{MAX_WATCHERS} watch already; close a page of the inspector.")
-    return StreamingResponse(_events(store, name), headers=STAYS, media_type="text/event-stream")
+    return StreamingResponse(_events(store, name), headers=HEADERS, media_type="text/event-stream")
 
 
 async def _events(store: Store, name: str) -> AsyncIterator[bytes]:

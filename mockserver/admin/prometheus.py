@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from mockserver.backend.metrics import BUCKETS, Metrics
 
@@ -13,75 +14,71 @@ Labels = tuple[tuple[str, str], ...]
 def as_text(
     metrics: Metrics, held: Mapping[str, int], *, version: str, draining: bool, cpu_seconds: float
 ) -> str:
-    """All of it as text. `held` is what the store counts."""
+    """All metrics as text. `held` are the counts of the store."""
     lines: list[str] = []
 
     def family(
-        name: str, kind: str, said: str, samples: Iterable[tuple[str, Labels, float]]
+        name: str, kind: str, text: str, samples: Iterable[tuple[str, Labels, float]]
     ) -> None:
-        lines.extend((f"# HELP mockserver_{name} {said}", f"# TYPE mockserver_{name} {kind}"))
+        lines.extend((f"# HELP mockserver_{name} {text}", f"# TYPE mockserver_{name} {kind}"))
         lines.extend(
-            f"mockserver_{name}{suffix}{_shown(labels)} {value}"
+            f"mockserver_{name}{suffix}{_braced(labels)} {value}"
             for suffix, labels, value in samples
         )
 
-    def plain(name: str, kind: str, said: str, value: float) -> None:
-        family(name, kind, said, [("", (), value)])
+    def single(name: str, kind: str, text: str, value: float) -> None:
+        family(name, kind, text, [("", (), value)])
 
-    requests = [
-        ("", (("operation", operation), ("status", str(status) if status else "none")), count)
-        for (operation, status), count in metrics.requests().items()
-    ]
+    def counted(name: str, text: str, label: str, counts: Mapping[Any, float]) -> None:
+        samples = [("", ((label, str(key)),), count) for key, count in counts.items()]
+        family(name, "counter", text, samples)
+
     family("info", "gauge", "The version that runs.", [("", (("version", version),), 1)])
     family(
         "requests_total",
         "counter",
         "Requests answered; status none: the connection was broken off.",
-        requests,
+        [
+            ("", (("operation", operation), ("status", str(status) if status else "none")), count)
+            for (operation, status), count in metrics.requests().items()
+        ],
     )
     family(
         "request_seconds", "histogram", "From a request's head to its answer.", _buckets(metrics)
     )
-    for name, label, said, counts in (
-        (
-            "violations_total",
-            "operation",
-            "What requests had that the contract does not allow.",
-            metrics.violations,
-        ),
-        ("faults_total", "kind", "Faults of scenarios that were met.", metrics.faults),
-    ):
-        family(
-            name, "counter", said, [("", ((label, key),), count) for key, count in counts.items()]
-        )
-    refused = [
-        ("", (("status", str(status)),), count) for status, count in metrics.unreadable.items()
-    ]
-    family(
-        "unreadable_total",
-        "counter",
-        "What came and was no HTTP (400), or had too large a head (431).",
-        refused,
+    counted(
+        "violations_total",
+        "What requests had that the contract does not allow.",
+        "operation",
+        metrics.violations,
     )
-    plain("tenants", "gauge", "Tenants that are remembered.", held["tenants"])
-    plain("predictions", "gauge", "Predictions that are remembered.", held["predictions"])
-    plain("held_bytes", "gauge", "What tenants hold in memory, about.", held["bytes"])
-    plain(
+    counted("faults_total", "Faults of scenarios that were met.", "kind", metrics.faults)
+    counted(
+        "unreadable_total",
+        "What came and was no HTTP (400), or had too large a head (431).",
+        "status",
+        metrics.unreadable,
+    )
+
+    single("tenants", "gauge", "Tenants that are remembered.", held["tenants"])
+    single("predictions", "gauge", "Predictions that are remembered.", held["predictions"])
+    single("held_bytes", "gauge", "What tenants hold in memory, about.", held["bytes"])
+    single(
         "evicted_tenants_total",
         "counter",
         "Tenants forgotten to bound memory.",
         held["evicted_tenants"],
     )
-    plain(
+    single(
         "evicted_predictions_total",
         "counter",
         "Predictions forgotten likewise.",
         held["evicted_predictions"],
     )
-    plain(
+    single(
         "draining", "gauge", "Whether it is about to stop, and takes no new tenants.", int(draining)
     )
-    plain(
+    single(
         "cpu_seconds_total", "counter", "Processor time used: it has one core to use.", cpu_seconds
     )
     return "\n".join(lines) + "\n"
@@ -96,12 +93,10 @@ def _buckets(metrics: Metrics) -> Iterator[tuple[str, Labels, float]]:
         yield "_count", (label,), counts[-1]
 
 
-def _shown(labels: Labels) -> str:
-    return (
-        "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
-        if labels
-        else ""
-    )
+def _braced(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
 
 
 def _escaped(value: str) -> str:

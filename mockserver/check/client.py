@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mockserver.check.drive.callables import CallableDriver
-from mockserver.check.drive.processes import trust
 from mockserver.check.drive.protocol import Call
 from mockserver.check.hunt.harness import Comparison, Harness, Limits
 from mockserver.check.hunt.hunt import Hunt
@@ -19,14 +18,14 @@ from mockserver.check.hunt.pool import default_jobs
 from mockserver.check.report.findings import Report
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
-from mockserver.server.tls import Authority
+from mockserver.server.tls import Authority, ca_environment
 
 
 @contextmanager
 def trusted_authority() -> Iterator[Authority]:
     """A certificate authority that clients in this process trust, for the time of a `with` block."""
     with closing(Authority("127.0.0.1")) as authority:
-        trusting = trust(str(authority.file))
+        trusting = ca_environment(str(authority.file))
         before = {name: os.environ.get(name) for name in trusting}
         os.environ.update(trusting)
         try:

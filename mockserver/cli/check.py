@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mockserver.cli.options import base_path_option, color_option, command_argument, option
+from mockserver.cli.options import (
+    OUTPUT,
+    Command,
+    base_path_option,
+    color_option,
+    command_argument,
+    contract_option,
+    option,
+)
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
@@ -20,110 +28,182 @@ if TYPE_CHECKING:
 
 
 DEADLINE = 10.0  # seconds
-FILES: dict[str, Literal["separate", "same"]] = {"separate": "separate", "same-origin": "same"}
+CASES, CLIENT, DOUBLE = "Cases", "Client", "Double"  # headings of the help
+
+
+class _FilesChoice(click.Choice[str]):
+    """`separate` or `same`; "same-origin" is a former spelling of the latter."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert("same" if value == "same-origin" else value, param, ctx)
+
+
+def _receiver(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The URL of a webhook receiver, which may be given by its port alone."""
+    if text is None or text.startswith(("http://", "https://")):
+        return text
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise click.BadParameter(
+            f"{text!r} is neither a port nor an address such as http://127.0.0.1:8000/hook"
+        )
+    return f"http://127.0.0.1:{text}/"
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    """The names in a list with commas; None without one."""
+    return None if text is None else frozenset(filter(None, map(str.strip, text.split(","))))
+
+
 files_option = option(
     "--files",
+    group=DOUBLE,
     default="separate",
-    type=click.Choice(tuple(FILES)),
-    help="Whether pictures come from a host of their own, which shows leaks of the token.",
+    type=_FilesChoice(("separate", "same")),
+    help="Serve output files from a separate origin, to find token leaks, or from the API's own.",
 )
-
-
-@click.command(context_settings={"ignore_unknown_options": False})
-@option(
-    "--model",
-    multiple=True,
-    metavar="NAME",
-    help="Call this model only; may be given again. All of them if left out.",
-)
-@option("--max-runs", default=300, type=click.IntRange(1), help="How many cases are played.")
-@option(
-    "--budget",
-    default=30.0,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds that the whole may take.",
-)
-@option("--seed", default=0, type=click.IntRange(0), help="Fixes which cases are drawn.")
-@option(
-    "--ignore", multiple=True, metavar="RULE", help="Do not look for this rule; may be given again."
-)
-@option(
+deadline_option = option(
     "--deadline",
+    group=CLIENT,
     default=DEADLINE,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds within which a call is to end.",
+    metavar="SECONDS",
+    help="Time in which a call must end.",
+)
+webhook_option = option(
+    "--webhook",
+    group=CLIENT,
+    metavar="PORT|URL",
+    callback=_receiver,
+    help="Where CMD receives webhooks: the webhook_url of its calls, one case at a time.",
+)
+worker_option = option(
+    "--worker",
+    group=CLIENT,
+    is_flag=True,
+    help="Keep CMD running and send it one line for each call.",
+)
+
+
+@click.command(cls=Command)
+@option(
+    "--model",
+    group=CASES,
+    multiple=True,
+    metavar="NAME",
+    help="Call only this model; repeatable.",
 )
 @option(
-    "--client-timeout",
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds after which the client promises to give up by itself; plays endless predictions too.",
-)
-@option(
-    "--worker", is_flag=True, help="Keep a process for each job, and send it a line for each call."
-)
-@option(
-    "--jobs",
+    "--max-runs",
+    group=CASES,
+    default=300,
     type=click.IntRange(1),
     metavar="N",
-    help="Play so many cases at once; four per core if left out.",
+    help="Run at most N cases.",
 )
 @option(
-    "--webhook",
-    metavar="PORT|URL",
-    callback=lambda context, parameter, text: receiver(text),
-    help="Where CMD receives webhooks: its call has it as webhook_url. One case at a time, unless --jobs says more.",
+    "--budget",
+    group=CASES,
+    default=30.0,
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit of the whole check.",
 )
 @option(
-    "--concurrent",
-    default=1,
-    type=click.IntRange(1, 100),
-    metavar="K",
-    help="Make so many calls at once in each case.",
+    "--seed",
+    group=CASES,
+    default=0,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of the generated cases.",
 )
-@files_option
 @option(
-    "--tls",
-    is_flag=True,
-    help="Speak https, with a certificate that the client's environment names.",
-)
-@base_path_option
-@option("--strict-urls", is_flag=True, help="Make it an error to follow urls.* to another origin.")
-@option(
-    "--report",
+    "--ignore",
+    group=CASES,
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="Write a report: .json, .xml (JUnit), .html or .md.",
-)
-@option(
-    "--client-version",
-    default="",
-    metavar="TEXT",
-    help="What the client is called in reports: replicate 1.0.7.",
-)
-@option(
-    "--baseline", type=click.Path(path_type=Path), help="A JSON report whose findings are accepted."
-)
-@option(
-    "--baseline-update",
-    is_flag=True,
-    help="Write what was found to the --baseline file: it is accepted from now on.",
-)
-@option(
-    "--contract",
-    type=click.Path(path_type=Path),
-    help="OpenAPI 3.1 file; the shipped one if left out.",
+    metavar="RULE",
+    help="Do not check this rule; repeatable.",
 )
 @option(
     "--inputs",
+    group=CASES,
     metavar="NAME,…",
     callback=lambda context, parameter, text: _names(text),
-    help="Draw only these inputs, and the prompt: those that the client passes on.",
+    help="Vary only the prompt and these inputs: those that the client passes on.",
+)
+@option(
+    "--strict-urls",
+    group=CASES,
+    is_flag=True,
+    help="Make it an error to follow urls.* to another origin.",
+)
+@option(
+    "--jobs",
+    group=CASES,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run N cases in parallel; four per core if left out.",
+)
+@option(
+    "--concurrent",
+    group=CASES,
+    default=1,
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="Make N concurrent calls in each case.",
+)
+@deadline_option
+@option(
+    "--client-timeout",
+    group=CLIENT,
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="The client's own time limit; adds predictions that never end.",
+)
+@worker_option
+@webhook_option
+@option(
+    "--client-version",
+    group=CLIENT,
+    default="",
+    metavar="TEXT",
+    show_default=False,
+    help="Name and version of the client in reports, as replicate 1.0.7.",
+)
+@base_path_option(CLIENT)
+@files_option
+@option(
+    "--tls",
+    group=DOUBLE,
+    is_flag=True,
+    help="Serve https, and name the certificate in the client's environment.",
+)
+@contract_option(DOUBLE)
+@option(
+    "--report",
+    group=OUTPUT,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report: .json, .xml (JUnit), .html or .md; repeatable.",
+)
+@option(
+    "--baseline",
+    group=OUTPUT,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Accept the findings in this earlier JSON report.",
+)
+@option(
+    "--baseline-update",
+    group=OUTPUT,
+    is_flag=True,
+    help="Write the findings to the --baseline file, to accept them from now on.",
 )
 @color_option
 @command_argument
 def check(
     command: tuple[str, ...],
-    files: str,
+    files: Literal["separate", "same"],
     base_path: str,
     worker: bool,
     tls: bool,
@@ -135,14 +215,14 @@ def check(
     seed: int,
     **hunting: Any,
 ) -> None:
-    """Find what breaks a client, and show the smallest case of each.
+    """Find what breaks a client, as the smallest failing case.
 
     CMD makes one call. It reads a line of JSON from standard input, {"model", "input", "base_url",
-    "token"}, and prints as its last line {"output": URL} or {"error": "..."}; a data: URI stands
-    for the picture's bytes. "client" beside it may say what is checked, such as "replicate 1.4.0".
-    It also finds REPLICATE_BASE_URL and REPLICATE_API_TOKEN in its environment.
+    "token"}, and prints as its last line {"output": URL} or {"error": "..."}; a data: URI may stand
+    for the picture's bytes. "client" beside it may name what is checked, as "replicate 1.4.0". The
+    environment has REPLICATE_BASE_URL and REPLICATE_API_TOKEN too.
 
-    Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, 2 if the
+    Findings are saved in .mockserver/. Exits with 0 if no rule is broken, 1 if one is, and 2 if the
     client cannot run.
 
     Example: mockserver check -- node client.mjs
@@ -166,7 +246,7 @@ def check(
         loaded = Contract.load(contract)
         harness = Harness(
             loaded,
-            files=FILES[files],
+            files=files,
             seed=seed,
             base_path=base_path,
             authority=authority,
@@ -180,54 +260,38 @@ def check(
         )
         click.echo(_heading(command, len(hunt.report.models), seed))
         try:
-            found = hunt.run()
+            result = hunt.run()
         finally:
             bar.clear()
             driver.close()
-        _publish(found, report, saves=saves)
+        _publish(result, report, saves=saves)
     new_baseline = hunting["baseline"] if baseline_update else None
-    sys.exit(_exit_code(found, new_baseline, interruption.exit_code))
+    sys.exit(_exit_code(result, new_baseline, interruption.exit_code))
 
 
-def _names(text: str | None) -> frozenset[str] | None:
-    """The names in a list with commas; None if none was given."""
-    return None if text is None else frozenset(filter(None, map(str.strip, text.split(","))))
-
-
-def receiver(word: str | None) -> str | None:
-    """The address of a receiver, of which only the port may have been given."""
-    if word is None or word.startswith(("http://", "https://")):
-        return word
-    if not word.isdecimal() or not 0 < int(word) < 65536:
-        raise click.BadParameter(
-            f"{word!r} is neither a port nor an address such as http://127.0.0.1:8000/hook"
-        )
-    return f"http://127.0.0.1:{word}/"
-
-
-def _exit_code(found: Report, new_baseline: Path | None, interrupted: int) -> int:
-    """What the command ends with; where the baseline is to be written anew, it is."""
+def _exit_code(result: Report, new_baseline: Path | None, interrupted: int) -> int:
+    """The exit code of the command; writes the new baseline, if there is to be one."""
     from mockserver.check.report.files import update_baseline
 
-    if new_baseline is not None and not found.interrupted:
-        count = update_baseline(found, new_baseline)
+    if new_baseline is not None and not result.interrupted:
+        count = update_baseline(result, new_baseline)
         accepted = "1 finding is" if count == 1 else f"{count} findings are"
         click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
-    return 1 if found.findings else interrupted if found.interrupted else 0
+    return 1 if result.findings else interrupted if result.interrupted else 0
 
 
-def _publish(found: Report, report: tuple[Path, ...], *, saves: bool) -> None:
-    """Save what was found, write the reports that were asked for, and print it all."""
+def _publish(result: Report, report: tuple[Path, ...], *, saves: bool) -> None:
+    """Save the findings, write the requested reports, and print the result."""
     from mockserver.check.report.files import write
     from mockserver.check.report.findings import FOLDER, save_all
     from mockserver.check.report.terminal import show
 
     if saves:
-        save_all([*found.findings, *found.warnings], FOLDER)
-    show(found)
+        save_all([*result.findings, *result.warnings], FOLDER)
+    show(result)
     for path in report:
-        write(found, path)
+        write(result, path)
 
 
 def _replay_flags(
@@ -238,7 +302,7 @@ def _replay_flags(
     contract: Path | None,
     deadline: float,
 ) -> str:
-    """The flags with which `replay` plays a finding as `check` has."""
+    """The flags with which `replay` runs a finding as `check` did."""
     words = ["--worker"] if worker else []
     words += ["--files", files] if files != "separate" else []
     words += ["--base-path", base_path] if base_path else []
@@ -249,11 +313,12 @@ def _replay_flags(
 
 
 def _heading(command: tuple[str, ...], models: int, seed: int) -> str:
-    return f"checking: {' '.join(command)} · {models} {'model' if models == 1 else 'models'} · seed {seed}"
+    noun = "model" if models == 1 else "models"
+    return f"checking: {' '.join(command)} · {models} {noun} · seed {seed}"
 
 
 def _check_files(report: tuple[Path, ...]) -> bool:
-    """Whether findings can be saved. What cannot be written is said before the hunt. Raises MockServerError."""
+    """Whether findings can be saved. Raises MockServerError, before the hunt, for other files."""
     from mockserver.check.report.files import ensure_writable, format_for
     from mockserver.check.report.findings import folder_problem
 
@@ -262,7 +327,7 @@ def _check_files(report: tuple[Path, ...]) -> bool:
         ensure_writable(path)
     problem = folder_problem()
     if problem is not None:
-        click.echo(f"mockserver: {problem}; what is found is shown, and not saved", err=True)
+        click.echo(f"mockserver: {problem}; findings are shown but not saved", err=True)
     return problem is None
 
 
@@ -305,7 +370,7 @@ def _plan(
 
 
 def use_hypothesis() -> None:
-    """Make sure that Hypothesis is there, and have it keep its files among the findings. Raises MockServerError."""
+    """Have Hypothesis keep its files among the findings. Raises MockServerError without it."""
     if find_spec("hypothesis") is None:
         raise MockServerError("this needs Hypothesis: pip install 'flux-mockserver[check]'")
     from hypothesis.configuration import set_hypothesis_home_dir

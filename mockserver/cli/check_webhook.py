@@ -7,43 +7,46 @@ from pathlib import Path
 
 import click
 
-from mockserver.cli.options import color_option, option
+from mockserver.cli.options import Command, color_option, contract_option, option
 
 
-@click.command("check-webhook")
+@click.command("check-webhook", cls=Command)
 @click.argument("url")
 @option(
-    "--secret", required=True, metavar="whsec_...", help="The key that the receiver verifies with."
+    "--secret",
+    group="Webhooks",
+    required=True,
+    metavar="whsec_...",
+    help="Key that the receiver verifies signatures with.",
 )
-@option(
-    "--contract",
-    type=click.Path(path_type=Path),
-    help="OpenAPI 3.1 file; the shipped one if left out.",
-)
+@contract_option("Webhooks")
 @color_option
 def check_webhook(url: str, secret: str, contract: Path | None) -> None:
-    """Send a webhook receiver what it must take, and what it must refuse.
+    """Test a webhook receiver with valid and forged deliveries.
 
-    Genuine webhooks, forged, tampered and stale ones, duplicates and late ones go to URL. Exits
-    with 0 if each is taken or refused (by any answer but 2xx) as it should be, 1 if not, 2 if no
-    receiver answers.
+    Sends genuine, forged, altered, outdated, repeated and late webhooks to URL. Exits with 0 if the
+    receiver accepts (2xx) or refuses each as it should, 1 if not, and 2 if none answers.
+
+    Example: mockserver check-webhook http://localhost:8000/hook --secret whsec_...
     """
     from mockserver.check.rules.registry import RULES
     from mockserver.check.webhook_receivers import check_receiver
     from mockserver.contract.contract import Contract
 
-    failed = []
+    failed: list[str] = []
     for reaction in check_receiver(url, secret, Contract.load(contract)):
         message = reaction.message
-        expected = "2xx" if message.must_accept else "a refusal"
         response = str(reaction.status) if reaction.status is not None else reaction.reason
-        click.secho(
-            f"{'pass' if reaction.ok else 'FAIL'}  {message.rule}  {message.description}: {response}"
-            + ("" if reaction.ok else f"; expected {expected}"),
-            fg=None if reaction.ok else "red",
-        )
-        if not reaction.ok and message.rule not in failed:
+        line = f"{message.rule}  {message.description}: {response}"
+        if reaction.ok:
+            click.echo(f"pass  {line}")
+            continue
+
+        expected = "2xx" if message.must_accept else "a refusal"
+        click.secho(f"FAIL  {line}; expected {expected}", fg="red")
+        if message.rule not in failed:
             failed.append(message.rule)
+
     for code in failed:
         click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
     click.secho(

@@ -1,4 +1,4 @@
-"""The command of `mockserver run`: its environment, signals and exit code, and the verdict over all that it sent."""
+"""The command of `mockserver run`: its environment, signals, exit code and verdict."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from typing import Any, Self
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
 from mockserver.server.mock_server import AppServer
+from mockserver.server.tls import ca_environment
 
 REASONS = ("violations", "unmatched")  # which are the client's
-GRACE = 3.0  # seconds that a command is given to end, once it is told to
+GRACE = 3.0  # seconds from a signal until the command is killed
 MISSING, NOT_EXECUTABLE = 127, 126  # what shells exit with
 # What ends a command: Ctrl-C and Ctrl-\, a CI's time-out, a terminal that was closed.
 ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 TOKEN = "mockserver-run"  # noqa: S105 - any token will do
-Say = Callable[[str], None]
+Report = Callable[[str], None]  # takes a line
 
 
 def run_command(
@@ -30,52 +31,55 @@ def run_command(
     command: Sequence[str],
     *,
     allow_empty: bool,
-    say: Say,
+    report: Report,
     har: Path | None = None,
     gateway_url: str | None = None,
 ) -> int:
-    """Run a command against a server that is not started yet; the exit code for the shell.
+    """Run a command against a server that is not started yet; return the exit code for the shell.
 
-    That is the command's own, or 1 if that was 0 and something was wrong, or 2 if it was 0 and no
-    request came, or the gateway at `gateway_url` behind the server, if there is one, answered none.
+    That is the command's own; if it is 0, 1 if a request or a response was wrong, and 2 if no
+    request was received, or the gateway at `gateway_url`, if there is one, answered none.
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
         server.settle()
         verdict = server.call_in_loop(lambda backend: backend.verdict_of_all())
-        unwritten = _write(server, har)
-    lines = failures(verdict, REASONS)
-    if lines:
-        say(f"mockserver: the client sent what the contract does not allow ({len(lines)}):")
-    for line in lines:
-        say(f"  - {line}")
-    departures = failures(verdict, ["departures"])
-    if departures:
-        say(
-            f"mockserver: the gateway answered what the contract does not allow ({len(departures)}):"
+        har_problem = _write(server, har)
+
+    _report_all(
+        report, "the client sent what the contract does not allow", failures(verdict, REASONS)
+    )
+    _report_all(
+        report,
+        "the gateway answered what the contract does not allow",
+        failures(verdict, ["departures"]),
+    )
+
+    received = verdict["exchanges"] or verdict["answered"] or verdict["unreadable"]
+    if code == 0 and not received and not allow_empty:
+        report(
+            "mockserver: no request reached the double, so nothing was tested; "
+            "does the suite use REPLICATE_BASE_URL?"
         )
-    for line in departures:
-        say(f"  - {line}")
-    if (
-        code == 0
-        and not (verdict["exchanges"] or verdict["answered"] or verdict["unreadable"])
-        and not allow_empty
-    ):
-        say(
-            "mockserver: no request reached the double, so nothing was tested; does the suite use REPLICATE_BASE_URL?"
-        )
-        say("            (--allow-empty for those who mean it)")
+        report("            (--allow-empty if that is intended)")
         return 2
     if code == 0 and gateway_url is not None and not verdict["answered"] and not allow_empty:
-        say(f"mockserver: {gateway_url} answered nothing, so nothing was tested")
+        report(f"mockserver: {gateway_url} answered nothing, so nothing was tested")
         return 2
-    if unwritten:
-        say(f"mockserver: {unwritten}")
-    return code or int(not verdict["ok"]) or (2 if unwritten else 0)
+    if har_problem:
+        report(f"mockserver: {har_problem}")
+    return code or int(not verdict["ok"]) or (2 if har_problem else 0)
+
+
+def _report_all(report: Report, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        report(f"mockserver: {title} ({len(lines)}):")
+    for line in lines:
+        report(f"  - {line}")
 
 
 def _write(server: AppServer, har: Path | None) -> str:
-    """Write the archive, if one is wanted; what kept it from that."""
+    """Write the archive, if one is requested; return why it could not be written."""
     try:
         if har is not None:
             server.write_har(har)
@@ -85,23 +89,21 @@ def _write(server: AppServer, har: Path | None) -> str:
 
 
 def _environment(server: AppServer) -> dict[str, str]:
-    given = {
+    return {
         "REPLICATE_API_TOKEN": TOKEN,
         **os.environ,
         "REPLICATE_BASE_URL": server.base_url,
         "REPLICATE_API_BASE_URL": server.base_url,
         "MOCKSERVER_URL": server.url,
+        **ca_environment(server.ca_file),
     }
-    if server.ca_file:
-        given |= {"SSL_CERT_FILE": server.ca_file, "NODE_EXTRA_CA_CERTS": server.ca_file}
-    return given
 
 
 class _Signals:
-    """Passes SIGINT and SIGTERM on to a command, for the time of a `with` block; a command that ignores them is killed.
+    """Passes SIGINT and SIGTERM on to a command, in a `with` block; kills it if it ignores them.
 
-    `received` are those that came. They end the command and never this process, which has a verdict
-    to give.
+    They end the command and never this process, which still has to give a verdict. `received` are
+    the signals so far.
     """
 
     def __init__(self) -> None:
@@ -141,19 +143,20 @@ class _Signals:
 
 
 def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _Signals) -> int:
-    """Run a command to its end, in a process group of its own, of which nothing is left."""
+    """Run a command to its end in its own process group, which is killed then; return its code."""
     try:
-        process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603 - what it is for
+        process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603
     except FileNotFoundError:
         print(f"mockserver: there is no command {command[0]}", file=sys.stderr)
         return MISSING
     except OSError as reason:
         print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
         return NOT_EXECUTABLE
+
     signals.attach(process)
     code = _wait(process)
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it has left running
+        os.killpg(process.pid, signal.SIGKILL)  # processes that it left running
     if signals.received:
         return 128 + signals.received[0]
     return code if code >= 0 else 128 - code
@@ -175,12 +178,14 @@ def _wait(process: subprocess.Popen[Any]) -> int:
 
 @contextmanager
 def _foreground(group: int) -> Iterator[bool]:
-    """Let a process group have the terminal, if there is one: it reads from it, and gets its Ctrl-C."""
+    """Give a process group the terminal, if there is one: to read from it, and get its Ctrl-C."""
     try:
         own = os.tcgetpgrp(0)
     except OSError:
         yield False
         return
+
+    # A background process that sets the terminal's group would be stopped by SIGTTOU.
     before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         with suppress(OSError):

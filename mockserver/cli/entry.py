@@ -16,6 +16,7 @@ from mockserver.cli.proxy import proxy
 from mockserver.cli.replay import replay
 from mockserver.cli.rules import explain, rules
 from mockserver.cli.run import run
+from mockserver.cli.scenarios import scenarios
 from mockserver.cli.serve import serve
 from mockserver.cli.shards import shards
 from mockserver.cli.verdict import verdict
@@ -24,7 +25,7 @@ from mockserver.errors import MockServerError
 
 
 class _Commands(click.Group):
-    """Commands that say in one line what the user has to mend, and exit with 2."""
+    """Commands that report an error of the user's in one line, and exit with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -34,7 +35,7 @@ class _Commands(click.Group):
             sys.exit(2)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command; where its output cannot be written, say so."""
+        """Run the command; report an output that cannot be written, and exit with 2 then."""
         try:
             try:
                 return super().main(*args, **extra)
@@ -42,14 +43,14 @@ class _Commands(click.Group):
                 if sys.stdout is not None:
                     sys.stdout.flush()
         except OSError as reason:
-            _give_up_output()
-            if reason.errno != errno.EPIPE:  # nobody reads on, as with `| head`
+            _discard_output()
+            if reason.errno != errno.EPIPE:  # a closed pipe is usual, as with `| head`
                 click.echo(f"mockserver: cannot write: {reason.strerror}", err=True)
             sys.exit(2)
 
 
-def _give_up_output() -> None:
-    """Write nowhere from here on: else Python would try again at its end, and say that it failed."""
+def _discard_output() -> None:
+    """Send standard output nowhere: Python would try again at exit, and report that it failed."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -70,13 +71,14 @@ for command in (
     serve,
     run,
     verdict,
-    verify,
-    proxy,
-    shards,
+    scenarios,
     check,
     replay,
     check_webhook,
     rules,
     explain,
+    verify,
+    proxy,
+    shards,
 ):
     main.add_command(command)

@@ -2,73 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mockserver.cli.options import DEFAULT_PORT, checked_url, har_option, learn_option, option
-
-PROXYING = (
-    option(
-        "--max-creates",
-        type=click.IntRange(0),
-        help="Pass on so many creates at most; refuse others with 402.",
-    ),
-    option(
-        "--rewrite-urls", is_flag=True, help="Lead urls.* in predictions back through the proxy."
-    ),
-    option(
-        "--upstream-ca",
-        type=click.Path(path_type=Path),
-        help="Certificate to verify the gateway's own with.",
-    ),
-    click.option(
-        "--insecure",
-        is_flag=True,
-        help="Talk to a gateway without TLS that is not on this machine.",
-    ),
+from mockserver.cli.options import (
+    DEFAULT_PORT,
+    GATEWAY,
+    NETWORK,
+    Command,
+    admin_token_option,
+    contract_option,
+    har_option,
+    host_option,
+    learn_option,
+    option,
+    proxying_options,
+    public_url_option,
+    ready_file_option,
 )
 
 
-def proxying_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The flags that say how a gateway is talked to."""
-    for each in reversed(PROXYING):
-        function = each(function)
-    return function
-
-
-@click.command()
+@click.command(cls=Command)
 @click.argument("url")
-@option("--host", default="127.0.0.1", help="Address to listen on.")
+@contract_option(GATEWAY, "check both sides against")
 @option(
-    "--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
-)
-@option(
-    "--strict", is_flag=True, help="Refuse what the contract forbids before it reaches the gateway."
+    "--strict",
+    group=GATEWAY,
+    is_flag=True,
+    help="Refuse invalid requests instead of forwarding them.",
 )
 @proxying_options
+@host_option
 @option(
-    "--contract",
-    type=click.Path(path_type=Path),
-    help="OpenAPI 3.1 file; the shipped one if left out.",
+    "--port",
+    group=NETWORK,
+    default=DEFAULT_PORT,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port to listen on; 0 picks a free one.",
 )
-@option(
-    "--public-url",
-    metavar="URL",
-    help="Address in rewritten URLs; the one the client used if left out.",
-)
-@option(
-    "--admin-token",
-    metavar="SECRET",
-    help="Answer /__admin only to those who send it as X-Mock-Admin-Token.",
-)
-@option(
-    "--ready-file",
-    type=click.Path(path_type=Path),
-    help="File to write {url, port, pid} to once it answers.",
-)
+@public_url_option("Base of rewritten URLs; that of the request if left out.")
+@admin_token_option
+@ready_file_option
 @learn_option
 @har_option
 def proxy(
@@ -80,11 +57,11 @@ def proxy(
     learn: Path | None,
     **settings: Any,
 ) -> None:
-    """Stand between a client and the real gateway until Ctrl-C.
+    """Proxy the real gateway and check the traffic both ways.
 
-    URL is the gateway's address, to which the paths that clients ask for are appended. Everything
-    is passed on as it is, and held against the contract in both directions; `mockserver verdict` is
-    1 if either side departs from it.
+    URL is the gateway's address, to which the paths of requests are appended. Requests and
+    responses are forwarded unchanged and checked against the contract; `mockserver verdict` exits
+    with 1 if either side departs from it.
 
     Example: mockserver proxy https://gateway.example
     """
@@ -94,25 +71,24 @@ def proxy(
     from mockserver.server.ready_file import remove_own, remove_stale, write
     from mockserver.server.uvicorn_server import listen, serve, server_info, url_of
 
-    settings["public_url"] = checked_url(settings["public_url"])
     app = proxy_app(url, **settings)
     learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
     if ready_file:
         remove_stale(ready_file)
     listener = listen(host, port)
-    here = url_of(listener)
+    own_url = url_of(listener)
 
     def announce() -> None:
         if ready_file:
             write(ready_file, server_info(listener))
-        click.echo(f"mockserver listening on {here}")
+        click.echo(f"mockserver listening on {own_url}")
         click.echo(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
 
     serve(app, listener, on_ready=announce)
     if learn:
         learner.write(learn)
     if har:
-        write_har(app.backend, har, here)
+        write_har(app.backend, har, own_url)
     if ready_file:
         remove_own(ready_file)

@@ -1,39 +1,39 @@
-"""`replay`: a saved finding, played again."""
+"""`replay`: a saved finding against a client."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from mockserver.cli.check import DEADLINE, FILES, files_option, receiver, use_hypothesis
-from mockserver.cli.options import base_path_option, color_option, command_argument, option
+from mockserver.cli.check import (
+    DOUBLE,
+    deadline_option,
+    files_option,
+    use_hypothesis,
+    webhook_option,
+    worker_option,
+)
+from mockserver.cli.options import (
+    Command,
+    base_path_option,
+    color_option,
+    command_argument,
+    contract_option,
+)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("finding", type=click.Path(path_type=Path))
-@option(
-    "--deadline",
-    default=DEADLINE,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds within which a call is to end.",
-)
-@option("--worker", is_flag=True, help="CMD is a worker, which takes a line for each call.")
+@deadline_option
+@worker_option
+@webhook_option
 @files_option
-@base_path_option
-@option(
-    "--webhook",
-    metavar="PORT|URL",
-    callback=lambda context, parameter, text: receiver(text),
-    help="Where CMD receives webhooks.",
-)
-@option(
-    "--contract",
-    type=click.Path(path_type=Path),
-    help="OpenAPI 3.1 file; the shipped one if left out.",
-)
+@base_path_option(DOUBLE)
+@contract_option(DOUBLE)
 @color_option
 @command_argument
 def replay(
@@ -41,15 +41,17 @@ def replay(
     command: tuple[str, ...],
     deadline: float,
     worker: bool,
-    files: str,
+    files: Literal["separate", "same"],
     base_path: str,
     webhook: str | None,
     contract: Path | None,
 ) -> None:
-    """Play a saved finding to a client again.
+    """Replay a saved finding against a client.
 
-    Exits with 1 if the rule is still broken, 0 if not, 2 if the client cannot run. To debug the
-    client against the same behaviour at leisure: mockserver serve --scenario FINDING.
+    Exits with 1 if the rule is still broken, 0 if not, and 2 if the client cannot run. To debug the
+    client by hand against the same behavior, run `mockserver serve --scenario FINDING`.
+
+    Example: mockserver replay .mockserver/MC201-3913.json -- node client.mjs
     """
     use_hypothesis()
     from mockserver.check.drive.interrupts import exit_on_second_interrupt
@@ -68,7 +70,7 @@ def replay(
         harness = stack.enter_context(
             Harness(
                 loaded,
-                files=FILES[files],
+                files=files,
                 base_path=base_path,
                 authority=authority,
                 webhook=webhook,
@@ -76,13 +78,13 @@ def replay(
         )
         try:
             limits = Limits(deadline=deadline, client_timeout=saved.client_timeout)
-            again = play_again(harness, driver, saved, limits)
+            result = play_again(harness, driver, saved, limits)
         finally:
             driver.close()
-    click.echo(describe(again))
-    still = again.confirmed > 0
+    click.echo(describe(result))
+    broken = result.confirmed > 0
     click.secho(
-        f"{saved.rule} is {'still broken' if still else 'not broken any more'}",
-        fg="red" if still else "green",
+        f"{saved.rule} is {'still broken' if broken else 'not broken any more'}",
+        fg="red" if broken else "green",
     )
-    sys.exit(1 if still else 0)
+    sys.exit(1 if broken else 0)

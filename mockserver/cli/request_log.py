@@ -1,4 +1,4 @@
-"""A line of text for each request, for those who watch a double at work."""
+"""The lines of `serve --log`, one for each request."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mockserver.redaction import redacted, shortened_secret
 
 
 def log_line(tenant: str, exchange: Exchange) -> str:
-    """An exchange as one line: status, method, path, tenant; the fault that it met, and what it violated.
+    """An exchange as one line: status, method, path, tenant, fault and violations.
 
-    `tenant` is the tenant's name. Secrets are shown in part, and control characters escaped.
+    `tenant` is the tenant's name. Secrets are redacted, and control characters escaped.
     """
-    status = str(exchange.status or "---")
-    who = tenant if tenant == ANONYMOUS else shortened_secret(tenant)
+    name = tenant if tenant == ANONYMOUS else shortened_secret(tenant)
     parts = [
-        status,
+        str(exchange.status or "---"),
         f"{exchange.method:<6}",
         _one_line(exchange.path),
         exchange.prediction_status or "",
-        f"[{who}]",
+        f"[{name}]",
     ]
+
     if exchange.fault is not None:
         fault = msgspec.to_builtins(exchange.fault)
         parts.append(
@@ -32,8 +32,8 @@ def log_line(tenant: str, exchange: Exchange) -> str:
     if exchange.unmatched:
         parts.append("violation: not in the contract")
     parts += [
-        f"violation: {each.pointer or '/'} {_one_line(each.description)}"
-        for each in exchange.violations
+        f"violation: {violation.pointer or '/'} {_one_line(violation.description)}"
+        for violation in exchange.violations
     ]
     return redacted("  ".join(filter(None, parts)), exchange.token)
 

@@ -1,4 +1,4 @@
-"""`rules` and `explain`: what is demanded of clients, and why."""
+"""`rules` and `explain`: what clients, webhook receivers and gateways have to do, and why."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ def every_rule() -> dict[str, RuleFacts]:
 
 @click.command()
 def rules() -> None:
-    """List the rules that clients and webhook receivers are held to."""
+    """List the rules for clients, receivers and gateways."""
     for rule in every_rule().values():
         click.echo(f"{rule.code}  {rule.severity:<6}  {rule.title}")
-    click.echo("\n`mockserver explain CODE` says what a rule demands, and what it rests on.")
+    click.echo("\n`mockserver explain CODE` explains a rule.")
 
 
 @click.command()
 @click.argument("code")
 def explain(code: str) -> None:
-    """Say what a rule demands, what it rests on, and how a client breaks it."""
+    """Explain a rule: what it demands, and why.
+
+    Example: mockserver explain MC201
+    """
     rule = every_rule().get(code.upper())
     if rule is None:
         raise MockServerError(f"there is no rule {code}; `mockserver rules` lists them")

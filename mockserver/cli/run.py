@@ -10,90 +10,101 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mockserver.cli.options import (
+    GATEWAY,
+    Command,
+    allow_empty_option,
     command_argument,
     har_option,
     learn_option,
     option,
-    server_settings,
+    proxying_options,
     serving_options,
 )
-from mockserver.cli.proxy import proxying_options
 from mockserver.errors import MockServerError
 
 if TYPE_CHECKING:
     from mockserver.conformance.learning import Learner
     from mockserver.server.mock_server import AppServer
 
+PROXYING = ("max_creates", "rewrite_urls", "gateway_ca", "insecure")
 
-@click.command()
+
+@click.command(cls=Command)
 @serving_options
-@click.option(
-    "--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double."
-)
-@har_option
 @option(
     "--proxy",
+    group=GATEWAY,
     metavar="URL",
-    help="Stand between the command and this gateway, instead of a double.",
+    help="Proxy this gateway instead of starting a double; the options below apply then.",
 )
 @proxying_options
+@allow_empty_option
+@har_option
 @learn_option
 @command_argument
 def run(
     command: tuple[str, ...],
     tls: bool,
+    tls_names: tuple[str, ...],
     allow_empty: bool,
     har: Path | None,
     proxy: str | None,
     learn: Path | None,
-    **behavior: Any,
+    **settings: Any,
 ) -> None:
-    """Run a command against a double of its own, and judge what it sent.
+    """Run a command against a double and judge its requests.
 
-    CMD finds the double's address in REPLICATE_BASE_URL (and REPLICATE_API_BASE_URL), which ends in
-    /replicate, and in MOCKSERVER_URL; a token in REPLICATE_API_TOKEN, unless it has one. When it
-    has ended, every tenant is judged. Exits with its exit code; with 1 if that was 0 and something
-    was wrong; with 2 if it was 0 and no request reached the double, or the double could not start;
-    with 127 if there is no such command.
+    CMD gets the double's address in REPLICATE_BASE_URL and REPLICATE_API_BASE_URL, both ending in
+    /replicate, and in MOCKSERVER_URL; and a token in REPLICATE_API_TOKEN, unless that is set. When
+    it ends, the requests of all tenants are judged.
+
+    Exits with CMD's exit code; if that is 0, with 1 if a request was invalid, and with 2 if there
+    was no request or the double could not start. Without such a command, exits with 127.
 
     Example: mockserver run -- npm test
     """
     from mockserver.cli.command_process import run_command
 
-    talking = {
-        name: behavior.pop(name)
-        for name in ("max_creates", "rewrite_urls", "upstream_ca", "insecure")
-    }
+    proxying = {name: settings.pop(name) for name in PROXYING}
     if proxy is None:
-        if given := [name for name, value in {**talking, "learn": learn}.items() if value]:
-            raise MockServerError(
-                f"--{given[0].replace('_', '-')} is for a gateway behind --proxy URL"
-            )
+        _refuse_without_proxy({**proxying, "learn": learn})
         from mockserver.server.mock_server import MockServer
 
-        server: AppServer = MockServer(tls=tls, **server_settings(behavior))
+        server: AppServer = MockServer(tls=tls, tls_names=tls_names, **settings)
         learner = None
     else:
-        server, learner = _proxy_server(proxy, talking, behavior)
-    say = partial(click.echo, err=True)
+        server, learner = _proxy_server(proxy, proxying, settings)
+
     code = run_command(
-        server, command, allow_empty=allow_empty, say=say, har=har, gateway_url=proxy
+        server,
+        command,
+        allow_empty=allow_empty,
+        report=partial(click.echo, err=True),
+        har=har,
+        gateway_url=proxy,
     )
     if learn and learner:
         learner.write(learn)
     sys.exit(code)
 
 
+def _refuse_without_proxy(settings: dict[str, Any]) -> None:
+    """Raise MockServerError if an option is set that needs `--proxy`."""
+    for name, value in settings.items():
+        if value:
+            raise MockServerError(f"--{name.replace('_', '-')} requires --proxy URL")
+
+
 def _proxy_server(
-    url: str, talking: dict[str, Any], behavior: dict[str, Any]
+    url: str, proxying: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[AppServer, Learner]:
-    """A proxy of the gateway at a URL, and what learns from it; flags that only a double has are left out."""
+    """A proxy of a gateway, and what learns from it. Settings of a double are ignored."""
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import proxy_app
     from mockserver.server.mock_server import AppServer
 
-    kept = {name: behavior[name] for name in ("contract", "strict", "admin_token")}
-    app = proxy_app(url, **talking, **kept)
+    shared = {name: settings[name] for name in ("contract", "strict", "admin_token")}
+    app = proxy_app(url, **proxying, **shared)
     learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
     return AppServer(app), learner

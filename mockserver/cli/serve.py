@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mockserver.cli.options import (
+    BEHAVIOR,
     DEFAULT_PORT,
+    LIMITS,
+    NETWORK,
+    OUTPUT,
+    Command,
+    Option,
     har_option,
+    host_option,
     option,
-    server_settings,
+    ready_file_option,
     serving_options,
 )
 
@@ -25,8 +32,11 @@ if TYPE_CHECKING:
 MAX_DRAIN = 24 * 3600.0  # seconds
 
 
-class _PortOption(click.Option):
-    """Docker's links and Kubernetes set MOCKSERVER_PORT=tcp://… for a service called mockserver: that is no port."""
+class _PortOption(Option):
+    """`--port`, but for values of MOCKSERVER_PORT that were not meant for it.
+
+    Docker's links and Kubernetes set it to tcp://… for a service that is called mockserver.
+    """
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The value of the environment, if it is meant for this option."""
@@ -34,34 +44,34 @@ class _PortOption(click.Option):
         return None if value is not None and value.startswith("tcp://") else value
 
 
-@click.command()
-@option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.command(cls=Command)
+@host_option
 @option(
     "--port",
     cls=_PortOption,
+    group=NETWORK,
     default=DEFAULT_PORT,
     type=click.IntRange(0, 65535),
-    help="Port; 0 takes a free one.",
+    metavar="PORT",
+    help="Port to listen on; 0 picks a free one.",
 )
 @serving_options
 @option(
-    "--ready-file",
-    type=click.Path(path_type=Path),
-    help="File to write {url, port, pid, ca_file} to once it answers.",
+    "--watch",
+    group=BEHAVIOR,
+    is_flag=True,
+    help="Reload the contract and the scenario file when they change.",
 )
-@option("--log", is_flag=True, help="Print a line for each request.")
+@ready_file_option
+@option("--log", group=OUTPUT, is_flag=True, help="Print a line for each request.")
 @click.option("--verbose", "log", is_flag=True, hidden=True)
 @option(
     "--drain",
+    group=LIMITS,
     default=0.0,
     metavar="SECONDS",
     type=click.FloatRange(0, MAX_DRAIN),
-    help="After SIGTERM, answer /__admin/health with 503 and serve on for so long; a second SIGTERM ends that.",
-)
-@option(
-    "--watch",
-    is_flag=True,
-    help="Read the contract and the scenario's file again when they change.",
+    help="After SIGTERM, keep serving this long while /__admin/health answers 503.",
 )
 @har_option
 def serve(
@@ -78,8 +88,10 @@ def serve(
 ) -> None:
     """Serve the gateway's API until Ctrl-C.
 
-    Point a client at the printed address plus /replicate (or /replicate/v1), with any token: each
-    token is a world of its own.
+    Point a client at the printed address plus /replicate (or /replicate/v1). Each bearer token has
+    predictions, faults and time of its own.
+
+    Example: mockserver serve --scenario flaky
     """
     from mockserver.admin.har import write_har
     from mockserver.server.app import build_app
@@ -89,7 +101,7 @@ def serve(
     from mockserver.server.uvicorn_server import serve as run_server
 
     watching = _watch(behavior) if watch else None
-    app = build_app(**server_settings(behavior))
+    app = build_app(**behavior)
     if ready_file:
         remove_stale(ready_file)
     authority = Authority(host, *tls_names) if tls else None
@@ -105,7 +117,7 @@ def serve(
         if watching:
             click.echo(f"watching {' and '.join(map(str, watching.files))}")
 
-    beside = partial(watching.follow, app, _say) if watching else None
+    beside = partial(watching.follow, app, _report) if watching else None
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain, beside=beside)
     if har:
         write_har(app.backend, har, url)
@@ -121,34 +133,32 @@ def _watch(behavior: dict[str, Any]) -> Watch:
     return Watch(behavior["contract"], behavior["scenario"])
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     click.echo(f"mockserver: {line}", err=True)
 
 
 def _announce(backend: Backend, url: str, host: str, authority: Authority | None) -> None:
     from mockserver.client import BASE_PATH, PREFIX
+    from mockserver.server.tls import CA_VARIABLES
 
     options, name = backend.options, backend.options.scenario.name or "of its own"
     click.echo(f"mockserver listening on {url}")
     click.echo(
-        f"seed {options.seed} · clock {options.clock} · scenario {name} · contract {backend.contract.name}"
+        f"seed {options.seed} · clock {options.clock} · scenario {name} · "
+        f"contract {backend.contract.name}"
     )
     if authority:
-        click.echo(f"certificate for SSL_CERT_FILE or NODE_EXTRA_CA_CERTS: {authority.file}")
-    click.echo(
-        f"base URL for clients: {url}{BASE_PATH} (PyPI replicate), {url}{BASE_PATH}/v1 (npm replicate)"
-    )
+        click.echo(f"certificate for {', '.join(CA_VARIABLES)}: {authority.file}")
+    base_url = url + BASE_PATH
+    click.echo(f"base URL for clients: {base_url} (PyPI replicate), {base_url}/v1 (npm replicate)")
     if options.also_at is not None:
         click.echo(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
     click.echo(f"inspector: {url}{PREFIX}/")
+
     if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
-        said = (
-            ""
-            if options.admin_token
-            else f"; --admin-token SECRET would keep others out of {PREFIX}"
-        )
+        advice = "" if options.admin_token else f"; protect {PREFIX} with --admin-token SECRET"
         click.echo(
-            f"it listens on every address of this machine ({host}), so others on the network reach it{said}"
+            f"listening on all addresses ({host}): others on the network can reach it{advice}"
         )
 
 

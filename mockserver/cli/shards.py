@@ -7,43 +7,55 @@ from typing import get_args
 
 import click
 
-from mockserver.cli.options import checked_url
+from mockserver.cli.options import OUTPUT, Command, contract_option, option, public_url_option
 from mockserver.contract.contract import Contract
 from mockserver.deploy.shards import NAME, PORT, Deployment, Format, configuration
 
 
-@click.command()
-@click.option(
+@click.command(cls=Command)
+@option(
     "--servers",
+    group="Servers",
+    environment=False,
     required=True,
     metavar="HOST:PORT,...",
-    help="Where the doubles listen, in an order that stays; for compose and kubernetes, how many there are.",
+    help="Addresses of the doubles, in an order to keep; for compose and kubernetes, their number.",
 )
-@click.option(
+@option(
+    "--image",
+    group="Servers",
+    environment=False,
+    default=NAME,
+    metavar="NAME",
+    help="Container image of the doubles.",
+)
+@contract_option("Servers", "serve", environment=False)
+@option(
     "--listen",
+    group="Network",
+    environment=False,
     default=f":{PORT}",
-    show_default=True,
     metavar="[HOST]:PORT",
-    help="Where clients come to.",
+    help="Address that the load balancer listens on.",
 )
-@click.option(
+@option(
     "--tls-cert",
+    group="Network",
+    environment=False,
     metavar="FILE",
-    help="Speak https to clients, with this certificate and key (PEM).",
+    help="Serve https with this certificate and key (PEM).",
 )
-@click.option(
-    "--public-url",
-    metavar="URL",
-    help="The address that clients use, if that is not enough to go by.",
+@public_url_option(
+    "Base of the URLs in responses; that of the request if left out.", environment=False
 )
-@click.option("--image", default=NAME, show_default=True, help="Container image of the doubles.")
-@click.option(
-    "--contract",
-    type=click.Path(path_type=Path),
-    help="What the doubles serve; the shipped contract if left out.",
-)
-@click.option(
-    "--format", "form", default="haproxy", show_default=True, type=click.Choice(get_args(Format))
+@option(
+    "--format",
+    "form",
+    group=OUTPUT,
+    environment=False,
+    default="haproxy",
+    type=click.Choice(get_args(Format)),
+    help="Kind of the configuration.",
 )
 def shards(
     servers: str,
@@ -54,13 +66,14 @@ def shards(
     contract: Path | None,
     form: Format,
 ) -> None:
-    """Write a configuration for many doubles, each with a part of the tenants.
+    r"""Print a load balancer's configuration for many doubles.
 
-    Prints a complete configuration for HAProxy, or for Kubernetes or Docker Compose with HAProxy in
-    it; comments say what each part is for. A tenant lives whole in one double: the load balancer
-    knows in which from the token, or from the id in a URL that is asked for without one.
+    Each double has a part of the tenants. The configuration is for HAProxy, alone or in Kubernetes
+    or Docker Compose; its comments explain it. It finds a tenant's double by the token or, in
+    requests without one, by the prediction's id in the URL.
 
+    \b
     Example: mockserver shards --servers 10.0.0.5:3589,10.0.0.6:3589 > haproxy.cfg
     """
-    deployment = Deployment(form, servers, listen, tls_cert, checked_url(public_url), image)
+    deployment = Deployment(form, servers, listen, tls_cert, public_url, image)
     click.echo(configuration(deployment, Contract.load(contract)), nl=False)

@@ -10,36 +10,50 @@ import click
 
 from mockserver.backend.coverage import add_up as add_up_coverage
 from mockserver.backend.verdict import REASONS, add_up, failures
-from mockserver.cli.options import DEFAULT_PORT, option
+from mockserver.cli.options import DEFAULT_PORT, OUTPUT, Command, allow_empty_option, option
 from mockserver.client import PREFIX, Tenant
 from mockserver.errors import MockServerError
 
 MAX_LINKS = 5
+DOUBLE = "Double"  # a heading of the help
 
 
-@click.command()
+@click.command(cls=Command)
 @option(
     "--url",
+    group=DOUBLE,
     multiple=True,
+    metavar="URL",
     default=[f"http://127.0.0.1:{DEFAULT_PORT}"],
-    help="The double's address; of several, each of which has a part of the tenants, again for each.",
+    help="Address of the double; repeatable for doubles that share the tenants.",
 )
 @option(
     "--token",
-    help="Judge this tenant only: the bearer token that a suite sent. All of them if left out.",
+    group=DOUBLE,
+    metavar="TOKEN",
+    help="Judge only the tenant of this bearer token.",
 )
-@option("--admin-token", metavar="SECRET", help="What the double was started with, if it was.")
+@option(
+    "--admin-token",
+    group=DOUBLE,
+    metavar="SECRET",
+    help="Admin token that the double was started with.",
+)
 @option(
     "--fail-on",
+    group="Judging",
     default="violations,unmatched,departures",
     metavar="LIST",
-    help="What makes it exit with 1, comma-separated: violations, unmatched, departures, unused-faults, "
-    "undelivered-webhooks.",
+    help="What fails the verdict, separated by commas: " + ", ".join(REASONS) + ".",
 )
-@click.option(
-    "--allow-empty", is_flag=True, help="Exit with 0 also if no request reached the double."
+@allow_empty_option
+@option(
+    "--quiet",
+    group=OUTPUT,
+    environment=False,
+    is_flag=True,
+    help="Do not print the coverage of the contract.",
 )
-@click.option("--quiet", is_flag=True, help="Leave the coverage of the contract out.")
 def verdict(
     url: tuple[str, ...],
     token: str | None,
@@ -48,72 +62,85 @@ def verdict(
     allow_empty: bool,
     quiet: bool,
 ) -> None:
-    """Judge what a suite sent to a running double.
+    """Judge the requests that a running double has received.
 
-    Prints the verdict over all tenants, or over one, and then what of the contract that one has
-    met. Exits with 0 if there is nothing to fail on, 1 if there is, 2 if there is no verdict, or no
-    request has reached the double.
+    Prints the verdict over all tenants, or over one, and how much of the contract was covered.
+    Exits with 0 if nothing fails it, 1 if something does, and 2 if there is no verdict or no
+    request was received.
+
+    Example: mockserver verdict --fail-on violations,unused-faults
     """
     reasons = [word.strip() for word in fail_on.split(",") if word.strip()]
     if unknown := [word for word in reasons if word not in REASONS]:
         raise MockServerError(f"--fail-on {unknown[0]}: there are {', '.join(REASONS)}")
-    servers = [Tenant(each, token or "", admin_token=admin_token) for each in url]
-    whole = "?all=true" if token is None else ""
-    found = add_up([_ask(server, "/verdict" + whole) for server in servers])
-    where = ", ".join(url)
-    names = ", ".join(each["tenant"] for each in found.get("tenants", [])) or (
-        "none" if token is None else "1"
-    )
-    click.echo(
-        f"{found['exchanges']} exchanges with {where} ({found['evicted']} no longer in the journal)"
-    )
-    click.echo(f"tenants judged: {names}")
-    for reason in REASONS:
-        lines = failures(found, [reason])
-        click.echo(f"{reason}: {len(lines) or 'none'}")
-        for line in lines:
-            click.echo(f"  - {line}")
-    failed = bool(failures(found, reasons))
-    if not failed and not (found["exchanges"] or found["answered"]) and not allow_empty:
+
+    servers = [Tenant(address, token or "", admin_token=admin_token) for address in url]
+    scope = "?all=true" if token is None else ""
+    result = add_up([_fetch(server, "/verdict" + scope) for server in servers])
+    _show(result, where := ", ".join(url), one_tenant=token is not None)
+
+    failed = bool(failures(result, reasons))
+    if not failed and not (result["exchanges"] or result["answered"]) and not allow_empty:
         raise MockServerError(
-            f"no request has reached {where}, so there is nothing to judge (--allow-empty to accept)"
+            f"no request has reached {where}, so there is nothing to judge "
+            "(--allow-empty to accept)"
         )
     click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+
     for link in _links(servers, token) if failed else ():
         click.echo(f"look at it: {link}")
     if not quiet:
-        _show_coverage(add_up_coverage([_ask(server, "/coverage" + whole) for server in servers]))
+        _show_coverage(add_up_coverage([_fetch(server, "/coverage" + scope) for server in servers]))
     sys.exit(1 if failed else 0)
 
 
+def _show(result: dict[str, Any], where: str, *, one_tenant: bool) -> None:
+    """Print a verdict, reason by reason."""
+    tenants = ", ".join(tenant["tenant"] for tenant in result.get("tenants", []))
+    click.echo(
+        f"{result['exchanges']} exchanges with {where} "
+        f"({result['evicted']} no longer in the journal)"
+    )
+    click.echo(f"tenants judged: {tenants or ('1' if one_tenant else 'none')}")
+    for reason in REASONS:
+        lines = failures(result, [reason])
+        click.echo(f"{reason}: {len(lines) or 'none'}")
+        for line in lines:
+            click.echo(f"  - {line}")
+
+
 def _links(servers: Sequence[Tenant], token: str | None) -> list[str]:
-    """Where the inspector shows what was wrong, tenant by tenant. No token stands in it."""
+    """Where the inspector shows what was wrong, tenant by tenant. No link holds a token."""
     links = []
     for server in servers:
-        told = server.call("GET", "/tenants")
-        for each in told["tenants"]:
-            wrong = each["violating_exchanges"] or each["unmatched_exchanges"]
-            if wrong if token is None else each["handle"] == told["asking"]:
-                show = "violations" if each["violating_exchanges"] else "unmatched" if wrong else ""
-                links.append(
-                    f"{server.url}{PREFIX}/#tenant={each['handle']}"
-                    + (f"&show={show}" if show else "")
+        listing = server.call("GET", "/tenants")
+        for tenant in listing["tenants"]:
+            wrong = tenant["violating_exchanges"] or tenant["unmatched_exchanges"]
+            if wrong if token is None else tenant["handle"] == listing["current"]:
+                filter_ = (
+                    "&show=violations"
+                    if tenant["violating_exchanges"]
+                    else "&show=unmatched"
+                    if wrong
+                    else ""
                 )
+                links.append(f"{server.url}{PREFIX}/#tenant={tenant['handle']}{filter_}")
     return links[:MAX_LINKS]
 
 
-def _ask(server: Tenant, path: str) -> dict[str, Any]:
-    """A verdict or a coverage. Raises MockServerError if it is only a part of what was asked for."""
-    found = server.call("GET", path)
-    if number := found.get("one_of_servers"):
+def _fetch(server: Tenant, path: str) -> dict[str, Any]:
+    """A verdict or a coverage. Raises MockServerError if it is that of a part of the tenants."""
+    value = server.call("GET", path)
+    if count := value.get("server_count"):
         raise MockServerError(
-            f"{server.url} is a load balancer before {number} doubles, and this would be the verdict of one of them; "
-            "give the address of each as --url, or one tenant as --token"
+            f"{server.url} is a load balancer in front of {count} doubles, and this would be the "
+            "verdict of one of them; give the address of each as --url, or one tenant as --token"
         )
-    return found
+    return value
 
 
 def _show_coverage(coverage: dict[str, Any]) -> None:
     click.echo("met of the contract (GET /__admin/coverage lists what never was):")
     for name, part in coverage.items():
-        click.echo(f"  {name:<12} {len(part['met']):>3} of {len(part['met']) + len(part['never'])}")
+        met = len(part["met"])
+        click.echo(f"  {name:<12} {met:>3} of {met + len(part['never'])}")

@@ -70,7 +70,7 @@ class Gateway:
                 cafile=None if self._ca_file is None else str(self._ca_file)
             )
         except (OSError, ssl.SSLError) as reason:
-            raise MockServerError(f"--upstream-ca {self._ca_file}: {reason}") from reason
+            raise MockServerError(f"--gateway-ca {self._ca_file}: {reason}") from reason
 
     def may_fetch(self, url: str) -> str | None:
         """Why a URL from the gateway is not downloaded; None if it may be."""

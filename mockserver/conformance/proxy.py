@@ -69,13 +69,13 @@ def proxy_app(
     url: str,
     *,
     contract: Path | Contract | None = None,
-    upstream_ca: Path | None = None,
+    gateway_ca: Path | None = None,
     insecure: bool = False,
     **options: Any,
 ) -> ProxyApp:
     """A proxy of the gateway at a URL. `options` are ProxyOptions. Raises MockServerError."""
     loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
-    gateway = Gateway(url, insecure=insecure, ca_file=upstream_ca)
+    gateway = Gateway(url, insecure=insecure, ca_file=gateway_ca)
     gateway.tls()
     return ProxyApp(loaded, Forwarder(gateway), ProxyOptions(**options))
 

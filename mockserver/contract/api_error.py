@@ -1,4 +1,4 @@
-"""How the API says that it refuses a request."""
+"""The API's errors, in its two dialects."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FORMER_DIALECTS: dict[str, Dialect] = {"upstream": "replicate", "gateway": "new-
 class ApiError(Exception):
     """The API refuses a request.
 
-    `detail` and `title` replace those of the contract's example for `status`; `hint` is added to
-    the former. `example` is the ending of that example's name, where the contract has one for this
+    `detail` and `title` replace those of the contract's example for `status`; `hint` is appended to
+    the former. `example` is the suffix of that example's name, where the contract has one for this
     reason.
     """
 
@@ -42,7 +42,7 @@ class ApiError(Exception):
 
 
 def validation_error(violations: Sequence[Violation]) -> ApiError:
-    """A 422 that lists every violation, one a line, as Replicate does."""
+    """A 422 that lists every violation, one per line, as Replicate does."""
     lines = [
         f"{violation.field}: {violation.description}".removeprefix(": ") for violation in violations
     ]
@@ -50,7 +50,7 @@ def validation_error(violations: Sequence[Violation]) -> ApiError:
 
 
 def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) -> dict[str, Any]:
-    """The body of an error: the contract's example, with what is particular to this request filled in."""
+    """The body of an error: the contract's example, with the details of this request."""
     if dialect == "new-api":
         error = dict(template["error"])
         error["message"] = _sentence(error["message"], reason)
@@ -60,6 +60,7 @@ def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) 
                 "invalid_fields": [v.as_invalid_field() for v in reason.violations]
             }
         return {**template, "error": error}
+
     body = {**template, "detail": _sentence(template["detail"], reason)}
     if reason.title is not None:
         body["title"] = reason.title
@@ -68,8 +69,9 @@ def error_body(template: Mapping[str, Any], dialect: Dialect, reason: ApiError) 
     return body
 
 
-def _sentence(usual: str, reason: ApiError) -> str:
-    said = reason.detail or usual
+def _sentence(default: str, reason: ApiError) -> str:
+    detail = reason.detail or default
     if not reason.hint:
-        return said
-    return f"{said}{'' if said.endswith(('.', '!', '?')) else '.'} {reason.hint}"
+        return detail
+    stop = "" if detail.endswith((".", "!", "?")) else "."
+    return f"{detail}{stop} {reason.hint}"

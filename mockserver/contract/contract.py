@@ -1,4 +1,4 @@
-"""The contract, read once: its operations, and what the double's answers are made of."""
+"""The contract, read once: its operations, and the examples that responses are made of."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ _MODEL_PATH = re.compile(r"/models/([^/{}]+/[^/{}]+)/predictions$")
 
 @dataclass(frozen=True, slots=True)
 class UrlRule:
-    """Where a URL in a prediction leads: a path of the double, and what the documents show there."""
+    """Where a URL in a prediction leads: a path of the double, and the URL in the documents."""
 
     path: str
     documented: str | None
 
 
 class Contract:
-    """The contract as a server needs it. Raises ContractError where it cannot drive one."""
+    """The contract as a server needs it. Raises ContractError if it cannot drive one."""
 
     def __init__(self, document: dict[str, Any], source: bytes, name: str) -> None:
         self.document = document
         self.source = source
         self.name = name
         self._check_document()
+
         self._validators_at: dict[str, jsonschema_rs.Validator] = {}
         self.max_body: int = document.get("x-mock-max-body", 16 * 1024 * 1024)
         try:
@@ -54,6 +55,7 @@ class Contract:
             )
         except jsonschema_rs.ReferencingError as reason:
             raise self._error("", f"its schemas cannot be read: {_first_line(reason)}") from reason
+
         info = document["info"]
         self.title = f"{info['title']} {info['version']}"
         self.operations = tuple(self._operations())
@@ -63,9 +65,9 @@ class Contract:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise self._error("/paths", f"operationId {twice!r} is used more than once")
         self._check_roles()
-        self.nearest = lru_cache(64)(
-            self._nearest
-        )  # asked for the answer, and again for the journal
+
+        # Each unmatched request needs it twice: for the response, and for the journal.
+        self.nearest = lru_cache(64)(self._nearest)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Contract:
@@ -84,7 +86,7 @@ class Contract:
 
     @property
     def paths(self) -> dict[str, list[Operation]]:
-        """The operations of each path; paths without parameters first, so that they are matched first."""
+        """The operations of each path; paths without parameters first, to be matched first."""
         grouped: dict[str, list[Operation]] = {}
         for operation in self.operations:
             grouped.setdefault(operation.path, []).append(operation)
@@ -96,7 +98,7 @@ class Contract:
 
     @cached_property
     def models(self) -> dict[str, Operation]:
-        """The models, `owner/name`, each with the operation that creates predictions of it."""
+        """The operations that create predictions, by model, `owner/name`."""
         return {
             operation.model: operation
             for operation in self.of_role("create")
@@ -105,23 +107,23 @@ class Contract:
 
     @cached_property
     def versions(self) -> dict[str, Operation]:
-        """The ids of the models' versions, each with the operation that creates predictions of it."""
+        """The operations that create predictions, by the id of the model's version."""
         return {operation.version: operation for operation in self.models.values()}
 
     def model_asked(self, operation: Operation, body: object) -> Operation | None:
-        """The operation of the model that a create asks for: itself, or the one that `version` in its body names."""
+        """The operation of the requested model: this one, or that of `version` in the body."""
         if operation.model is not None:
             return operation
         version = body.get("version") if isinstance(body, Mapping) else None
         if not isinstance(version, str):
             return None
         model, _, identifier = version.rpartition(":")
-        found = self.versions.get(identifier) or self.models.get(identifier)
-        return found if found is None or model in ("", found.model) else None
+        create = self.versions.get(identifier) or self.models.get(identifier)
+        return create if create is None or model in ("", create.model) else None
 
     @cached_property
     def reader(self) -> Operation | None:
-        """The operation that reads a prediction; None where the contract has no predictions."""
+        """The operation that reads a prediction; None if the contract has no predictions."""
         return next(iter(self.of_role("get")), None)
 
     @cached_property
@@ -132,13 +134,12 @@ class Contract:
 
     @cached_property
     def templates(self) -> dict[str, dict[str, Any]]:
-        """A whole prediction for each status: the examples of the operation that reads one."""
+        """A complete prediction for each status: the examples of the operation that reads one."""
         examples = [
-            _mapping(self.resolve(each)).get("value")
-            for each in self._reading().get("examples", {}).values()
+            dict(_mapping(_mapping(self.resolve(example)).get("value")))
+            for example in self._reading().get("examples", {}).values()
         ]
-        found = [dict(_mapping(example)) for example in examples]
-        return {str(example["status"]): example for example in found if "status" in example}
+        return {str(example["status"]): example for example in examples if "status" in example}
 
     @cached_property
     def statuses(self) -> list[str]:
@@ -159,13 +160,13 @@ class Contract:
             if "x-mock-url" in node
         }
 
-    def _url_rule(self, given: object) -> UrlRule:
-        rule = _mapping(given)
+    def _url_rule(self, value: object) -> UrlRule:
+        rule = _mapping(value)
         operation = self.by_id.get(str(rule.get("operation")))
         path = rule.get("path") if operation is None else operation.path
         if not isinstance(path, str) or ("operation" in rule and operation is None):
             raise self._error(
-                "", f"x-mock-url {given!r}: it names an operation that is there, or has a `path`"
+                "", f"x-mock-url {value!r}: it names an operation that is there, or has a `path`"
             )
         return UrlRule(path, rule.get("documented"))
 
@@ -179,7 +180,7 @@ class Contract:
     def error_template(
         self, operation: Operation | None, status: int, dialect: Dialect, reason: str | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Media type and body with which the contract shows an error, in a dialect of the API.
+        """Media type and body of the contract's example of an error, in a dialect of the API.
 
         The example is the one called `{dialect}-{reason}`, where there is one. A contract may still
         name its examples by a dialect's former name.
@@ -200,27 +201,27 @@ class Contract:
     def _error_responses(
         self, operation: Operation | None, status: int
     ) -> Iterator[Mapping[str, Any]]:
-        # An unmatched path has no operation: it is answered as any other operation would.
+        # An unmatched path has no operation: the response is that of any other.
         candidates = ([operation] if operation else []) + list(self.operations)
         for candidate in candidates:
             if status in candidate.responses:
                 yield _mapping(self.resolve(candidate.document["responses"][str(status)]))
 
     def explain_unknown(self, method: str, path: str) -> str:
-        """What to say of a request that no operation takes."""
-        asked, near = f"{method} {shorten(path)}", self.nearest(method, path)
+        """The message for a request that matches no operation."""
+        request, near = f"{method} {shorten(path)}", self.nearest(method, path)
         if near is None:
-            return f"{asked} is not part of this contract, which has what a picture needs."
-        return f"The contract has no {asked}; the nearest it has is {near.method} {near.path}."
+            return f"{request} is not part of this contract, which has what a picture needs."
+        return f"The contract has no {request}; the nearest it has is {near.method} {near.path}."
 
     def _nearest(self, method: str, path: str) -> Operation | None:
-        """The operation whose method and path look most like those given; None for what is left out on purpose."""
+        """The operation most like a method and path; None for what is left out on purpose."""
         if is_left_out(self.document.get("x-mock-left-out", ()), self.operations, path):
             return None
         return nearest_operation(self.operations, method, path)
 
     def resolve(self, node: Any) -> Any:
-        """Follow `$ref` within the file. Keywords beside a reference are laid over what it refers to."""
+        """Follow `$ref` within the file. Keywords beside a reference override its target's."""
         passed = set()
         while isinstance(node, Mapping) and "$ref" in node:
             if node["$ref"] in passed:
@@ -232,8 +233,8 @@ class Contract:
         return node
 
     def _lookup(self, reference: object) -> Any:
-        # Not by the registry, which hands out copies with their keys sorted: examples are sent as
-        # they are written.
+        # Not by the registry, whose copies have their keys sorted: examples are sent as they are
+        # written.
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise self._error("", f"$ref {reference!r} leads out of this file")
         target: Any = self.document
@@ -246,9 +247,9 @@ class Contract:
         return target
 
     def _follow(self, kind: str, *place: str | int) -> tuple[Mapping[str, Any], str]:
-        """The object at a place, or that it only refers to, and the pointer to it.
+        """The object at a place, its references followed, and the pointer to it.
 
-        `kind` is what it has to be, in the words of OpenAPI's schema.
+        `kind` is the name of its definition in OpenAPI's own schema.
         """
         pointer = pointer_to(place)
         passed = set()
@@ -262,13 +263,13 @@ class Contract:
                 raise self._error("", f"$ref {node['$ref']!r} leads back to itself")
             passed.add(pointer)
             pointer = unquote(str(node["$ref"]).removeprefix("#"))
-        if passed:  # else it has been looked at with the file as a whole
+        if passed:  # else it was checked with the file as a whole
             for error in openapi_schema(kind).iter_errors(node):
                 raise self._error(pointer + pointer_to(error.instance_path), error.message[:300])
         return node, pointer
 
     def validator(self, pointer: str) -> jsonschema_rs.Validator:
-        """A compiled validator of the schema that a JSON pointer leads to; one for all that only refer to it."""
+        """The compiled validator of the schema at a JSON pointer; one for all references to it."""
         passed = set()
         while pointer not in passed:
             passed.add(pointer)
@@ -351,22 +352,23 @@ class Contract:
         }
 
     def _parameters(self, path: str, method: str, item: Mapping[str, Any]) -> Iterator[Parameter]:
-        found: dict[tuple[str, str], Parameter] = {}
+        parameters: dict[tuple[str, str], Parameter] = {}
         for place, owner in ((("paths", path), item), (("paths", path, method), item[method])):
             for number in range(len(owner.get("parameters", []))):
                 node, pointer = self._follow("parameter", *place, "parameters", number)
                 if node["in"] in ("path", "query", "header") and "schema" in node:
-                    found[node["in"], node["name"]] = self._parameter(node, pointer)
+                    parameters[node["in"], node["name"]] = self._parameter(node, pointer)
+
         names = re.findall(r"{([^}]*)}", path)
         if wrong := [name for name in names if not name.isidentifier() or names.count(name) > 1]:
-            said = f"{{{wrong[0]}}} is not a name, or stands there twice"
-            raise self._error(pointer_to(("paths", path)), said)
-        missing = set(names) - {name for where, name in found if where == "path"}
+            message = f"{{{wrong[0]}}} is not a name, or stands there twice"
+            raise self._error(pointer_to(("paths", path)), message)
+        missing = set(names) - {name for where, name in parameters if where == "path"}
         if missing:
             raise self._error(
                 pointer_to(("paths", path)), f"path parameter {min(missing)!r} is not described"
             )
-        return iter(found.values())
+        return iter(parameters.values())
 
     def _parameter(self, node: Mapping[str, Any], pointer: str) -> Parameter:
         kind = _mapping(self.resolve(node["schema"])).get("type", "string")
@@ -387,8 +389,11 @@ class Contract:
         if not model and body.keys() >= {"version", "input"}:
             return {}
         if not model:
-            said = "a path with x-mock-role create ends in /models/{owner}/{name}/predictions, or its body has a `version`"
-            raise self._error(pointer_to(place), said)
+            raise self._error(
+                pointer_to(place),
+                "a path with x-mock-role create ends in /models/{owner}/{name}/predictions, "
+                "or its body has a `version`",
+            )
         properties = self._properties(body.get("input"))
         if not properties:
             raise self._error(
@@ -440,7 +445,7 @@ class Contract:
         return logs
 
     def _check_document(self) -> None:
-        """Hold the file against what the double needs, and against OpenAPI's own schema."""
+        """Check the file against what the double needs, and against OpenAPI's own schema."""
         if not isinstance(self.document, dict) or not str(
             self.document.get("openapi", "")
         ).startswith("3.1"):
@@ -481,7 +486,7 @@ class Contract:
             raise self._error("", "the prediction's `output` needs an x-mock-url")
 
     def example(self, operation: Operation) -> tuple[int, str, Any] | None:
-        """Status, media type and value of an operation's first example of success."""
+        """Status, media type and value of an operation's first successful example."""
         for status in operation.responses:
             if not 200 <= status < 300:
                 continue
@@ -500,7 +505,8 @@ class Contract:
         return ContractError(f"contract {self.name}{where}: {reason}")
 
 
-@lru_cache(2)  # it takes 30 ms and never changes, and a suite may start a server for each test
+# Reading takes 30 ms, and a suite may start a server for each test.
+@lru_cache(2)
 def _read(source: bytes, name: str) -> Contract:
     try:
         document = read_yaml(source)
@@ -516,7 +522,7 @@ def _first_line(reason: Exception) -> str:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """The value, if it is a mapping; else an empty one. A schema may also be true or false."""
+    """The value if it is a mapping, else an empty one: a schema may also be true or false."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -543,14 +549,14 @@ MAX_COMPARED = 150  # characters of a path
 
 
 def nearest_operation(operations: Sequence[Operation], method: str, path: str) -> Operation:
-    """The operation whose method and path look most like those given."""
-    asked = path[:MAX_COMPARED].split("/")
+    """The operation whose method and path are most like a request's."""
+    requested = path[:MAX_COMPARED].split("/")
 
     def likeness(operation: Operation) -> float:
         parts = operation.path.split("/")
         filled = [
-            there if "{" in part and there else part
-            for part, there in zip_longest(parts, asked[: len(parts)], fillvalue="")
+            actual if "{" in part and actual else part
+            for part, actual in zip_longest(parts, requested[: len(parts)], fillvalue="")
         ]
         same = difflib.SequenceMatcher(None, path[:MAX_COMPARED], "/".join(filled)).ratio()
         return (
@@ -563,7 +569,10 @@ def nearest_operation(operations: Sequence[Operation], method: str, path: str) -
 
 
 def is_left_out(roots: Iterable[str], operations: Sequence[Operation], path: str) -> bool:
-    """Whether a path, with or without its prefix, is one of these roots, or under one that no operation is under."""
+    """Whether a path, with or without its prefix, is one of these roots.
+
+    Or under one of them that no operation is under.
+    """
     for root in roots:
         alone = not any(operation.path.startswith(root + "/") for operation in operations)
         pieces = root.split("/")[1:]

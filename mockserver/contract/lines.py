@@ -1,4 +1,4 @@
-"""Where in its file the contract says something."""
+"""The lines of the contract's file that violations are about."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def line_of_violation(contract: Contract, operation: Operation, pointer: str) -> int | None:
-    """The line that says what a request should have had at a violation's pointer, or the nearest that says anything."""
+    """The line of the contract that a violation is about, or the nearest one around it."""
     own = pointer_to(("paths", operation.path, operation.method.lower()))
     if not pointer.startswith("/"):
         return line_of(contract, _parameter(contract, own, pointer.strip("?{}:").lower()) or own)
+
     place = _followed(contract, own + "/requestBody") + "/content/application~1json/schema"
     for part in pointer.split("/")[1:]:
         inner = _property(contract, place, part)
@@ -40,22 +41,22 @@ def _parameter(contract: Contract, own: str, name: str) -> str | None:
 
 
 def _property(contract: Contract, place: str, part: str) -> str | None:
-    """Where a property of what stands at a place is described, be it in a schema that this one is made of."""
+    """The place of a property of a schema, or of one of the schemas that it is composed of."""
     place = _followed(contract, place)
     node = _node(contract, place)
     if part.replace("~1", "/").replace("~0", "~") not in _mapping(node.get("properties")):
-        inner = (
+        parts = (
             f"{place}/{word}/{number}"
             for word in _APPLICATORS
             for number in range(len(node.get(word, [])))
         )
-        return next((found for each in inner if (found := _property(contract, each, part))), None)
+        return next(filter(None, (_property(contract, inner, part) for inner in parts)), None)
     return f"{place}/properties/{part}"
 
 
 def _followed(contract: Contract, place: str) -> str:
     """The place that a reference at a place leads to."""
-    for _ in range(20):  # there may be a circle
+    for _ in range(20):  # references may form a cycle
         reference = _node(contract, place).get("$ref")
         if not isinstance(reference, str):
             break
@@ -76,7 +77,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def line_of(contract: Contract, pointer: str) -> int | None:
-    """The line, counted from 1, of the contract's file that a JSON pointer leads to, as far as it is there."""
+    """The line, from 1, that a JSON pointer leads to, or its longest prefix that exists."""
     return _lines(contract.source).get(_nearest(_lines(contract.source), pointer))
 
 
@@ -88,21 +89,22 @@ def _nearest(lines: Mapping[str, int], pointer: str) -> str:
 
 @lru_cache(4)
 def _lines(source: bytes) -> dict[str, int]:
-    """The line of each place in a file, by JSON pointer; the first one of what aliases repeat."""
+    """The line of each place in a file, by JSON pointer; the first, for what aliases repeat."""
     try:
         root = yaml.compose(source.decode(), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return {}
-    found: dict[str, int] = {}
+
+    lines: dict[str, int] = {}
     open_nodes: list[tuple[str, Any]] = [("", root)] if root is not None else []
-    while open_nodes and len(found) < 100_000:
+    while open_nodes and len(lines) < 100_000:
         place, node = open_nodes.pop()
-        found.setdefault(place, node.start_mark.line + 1)
+        lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 inner = place + pointer_to((str(key.value),))
-                found.setdefault(inner, key.start_mark.line + 1)
+                lines.setdefault(inner, key.start_mark.line + 1)
                 open_nodes.append((inner, value))
         elif isinstance(node, yaml.SequenceNode):
             open_nodes += [(f"{place}/{number}", value) for number, value in enumerate(node.value)]
-    return found
+    return lines

@@ -1,4 +1,4 @@
-"""One operation of the contract: what it takes, what it answers, and what it has the double do."""
+"""One operation of the contract: its requests, its responses, and what the double does for it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mockserver.contract.violations import (
 
 
 class Role(NamedTuple):
-    """What an operation can have the double do: its `x-mock-role`.
+    """What the double does for an operation: its `x-mock-role`.
 
-    `family` is the name by which scenarios know all operations of the role; where there is none,
-    each goes by its operationId. `commits` tells whether it creates or changes something, so that
-    its response can be lost after that.
+    `family` is the name of all operations of the role in scenarios; without one, each has its
+    operationId. `commits` says whether the operation creates or changes something, so that its
+    response can be lost after that.
     """
 
     name: str
@@ -60,7 +60,7 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A path, query or header parameter; `key` is what it goes by in a request."""
+    """A path, query or header parameter; `key` is its name in a parsed request."""
 
     name: str
     key: str
@@ -70,19 +70,16 @@ class Parameter:
     validator: jsonschema_rs.Validator
 
     def check(self, text: str | None) -> list[Violation]:
-        """What is wrong with the parameter as sent; None stands for one that was not."""
+        """The violations of the parameter's value; None stands for a missing one."""
         pointer = {"query": f"?{self.name}", "path": f"{{{self.name}}}"}.get(
             self.where, f"{self.name}:"
         )
         if text is None:
             if not self.required:
                 return []
-            said = f"{self.name} is required"
-            return [
-                Violation(
-                    pointer, "required", self.name, said, "nothing", f"a value for {self.name}"
-                )
-            ]
+            message, allowed = f"{self.name} is required", f"a value for {self.name}"
+            return [Violation(pointer, "required", self.name, message, "nothing", allowed)]
+
         value = self.convert(text)
         if self.validator.is_valid(value):
             return []
@@ -95,11 +92,11 @@ class Parameter:
 class Operation:
     """One method and path of the contract.
 
-    `responses` holds, by status and media type, the validator of the body (None where the contract
-    sets no schema). `optional` are the names of the parameters, as bytes, if all are headers that
-    may be left out; else it is None. `model`, `input`, `defaults`, `picture` and `logs` are set
-    where the role is `create`, unless the body of a request names the model; so are `known`, the
-    names of the inputs, and `images`, of those that carry pictures.
+    `responses` holds the validators of bodies, by status and media type (None without a schema).
+    `optional` are the names of the parameters, as bytes, if all are optional headers; else None.
+    `model`, `input`, `defaults`, `picture` and `logs` are set for the role `create`, unless the
+    body of a request names the model; so are `known`, the names of the inputs, and `images`, the
+    names of those that are pictures.
     """
 
     operation_id: str
@@ -124,7 +121,7 @@ class Operation:
 
     @property
     def family(self) -> str:
-        """The name that scenarios know the operation by: every model's create is a `createPrediction`."""
+        """Its name in scenarios, where every model's create is a `createPrediction`."""
         role = ROLES.get(self.role or "")
         return self.operation_id if role is None or role.family is None else role.family
 
@@ -135,7 +132,7 @@ class Operation:
 
     @cached_property
     def version(self) -> str:
-        """The id of the one version of its model: 64 hexadecimal digits, others once its input changes."""
+        """The id of its model's only version: 64 hexadecimal digits, a hash of the inputs."""
         return sha256(msgspec.json.encode([self.model, self.input])).hexdigest()
 
     @cached_property
@@ -145,13 +142,13 @@ class Operation:
 
     @cached_property
     def has_body(self) -> bool:
-        """Whether its success is answered with a body, sent in one piece."""
+        """Whether a successful response has a body that is sent in one piece."""
         return (
             self.role != "stream" and self.method != "HEAD" and bool(self.responses[self.success])
         )
 
     def ends_like(self, path: str) -> bool:
-        """Whether a path is the operation's own but for a prefix that was forgotten."""
+        """Whether a path is the operation's own without a part of its beginning."""
         pieces = self.path.split("/")[1:]
         patterns = ["[^/]+" if "{" in piece else re.escape(piece) for piece in pieces]
         return any(
@@ -160,7 +157,7 @@ class Operation:
         )
 
     def check_body(self, media_type: str, value: object, *, vast: bool = False) -> list[Violation]:
-        """Everything that the contract does not allow in a request's decoded body; one thing, if the body is vast."""
+        """The violations of a request's decoded body; only the first, if the body is vast."""
         assert self.body is not None
         validator = self.body[media_type]
         if validator.is_valid(value):
@@ -169,36 +166,30 @@ class Operation:
             try:
                 validator.validate(value)
             except jsonschema_rs.ValidationError as error:
-                return [
-                    msgspec.structs.replace(fault, fatal=True)
-                    for fault in violations_of(error, self.input)
-                ][:1]
-        found = (
-            fault
+                first = next(violations_of(error, self.input))
+                return [msgspec.structs.replace(first, fatal=True)]
+        return _reported(
+            violation
             for error in validator.iter_errors(value)
-            for fault in violations_of(error, self.input)
+            for violation in violations_of(error, self.input)
         )
-        return _most_telling(found)
 
     def check_response(self, status: int, media_type: str, value: object) -> list[Violation]:
-        """Everything in a response that the contract does not allow; pointers lead into its body."""
+        """What a response has that the contract does not allow; pointers lead into its body."""
         content = self.responses.get(status)
         if content is None:
             listed = ", ".join(map(str, self.responses))
-            said = f"{self.operation_id} has no response {status}"
-            return [Violation("", "status", "status", said, str(status), listed)]
+            message = f"{self.operation_id} has no response {status}"
+            return [Violation("", "status", "status", message, str(status), listed)]
         if not content:
             return []
         if media_type not in content:
             media_type = media_type.partition(";")[0]
             if media_type not in content:
-                listed = ", ".join(content)
-                said = f"{self.operation_id} answers {status} with {listed}, not {media_type}"
-                return [
-                    Violation(
-                        "Content-Type:", "media_type", "Content-Type", said, media_type, listed
-                    )
-                ]
+                listed, header = ", ".join(content), "Content-Type"
+                message = f"{self.operation_id} answers {status} with {listed}, not {media_type}"
+                return [Violation(f"{header}:", "media_type", header, message, media_type, listed)]
+
         validator = content[media_type]
         if validator is None or validator.is_valid(value):
             return []
@@ -207,9 +198,9 @@ class Operation:
         ]
 
 
-def _most_telling(found: Iterator[Violation]) -> list[Violation]:
-    """As many as are told of one request, and one that is fatal among them, if any is."""
-    told = list(islice(found, MAX_VIOLATIONS))
-    if len(told) == MAX_VIOLATIONS and not any(violation.fatal for violation in told):
-        told += islice((violation for violation in found if violation.fatal), 1)
-    return in_order(told)
+def _reported(violations: Iterator[Violation]) -> list[Violation]:
+    """As many violations as are reported of one request, among them a fatal one if there is any."""
+    reported = list(islice(violations, MAX_VIOLATIONS))
+    if len(reported) == MAX_VIOLATIONS and not any(violation.fatal for violation in reported):
+        reported += islice((violation for violation in violations if violation.fatal), 1)
+    return in_order(reported)

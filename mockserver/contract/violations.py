@@ -1,4 +1,4 @@
-"""What is wrong with something that a client sent, in upstream's words."""
+"""What is wrong with a client's request, in Replicate's words."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mockserver.json_text import MAX_SHOWN, cut, pointer_to, shorten
 
 MAX_POINTER = 300  # characters of a pointer, whose names a client may have made up
 MAX_DESCRIPTION = 500  # characters of a description
-MAX_VIOLATIONS = 100  # violations that are told of one request
+MAX_VIOLATIONS = 100  # violations reported of one request
 
 
 class Violation(msgspec.Struct, frozen=True, gc=False):
     """One thing in a request that the contract does not allow.
 
     `pointer` is a JSON pointer into the body, or `?name`, `{name}` or `Name:` for a query
-    parameter, a path parameter or a header. `kind` is upstream's word for the fault (`required`,
-    `enum`, `number_gte`, …). `field` is upstream's dotted path, empty for the body as a whole.
-    `sent` is what arrived, shortened; `allowed` what would have been right.
+    parameter, a path parameter or a header. `kind` is Replicate's word for it (`required`, `enum`,
+    `number_gte`, …). `field` is Replicate's dotted path, empty for the body as a whole. `sent` is
+    what arrived, shortened; `allowed` says what would be right. A fatal one refuses the request.
     """
 
     pointer: str
@@ -45,13 +45,14 @@ class Violation(msgspec.Struct, frozen=True, gc=False):
 def violations_of(
     error: jsonschema_rs.ValidationError, inputs: Iterable[str]
 ) -> Iterator[Violation]:
-    """The faults behind one error of a body; each unknown property is one of its own.
+    """The violations behind one error of a body; each unknown property is one of its own.
 
-    Unknown inputs are not fatal; unknown properties beside `input` are, as upstream.
+    Unknown inputs are not fatal; unknown properties beside `input` are, as with Replicate.
     """
     if error.kind.name not in ("additionalProperties", "unevaluatedProperties"):
         yield violation_of(error)
         return
+
     known = inputs if list(error.instance_path) == ["input"] else ()
     assert isinstance(error.instance, dict)
     for name in error.kind.as_dict()["unexpected"][:MAX_VIOLATIONS]:
@@ -66,10 +67,10 @@ def violations_of(
         )
 
 
-def in_order(found: Iterable[Violation]) -> list[Violation]:
-    """Faults in the order in which upstream lists them: what is missing, what is too much, then single fields."""
+def in_order(violations: Iterable[Violation]) -> list[Violation]:
+    """Violations in Replicate's order: missing properties, unknown ones, then single fields."""
     order = {"required": 0, "additional_property_not_allowed": 1}
-    return sorted(found, key=lambda fault: order.get(fault.kind, 2))
+    return sorted(violations, key=lambda violation: order.get(violation.kind, 2))
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -80,17 +81,17 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 def violation_of(
     error: jsonschema_rs.ValidationError, pointer: str | None = None, field: str | None = None
 ) -> Violation:
-    """The one fault behind an error; of a body, unless `pointer` and `field` name another place."""
+    """The violation behind an error; of a body, unless `pointer` and `field` name a parameter."""
     kind, description, allowed = _describe(error)
-    where = list(error.instance_path)
+    path = list(error.instance_path)
     if pointer is None:
         pointer = pointer_to(
-            (*where, error.kind.as_dict()["property"]) if kind == "required" else where
+            (*path, error.kind.as_dict()["property"]) if kind == "required" else path
         )
     return Violation(
         pointer=cut(pointer, MAX_POINTER),
         kind=kind,
-        field=cut(_dotted(where), MAX_POINTER) if field is None else field,
+        field=cut(_dotted(path), MAX_POINTER) if field is None else field,
         description=cut(description, MAX_DESCRIPTION - 1),
         sent="nothing" if kind == "required" else shorten(error.instance),
         allowed=allowed,
@@ -102,7 +103,7 @@ def _dotted(path: Sequence[str | int]) -> str:
 
 
 def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
-    """Upstream's word and sentence for a fault, and what would be right."""
+    """Replicate's word and sentence for an error, and what would be right."""
     name, about = error.kind.name, error.kind.as_dict()
     last = str(error.instance_path[-1]) if error.instance_path else "it"
     match name:
@@ -113,12 +114,12 @@ def _describe(error: jsonschema_rs.ValidationError) -> tuple[str, str, str]:
                 f"a value for {about['property']}",
             )
         case "type":
-            wanted = " or ".join(about["types"])
-            given = _type_name(error.instance)
+            expected = " or ".join(about["types"])
+            actual = _type_name(error.instance)
             return (
                 "invalid_type",
-                f"Invalid type. Expected: {wanted}, given: {given}",
-                f"type {wanted}",
+                f"Invalid type. Expected: {expected}, given: {actual}",
+                f"type {expected}",
             )
         case "enum":
             options = ", ".join(msgspec.json.encode(option).decode() for option in about["options"])

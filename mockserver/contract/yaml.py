@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, ClassVar
 
+import msgspec
 import yaml
 
-from mockserver.json_text import MAX_DEPTH, read_json
+from mockserver.json_text import MAX_DEPTH, levels
 
 MAX_ALIASED = 100_000  # values that aliases may repeat
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _CONVERT: dict[str, Callable[[str], Any]] = {
     _TAG + "null": lambda text: None,
@@ -22,154 +22,114 @@ _CONVERT: dict[str, Callable[[str], Any]] = {
     _TAG + "float": float,
     _TAG + "str": str,
 }
-# What a plain scalar is taken for, as far as it looks like JSON; anything else is text.
-_PLAIN = (
-    (re.compile(r"null|"), _TAG + "null"),
-    (re.compile(r"true|false"), _TAG + "bool"),
-    (re.compile(r"-?(?:0|[1-9][0-9]*)"), _TAG + "int"),
-    (re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"), _TAG + "float"),
-)
+# What a plain scalar is, as far as it looks like JSON; anything else is text.
+_PLAIN = [
+    (_TAG + "null", re.compile(r"(null|)\Z")),
+    (_TAG + "bool", re.compile(r"(true|false)\Z")),
+    (_TAG + "int", re.compile(r"-?(0|[1-9][0-9]*)\Z")),
+    (_TAG + "float", re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")),
+]
+_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the latter without libyaml
 
 
 def read_yaml(source: bytes) -> Any:
     """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
     # To libyaml, which speaks YAML 1.1, U+2028 and U+2029 are line breaks: not all JSON is YAML to
-    # it.
-    with suppress(ValueError):
+    # it. It is slower, too, but it says where a mistake is.
+    with suppress(ValueError, RecursionError):
         return _read_json(source)
-    builder = _Builder()
-    for event in yaml.parse(source, Loader=_LOADER):
-        builder.take(event)
-    return builder.document
+
+    loader = _JsonLoader(source)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _read_json(source: bytes) -> Any:
-    """JSON whose keys each stand once. Raises ValueError; the YAML parser says what is wrong, and where."""
-    value = read_json(source)
-    json.loads(source, object_pairs_hook=_refuse_doubles)
+    """JSON of any size, not too deep, without duplicate keys. Raises ValueError, RecursionError."""
+    value = msgspec.json.decode(source)
+    json.loads(source, object_pairs_hook=_refuse_duplicates)
+    if levels(value) > MAX_DEPTH:
+        raise ValueError
     return value
 
 
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) < len(pairs):
         raise ValueError
 
 
-class _Collection:
-    """A list or a mapping that has begun. `values` counts all that it holds, at any depth."""
-
-    def __init__(self, event: yaml.CollectionStartEvent) -> None:
-        self.anchor = event.anchor
-        self.value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
-        self.key: str | None = None
-        self.values = 1
-
-
-class _Builder:
-    """Builds values from the parser's events.
+class _JsonLoader(_BaseLoader):  # type: ignore[misc]
+    """PyYAML's loader, but plain scalars are what JSON takes them for, and keys are text.
 
     An alias repeats a whole tree, which may have aliases itself: a few hundred bytes can stand for
-    more than any memory holds. The trees are shared, and what they would come to is counted.
+    more than any memory holds. PyYAML shares the trees; the values that they repeat are counted.
     """
 
-    def __init__(self) -> None:
-        self.document: Any = None
-        self._documents = 0
-        self._open: list[_Collection] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._aliased = 0
+    yaml_implicit_resolvers: ClassVar = {None: _PLAIN}  # None: whatever a scalar begins with
 
-    def take(self, event: yaml.Event) -> None:
-        """Take the next event."""
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise _error(event, "a second document begins here")
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._begin(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            ended = self._open.pop()
-            self._add(ended.value, ended.values, ended.anchor)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._take_scalar(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._take_alias(event)
+    def __init__(self, source: bytes) -> None:
+        super().__init__(source)
+        self._depth = 0
+        self._values = 0  # constructed or repeated so far
+        self._repeated = 0
+        self._sizes: dict[yaml.Node, int] = {}  # the values in a node, at any depth
 
-    def _begin(self, event: yaml.CollectionStartEvent) -> None:
-        if self._takes_key():
-            raise _error(event, "a key is text, not a list or a mapping")
-        if len(self._open) == MAX_DEPTH:
-            raise _error(event, f"it is nested more than {MAX_DEPTH} levels deep")
-        if event.tag not in (None, "!", _TAG + "map", _TAG + "seq"):
-            raise _unknown_tag(event, event.tag)
-        self._open.append(_Collection(event))
+    # The composer, which is recursive and in C, calls these two around each node. Without a limit
+    # here deep nesting would overflow the stack.
+    def descend_resolver(self, parent: yaml.Node | None, index: Any) -> None:
+        self._depth += 1
+        if parent is not None and self._depth > MAX_DEPTH + 1:
+            raise _error(parent, f"it is nested more than {MAX_DEPTH} levels deep")
 
-    def _take_scalar(self, event: yaml.ScalarEvent) -> None:
-        if self._takes_key():
-            self._take_key(event, event.value)
-        else:
-            self._add(_scalar(event), 1, event.anchor)
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
 
-    def _take_alias(self, event: yaml.AliasEvent) -> None:
-        if any(collection.anchor == event.anchor for collection in self._open):
-            raise _error(event, "it holds itself, by an alias")
-        if event.anchor not in self._anchors:
-            raise _error(event, f"nothing is called &{str(event.anchor)[:80]}")
-        value, values = self._anchors[event.anchor]
-        self._aliased += values
-        if self._aliased > MAX_ALIASED:
-            raise _error(event, f"its aliases repeat more than {MAX_ALIASED:,} values")
-        if self._takes_key():
-            self._take_key(event, value)
-        else:
-            self._add(value, values, None)
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node in self.recursive_objects:
+            raise _error(node, "it holds itself, by an alias")
 
-    def _takes_key(self) -> bool:
-        return (
-            bool(self._open)
-            and isinstance(self._open[-1].value, dict)
-            and self._open[-1].key is None
-        )
+        if node in self.constructed_objects:
+            self._values += self._sizes[node]
+            self._repeated += self._sizes[node]
+            if self._repeated > MAX_ALIASED:
+                raise _error(node, f"its aliases repeat more than {MAX_ALIASED:,} values")
+            return self.constructed_objects[node]
 
-    def _take_key(self, event: yaml.Event, key: Any) -> None:
-        if not isinstance(key, str):
-            raise _error(event, "a key is text, not a list or a mapping")
-        within = self._open[-1]
-        if key in within.value:
-            raise _error(event, f"the key {key[:80]!r} stands here twice")
-        within.key = key
+        before = self._values
+        value = super().construct_object(node, deep=True)
+        self._values += 1
+        self._sizes[node] = self._values - before
+        return value
 
-    def _add(self, value: Any, values: int, anchor: str | None) -> None:
-        """Put a value where it belongs."""
-        if anchor is not None:
-            self._anchors[anchor] = (value, values)
-        if not self._open:
-            self.document = value
-            return
-        within = self._open[-1]
-        within.values += values
-        if isinstance(within.value, list):
-            within.value.append(value)
-        else:
-            within.value[within.key] = value
-            within.key = None
+    def construct_json_scalar(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return _CONVERT[node.tag](self.construct_scalar(node))
+        except ValueError as reason:
+            raise _error(node, str(reason)) from reason
+
+    def construct_json_object(self, node: yaml.MappingNode) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key, item in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _error(key, "a key is text, not a list or a mapping")
+            if key.value in value:
+                raise _error(key, f"the key {key.value[:80]!r} stands here twice")
+            value[key.value] = self.construct_object(item)
+        return value
+
+    def construct_unknown(self, node: yaml.Node) -> Any:
+        raise _error(node, f"the tag {node.tag[:80]} is not known; plain JSON values are")
+
+    # In place of PyYAML's own, which include dates, sets and binary data.
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        **dict.fromkeys(_CONVERT, construct_json_scalar),
+        _TAG + "seq": _BaseLoader.construct_sequence,
+        _TAG + "map": construct_json_object,
+        None: construct_unknown,
+    }
 
 
-def _scalar(event: yaml.ScalarEvent) -> Any:
-    tag = event.tag if event.tag not in (None, "!") else _TAG + "str"
-    if event.implicit[0]:
-        tag = next((tag for pattern, tag in _PLAIN if pattern.fullmatch(event.value)), _TAG + "str")
-    if tag not in _CONVERT:
-        raise _unknown_tag(event, tag)
-    try:
-        return _CONVERT[tag](event.value)
-    except ValueError as reason:
-        raise _error(event, str(reason)) from reason
-
-
-def _unknown_tag(event: yaml.Event, tag: str) -> yaml.YAMLError:
-    return _error(event, f"the tag {tag[:80]} is not known; plain JSON values are")
-
-
-def _error(event: yaml.Event, reason: str) -> yaml.YAMLError:
-    return yaml.MarkedYAMLError(problem=reason, problem_mark=cast(Any, event.start_mark))
+def _error(node: yaml.Node, reason: str) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark)

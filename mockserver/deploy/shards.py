@@ -1,8 +1,7 @@
 """Configurations for many doubles behind a load balancer, each with a part of the tenants.
 
-They are written from the files in `deployments/`, in which `@word` stands for what differs. What is
-between `@if tls` and `@end` is for load balancers that speak TLS, what is between `@if plain` and
-`@end` for the others.
+They are made of the files in `templates/`, in which `@word` is replaced. Text between `@if tls` and
+`@end` is for load balancers with TLS, text between `@if plain` and `@end` for the others.
 """
 
 from __future__ import annotations
@@ -20,20 +19,18 @@ from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 
 Format = Literal["haproxy", "kubernetes", "compose"]
-NAME = "mockserver"  # of the doubles in formats that start them, with a number behind it
+NAME = "mockserver"  # of doubles in containers, followed by a number
 PORT = 3589  # of each of them
-SEED = 1  # the same for all, so that a tenant is the same wherever it is led
+SEED = 1  # the same for all, so that a tenant is the same on any double
 DRAIN = 30  # seconds
-MAX_SERVERS = 1000  # no more than there are shards
-CERTIFICATE = {
-    "kubernetes": "/etc/haproxy-tls/tls.pem",
-    "compose": "/etc/haproxy-tls/tls.pem",
-}  # within the container
+MAX_SERVERS = 1000  # as many as there are shards
+# The path of the certificate within a container.
+CERTIFICATE = {"kubernetes": "/etc/haproxy-tls/tls.pem", "compose": "/etc/haproxy-tls/tls.pem"}
 _SERVER = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 _LISTEN = re.compile(r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\]|\*):(\d{1,5})", re.ASCII)
 _POD = re.compile(r"([a-z][a-z0-9-]*)-(\d+)", re.ASCII)
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
-_WORD = re.compile(r"[\w./:@+-]+", re.ASCII)  # what needs no quotes in any of the files
+_WORD = re.compile(r"[\w./:@+-]+", re.ASCII)  # needs no quotes in any of the files
 
 
 class Server(NamedTuple):
@@ -44,15 +41,16 @@ class Server(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the load balancer calls it."""
+        """Its name in the load balancer."""
         return f"{self.host.strip('[]')}:{self.port}"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a configuration is to say. `image` is the container image of the double, where containers are started.
+    """What a configuration is made for.
 
-    `public_url` is the address that clients use, `tls_cert` a file with a certificate and its key.
+    `image` is the container image of the doubles, in formats that start containers. `public_url` is
+    the address that clients use, `tls_cert` a file with a certificate and its key.
     """
 
     format: Format
@@ -72,24 +70,27 @@ def configuration(deployment: Deployment, contract: Contract) -> str:
     for flag, value in (("--tls-cert", deployment.tls_cert), ("--image", deployment.image)):
         if value is not None and not _WORD.fullmatch(value):
             raise MockServerError(
-                f"{flag} {value[:100]!r}: letters, digits and ./:@+-_ are possible, and nothing else"
+                f"{flag} {value[:100]!r}: only letters, digits and ./:@+-_ are allowed"
             )
     if deployment.tls_cert and not deployment.public_url and deployment.format != "haproxy":
         raise MockServerError(
-            "--tls-cert needs --public-url https://NAME too: the doubles speak http, and cannot know that their "
-            "clients speak https"
+            "--tls-cert needs --public-url https://NAME too: the doubles speak http, and cannot "
+            "know that their clients speak https"
         )
+
     servers = read_servers(deployment.servers, deployment.format)
     balancer = _balancer(deployment, servers, contract)
     if deployment.format == "haproxy":
         return balancer
+
     host, port = read_address(deployment.listen, _LISTEN, "--listen")
     if deployment.format == "kubernetes" and host:
         raise MockServerError(
             f"--listen {deployment.listen}: in Kubernetes it is only a port, such as :{PORT}"
         )
     command = _serve(deployment, "0.0.0.0", servers[0].port)  # noqa: S104 - within its container
-    shown = balancer.replace("$", "$$") if deployment.format == "compose" else balancer
+    # Docker Compose replaces $VARIABLES, unless the dollar sign is doubled.
+    escaped = balancer.replace("$", "$$") if deployment.format == "compose" else balancer
     return _filled(
         f"{deployment.format}.yaml",
         tls=bool(deployment.tls_cert),
@@ -105,12 +106,15 @@ def configuration(deployment: Deployment, contract: Contract) -> str:
         tls_cert=deployment.tls_cert,
         certificate=CERTIFICATE[deployment.format],
         doubles="\n".join(f"  {server.host}: *double" for server in servers),
-        balancer=indent(shown, "      " if deployment.format == "compose" else "    ").strip(),
+        balancer=indent(escaped, "      " if deployment.format == "compose" else "    ").strip(),
     )
 
 
 def read_servers(text: str, form: Format) -> list[Server]:
-    """The doubles of `--servers`: HOST:PORT of each; where names can be made up, how many. Raises MockServerError."""
+    """The doubles of `--servers`: HOST:PORT of each, or their number in formats that name them.
+
+    Raises MockServerError.
+    """
     if form != "haproxy" and text.isdecimal() and len(text) <= 4:
         text = ",".join(f"{NAME}-{number}:{PORT}" for number in range(int(text)))
     servers = [
@@ -129,33 +133,34 @@ def read_servers(text: str, form: Format) -> list[Server]:
 
 def read_address(text: str, pattern: re.Pattern[str], flag: str) -> tuple[str, int]:
     """Host and port. Raises MockServerError."""
-    found = pattern.fullmatch(text)
-    if not found or not 0 < int(found[2]) < 65536:
-        right = (
+    match = pattern.fullmatch(text)
+    if not match or not 0 < int(match[2]) < 65536:
+        expected = (
             f"[HOST]:PORT such as :{PORT}"
             if pattern is _LISTEN
             else f"HOST:PORT such as 127.0.0.1:{PORT}"
         )
-        raise MockServerError(f"{flag} {text[:100]!r}: {right} is needed")
-    return found[1], int(found[2])
+        raise MockServerError(f"{flag} {text[:100]!r}: {expected} is needed")
+    return match[1], int(match[2])
 
 
 def _check_started(servers: Sequence[Server], form: Format) -> None:
-    """Whether one description of a container can be that of them all. Raises MockServerError."""
+    """Raise MockServerError unless one description of a container fits them all."""
     if len({server.port for server in servers}) > 1:
         raise MockServerError(f"--servers: under --format {form} all have one port")
     if form == "compose":
         if wrong := [server.host for server in servers if not _SERVICE.fullmatch(server.host)]:
             raise MockServerError(
-                f"--servers: {wrong[0]} is no name for a service; say how many, or name them"
+                f"--servers: {wrong[0]} is not the name of a service; give names, or their number"
             )
         return
+
     pods = [_POD.fullmatch(server.host) for server in servers]
     expected = [f"{pods[0][1]}-{number}" if pods[0] else "" for number in range(len(servers))]
     if [server.host for server in servers] != expected:
         raise MockServerError(
-            "--servers: the pods of a StatefulSet are called NAME-0, NAME-1 and so on; say how many, or "
-            f"{NAME}-0:{PORT},{NAME}-1:{PORT}"
+            "--servers: the pods of a StatefulSet are called NAME-0, NAME-1 and so on; "
+            f"give their number, or {NAME}-0:{PORT},{NAME}-1:{PORT}"
         )
 
 
@@ -165,9 +170,9 @@ def _serve(deployment: Deployment, host: str, port: int | str) -> list[str]:
     if public is None and deployment.format == "kubernetes":
         public = f"http://{NAME}-balancer{deployment.listen}"
     public = public or ("https://NAME" if deployment.tls_cert else None)
-    where = ["--host", host, "--port", str(port)]
+    address = ["--host", host, "--port", str(port)]
     return [
-        *("mockserver", "serve", *where, "--seed", str(SEED), "--drain", str(DRAIN)),
+        *("mockserver", "serve", *address, "--seed", str(SEED), "--drain", str(DRAIN)),
         *(["--public-url", public] if public else []),
     ]
 
@@ -200,9 +205,8 @@ def _label(server: Server, form: Format) -> str:
 
 
 def _address(server: Server, form: Format) -> str:
-    if (
-        form == "kubernetes"
-    ):  # a name in full: HAProxy adds none of the domains that the system would look in
+    if form == "kubernetes":
+        # The full name: HAProxy's resolver does not append the system's search domains.
         service = server.host.rpartition("-")[0]
         return f'"{server.host}.{service}.${{NAMESPACE}}.svc.cluster.local:{server.port}"'
     return f"{server.host}:{server.port}"
@@ -213,7 +217,7 @@ def _patterns(contract: Contract, parameter: str) -> str:
 
 
 def public_paths(contract: Contract, parameter: str) -> list[str]:
-    """Regular expressions for the paths that may be asked for without a token, and have an id that tells the shard."""
+    """Regular expressions of the paths that need no token, and have an id that names the shard."""
     paths = {
         operation.path
         for operation in contract.operations
@@ -224,8 +228,8 @@ def public_paths(contract: Contract, parameter: str) -> list[str]:
 
 def _filled(template: str, *, tls: bool, **values: object) -> str:
     text = resources.files("mockserver.deploy").joinpath("templates", template).read_text()
-    for word, holds in (("tls", tls), ("plain", not tls)):
+    for word, kept in (("tls", tls), ("plain", not tls)):
         text = re.sub(
-            rf"^ *@if {word}\n(.*?)^ *@end\n", r"\1" if holds else "", text, flags=re.M | re.S
+            rf"^ *@if {word}\n(.*?)^ *@end\n", r"\1" if kept else "", text, flags=re.M | re.S
         )
     return _Template(text).substitute(values)

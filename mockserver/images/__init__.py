@@ -1,1 +1,1 @@
-"""Pictures: the ones that come in are measured, the ones that go out are drawn. Pillow is imported on first use."""
+"""Pictures: clients' are measured, predictions' are drawn. Pillow is imported on first use."""

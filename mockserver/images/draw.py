@@ -24,28 +24,31 @@ DRAWABLE: Mapping[str, str] = {
     "webp": "image/webp",
     "gif": "image/gif",
 }
-MAX_PIXELS = 178_956_970  # as Pillow has it: what is larger is taken for a decompression bomb
-MAX_COLUMNS = 200  # characters in a line of the narrowest letters
-LEADING = 1.35  # from line to line, in heights of letters
+MAX_PIXELS = 178_956_970  # Pillow's limit: larger pictures count as decompression bombs
+MAX_COLUMNS = 200  # characters in a line, of the narrowest ones
+LEADING = 1.35  # distance of lines, in heights of letters
 
 
 @lru_cache(1024)
 def parse_ratio(text: str) -> float | None:
-    """`16:9` as a number; None if it is no ratio."""
+    """A ratio such as `16:9` as a number; None for other texts."""
     match = re.fullmatch(r"([1-9]\d{0,5}):([1-9]\d{0,5})", text)
     return int(match.group(1)) / int(match.group(2)) if match else None
 
 
 @lru_cache(1024)
 def nearest_size(sizes: tuple[tuple[int, int], ...], ratio: float) -> tuple[int, int]:
-    """The size whose width to height is nearest to a ratio, as the eye has it; the first of equals."""
+    """The size whose aspect ratio is nearest to `ratio` by proportion; the first of equals."""
     return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
 
 
 def draw(
     *, prompt: str, caption: Sequence[str], size: tuple[int, int], media_type: str, seed: int
 ) -> bytes:
-    """A picture with a prompt and a caption readable in it; the same bytes for the same arguments."""
+    """A picture that shows a prompt and a caption.
+
+    The same arguments give the same bytes. `size` is in pixels, `media_type` one of DRAWABLE.
+    """
     picture = _landscape(size, random.Random(seed))  # noqa: S311
     _write(picture, prompt, caption)
     out = io.BytesIO()
@@ -56,15 +59,16 @@ def draw(
 
 
 def _landscape(size: tuple[int, int], dice: random.Random) -> Image.Image:
-    """A sky in two colours over layers of hills."""
+    """A sky in two colors over layers of hills."""
     from PIL import Image, ImageDraw
 
     width, height = size
     hue = dice.random()
     sky = Image.new("RGB", (1, 2))
-    sky.putpixel((0, 0), _colour(hue, 0.6, 0.42))
-    sky.putpixel((0, 1), _colour(hue + 0.15, 0.45, 0.95))
+    sky.putpixel((0, 0), _color(hue, 0.6, 0.42))
+    sky.putpixel((0, 1), _color(hue + 0.15, 0.45, 0.95))
     picture = sky.resize(size, Image.Resampling.BILINEAR)
+
     canvas = ImageDraw.Draw(picture, "RGBA")
     for layer in range(4):
         base = height * (0.55 + 0.12 * layer)
@@ -73,33 +77,32 @@ def _landscape(size: tuple[int, int], dice: random.Random) -> Image.Image:
     return picture
 
 
-def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+def _color(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _write(picture: Image.Image, prompt: str, caption: Sequence[str]) -> None:
-    """A dark panel at the foot of the picture, the prompt in it, and the caption beneath, smaller."""
+    """Draw the prompt, and below it the caption, on a dark panel at the foot of the picture."""
     from PIL import ImageDraw
 
     width, height = picture.size
-    unit = max(
-        10, min(picture.size) // 22
-    )  # pixels; the height of the prompt's letters, and every margin
-    most = max(1, int(height * 0.5 / (unit * LEADING)))
-    shown = prompt[
-        : MAX_COLUMNS * (most + 1)
-    ]  # a prompt can be very long; this much is all that can be seen
-    lines = wrapped(showable(shown), unit, width - 4 * unit, most)
-    rows = [(line, unit, 255) for line in lines] + [
-        (showable(line), unit // 2, 180) for line in caption
-    ]
+    # The height of the prompt's letters, and of every margin, in pixels.
+    unit = max(10, min(picture.size) // 22)
+    max_lines = max(1, int(height * 0.5 / (unit * LEADING)))
+
+    visible = prompt[: MAX_COLUMNS * (max_lines + 1)]  # a prompt can be very long
+    lines = wrapped(showable(visible), unit, width - 4 * unit, max_lines)
+    rows = [(line, unit, 255) for line in lines]
+    rows += [(showable(line), unit // 2, 180) for line in caption]
+
     left, foot = 2 * unit, height - 2 * unit
     top = foot - sum(letters * LEADING for _, letters, _ in rows) - (unit / 2 if lines else 0)
     canvas = ImageDraw.Draw(picture, "RGBA")
     canvas.rounded_rectangle(
         (unit, top - unit, width - unit, height - unit), radius=unit, fill=(0, 0, 0, 150)
     )
+
     for number, (line, letters, light) in enumerate(rows):
         if lines and number == len(lines):
             top += unit / 2

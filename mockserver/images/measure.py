@@ -15,7 +15,7 @@ _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 
 
 class UnsupportedImage(ValueError):
-    """A picture that cannot be taken. The message says why, and what would be right."""
+    """A picture that cannot be used. The message says why, and what would be right."""
 
 
 def read_data_uri(uri: str) -> bytes:
@@ -31,8 +31,8 @@ def read_data_uri(uri: str) -> bytes:
 
 def measure(data: bytes) -> tuple[int, int]:
     """Width and height in pixels, from the header alone. Raises UnsupportedImage."""
-    # Not by Pillow, which reads all that may stand before the picture: half a million empty chunks
-    # take it seconds.
+    # Not by Pillow, which reads everything in front of the picture: half a million empty chunks
+    # would take it seconds.
     for read in (_png_size, _jpeg_size, _gif_size, _webp_size):
         size = read(data)
         if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS:
@@ -68,14 +68,13 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(frame[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 " and frame[3:6] == b"\x9d\x01\x2a":
-        return int.from_bytes(frame[6:8], "little") & 0x3FFF, int.from_bytes(
-            frame[8:10], "little"
-        ) & 0x3FFF
+        width, height = (int.from_bytes(frame[start : start + 2], "little") for start in (6, 8))
+        return width & 0x3FFF, height & 0x3FFF
     return None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """The size in the frame header of a JPEG, which stands behind segments of any kind (ITU T.81, annex B)."""
+    """The size in the frame header of a JPEG, behind segments of any kind (ITU T.81, annex B)."""
     place = 2 if data[:2] == b"\xff\xd8" else len(data)
     for _ in range(MAX_SEGMENTS):
         marker = _JPEG_MARKER.match(data, place)
@@ -83,8 +82,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return None
         place, kind = marker.end(), marker[1][0]
         if kind in _JPEG_FRAMES and len(data) >= place + 7:
-            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(
-                data[place + 3 : place + 5], "big"
-            )
+            height = int.from_bytes(data[place + 3 : place + 5], "big")
+            width = int.from_bytes(data[place + 5 : place + 7], "big")
+            return width, height
         place += int.from_bytes(data[place : place + 2], "big")
     return None

@@ -1,8 +1,8 @@
-"""Text in any script, in the fonts that there are: how it is broken into lines, and drawn. Pillow is imported late.
+"""Text in any script: how it is broken into lines and drawn. Pillow is imported on first use.
 
-The first font is Pillow's own, which has English; the second FiraGO, which has Latin, Greek,
-Cyrillic, Arabic, Hebrew, Thai and more; the last, if its extra is installed, has Chinese, Japanese
-and Korean. What none of them has is a box.
+The first font is Pillow's own, for English; the second FiraGO, for Latin, Greek, Cyrillic, Arabic,
+Hebrew, Thai and more; the third, if the extra `cjk` is installed, is for Chinese, Japanese and
+Korean. Characters that none of them has are boxes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 ELLIPSIS = " …"
 
-_NEVER_A_GLYPH = "\U0010fffd"  # private use: shows what a font draws for what it does not have
-_PROBE = 16  # pixels; the size at which it is looked whether a font has a glyph
+_NEVER_A_GLYPH = "\U0010fffd"  # private use: fonts draw it as a missing character
+_PROBE = 16  # pixels; the size at which fonts are tested for glyphs
 
 
 class Run(NamedTuple):
-    """Characters that are drawn in one font, by its number; None for those that no font has."""
+    """Characters drawn in one font, given by its number; None if no font has them."""
 
     font: int | None
     text: str
@@ -35,23 +35,22 @@ class Run(NamedTuple):
 
 @lru_cache(1024)
 def showable(text: str) -> str:
-    """A text without what cannot be seen: spaces for what separates words, nothing for what only joins or turns."""
-    return "".join(map(_seen, unicodedata.normalize("NFC", text)))
+    """A text with spaces for separators, and without other invisible characters."""
+    return "".join(map(_visible, unicodedata.normalize("NFC", text)))
 
 
-def _seen(character: str) -> str:
+def _visible(character: str) -> str:
     kind = unicodedata.category(character)
     if kind in ("Cc", "Zs", "Zl", "Zp"):
         return " "
-    if (
-        kind == "Cf" or "\ufe00" <= character <= "\ufe0f"
-    ):  # the latter choose between forms of a letter
+    is_variation_selector = "\ufe00" <= character <= "\ufe0f"
+    if kind == "Cf" or is_variation_selector:
         return ""
     return "\ufffd" if kind == "Cs" else character
 
 
-def wrapped(text: str, size: int, width: float, most: int) -> list[str]:
-    """A text in at most so many lines, each at most `width` pixels wide; the rest is an ellipsis."""
+def wrapped(text: str, size: int, width: float, max_lines: int) -> list[str]:
+    """A text in lines of at most `width` pixels; an ellipsis ends one with too many lines."""
     lines: list[str] = []
     words = _pieces(text, size, width)
     line = ""
@@ -59,7 +58,7 @@ def wrapped(text: str, size: int, width: float, most: int) -> list[str]:
         longer = f"{line} {word}" if line and spaced else line + word
         if not line or length(longer, size) <= width:
             line = longer
-        elif len(lines) + 1 == most:
+        elif len(lines) + 1 == max_lines:
             return [*lines, _with_ellipsis(line, size, width)]
         else:
             lines.append(line)
@@ -68,11 +67,12 @@ def wrapped(text: str, size: int, width: float, most: int) -> list[str]:
 
 
 def _pieces(text: str, size: int, width: float) -> Iterator[tuple[str, bool]]:
-    """What lines can be made of, and whether a space goes before it: words; their parts, where one is too wide."""
+    """Words, or parts of those that are too wide, each with whether a space precedes it."""
     for word in text.split():
         if length(word, size) <= width:
             yield word, True
             continue
+
         part, spaced = "", True
         for character in word:
             if part and length(part + character, size) > width:
@@ -89,7 +89,7 @@ def _with_ellipsis(line: str, size: int, width: float) -> str:
 
 
 def runs(text: str) -> list[Run]:
-    """A text by the fonts that it is drawn in: one for all of it, if one has all; else the first that has each part."""
+    """A text by fonts: one for all of it if possible, else the first that has each character."""
     for number in range(_count()):
         if all(_has_glyph(number, character) for character in text):
             return [Run(number, text)]
@@ -113,11 +113,11 @@ def write(
     for run in runs(text):
         if run.font is None:
             for character in run.text:
-                wide = _box_width(character, size)
+                box = _box_width(character, size)
                 canvas.rectangle(
-                    (left + 1, top + size * 0.15, left + wide - 2, top + size), outline=ink
+                    (left + 1, top + size * 0.15, left + box - 2, top + size), outline=ink
                 )
-                left += wide
+                left += box
         else:
             canvas.text(
                 (left, top + _drop(run.font, size)), run.text, font=_font(run.font, size), fill=ink
@@ -136,7 +136,7 @@ def _box_width(character: str, size: int) -> float:
 
 
 def _drop(number: int, size: int) -> float:
-    """How much lower a font's text is drawn, for its letters to stand on the line of the first font's."""
+    """How much lower a font's text is drawn, to have the base line of the first font."""
     first, other = _font(0, size), _font(number, size)
     return float(_ascent(first) - _ascent(other))
 
@@ -175,9 +175,8 @@ def _font(number: int, size: int, *, shaping: bool = True) -> Font:
     size = max(6, size)
     if number == 0:
         return ImageFont.load_default(size)
-    engine = (
-        None if shaping else ImageFont.Layout.BASIC
-    )  # the one that joins letters, where there is one
+    # None is the engine that joins letters, if there is one.
+    engine = None if shaping else ImageFont.Layout.BASIC
     if number == 1:
         return ImageFont.truetype(io.BytesIO(_fira()), size, layout_engine=engine)
     from noto_cjk_sans_otc import FONT_PATH

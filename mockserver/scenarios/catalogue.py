@@ -1,4 +1,4 @@
-"""The scenarios that have a name, and the reading of those given as values or files."""
+"""The named scenarios, and the parsing and checking of others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mockserver.scenarios.variation import vary
 
 
 def _whole(value: Any) -> Any:
-    """A JSON value in which 2.0 is 2, as JSON Schema has it; wherever a fraction may stand, a whole number may."""
+    """A JSON value with 2.0 as 2, since both are integers to JSON Schema."""
     if isinstance(value, Mapping):
         return {name: _whole(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -42,7 +42,7 @@ def _with_current_dialect(value: object) -> object:
 
 
 class Catalogue:
-    """The scenarios that have a name, and the reading of those given as values."""
+    """The named scenarios that fit a contract, and the parsing of others."""
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
@@ -50,9 +50,8 @@ class Catalogue:
         self._validator = jsonschema_rs.validator_for(self.schema)
         self._named: dict[str, Scenario] = {}
         for name, value in _packaged("scenarios.yaml").items():
-            with suppress(
-                ScenarioError
-            ):  # one that does not fit another contract is not offered there
+            # One that does not fit a contract is not offered with it.
+            with suppress(ScenarioError):
                 self._named[name] = self.parse({"name": name, **value})
 
     def __contains__(self, name: str) -> bool:
@@ -63,36 +62,42 @@ class Catalogue:
 
     def named(self, name: str) -> Scenario:
         """The scenario of that name. Raises ScenarioError."""
-        found = self._named.get(name)
-        if found is None:
+        scenario = self._named.get(name)
+        if scenario is None:
             near = difflib.get_close_matches(name[:100], self._named, n=1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
+            hint = f" (did you mean {near[0]}?)" if near else ""
             names = ", ".join(self._named)
-            raise ScenarioError(f"no scenario is called {shorten(name)}{meant}; there are: {names}")
-        return found
+            raise ScenarioError(f"no scenario is called {shorten(name)}{hint}; there are: {names}")
+        return scenario
 
     def parse(self, value: object) -> Scenario:
-        """A scenario from its JSON value. Raises ScenarioError with every fault and its place."""
+        """A scenario from its JSON value. Raises ScenarioError with all errors and their places."""
         value = _with_current_dialect(value)
-        if faults := [_schema_fault(error) for error in self._validator.iter_errors(value)]:
-            raise _refused(value, faults)
+        if errors := [_schema_error(error) for error in self._validator.iter_errors(value)]:
+            raise _refused(value, errors)
         assert isinstance(value, Mapping)
         lifecycle = value.get("lifecycle") or self.schema["properties"]["lifecycle"]["default"]
         scenario = msgspec.convert(_whole({**value, "lifecycle": lifecycle}), Scenario)
-        if faults := list(self._contradictions(scenario)):
-            raise _refused(value, faults)
+        if errors := list(self._contradictions(scenario)):
+            raise _refused(value, errors)
         return scenario
 
-    def coerce(self, given: object) -> Scenario:
-        """A scenario from a name, from `{"name": …}` alone, from its JSON value, or as it is. Raises ScenarioError."""
-        if isinstance(given, Scenario):
-            return self.parse(given.as_json())
-        if isinstance(given, Mapping) and given.keys() == {"name"}:
-            given = given["name"]
-        return self.named(given) if isinstance(given, str) else self.parse(given)
+    def coerce(self, value: object) -> Scenario:
+        """A checked scenario from a name, `{"name": …}`, a JSON value or a Scenario.
+
+        Raises ScenarioError.
+        """
+        if isinstance(value, Scenario):
+            return self.parse(value.as_json())
+        if isinstance(value, Mapping) and value.keys() == {"name"}:
+            value = value["name"]
+        return self.named(value) if isinstance(value, str) else self.parse(value)
 
     def read(self, word: str) -> Scenario:
-        """A scenario by name, or from the YAML or JSON file at a path; a finding too. Raises ScenarioError."""
+        """A scenario by its name, or from a YAML or JSON file, which may be a finding.
+
+        Raises ScenarioError.
+        """
         if word in self._named or not Path(word).is_file():
             if "/" in word or Path(word).suffix in (".yaml", ".yml", ".json"):
                 raise ScenarioError(f"scenario file {word}: no such file")
@@ -109,19 +114,19 @@ class Catalogue:
 
     def _contradictions(self, scenario: Scenario) -> Iterator[str]:
         if statuses := self._contract.statuses:
-            yield from _lifecycle_faults("/lifecycle", scenario.lifecycle, statuses)
+            yield from _lifecycle_errors("/lifecycle", scenario.lifecycle, statuses)
             for number, share in enumerate(scenario.sometimes):
-                yield from _lifecycle_faults(
+                yield from _lifecycle_errors(
                     f"/sometimes/{number}/lifecycle", share.lifecycle, statuses
                 )
         if sum(share.chance for share in scenario.sometimes) > 1:
             yield "/sometimes: their chances add up to more than 1"
         for key, faults in scenario.faults.items():
-            yield from self._script_faults(key, faults)
+            yield from self._script_errors(key, faults)
         for key in scenario.limits:
             if not self._named_by(key):
                 yield self._unknown(pointer_to(("limits", key)))
-        yield from self._body_faults(scenario.body)
+        yield from self._body_errors(scenario.body)
         creates = self._contract.of_role("create")
         listed = sorted(
             {status for operation in creates for status in operation.responses if status < 300}
@@ -129,7 +134,7 @@ class Catalogue:
         if scenario.create_status not in (None, *listed):
             yield f"/create_status: the contract answers a create with one of {listed}"
 
-    def _script_faults(self, key: str, faults: Sequence[Fault | None]) -> Iterator[str]:
+    def _script_errors(self, key: str, faults: Sequence[Fault | None]) -> Iterator[str]:
         operations = self._named_by(key)
         if not operations:
             yield self._unknown(pointer_to(("faults", key)))
@@ -144,29 +149,30 @@ class Catalogue:
                 listed = sorted(
                     {s for operation in operations for s in operation.responses if s >= 400}
                 )
-                yield f"{place}/status: the contract has no {fault.status} for {key}; it has {listed}"
+                known = f"the contract has no {fault.status} for {key}; it has {listed}"
+                yield f"{place}/status: {known}"
             if fault.after and not any(operation.commits for operation in operations):
                 yield f"{place}/after: {key} changes nothing, so there is nothing to commit"
             if fault.kind in BODY_FAULTS and not any(
                 operation.has_body for operation in operations
             ):
-                yield f"{place}: {key} has no body that could be met by `{fault.kind}` (of streams, see `stream`)"
+                yield (f"{place}: {key} has no body for `{fault.kind}` (streams have `stream`)")
             if fault.times == "always" and number < len(faults) - 1:
                 yield f"{place}/times: what follows an endless fault is never met"
 
     def _named_by(self, key: str) -> list[Operation]:
         """The operations that a key of faults or limits stands for."""
         return [
-            each
-            for each in self._contract.operations
-            if key in ("*", each.operation_id, each.family)
+            operation
+            for operation in self._contract.operations
+            if key in ("*", operation.operation_id, operation.family)
         ]
 
     def _unknown(self, place: str) -> str:
         names = dict.fromkeys(operation.family for operation in self._contract.operations)
         return f"{place}: no such operation; there are: *, {', '.join(names)}"
 
-    def _body_faults(self, body: Body) -> Iterator[str]:
+    def _body_errors(self, body: Body) -> Iterator[str]:
         known = self._contract.prediction_schema["properties"]
         for name, value in body.extra.items():
             if name in known and not self._legal(Body(extra={name: value})):
@@ -183,19 +189,22 @@ class Catalogue:
         """Whether the contract allows a change in a prediction of some status."""
         reader = self._contract.reader
         return reader is not None and any(
-            vary(body, reader, reader.success, shown) != shown
-            for shown in self._contract.templates.values()
+            vary(body, reader, reader.success, template) != template
+            for template in self._contract.templates.values()
         )
 
 
-def _schema_fault(error: jsonschema_rs.ValidationError) -> str:
-    said = cut(error.message, 300)
+def _schema_error(error: jsonschema_rs.ValidationError) -> str:
+    message = cut(error.message, 300)
     if error.kind.name.startswith("oneOf"):
-        said = "a fault has exactly one of status, disconnect, cut, stall, drip and body, or only a delay"
-    return f"{cut(pointer_to(error.instance_path), 300) or '/'}: {said}"
+        message = (
+            "a fault has exactly one of status, disconnect, cut, stall, drip and body, "
+            "or only a delay"
+        )
+    return f"{cut(pointer_to(error.instance_path), 300) or '/'}: {message}"
 
 
-def _lifecycle_faults(
+def _lifecycle_errors(
     where: str, lifecycle: Sequence[Step], statuses: Sequence[str]
 ) -> Iterator[str]:
     order = {"starting": 0, "processing": 1}
@@ -203,8 +212,10 @@ def _lifecycle_faults(
     for number, step in enumerate(lifecycle):
         place, last = f"{where}/{number}", number == len(lifecycle) - 1
         if step.status not in statuses:
-            yield f"{place}/status: {step.status!r} is not a status; there are: {', '.join(statuses)}"
+            known = ", ".join(statuses)
+            yield f"{place}/status: {step.status!r} is not a status; there are: {known}"
             continue
+
         rank = order.get(step.status, 2)
         if rank <= before:
             yield f"{place}/status: {step.status} cannot follow {lifecycle[number - 1].status}"
@@ -221,10 +232,10 @@ def _lifecycle_faults(
         before = rank
 
 
-def _refused(value: object, faults: Sequence[str]) -> ScenarioError:
+def _refused(value: object, errors: Sequence[str]) -> ScenarioError:
     name = value.get("name") if isinstance(value, Mapping) else None
-    called = f" {name}" if isinstance(name, str) else ""
-    return ScenarioError(f"scenario{cut(called, 70)} is refused: " + "; ".join(faults))
+    title = f" {name}" if isinstance(name, str) else ""
+    return ScenarioError(f"scenario{cut(title, 70)} is refused: " + "; ".join(errors))
 
 
 def _packaged(name: str) -> Any:

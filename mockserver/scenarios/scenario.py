@@ -1,4 +1,4 @@
-"""A scenario as a value: lifecycle, faults, limits, and what is unusual in what is sent."""
+"""A scenario as a value: lifecycle, faults, limits, and variations of responses."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BODY_FAULTS = frozenset({"cut", "stall", "drip", "body"})
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A status of a lifecycle and the seconds it lasts; for `failed`, also the prediction's error.
+    """A status of a lifecycle and its duration in seconds; for `failed`, also the error.
 
-    `polls` is how many reads it takes to leave it under autojump.
+    `polls` is how many reads it takes to leave the status under autojump.
     """
 
     status: str
@@ -29,24 +29,24 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     polls: int = 1
 
 
-def _laid_out(lifecycle: Iterable[Step]) -> Timeline:
+def _timeline(lifecycle: Iterable[Step]) -> Timeline:
     return build_timeline((step.status, step.seconds, step.error, step.polls) for step in lifecycle)
 
 
 class Share(msgspec.Struct, frozen=True):
-    """A lifecycle that a share of predictions has, from 0 to 1."""
+    """A lifecycle, and the share of predictions that has it, from 0 to 1."""
 
     chance: float
     lifecycle: tuple[Step, ...]
 
     @property
     def timeline(self) -> Timeline:
-        """The lifecycle laid out in time."""
-        return _laid_out(self.lifecycle)
+        """The lifecycle as a timeline."""
+        return _timeline(self.lifecycle)
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How many requests of an operation are taken; `left` of them at the beginning, or `burst`."""
+    """How many requests of an operation are accepted; at first `left` of them, or `burst`."""
 
     per_minute: float
     burst: int = 1
@@ -75,7 +75,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def kind(self) -> str:
-        """What the fault does, in a word: the field that makes it what it is."""
+        """The field that says what the fault does."""
         for name in ("status", "disconnect", "cut", "stall", "drip", "body"):
             if getattr(self, name) is not None:
                 return name
@@ -122,9 +122,9 @@ class Webhooks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
-    """How the gateway behaves: lifecycle, faults, body quirks. The scenario schema says what each field means.
+    """How the gateway behaves: lifecycle, faults, variations of responses.
 
-    `retention` is in seconds. What is left out is as usual.
+    The scenario schema explains each field. `retention` is in seconds.
     """
 
     name: str = ""
@@ -148,38 +148,38 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
 
     @cached_property
     def timeline(self) -> Timeline:
-        """The lifecycle laid out in time."""
-        return _laid_out(self.lifecycle)
+        """The lifecycle as a timeline."""
+        return _timeline(self.lifecycle)
 
-    def timeline_of(self, drawn: float) -> Timeline:
-        """The timeline of a prediction, by a number from 0 to 1 that was drawn for it."""
+    def timeline_of(self, chance: float) -> Timeline:
+        """The timeline of a prediction, by a random number from 0 to 1."""
         for share in self.sometimes:
-            if drawn < share.chance:
+            if chance < share.chance:
                 return share.timeline
-            drawn -= share.chance
+            chance -= share.chance
         return self.timeline
 
     @cached_property
     def changes_headers(self) -> bool:
-        """Whether answers have other headers than usual."""
+        """Whether responses have other headers than usual."""
         return bool(self.headers or self.charset or self.limits)
 
     def as_json(self) -> dict[str, Any]:
-        """The scenario as plain JSON values, without what is as usual."""
+        """The scenario as plain JSON values, without defaults."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
     def script(self, operation: Operation) -> tuple[str, Sequence[Fault | None]] | None:
-        """The faults that a scenario has for an operation, and the key under which they are counted."""
+        """The key of an operation's faults, under which they are counted, and the faults."""
         return _entry(self.faults, operation)
 
     def limit(self, operation: Operation) -> tuple[str, Limit] | None:
-        """The limit that a scenario has for an operation, and the key under which its requests are counted."""
+        """The key of an operation's limit, under which requests are counted, and the limit."""
         return _entry(self.limits, operation)
 
 
 def _entry(table: Mapping[str, T], operation: Operation) -> tuple[str, T] | None:
-    """What a scenario has for an operation: under its own name, its family's, or that of all; and under which."""
+    """The key and value for an operation: its own name comes first, then its family, then `*`."""
     for key in (operation.operation_id, operation.family, "*"):
         if key in table:
             return key, table[key]
@@ -187,7 +187,7 @@ def _entry(table: Mapping[str, T], operation: Operation) -> tuple[str, T] | None
 
 
 def fault_at(faults: Sequence[Fault | None], number: int) -> Fault | None:
-    """The fault that the exchange with this number, from 0, meets."""
+    """The fault of the exchange with this number, from 0."""
     for fault in faults:
         times = 1 if fault is None else fault.times
         if times == "always" or number < times:
@@ -197,7 +197,7 @@ def fault_at(faults: Sequence[Fault | None], number: int) -> Fault | None:
 
 
 def script_length(faults: Sequence[Fault | None]) -> int | None:
-    """How many exchanges a list of faults covers; None if it has no end."""
+    """How many exchanges a list of faults covers; None if it never ends."""
     length = 0
     for fault in faults:
         times = 1 if fault is None else fault.times

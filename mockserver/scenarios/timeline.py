@@ -1,4 +1,4 @@
-"""The statuses that a prediction passes, laid out in its own time. Pure."""
+"""The statuses of a prediction in its own time, as pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Stage(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """A status that a prediction enters `at` nanoseconds of its own time.
 
     `error` is the prediction's, if the scenario sets one. Under autojump it takes `polls` reads to
-    come to the next stage.
+    reach the next stage.
     """
 
     at: int
@@ -28,17 +28,17 @@ Timeline = tuple[Stage, ...]
 
 
 def with_deadline(stages: Timeline, at: int) -> Timeline:
-    """A timeline that is cut at a deadline, in nanoseconds, unless it has ended by then."""
-    lived = tuple(stage for stage in stages if stage.at < at)
-    if not lived or lived[-1].status in TERMINAL:
-        return lived or stages
-    return (*lived, Stage(at, "aborted" if lived[-1].status == "starting" else "canceled"))
+    """A timeline cut at a deadline, in nanoseconds, unless it has ended by then."""
+    before = tuple(stage for stage in stages if stage.at < at)
+    if not before or before[-1].status in TERMINAL:
+        return before or stages
+    return (*before, Stage(at, "aborted" if before[-1].status == "starting" else "canceled"))
 
 
 def build_timeline(
     lifecycle: Iterable[tuple[str, float | None, str | msgspec.UnsetType | None, int]],
 ) -> Timeline:
-    """Lay out (status, seconds it lasts, error, polls) one after another. The last one lasts."""
+    """A timeline of (status, duration in seconds, error, polls); the last one never ends."""
     stages, at = [], 0
     for status, seconds, error, polls in lifecycle:
         stages.append(Stage(at, status, error, polls))

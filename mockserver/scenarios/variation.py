@@ -1,4 +1,4 @@
-"""Legal variety in the predictions that are sent: fields added, left out, null, or written otherwise."""
+"""Legal variations of predictions: fields added, omitted, null, or in another format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _with(name: str, part: object, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_total_time(value: dict[str, Any]) -> dict[str, Any]:
-    """The prediction with the seconds from its creation to its end among its metrics, once it has ended."""
+    """The prediction with the seconds from creation to completion in its metrics, if complete."""
     if "completed_at" not in value or "metrics" not in value:
         return value
     took = (parse_timestamp(value["completed_at"]) - parse_timestamp(value["created_at"])) / SECOND
@@ -40,11 +40,11 @@ def _without(path: Sequence[str], value: dict[str, Any]) -> dict[str, Any]:
 
 def _with_fraction(digits: int, value: dict[str, Any]) -> dict[str, Any]:
     def rewritten(part: Any) -> Any:
-        found = _TIMESTAMP.fullmatch(part) if isinstance(part, str) else None
-        if found is None:
+        match = _TIMESTAMP.fullmatch(part) if isinstance(part, str) else None
+        if match is None:
             return part
-        fraction = (found[2] or "").ljust(digits, "0")[:digits]
-        return f"{found[1]}.{fraction}Z" if fraction else f"{found[1]}Z"
+        fraction = (match[2] or "").ljust(digits, "0")[:digits]
+        return f"{match[1]}.{fraction}Z" if fraction else f"{match[1]}Z"
 
     return {name: rewritten(part) for name, part in value.items()}
 
@@ -52,7 +52,7 @@ def _with_fraction(digits: int, value: dict[str, Any]) -> dict[str, Any]:
 def vary(
     body: Body, operation: Operation, status: int, prediction: dict[str, Any]
 ) -> dict[str, Any]:
-    """A prediction with a body's variety applied, wherever the contract allows it."""
+    """A prediction with those variations applied that the contract allows."""
     varied = prediction
     candidates: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
         *(partial(_with, name, value) for name, value in body.extra.items()),
@@ -62,6 +62,7 @@ def vary(
     ]
     if body.fraction is not None:
         candidates.append(partial(_with_fraction, body.fraction))
+
     for change in candidates:
         candidate = change(varied)
         if not operation.check_response(status, "application/json", candidate):

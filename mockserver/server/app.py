@@ -1,10 +1,10 @@
-"""Where the parts are put together: routes from the contract, the admin API, the other origins."""
+"""The application: routes from the contract, the admin API, and the other origins."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -14,44 +14,51 @@ from starlette.routing import Route, Router, compile_path
 from mockserver.admin.api import Admin
 from mockserver.backend.backend import Backend, Options
 from mockserver.client import BASE_PATH, PREFIX
+from mockserver.clock import Mode
+from mockserver.contract.api_error import FORMER_DIALECTS, Dialect
 from mockserver.contract.contract import Contract
 from mockserver.http.channel import ASGIApp, Receive, Scope, Send
 from mockserver.http.pipeline import Decoy, Endpoint
 from mockserver.scenarios.catalogue import Catalogue
-from mockserver.scenarios.scenario import Scenario
+from mockserver.scenarios.scenario import Scenario, Urls
 
 
 class App:
-    """The ASGI application: the API, and on ports of their own, once they are named, a file host and a decoy."""
+    """The ASGI application: the API and, on ports of their own, a file host and a decoy.
+
+    The latter two answer once `listen_as_file_host` and `listen_as_decoy` name their ports.
+    """
 
     def __init__(self, contract: Contract, catalogue: Catalogue, options: Options) -> None:
         self._extra_origins: dict[int, ASGIApp] = {}
         self.use_backend(Backend(contract, catalogue, options))
 
     def use_backend(self, backend: Backend) -> None:
-        """Have a gateway answer from here on. What is under way is answered by the one before."""
+        """Answer from this backend from now on. Requests under way are answered by the previous."""
         self.backend = backend
+
         options = backend.options
         endpoints = _endpoints(backend)
         if options.also_at is not None:
             endpoints |= _aliases(endpoints, options.also_at)
         self._own = _Paths(endpoints, _router(backend))
         self._shared = _with_cors(self._own, options.cors) if options.cors else None
+
         if self._extra_origins:
             self.listen_as_decoy(backend.renderer.foreign_url)
         if backend.renderer.files_url is not None:
             self.listen_as_file_host(backend.renderer.files_url)
 
     async def close(self) -> None:
-        """Let go of what it holds open while it serves."""
+        """Close what it holds open while it serves; nothing, here."""
 
     def listen_as_decoy(self, url: str) -> None:
-        """Take what arrives at an origin for requests to a foreign one."""
+        """Record what arrives at this URL as requests to a foreign origin."""
         self._extra_origins[_port(url)] = Decoy(self.backend)
         self.backend.renderer.foreign_url = url
 
     def listen_as_file_host(self, url: str) -> None:
-        """Deliver pictures from an origin of their own."""
+        """Serve output files at this URL, an origin of their own."""
         files = _file_host(self.backend)
         cors = self.backend.options.cors
         self._extra_origins[_port(url)] = _with_cors(files, cors) if cors else files
@@ -69,7 +76,7 @@ class App:
 
 
 class _Paths:
-    """What answers at each path: the contract's, then the `rest`."""
+    """Finds the endpoint of a path: one of the contract's, else `rest`."""
 
     def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
         # A path without parameters needs no search, however many models there are.
@@ -84,18 +91,18 @@ class _Paths:
         return endpoint(scope, receive, send)
 
     def _endpoint(self, path: str) -> tuple[ASGIApp, dict[str, str]]:
-        """What answers at a path, and the path's parameters."""
+        """The endpoint of a path, and the path's parameters."""
         endpoint = self._fixed.get(path)
         if endpoint is not None:
             return endpoint, {}
         for pattern, endpoint in self._patterns:
-            if found := pattern.match(path):
-                return endpoint, found.groupdict()
+            if match := pattern.match(path):
+                return endpoint, match.groupdict()
         return self._rest, {}
 
 
 def _router(backend: Backend) -> Router:
-    """What answers beside the contract's paths: the admin API, the documents, and all that matches nothing."""
+    """What serves all other paths: the admin API, the documents, and what matches nothing."""
     unmatched = Endpoint(backend, {})
     # The last route takes known paths with other methods; the default, what no pattern takes: `*`,
     # or a line break.
@@ -104,7 +111,7 @@ def _router(backend: Backend) -> Router:
 
 
 def _with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """An application that pages of other origins may call. It answers their preflights, which no journal has."""
+    """An application that pages of other origins may call. Preflights are not in the journal."""
     return CORSMiddleware(
         app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
     )
@@ -115,7 +122,7 @@ def _port(url: str) -> int:
 
 
 def _endpoints(backend: Backend) -> dict[str, Endpoint]:
-    """What answers at each path of the contract."""
+    """The endpoint of each path of the contract."""
     return {
         path: Endpoint(backend, {operation.method: operation for operation in operations})
         for path, operations in backend.contract.paths.items()
@@ -123,7 +130,7 @@ def _endpoints(backend: Backend) -> dict[str, Endpoint]:
 
 
 def _aliases(endpoints: Mapping[str, Endpoint], also_at: str) -> dict[str, Endpoint]:
-    """The same endpoints under another prefix than `/replicate`, but where a path of the contract is there already."""
+    """The same endpoints under another prefix than `/replicate`; paths of the contract win."""
     aliases = {
         also_at.rstrip("/") + path.removeprefix(BASE_PATH): endpoint
         for path, endpoint in endpoints.items()
@@ -150,11 +157,12 @@ def _file_host(backend: Backend) -> ASGIApp:
 
 
 async def _welcome(request: Request) -> Response:
-    """A browser is led to the inspector; all others are told what this is."""
+    """Redirect a browser to the inspector; tell other clients what this is."""
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(f"{PREFIX}/")
     return PlainTextResponse(
-        f"mockserver, a test double of the FLUX gateway. Its API is under {BASE_PATH}, its inspector at {PREFIX}/\n"
+        f"mockserver, a test double of the FLUX gateway. Its API is under {BASE_PATH}, "
+        f"its inspector at {PREFIX}/\n"
     )
 
 
@@ -165,11 +173,41 @@ def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Res
     return serve
 
 
+class Settings(TypedDict, total=False):
+    """What a server can be told in Python, as the flags of `serve`. The defaults are in Options."""
+
+    clock: Mode
+    speed: float
+    seed: int
+    strict: bool
+    require_auth: bool
+    urls: Urls
+    errors: Dialect
+    files_origin: Literal["same", "separate"]
+    also_at: str | None
+    public_url: str | None
+    webhook_allow: Sequence[str]
+    cors: Sequence[str]
+    admin_token: str | None
+    max_memory: int
+
+
 def build_app(
-    contract: Path | Contract | None, scenario: str | Scenario | Mapping[str, Any], **options: Any
+    contract: Path | Contract | None = None,
+    scenario: str | Scenario | Mapping[str, Any] = "succeeded",
+    **settings: Unpack[Settings],
 ) -> App:
-    """The application for a contract, and a scenario by name, file or value; the rest goes into its Options."""
+    """The application for a contract and a scenario: a name, a file, or the value itself.
+
+    Raises MockServerError for what does not fit.
+    """
     loaded = contract if isinstance(contract, Contract) else Contract.load(contract)
     catalogue = Catalogue(loaded)
     chosen = catalogue.read(scenario) if isinstance(scenario, str) else catalogue.coerce(scenario)
+
+    options: dict[str, Any] = {**settings}
+    options["webhook_allow"] = tuple(name.lower() for name in settings.get("webhook_allow", ()))
+    options["cors"] = tuple(settings.get("cors", ()))
+    if "errors" in settings:
+        options["errors"] = FORMER_DIALECTS.get(settings["errors"], settings["errors"])
     return App(loaded, catalogue, Options(scenario=chosen, **options))

@@ -1,4 +1,4 @@
-"""The file that says where a server is: others wait for it, so it is there only while the server answers."""
+"""The ready file: where a server is. It exists only while the server answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mockserver.errors import MockServerError
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what another server has left. Raises MockServerError if that is no file that may be replaced."""
+    """Remove another server's file. Raises MockServerError if it is no regular file."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise MockServerError(
-                f"the ready file {path} is there, and is no regular file; name another"
+                f"the ready file {path} exists and is not a regular file; choose another"
             )
         path.unlink()
     except FileNotFoundError:
@@ -27,11 +27,12 @@ def remove_stale(path: Path) -> None:
 
 
 def write(path: Path, facts: Mapping[str, object]) -> None:
-    """Write facts as JSON, and the process's id. The file appears whole or not at all. Raises MockServerError."""
+    """Write facts and the process's id as JSON, atomically. Raises MockServerError."""
     try:
         draft = path.with_name(f".{path.name}.{os.getpid()}")
     except ValueError as reason:
         raise _cannot_write(path, reason) from reason
+
     try:
         draft.write_text(json.dumps({**facts, "pid": os.getpid()}) + "\n")
         draft.replace(path)
@@ -49,5 +50,5 @@ def remove_own(path: Path) -> None:
 
 
 def _cannot_write(path: Path, reason: Exception) -> MockServerError:
-    said = reason.strerror if isinstance(reason, OSError) else str(reason)
-    return MockServerError(f"cannot write the ready file {path}: {said}")
+    message = reason.strerror if isinstance(reason, OSError) else str(reason)
+    return MockServerError(f"cannot write the ready file {path}: {message}")

@@ -1,4 +1,7 @@
-"""Reads the contract and the scenario again when their files change. What is wrong leaves the old ones in force."""
+"""`serve --watch`: reloads the contract and the scenario when their files change.
+
+While a file is invalid, the previous version stays in force.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario
 from mockserver.server.app import App
 
-INTERVAL = 0.2  # seconds between two looks; files on shared folders tell of no change by themselves
+INTERVAL = 0.2  # seconds; files are polled, since shared folders send no notifications
 
 
 class Loaded(NamedTuple):
-    """What the files hold, read."""
+    """The content of the files."""
 
     contract: Contract
     catalogue: Catalogue
@@ -26,10 +29,10 @@ class Loaded(NamedTuple):
 
 
 class Watch:
-    """The files of a double's contract and scenario, and what they held when they were last looked at.
+    """The files of a double's contract and scenario, with their content when last read.
 
-    Make it before the double is built from them, so that no change between is missed. `scenario` is
-    a name or a file.
+    Create it before the double is built from them, so that no change in between is missed.
+    `scenario` is a name or a file.
     """
 
     def __init__(self, contract: Path | None, scenario: str) -> None:
@@ -42,38 +45,40 @@ class Watch:
         self._seen = self._before = self._contents()
         self._wrong = False
 
-    async def follow(self, app: App, say: Callable[[str], None]) -> None:
-        """Have an application keep to the files, until cancelled."""
+    async def follow(self, app: App, report: Callable[[str], None]) -> None:
+        """Keep an application up to date with the files, until canceled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            await self.look(app, say)
+            await self.look(app, report)
 
-    async def look(self, app: App, say: Callable[[str], None]) -> None:
-        """Read what has changed, once it stays so from one look to the next, and say what came of it."""
+    async def look(self, app: App, report: Callable[[str], None]) -> None:
+        """Reload changed files and report the result, once they are the same at two looks."""
         now = self._contents()
-        settled, self._before = now == self._before, now  # an editor may be in the midst of writing
+        # Until then, an editor may still be writing.
+        settled, self._before = now == self._before, now
         if not settled or now == self._seen:
             return
+
         self._seen = now
         try:
             loaded = await asyncio.to_thread(self._read)
         except MockServerError as reason:
             self._wrong = True
-            say(f"{reason}; what was read before stays in force")
+            report(f"{reason}; the previous version stays in force")
             return
-        self._use(loaded, app, say)
+        self._use(loaded, app, report)
 
-    def _use(self, loaded: Loaded, app: App, say: Callable[[str], None]) -> None:
+    def _use(self, loaded: Loaded, app: App, report: Callable[[str], None]) -> None:
         backend, was_wrong = app.backend, self._wrong
         self._wrong = False
         if loaded.contract.source != backend.contract.source:
             app.use_backend(backend.with_contract(*loaded))
-            say(f"contract {self._contract} read again: all tenants begin anew")
+            report(f"contract {self._contract} reloaded: all tenants begin anew")
         elif loaded.scenario != backend.options.scenario:
             backend.use_scenario(loaded.scenario)
-            say(f"scenario {self._scenario} read again: its faults are counted afresh")
+            report(f"scenario {self._scenario} reloaded: its faults are counted afresh")
         elif was_wrong:
-            say("the files are right again, and as they were read before")
+            report("the files are valid again, and unchanged")
         backend.store.changes.note()
 
     def _contents(self) -> list[bytes | None]:

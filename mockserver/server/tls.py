@@ -7,12 +7,20 @@ from pathlib import Path
 
 from mockserver.errors import MockServerError
 
+# Which clients read which: OpenSSL and httpx; requests; curl; Node.
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+
+
+def ca_environment(ca_file: str | None) -> dict[str, str]:
+    """The environment variables that make clients trust a certificate; none without one."""
+    return dict.fromkeys(CA_VARIABLES, ca_file) if ca_file else {}
+
 
 class Authority:
     """A certificate authority made for one run.
 
-    `file` is its certificate, which clients can be told to trust; `server_file` the server's own,
-    with its key.
+    `file` is its certificate, for clients to trust; `server_file` the server's certificate and key.
+    Raises MockServerError without trustme, and for hosts that no certificate can name.
     """
 
     def __init__(self, *hosts: str) -> None:
@@ -23,11 +31,12 @@ class Authority:
                 "--tls needs trustme: pip install 'flux-mockserver[tls]'"
             ) from reason
         authority = trustme.CA(organization_name="mockserver")
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="mockserver-"
-        )  # which only its owner can read
+
+        # Only its owner can read the folder: it holds the server's key.
+        self._folder = tempfile.TemporaryDirectory(prefix="mockserver-")
         self.file = Path(self._folder.name) / "ca.pem"
         authority.cert_pem.write_to_path(str(self.file))
+
         self.server_file = Path(self._folder.name) / "server.pem"
         try:
             certificate = authority.issue_cert("127.0.0.1", "localhost", "::1", *hosts)

@@ -1,4 +1,4 @@
-"""The double as a running server of uvicorn: sockets, the event loop, signals, the end."""
+"""The application served by uvicorn: sockets, the event loop, signals, shutdown."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from mockserver.server.tls import Authority
 
 T = TypeVar("T")
 SHUTDOWN = 3  # seconds that requests under way are given
-IDLE_TURNS = 20  # of the event loop in which nothing comes, after which nothing more is there
-TURN = 0.005  # seconds between looks at what is under way
+IDLE_TURNS = 20  # turns of the event loop without activity, after which a server has settled
+TURN = 0.005  # seconds between two looks at a busy server
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises MockServerError."""
+    """A listening socket; port 0 picks a free one. Raises MockServerError."""
     try:
-        host.encode(
-            "idna"
-        )  # create_server leaves its socket open when it finds that a host cannot be encoded
+        # Before create_server, which would leak its socket if the host cannot be encoded.
+        host.encode("idna")
         return socket.create_server((host, port), backlog=2048, family=_family(host))
     except (OSError, TypeError, UnicodeError) as reason:
         errno = reason.errno if isinstance(reason, OSError) else None
-        said = os.strerror(errno) if errno and errno > 0 else str(reason)
+        message = os.strerror(errno) if errno and errno > 0 else str(reason)
         raise MockServerError(
-            f"cannot listen on {host}:{port}: {said}; choose another --port, or 0 for a free one"
+            f"cannot listen on {host}:{port}: {message}; choose another --port, or 0 for a free one"
         ) from reason
 
 
@@ -64,7 +63,7 @@ def extra_origins(app: App, scheme: str) -> list[socket.socket]:
 
 
 class UvicornServer(uvicorn.Server):
-    """uvicorn's server, which tells when it answers, and leaves signals to its caller."""
+    """uvicorn's server; it reports when it is ready, and leaves signals to its caller."""
 
     def __init__(
         self, app: App, on_ready: Callable[[], None], authority: Authority | None = None
@@ -97,38 +96,45 @@ class UvicornServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take no signals: the caller has handlers of its own."""
+        """Handle no signals: the caller does."""
         yield
 
     def hang_up(self) -> None:
-        """End, without waiting for clients: what is under way finds that they have left."""
+        """End without waiting for clients; to requests under way, they have disconnected."""
         self.should_exit = True
         for connection in list(self._connections):
             connection.close()
 
     async def settle(self, seconds: float) -> None:
-        """Read and answer what clients have sent before they left; wait some seconds at most for what takes long."""
+        """Read and answer what clients have sent, within some seconds.
+
+        A client may have exited right after it had sent a request: its bytes, or the connection
+        itself, may still be in the kernel. Turns of the loop without any activity show that nothing
+        is left there.
+        """
         end, quiet, busy = self.loop.time() + seconds, 0, False
         while quiet < IDLE_TURNS and self.loop.time() < end:
             before = len(self._connections)
             await asyncio.sleep(TURN if busy else 0)
-            busy = self._in_flight.count > 0 or any(each.is_answering for each in self._connections)
+            busy = self._in_flight.count > 0 or any(
+                connection.is_answering for connection in self._connections
+            )
             quiet = 0 if busy or len(self._connections) != before else quiet + 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, and close what the application holds open."""
+        """End, and close the application."""
         await super().shutdown(sockets)
         await self._app.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say that requests are answered."""
+        """Start, and report that the server is ready."""
         self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_ready()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop's where that is installed. The process's own policy is left alone."""
+    """An event loop, of uvloop if that is installed. The process's policy is not changed."""
     try:
         import uvloop
     except ImportError:
@@ -142,7 +148,7 @@ def run_server(
     signals: Mapping[signal.Signals, Callable[[], None]] | None = None,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until the server is told to exit. `signals` says what is done when one comes; `beside` goes on too."""
+    """Serve until `server.should_exit`, with handlers of signals; `beside` runs meanwhile."""
 
     async def run() -> None:
         for number, act in (signals or {}).items():
@@ -158,8 +164,8 @@ def run_server(
     try:
         runner.run(run())
     finally:
-        # uvloop warns of a connection whose handshake has not ended, before it closes it: where
-        # warnings are errors, it would wait for that one for ever.
+        # uvloop warns of a connection with an unfinished TLS handshake before it closes it. Where
+        # warnings are errors, the exception would keep it open, and the loop waiting for ever.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             runner.close()
@@ -174,16 +180,16 @@ def serve(
     drain: float = 0,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `on_ready` is called once requests are answered; `beside` goes on meanwhile.
+    """Serve until SIGTERM or Ctrl-C.
 
-    For `drain` seconds after a SIGTERM it goes on, and says at /__admin/health that it is about to
-    stop.
+    `on_ready` is called once requests are answered; `beside` runs meanwhile. After a SIGTERM it
+    serves for `drain` more seconds, in which /__admin/health answers 503.
     """
     others = extra_origins(app, "https" if authority else "http")
     server = UvicornServer(app, on_ready, authority)
 
-    # What start-up made stays: without it the collector, at work beneath requests, has little to
-    # walk.
+    # The objects made at start-up live as long as the process: the garbage collector need not
+    # traverse them while requests are answered.
     gc.collect()
     gc.freeze()
 
@@ -203,7 +209,7 @@ def serve(
 
 
 def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit  # the second time, do not wait for what is under way
+    server.force_exit = server.should_exit  # the second time, do not wait for requests
     _end(server)
 
 
@@ -212,7 +218,7 @@ def _end(server: uvicorn.Server) -> None:
 
 
 def server_info(listener: socket.socket, authority: Authority | None = None) -> dict[str, object]:
-    """Where a server is: `url`, `port`, and `ca_file` if it speaks TLS."""
+    """What the ready file says of a server: `url`, `port`, and `ca_file` with TLS."""
     facts: dict[str, object] = {"url": url_of(listener, "https" if authority else "http")}
     facts["port"] = listener.getsockname()[1]
     if authority is not None:

@@ -196,6 +196,15 @@ class TestRoutes:
         assert admin(client, "DELETE", "/scenario").json()["name"] == "succeeded"
         assert create(client)["status"] == "starting"
 
+    def test_a_scenario_is_taken_back_within_the_bounds_of_memory(self) -> None:
+        with MockServer(max_memory=16 * 1024 * 1024) as server:
+            idle, tenant = server.tenant(), server.tenant()
+            idle.use("nsfw")
+            tenant.use("failed")
+            server.call_in_loop(lambda backend: backend.store.underway.add(17 * 1024 * 1024))
+            tenant.use(None)
+            assert server.call_in_loop(lambda backend: backend.store.find(idle.token)) is None
+
     def test_predictions_are_shown_oldest_first_as_they_stand_and_looking_moves_nothing(
         self, client: httpx.Client
     ) -> None:

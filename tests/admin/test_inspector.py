@@ -1,6 +1,9 @@
 """The inspector page, in a real browser."""
 
+import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -61,7 +64,11 @@ def rows(page: Page) -> Any:
     return page.locator("#journal .row code")
 
 
-def clipboard(page: Page) -> str:
+def copied_by(page: Page, button: str) -> str:
+    """What a button copies, which takes a moment; the clipboard is shared by the tests."""
+    page.evaluate("navigator.clipboard.writeText('')")
+    page.click(button)
+    page.wait_for_function("navigator.clipboard.readText()")
     return str(page.evaluate("navigator.clipboard.readText()"))
 
 
@@ -214,12 +221,23 @@ def test_an_exchange_is_copied_as_curl_and_plays_again(
 ) -> None:
     create(client, "it's a lighthouse")
     page.locator("#journal .row").click()
-    page.click(".copy-curl")
-    copied = clipboard(page)
+    copied = copied_by(page, ".copy-curl")
     assert copied.startswith(f"curl -X POST '{tenant.url}{KONTEXT}'")
     assert "Authorization: Bearer $REPLICATE_API_TOKEN" in copied
     assert tenant.token not in copied
     assert """'{"input":{"prompt":"it'\\''s a lighthouse"}}'""" in copied
+
+
+def test_a_copied_body_is_sent_as_it_was_whatever_it_begins_with(
+    page: Page, client: httpx.Client, tenant: Tenant
+) -> None:
+    client.post(KONTEXT, content=b"@/dev/null\nmore\n", headers={"Content-Type": "text/plain"})
+    page.locator("#journal .row").click()
+    command = copied_by(page, ".copy-curl")
+    environment = {**os.environ, "REPLICATE_API_TOKEN": tenant.token}
+    subprocess.run(["bash", "-c", command], env=environment, check=True, timeout=30)
+    first, second = tenant.requests()
+    assert second["request"]["body"] == first["request"]["body"] == "@/dev/null\nmore\n"
 
 
 def test_the_faults_that_were_met_are_copied_as_a_scenario(
@@ -230,8 +248,7 @@ def test_the_faults_that_were_met_are_copied_as_a_scenario(
     for _ in range(4):
         client.get(made["urls"]["get"])
     expect(rows(page)).to_have_count(5)
-    page.click("#copy-scenario")
-    copied = page.evaluate("navigator.clipboard.readText().then(JSON.parse)")
+    copied = json.loads(copied_by(page, "#copy-scenario"))
     assert copied == {
         "name": "met-before",
         "faults": {"getPrediction": [None, {"status": 502}, {"status": 502}]},
@@ -246,12 +263,11 @@ def test_what_is_shown_is_copied_as_an_archive(
     client.get("/nowhere")
     page.select_option("#show", "unmatched")
     expect(rows(page)).to_have_count(1)
-    page.click("#copy-har")
-    page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('{'))")
-    log = page.evaluate("navigator.clipboard.readText().then(JSON.parse)")["log"]
+    text = copied_by(page, "#copy-har")
+    log = json.loads(text)["log"]
     assert log["version"] == "1.2"
     assert [entry["request"]["url"] for entry in log["entries"]] == [tenant.url + "/nowhere"]
-    assert tenant.token not in clipboard(page)
+    assert tenant.token not in text
 
 
 def test_an_exchange_has_both_its_times(page: Page, client: httpx.Client, tenant: Tenant) -> None:
@@ -310,6 +326,12 @@ def test_scenario_and_clock_are_steered_from_it(
     page.fill("#seconds", "-1")
     page.click("#advance")
     expect(page.locator("#trouble")).to_contain_text("/seconds")
+    create(client)
+    expect(rows(page)).to_have_count(2)
+    expect(page.locator("#trouble")).to_contain_text("/seconds")  # until something else is tried
+    page.fill("#seconds", "1")
+    page.click("#advance")
+    expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_a_scenario_is_checked_as_one_types(page: Page, tenant: Tenant) -> None:

@@ -27,10 +27,10 @@ CLIENT_WITH_BUGS = Path(__file__).parent.parent / "check" / "client.py"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--token", "tökén-日本"], "cannot be sent in a request's head"),
-        (["--token", "a\nb"], "cannot be sent in a request's head"),
-        (["--url", "http://[::1"], "is no address"),
-        (["--url", "http://a b:1"], "is no address"),
+        (["--token", "tökén-日本"], "characters that HTTP headers cannot hold"),
+        (["--token", "a\nb"], "characters that HTTP headers cannot hold"),
+        (["--url", "http://[::1"], "is not an address"),
+        (["--url", "http://a b:1"], "is not an address"),
         (["--url", "http://127.0.0.1:99999"], "no double answers at"),
     ],
 )
@@ -117,7 +117,7 @@ def test_where_findings_cannot_be_saved_they_are_shown_all_the_same(tmp_path: Pa
         timeout=120,
     )
     assert ended.stderr.startswith(
-        "mockserver: cannot save findings in .mockserver: File exists; what is found is shown"
+        "mockserver: cannot save findings in .mockserver: File exists; findings are shown but not saved"
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 1, ended.stdout + ended.stderr
@@ -177,7 +177,7 @@ def test_two_with_blocks_on_one_server_at_once_are_told_so() -> None:
         with (
             pytest.raises(
                 MockServerError,
-                match="is running already; for a second one beside it, make another",
+                match="is running already; for a second one, create another",
             ),
             server,
         ):

@@ -160,9 +160,7 @@ print(json.dumps({"output": prediction["output"] + "?"}))
     def test_a_replay_has_the_pictures_where_the_hunt_had_them(self, tmp_path: Path) -> None:
         words = ("--files", "same-origin", "--max-runs", "1")
         result = mockserver("check", *words, "--", *CLIENT, "returns urls.get", cwd=tmp_path)
-        (shown,) = re.findall(
-            r"Replay: +mockserver (replay --files same-origin \S+) -- ", result.stdout
-        )
+        (shown,) = re.findall(r"Replay: +mockserver (replay --files same \S+) -- ", result.stdout)
         assert (
             mockserver(*shown.split(), "--", *CLIENT, "returns urls.get", cwd=tmp_path).returncode
             == 1

@@ -184,6 +184,16 @@ def test_the_environment_is_the_double_s_but_for_a_token_that_is_there() -> None
     assert client(show, "--allow-empty", REPLICATE_API_TOKEN="mine").stdout.split()[2] == "mine"
 
 
+def test_over_https_every_variable_that_clients_read_names_the_certificate() -> None:
+    show = "print(*(os.environ.get(name) for name in {}))".format(
+        ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+    )
+    files = client(show, "--tls", "--allow-empty").stdout.split()
+    assert len(files) == 4
+    assert {Path(file).name for file in files} == {"ca.pem"}
+    assert "/ca.pem" not in client(show, "--allow-empty").stdout
+
+
 def test_flags_of_serve_say_how_it_behaves() -> None:
     asked = 'print([ask(CREATE, GOOD)["status"], ask(CREATE, GOOD)["output"][:5]])'
     ended = client(asked, "--scenario", "immediate", "--tls")

@@ -146,7 +146,8 @@ def test_the_baseline_accepts_what_a_report_knows(server: MockServer, tmp_path: 
         (["http://127.0.0.1:9", "--report", "report.pdf"], "the file ends in .json, .xml, .html"),
         (["http://127.0.0.1:9", "--baseline", "/nowhere.json"], "cannot read the baseline"),
         (["http://127.0.0.1:9", "--contract", "/nowhere.yaml"], "contract /nowhere.yaml"),
-        (["https://127.0.0.1:9", "--upstream-ca", "/nowhere.pem"], "--upstream-ca /nowhere.pem"),
+        (["https://127.0.0.1:9", "--gateway-ca", "/nowhere.pem"], "--gateway-ca /nowhere.pem"),
+        (["https://127.0.0.1:9", "--upstream-ca", "/nowhere.pem"], "--gateway-ca /nowhere.pem"),
     ],
 )
 def test_what_cannot_be_done_is_2_and_one_line(arguments: list[str], said: str) -> None:
@@ -203,4 +204,4 @@ def test_a_certificate_is_verified() -> None:
         refused = invoke("verify", server.url)
         assert refused.returncode == 2
         assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
-        assert invoke("verify", server.url, "--upstream-ca", str(server.ca_file)).returncode == 0
+        assert invoke("verify", server.url, "--gateway-ca", str(server.ca_file)).returncode == 0

@@ -218,7 +218,7 @@ def test_what_is_wrong_fails_the_test_like_a_failed_expectation(runner: str, pro
         runner, project, "broken", {"vitest": BROKEN_VITEST, "jest": BROKEN_JEST}
     )
     assert code == 1
-    assert "the contract does not allow what was sent:" in said
+    assert "the client sent what the contract does not allow:" in said
     assert re.search(
         r"\(exchange 1\) at /input/promt: Additional property promt is not allowed; sent \"p\"",
         said,
@@ -321,10 +321,10 @@ def test_requests_that_belong_to_no_test_fail_the_one_during_which_they_came(
     code, said = run_suite(runner, project, "stray", {"vitest": STRAY_VITEST, "jest": STRAY_JEST})
     assert code == 1
     failed = "3 failed" if runner == "vitest" else "2 failed"
-    assert (failed in said, "requests came that belong to no test" in said) == (True, True), said
+    assert (failed in said, "requests that belong to no test" in said) == (True, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert re.search(r"^\s*(test-f|of-)…: GET /replicate/v1/predictions$", said, re.M)
-    assert ("after the tests that sent it had ended" in said) is (runner == "vitest")
+    assert ("requests that came after their test had ended" in said) is (runner == "vitest")
     assert ("at /input/sede: " in said) is (runner == "vitest")
     assert ("does a client keep its first token?" in said) is (runner == "vitest")
     assert ("refused as no HTTP, or for a head that is too large: 1" in said) is (
@@ -343,7 +343,7 @@ def test_requests_without_a_token_to_a_double_that_is_shared_fail_the_file(
     suites = {"vitest": STRAY_VITEST.partition('test("has a tenant')[0], "jest": STRAY_JEST}
     with MockServer() as server:
         code, said = run_suite(runner, project, "stray", suites, MOCKSERVER_URL=server.url)
-    assert (code, "requests came that belong to no test" in said) == (1, True), said
+    assert (code, "requests that belong to no test" in said) == (1, True), said
     assert re.search(r"^\s*anonymous: GET /replicate/v1/predictions$", said, re.M)
     assert "…: GET" not in said, "others' tokens are their business"
 
@@ -355,6 +355,16 @@ def test_its_types_are_those_of_the_admin_api(tmp_path: Path) -> None:
         [sys.executable, str(PACKAGE / "generate_types.py"), str(target)], check=True, timeout=60
     )
     assert target.read_text() == (PACKAGE / "admin.d.ts").read_text(), "run `make types`"
+
+
+@pytest.mark.thorough
+def test_types_made_of_the_contract_let_a_prediction_have_inputs(tmp_path: Path) -> None:
+    target = tmp_path / "api.d.ts"
+    tool = MODULES / "openapi-typescript" / "bin" / "cli.js"
+    command = ["node", str(tool), str(ROOT / "contracts" / "openapi.yaml"), "--output", str(target)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    empty = re.findall(r"^.*Record<string, never>.*$", target.read_text(), re.M)
+    assert [line.split()[2] for line in empty] == ["$defs"]
 
 
 TYPED = """

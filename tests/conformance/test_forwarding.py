@@ -60,7 +60,7 @@ def test_a_gateway_is_spoken_to_by_http_2_where_it_has_that() -> None:
     with (
         closing(Authority("127.0.0.1")) as authority,
         speaking_http2(authority, asked) as url,
-        proxying(url, upstream_ca=Path(authority.file)) as tenant,
+        proxying(url, gateway_ca=Path(authority.file)) as tenant,
         asking(tenant) as client,
     ):
         answers = [client.get("/replicate/v1/predictions") for _ in range(2)]

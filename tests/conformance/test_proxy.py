@@ -443,7 +443,7 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(
     lonely = run("run", "--max-creates", "1", *command)
     assert (lonely.returncode, lonely.stderr) == (
         2,
-        "mockserver: --max-creates is for a gateway behind --proxy URL\n",
+        "mockserver: --max-creates requires --proxy URL\n",
     )
 
 
@@ -492,7 +492,7 @@ def test_a_certificate_is_verified() -> None:
                 in client.get("/replicate/v1/predictions").json()["detail"]
             )
         with (
-            proxying(double.url, upstream_ca=Path(str(double.ca_file))) as tenant,
+            proxying(double.url, gateway_ca=Path(str(double.ca_file))) as tenant,
             asking(tenant) as client,
         ):
             assert client.get("/replicate/v1/predictions").status_code == 200

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from mockserver.backend.backend import Options
 from mockserver.contract.contract import Contract
+from mockserver.contract.loader import shipped_contract
 from mockserver.contract.operation import ROLES
+from mockserver.contract.yaml import read_yaml
 from mockserver.errors import ContractError
 from mockserver.http.handlers.roles import HANDLERS
 from mockserver.scenarios.catalogue import Catalogue
@@ -22,7 +24,7 @@ from mockserver.server.app import App
 from tests.helpers.documents import CONTRACT, KONTEXT, ULTRA
 from tests.helpers.pages import ROOT
 
-SOURCES = {"documented", "implied", "upstream"}
+SOURCES = {"documented", "implied", "replicate"}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -63,6 +65,33 @@ def test_every_operation_response_parameter_and_schema_says_what_it_rests_on() -
     assert len(nodes) > 50
     for node in nodes:
         assert node["x-source"] in SOURCES, node
+
+
+def objects_without_a_word_on_their_properties(node: Any, place: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        declared = node.get("type") == "object" or node.get("type") == ["object", "null"]
+        if declared and not node.keys() & {"properties", "additionalProperties"}:
+            yield place
+        for name, part in node.items():
+            if name not in ("if", "example", "examples", "value"):
+                yield from objects_without_a_word_on_their_properties(part, f"{place}/{name}")
+    elif isinstance(node, list):
+        for number, part in enumerate(node):
+            yield from objects_without_a_word_on_their_properties(part, f"{place}/{number}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        CONTRACT.document,
+        read_yaml(shipped_contract("admin.yaml").read_bytes()),
+        Catalogue(CONTRACT).schema,
+    ],
+    ids=["openapi.yaml", "admin.yaml", "scenario.schema.yaml"],
+)
+def test_every_object_says_which_properties_it_may_have(document: Any) -> None:
+    # Generators of TypeScript make of a bare `type: object` one that has no properties at all.
+    assert list(objects_without_a_word_on_their_properties(document)) == []
 
 
 def test_a_file_is_read_anew_only_when_it_has_changed(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_every_departure_from_the_documents_is_in_the_table_and_every_row_is_one
     assert sorted(table) == sorted(all_departures())
 
 
-def test_what_is_not_the_documents_own_is_marked_upstream() -> None:
+def test_what_is_not_the_documents_own_is_marked_as_replicates() -> None:
     for place in all_departures():
         name, _, path = place.partition(" request.input.")
         if not path:
@@ -122,13 +122,13 @@ def test_what_is_not_the_documents_own_is_marked_upstream() -> None:
         )
         ours = schema["properties"]["input"]["properties"][field]
         if keyword == "pattern":
-            assert CONTRACT.document["components"]["schemas"]["ImageReference"]["x-upstream"] == [
+            assert CONTRACT.document["components"]["schemas"]["ImageReference"]["x-replicate"] == [
                 "pattern"
             ]
         elif keyword:
-            assert keyword in ours["x-upstream"], place
+            assert keyword in ours["x-replicate"], place
         else:
-            assert ours["x-source"] == "upstream", place
+            assert ours["x-source"] == "replicate", place
 
 
 @each_document

@@ -69,13 +69,37 @@ def test_what_is_not_json_is_text(text: str, value: Any) -> None:
         ("!!binary aGk=", "the tag tag:yaml.org,2002:binary is not known"),
         ("1" * 5000, "Exceeds the limit"),
         ("[" * 100_000, "nested more than 200 levels deep"),
-        ("a: 1\n---\nb: 2", "a second document begins here"),
-        ("*nobody", "nobody"),
+        ("a: 1\n---\nb: 2", "but found another document"),
+        ("*nobody", "found undefined alias"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_of_yaml(text: str, said: str) -> None:
     with pytest.raises(yaml.YAMLError, match=said):
         read_yaml(text.encode())
+
+
+def test_json_with_many_values_is_read_as_json() -> None:
+    value = {"list": list(range(150_000))}
+    began = time.process_time()
+    assert read_yaml(msgspec.json.encode(value)) == value
+    assert time.process_time() - began < 0.5, "the YAML parser takes seconds"
+
+
+def test_json_that_is_too_deep_or_has_a_key_twice_is_refused_with_the_place() -> None:
+    with pytest.raises(yaml.YAMLError, match=r"nested more than 200 levels(.|\n)*line 1, column"):
+        read_yaml(b'{"a": ' + b"[" * 250 + b"]" * 250 + b"}")
+    with pytest.raises(yaml.YAMLError, match=r"'a' stands here twice(.|\n)*line 2, column 2"):
+        read_yaml(b'{"a": 1,\n "a": 2}')
+
+
+@pytest.mark.parametrize("depth", [200, 202])
+def test_lists_may_be_nested_200_levels_deep(depth: int) -> None:
+    text = "- " * depth + "x"
+    if depth > 200:
+        with pytest.raises(yaml.YAMLError, match="nested more than 200 levels deep"):
+            read_yaml(text.encode())
+    else:
+        assert read_yaml(text.encode())[0][0][0]
 
 
 def test_aliases_that_repeat_aliases_are_bounded() -> None:

@@ -330,10 +330,10 @@ class TestManyAsOne:
     def test_what_concerns_all_says_that_one_of_them_answers(self, three: Cluster) -> None:
         everybody = Tenant(three.url, "")
         for path in ("/verdict?all=true", "/tenants", "/coverage?all=true", "/health"):
-            assert everybody.call("GET", path)["one_of_servers"] == 3
-            assert "one_of_servers" not in Tenant(three.doubles[0].url, "").call("GET", path)
+            assert everybody.call("GET", path)["server_count"] == 3
+            assert "server_count" not in Tenant(three.doubles[0].url, "").call("GET", path)
         for path in ("/verdict", "/coverage", "/requests"):
-            assert "one_of_servers" not in everybody.call("GET", path)
+            assert "server_count" not in everybody.call("GET", path)
 
     def test_the_verdict_command_adds_them_up_and_takes_no_part_for_the_whole(
         self, three: Cluster
@@ -350,7 +350,7 @@ class TestManyAsOne:
         assert ended.stdout.count("/nowhere/") >= 3
         ended = run("verdict", "--url", three.url)
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert f"{three.url} is a load balancer before 3 doubles" in ended.stderr
+        assert f"{three.url} is a load balancer in front of 3 doubles" in ended.stderr
         token = tenants[three.doubles[0].address]
         alone = run("verdict", "--url", three.url, "--token", token)
         assert (alone.returncode, alone.stdout.count("/nowhere/")) == (1, 1)

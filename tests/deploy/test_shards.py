@@ -204,7 +204,7 @@ def test_kubernetes_has_a_stateful_set_a_headless_service_and_the_load_balancer(
         (["--servers", "a:1", "--tls-cert", "my file.pem"], "--tls-cert 'my file.pem'"),
         (["--servers", "0", "--format", "compose"], "1 to 1000"),
         (["--servers", "a:1,b:2", "--format", "compose"], "all have one port"),
-        (["--servers", "[::1]:1", "--format", "compose"], "no name for a service"),
+        (["--servers", "[::1]:1", "--format", "compose"], "not the name of a service"),
         (["--servers", "a-0:1,b-1:1", "--format", "kubernetes"], "NAME-0, NAME-1"),
         (["--servers", "a-1:1,a-2:1", "--format", "kubernetes"], "NAME-0, NAME-1"),
         (

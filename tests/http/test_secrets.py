@@ -145,7 +145,7 @@ def test_no_token_is_shown_whole(
         )
     verdict = server.call_in_loop(lambda backend: backend.verdict_of_all())
     assert_secret("\n".join(failures(verdict, REASONS)), "what `run` prints")
-    assert_secret("\n".join(server.strays()), "strays")
+    assert_secret("\n".join(server.unattributed_requests()), "strays")
     assert_secret(repr(Tenant(server.url, TOKEN)), "a tenant's name in a traceback")
     assert_secret("".join(capfd.readouterr()), "what was printed")
 

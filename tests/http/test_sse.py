@@ -179,7 +179,7 @@ def test_what_is_not_there_is_not_found(client: httpx.Client) -> None:
 
 
 def test_a_fault_of_bodies_is_refused_for_a_stream(tenant: Tenant) -> None:
-    with pytest.raises(Exception, match="no body that could be met by `cut`"):
+    with pytest.raises(Exception, match="has no body for `cut`"):
         tenant.use({"faults": {"streamPrediction": [{"cut": 0.5}]}})
 
 

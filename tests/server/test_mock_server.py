@@ -1,6 +1,7 @@
 """The double from Python: MockServer, Tenant, and scenarios built in code."""
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import socket
@@ -23,13 +24,38 @@ from mockserver import (
     Step,
     Tenant,
 )
+from mockserver.backend.backend import Options
+from mockserver.cli.serve import serve
 from mockserver.client import RunningServer
+from mockserver.server.app import Settings
 from tests.helpers.documents import KONTEXT
 
 
 def create(url: str, token: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return httpx.post(url + KONTEXT, json={"input": {"prompt": "p"}}, headers=headers)
+
+
+def test_its_settings_are_those_of_the_server_and_flags_of_serve() -> None:
+    options = {field.name for field in dataclasses.fields(Options)}
+    assert Settings.__annotations__.keys() == options - {"scenario"}
+    assert options <= {parameter.name for parameter in serve.params}
+
+
+def test_a_setting_that_there_is_not_is_refused() -> None:
+    with pytest.raises(TypeError, match="stricter"):
+        MockServer(stricter=True)  # type: ignore[call-arg]
+
+
+def test_requests_with_tokens_that_it_did_not_open_are_listed_once_under_either_name() -> None:
+    with MockServer() as server:
+        create(server.url, server.tenant().token)
+        create(server.url, "of-its-own")
+        line = "of-…: POST " + KONTEXT
+        assert server.unattributed_requests() == [line]
+        create(server.url, "of-its-own")
+        assert server.strays() == [line]
+        assert server.unattributed_requests() == []
 
 
 def test_it_answers_when_with_returns_and_is_gone_afterwards() -> None:

@@ -35,7 +35,7 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path: Path, kind: str) -> Non
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/null")
-    with pytest.raises(MockServerError, match="is no regular file"):
+    with pytest.raises(MockServerError, match="is not a regular file"):
         remove_stale(path)
     assert path.is_symlink() or path.exists()
 
@@ -46,7 +46,7 @@ def test_a_device_is_refused_before_the_server_listens() -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     assert (
         ended.stderr
-        == "mockserver: the ready file /dev/null is there, and is no regular file; name another\n"
+        == "mockserver: the ready file /dev/null exists and is not a regular file; choose another\n"
     )
     assert not Path("/dev/null").is_file()
 

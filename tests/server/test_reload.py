@@ -1,4 +1,4 @@
-"""`serve --watch`: contract and scenario are read again when they change, and the old ones stay while the new are wrong."""
+"""`serve --watch`: the contract and the scenario are reloaded when they change, and kept while the new ones are invalid."""
 
 import asyncio
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_a_file_that_is_being_written_is_not_read_before_it_stays_as_it_is(
         watched.look_once(said)
         assert said == []
     watched.look_once(said)
-    assert said == [f"scenario {watched.scenario} read again: its faults are counted afresh"]
+    assert said == [f"scenario {watched.scenario} reloaded: its faults are counted afresh"]
 
 
 def test_a_scenario_that_changes_is_in_force_and_keeps_what_is_there(watched: Watched) -> None:
@@ -83,7 +83,7 @@ def test_a_scenario_that_changes_is_in_force_and_keeps_what_is_there(watched: Wa
     assert made.status_code == 201
     watched.scenario.write_text(OTHER)
     assert watched.look() == [
-        f"scenario {watched.scenario} read again: its faults are counted afresh"
+        f"scenario {watched.scenario} reloaded: its faults are counted afresh"
     ]
     assert watched.create().status_code == 200
     assert watched.ask("GET", made.json()["urls"]["get"]).json()["id"] == made.json()["id"]
@@ -119,11 +119,11 @@ def test_a_wrong_scenario_leaves_the_old_one_in_force_and_is_told_once(
         watched.scenario.write_text(wrong)
     (said,) = watched.look()
     assert said.startswith("scenario")
-    assert said.endswith("; what was read before stays in force")
+    assert said.endswith("; the previous version stays in force")
     assert watched.look() == []
     assert watched.create().status_code == 201
     watched.scenario.write_text(GOOD)
-    assert watched.look() == ["the files are right again, and as they were read before"]
+    assert watched.look() == ["the files are valid again, and unchanged"]
 
 
 def test_a_contract_that_changes_is_in_force_and_all_tenants_begin_anew(watched: Watched) -> None:
@@ -135,7 +135,7 @@ def test_a_contract_that_changes_is_in_force_and_all_tenants_begin_anew(watched:
     watched.contract.write_text(
         watched.contract.read_text().replace("flux-kontext-max", "flux-kontext-pro")
     )
-    assert watched.look() == [f"contract {watched.contract} read again: all tenants begin anew"]
+    assert watched.look() == [f"contract {watched.contract} reloaded: all tenants begin anew"]
     assert watched.ask("GET", made["urls"]["get"]).status_code == 404
     assert watched.create().status_code == 404
     assert watched.ask("POST", KONTEXT.replace("max", "pro"), json=CREATE).status_code == 201
@@ -199,7 +199,7 @@ def test_serve_says_what_it_watches_and_what_it_reads_again(tmp_path: Path) -> N
         assert httpx.post(url + KONTEXT, json=CREATE).status_code == 201
         replace(scenario, OTHER)
         assert process.stderr.readline() == (
-            f"mockserver: scenario {scenario} read again: its faults are counted afresh\n"
+            f"mockserver: scenario {scenario} reloaded: its faults are counted afresh\n"
         )
         assert httpx.post(url + KONTEXT, json=CREATE).status_code == 200
         process.terminate()

@@ -66,10 +66,17 @@ describe("a tenant", () => {
     expect(error).toBeInstanceOf(VerdictError);
     expect(error.message).toContain("at /input/prompt: Invalid type. Expected: string, given: integer; sent 1");
     expect(error.message).toContain("GET /replicate/v1/nowhere (exchange 3) was answered 404");
+    expect(error.message).toContain("the nearest is GET /replicate/v1/");
     expect(error.verdict.ok).toBe(false);
-    expect(await tenant.story()).toContain("   3  GET /replicate/v1/nowhere → 404");
+    expect(await tenant.transcript()).toContain("   3  GET /replicate/v1/nowhere → 404");
     expect((await server.verdict()).ok).toBe(false);
     await tenant.allow("violations").judge();
+  });
+
+  test("is judged: a path that the contract leaves out on purpose is like no other", async () => {
+    const tenant = await server.tenant();
+    await ask(tenant, "/trainings");
+    await expect(tenant.judge()).rejects.toThrow(/the contract has no such operation$/);
   });
 
   test("is judged: faults of its scenario that were never met", async () => {
@@ -78,6 +85,16 @@ describe("a tenant", () => {
     await expect(tenant.judge()).rejects.toThrow('getPrediction: fault 0 {"status":502} was never met');
     await tenant.allow("unused-faults").judge();
     expect(() => tenant.allow("everything")).toThrow("there are violations, unused-faults");
+  });
+
+  test("takes the former names of its methods for one release", async () => {
+    const own = await start();
+    const tenant = await own.tenant();
+    await ask(new Tenant(own.url, "someone-else"), "/predictions");
+    expect(await own.strays()).toEqual(["some…: GET /replicate/v1/predictions"]);
+    expect(await tenant.story()).toBe("");
+    await tenant.conclude(own);
+    await own.stop();
   });
 
   test("does without fetch and timers, which tests replace", async () => {

@@ -39,12 +39,16 @@ function headers() {
 
 async function ask(method, path, value) {
   const response = await fetch(PREFIX + path, { method, headers: headers(), body: value === undefined ? undefined : JSON.stringify(value) });
-  const told = await response.json();
-  if (!response.ok) throw new Error(told.detail);
-  return told;
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.detail);
+  return answer;
 }
 
-function complain(error) {
+/** Show an error, or clear the one of the same source: loading succeeds soon after an order was refused. */
+let complaining = "";
+function complain(error, source = "loading") {
+  if (!error && complaining !== source) return;
+  complaining = error ? source : "";
   at("trouble").textContent = error ? error.message : "";
   at("trouble").hidden = !error;
 }
@@ -82,7 +86,7 @@ async function loadOnce() {
     known.exchanges = [...known.exchanges, ...journal.requests].slice(-KEPT);
   }
   Object.assign(known, { tenants: tenants.tenants, scenario, clock, verdict, predictions: predictions.predictions, deliveries: webhooks.deliveries });
-  if (!view.tenant) remember({ tenant: tenants.asking }, true);
+  if (!view.tenant) remember({ tenant: tenants.current }, true);
   known.life = view.prediction ? await ask("GET", `/predictions/${view.prediction}`).catch(() => null) : null;
 }
 
@@ -115,9 +119,10 @@ async function watch() {
 async function steer(method, path, value) {
   try {
     await ask(method, path, value);
+    complain(null, "steering");
     await load();
   } catch (error) {
-    complain(error);
+    complain(error, "steering");
   }
 }
 
@@ -164,11 +169,11 @@ function render() {
 }
 
 function renderTenants() {
-  at("tenants").replaceChildren(...known.tenants.map((each) => {
-    const wrong = each.violating_exchanges + each.unmatched_exchanges;
-    const link = make("a", { href: "#tenant=" + each.handle, "aria-current": each.handle === view.tenant && "true" },
+  at("tenants").replaceChildren(...known.tenants.map((item) => {
+    const wrong = item.violating_exchanges + item.unmatched_exchanges;
+    const link = make("a", { href: "#tenant=" + item.handle, "aria-current": item.handle === view.tenant && "true" },
       make("span", { class: wrong ? "bad" : "good", title: wrong ? `${wrong} exchanges were wrong` : "nothing was wrong" }, wrong ? "✗" : "✓"),
-      make("span", {}, each.tenant), make("span", { class: "muted" }, String(each.exchanges)));
+      make("span", {}, item.tenant), make("span", { class: "muted" }, String(item.exchanges)));
     return link;
   }));
 }
@@ -193,19 +198,19 @@ function renderVerdict() {
   if (!verdict) return;
   at("verdict").className = "badge " + (verdict.ok ? "good" : "bad");
   const counts = [[verdict.exchanges, "exchanges"], [verdict.violating_exchanges, "with violations"], [verdict.unmatched_exchanges, "unknown paths"]];
-  at("verdict").textContent = `verdict: ${verdict.ok ? "ok" : "failed"} · ` + counts.filter(([count], place) => count || !place).map((each) => each.join(" ")).join(", ");
-  at("unused").replaceChildren(...verdict.unused_faults.map((each) => make("li", {}, `never met: ${each.operation} ${plain(each.fault)}`)));
+  at("verdict").textContent = `verdict: ${verdict.ok ? "ok" : "failed"} · ` + counts.filter(([count], place) => count || !place).map((item) => item.join(" ")).join(", ");
+  at("unused").replaceChildren(...verdict.unused_faults.map((item) => make("li", {}, `never met: ${item.operation} ${plain(item.fault)}`)));
 }
 
 const plain = (value) => JSON.stringify(value, (_, part) => part ?? undefined);
 
 function renderPredictions() {
   at("predictions-count").textContent = known.predictions.length ? `${known.predictions.length}${known.predictions.length === SHOWN ? " newest" : ""}` : "none yet";
-  at("predictions").replaceChildren(...known.predictions.toReversed().map((each) => make("button",
-    { type: "button", class: "prediction", "data-id": each.id, "aria-pressed": String(each.id === view.prediction), onclick: () => choose(each.id) },
-    each.output ? pictureOf(each) : make("div", { class: "blank" }),
-    make("div", {}, make("strong", { class: OUTCOME[each.status] }, each.status), " ", make("code", { class: "muted" }, "…" + each.id.slice(-4)),
-      make("p", { class: "muted" }, each.error || each.input?.prompt || "")))));
+  at("predictions").replaceChildren(...known.predictions.toReversed().map((item) => make("button",
+    { type: "button", class: "prediction", "data-id": item.id, "aria-pressed": String(item.id === view.prediction), onclick: () => choose(item.id) },
+    item.output ? pictureOf(item) : make("div", { class: "blank" }),
+    make("div", {}, make("strong", { class: OUTCOME[item.status] }, item.status), " ", make("code", { class: "muted" }, "…" + item.id.slice(-4)),
+      make("p", { class: "muted" }, item.error || item.input?.prompt || "")))));
 }
 
 function pictureOf(prediction) {
@@ -269,75 +274,75 @@ function nextOf(life) {
   return make("button", { type: "button", id: "advance-to-next", onclick: () => steer("POST", "/clock/advance", { seconds: life.next.in }) }, `advance to ${text}`);
 }
 
-/** What concerned a prediction, placed on its own time: a status that was told was entered by then. */
+/** The exchanges and webhooks of a prediction in its own time: a status that was sent was entered by then. */
 function eventsOf(life) {
   const created = Date.parse(life.prediction.created_at);
   const entered = Object.fromEntries(life.stages.map((stage) => [stage.status, stage.at]));
   const jumps = known.clock.mode === "autojump"; // then its own time stands still until somebody looks
   let last = 0;
   const place = (instant, status) => (last = jumps ? entered[status] ?? last : Math.max(0, (instant - created) / 1000, entered[status] ?? 0));
-  const asked = known.exchanges.filter((each) => concerns(each, life.prediction.id)).map((each) => ({
-    at: place(Date.parse(each.tenant_time), each.response.prediction_status),
-    kind: each.fault ? "fault" : each.violations.length ? "wrong" : "",
-    text: `${each.request.method} ${shortPath(each.request.path)} → ${toldBy(each)}${each.fault ? " · fault " + plain(each.fault) : ""}`,
-    href: "#", open: (event) => { event.preventDefault(); open(String(each.number), true); },
+  const exchanges = known.exchanges.filter((item) => concerns(item, life.prediction.id)).map((item) => ({
+    at: place(Date.parse(item.tenant_time), item.response.prediction_status),
+    kind: item.fault ? "fault" : item.violations.length ? "wrong" : "",
+    text: `${item.request.method} ${shortPath(item.request.path)} → ${resultOf(item)}${item.fault ? " · fault " + plain(item.fault) : ""}`,
+    href: "#", open: (event) => { event.preventDefault(); open(String(item.number), true); },
   }));
-  const posted = known.deliveries.filter((each) => each.prediction_id === life.prediction.id).map((each) => ({
-    at: place(created, each.body.status), kind: "webhook", text: `webhook ${each.event}, attempt ${each.attempt} → ${each.status ?? each.error}` }));
-  return [...asked, ...posted].sort((one, other) => one.at - other.at);
+  const posted = known.deliveries.filter((item) => item.prediction_id === life.prediction.id).map((item) => ({
+    at: place(created, item.body.status), kind: "webhook", text: `webhook ${item.event}, attempt ${item.attempt} → ${item.status ?? item.error}` }));
+  return [...exchanges, ...posted].sort((one, other) => one.at - other.at);
 }
 
 // ---- the journal ----
 
 const shortPath = (path) => path.replace(/^\/replicate\/v1\/(models\/[^/]+\/)?/, "…/");
-const concerns = (each, id) => each.prediction === id || each.request.path.includes(id);
-const toldBy = (each) => [each.response.status || "no answer", each.response.prediction_status].filter(Boolean).join(" ");
+const concerns = (item, id) => item.prediction === id || item.request.path.includes(id);
+const resultOf = (item) => [item.response.status || "no answer", item.response.prediction_status].filter(Boolean).join(" ");
 
 const SHOW = {
   "": () => true,
-  violations: (each) => each.violations.length > 0,
-  unmatched: (each) => each.operation === null && each.arrived_at !== "foreign",
-  faults: (each) => each.fault !== null,
-  errors: (each) => !each.response.status || each.response.status >= 400,
+  violations: (item) => item.violations.length > 0,
+  unmatched: (item) => item.operation === null && item.arrived_at !== "foreign",
+  faults: (item) => item.fault !== null,
+  errors: (item) => !item.response.status || item.response.status >= 400,
 };
 
 function visible() {
   const words = view.q.toLowerCase();
-  return known.exchanges.filter((each) => SHOW[view.show]?.(each) && (!view.operation || each.operation === view.operation) &&
-    (!view.status || String(each.response.status) === view.status) &&
-    (!view.prediction || concerns(each, view.prediction)) && (!words || JSON.stringify(each).toLowerCase().includes(words)));
+  return known.exchanges.filter((item) => SHOW[view.show]?.(item) && (!view.operation || item.operation === view.operation) &&
+    (!view.status || String(item.response.status) === view.status) &&
+    (!view.prediction || concerns(item, view.prediction)) && (!words || JSON.stringify(item).toLowerCase().includes(words)));
 }
 
 function renderJournal() {
-  for (const [id, word] of [["operation", (each) => each.operation], ["status", (each) => String(each.response.status || "")]]) {
+  for (const [id, word] of [["operation", (item) => item.operation], ["status", (item) => String(item.response.status || "")]]) {
     fill(at(id), ["", ...new Set([...known.exchanges.map(word), view[id]].filter(Boolean))].sort());
     at(id).value = view[id];
   }
   at("only").hidden = !view.prediction;
   at("only").textContent = `prediction …${view.prediction.slice(-4)} ✕`;
-  const shown = visible();
+  const rows = visible();
   const focused = document.activeElement.closest("#journal [data-number]")?.dataset.number; // lost where rows are replaced
   const built = new Map([...at("journal").querySelectorAll("li")].map((row) => [row.dataset.key, row]));
   const there = new Map([...at("journal").children].map((chunk) => [chunk.dataset.key, chunk]));
-  at("journal").replaceChildren(...chunksOf(shown.toReversed()).map((chunk, place) => there.get(chunk.key) ?? chunkNode(chunk, built, place)));
+  at("journal").replaceChildren(...chunksOf(rows.toReversed()).map((chunk, place) => there.get(chunk.key) ?? chunkNode(chunk, built, place)));
   if (focused) at("journal").querySelector(`[data-number="${focused}"] .row`)?.focus({ preventScroll: true });
   const all = known.exchanges.length;
-  at("journal-count").textContent = shown.length === all ? String(all) : `${shown.length} of ${all}`;
-  at("nothing").hidden = shown.length > 0;
-  at("nothing").textContent = all ? "Nothing fits the filter." : "Nothing has been asked yet. Give a client this tenant's token, and the address of this page up to the port.";
+  at("journal-count").textContent = rows.length === all ? String(all) : `${rows.length} of ${all}`;
+  at("nothing").hidden = rows.length > 0;
+  at("nothing").textContent = all ? "Nothing fits the filter." : "No requests yet. Give a client this tenant's token, and the address of this page up to the port.";
 }
 
 /** Exchanges in groups by their numbers, each with what tells whether it is as it was. */
 function chunksOf(exchanges) {
   const chunks = new Map();
-  for (const each of exchanges) {
-    const place = Math.floor(each.number / CHUNK);
+  for (const item of exchanges) {
+    const place = Math.floor(item.number / CHUNK);
     if (!chunks.has(place)) chunks.set(place, []);
-    chunks.get(place).push(each);
+    chunks.get(place).push(item);
   }
   const { exchange, ...filter } = view;
   return [...chunks.values()].map((list) => {
-    const open = list.some((each) => String(each.number) === exchange) ? exchange : "";
+    const open = list.some((item) => String(item.number) === exchange) ? exchange : "";
     return { list, open, key: JSON.stringify([filter, open, list[0].number, list.length]) };
   });
 }
@@ -345,12 +350,12 @@ function chunksOf(exchanges) {
 /** A group of rows. Thousands are not made before they are nearly in sight. */
 function chunkNode({ list, open, key }, built, place) {
   const node = make("ol", { class: "chunk", "data-key": key });
-  const keyOf = (each) => `${view.tenant} ${each.number}${view.exchange === String(each.number) ? " open" : ""}`;
+  const keyOf = (item) => `${view.tenant} ${item.number}${view.exchange === String(item.number) ? " open" : ""}`;
   node.fill = (known) => {
     node.style.minHeight = "";
-    node.replaceChildren(...list.map((each) => known.get(keyOf(each)) ?? rowOf(each, keyOf(each))));
+    node.replaceChildren(...list.map((item) => known.get(keyOf(item)) ?? rowOf(item, keyOf(item))));
   };
-  if (place < 2 || open || list.some((each) => built.has(keyOf(each)))) {
+  if (place < 2 || open || list.some((item) => built.has(keyOf(item)))) {
     node.fill(built);
   } else {
     node.style.minHeight = `${list.length * ROW}rem`;
@@ -366,36 +371,36 @@ const nearlySeen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "1000px" });
 
-function rowOf(each, key) {
-  const isOpen = view.exchange === String(each.number);
-  const failed = !each.response.status || each.response.status >= 400;
-  const row = make("li", { class: each.violations.length || SHOW.unmatched(each) ? "wrong" : "", "data-key": key, "data-number": each.number },
-    make("button", { type: "button", class: "row", "aria-expanded": String(isOpen), onclick: () => open(isOpen ? "" : String(each.number)) },
-      make("span", { class: "number" }, String(each.number)),
-      make("span", { class: "time muted", title: `wall ${each.received_at}, tenant ${each.tenant_time}` }, each.received_at.slice(11, 23)),
-      make("code", { title: each.request.path }, `${each.request.method} ${shortPath(each.request.path)}`),
-      make("span", { class: "told" },
-        each.fault && make("span", { class: "tag warn", title: plain(each.fault) }, "fault"),
-        each.violations.length > 0 && make("span", { class: "tag bad" }, `${each.violations.length} ✗`),
-        make("span", { class: failed ? "bad" : OUTCOME[each.response.prediction_status] ?? "" }, toldBy(each)))));
-  if (isOpen) row.append(detailsOf(each));
+function rowOf(item, key) {
+  const isOpen = view.exchange === String(item.number);
+  const failed = !item.response.status || item.response.status >= 400;
+  const row = make("li", { class: item.violations.length || SHOW.unmatched(item) ? "wrong" : "", "data-key": key, "data-number": item.number },
+    make("button", { type: "button", class: "row", "aria-expanded": String(isOpen), onclick: () => open(isOpen ? "" : String(item.number)) },
+      make("span", { class: "number" }, String(item.number)),
+      make("span", { class: "time muted", title: `wall ${item.received_at}, tenant ${item.tenant_time}` }, item.received_at.slice(11, 23)),
+      make("code", { title: item.request.path }, `${item.request.method} ${shortPath(item.request.path)}`),
+      make("span", { class: "result" },
+        item.fault && make("span", { class: "tag warn", title: plain(item.fault) }, "fault"),
+        item.violations.length > 0 && make("span", { class: "tag bad" }, `${item.violations.length} ✗`),
+        make("span", { class: failed ? "bad" : OUTCOME[item.response.prediction_status] ?? "" }, resultOf(item)))));
+  if (isOpen) row.append(detailsOf(item));
   return row;
 }
 
-function detailsOf(each) {
-  const { request, response } = each;
+function detailsOf(item) {
+  const { request, response } = item;
   const query = new URLSearchParams(request.query).toString();
   return make("div", { class: "details" },
     make("div", { class: "bar" },
-      each.prediction && make("button", { type: "button", class: "quiet", onclick: () => { remember({ prediction: each.prediction }); load(); } }, "timeline"),
-      make("button", { type: "button", class: "quiet copy-curl", onclick: () => copy(curlOf(each)) }, "copy as curl"),
-      make("span", { class: "muted" }, [each.operation ?? "no such operation", each.scenario, `tenant's time ${each.tenant_time}`].filter(Boolean).join(" · "))),
-    each.violations.length > 0 && make("ul", { class: "violations" }, ...each.violations.map((wrong) =>
+      item.prediction && make("button", { type: "button", class: "quiet", onclick: () => { remember({ prediction: item.prediction }); load(); } }, "timeline"),
+      make("button", { type: "button", class: "quiet copy-curl", onclick: () => copy(curlOf(item)) }, "copy as curl"),
+      make("span", { class: "muted" }, [item.operation ?? "no such operation", item.scenario, `tenant's time ${item.tenant_time}`].filter(Boolean).join(" · "))),
+    item.violations.length > 0 && make("ul", { class: "violations" }, ...item.violations.map((wrong) =>
       make("li", { class: "bad" }, `${wrong.pointer || "/"}: ${wrong.description}`, make("span", { class: "muted" }, ` sent ${wrong.sent}, allowed: ${wrong.allowed}`),
         wrong.line && " · ", wrong.line && make("a", { href: "/openapi.yaml", target: "_blank", rel: "noreferrer" }, `contract, line ${wrong.line}`)))),
-    each.fault && make("p", { class: "warn" }, `fault: ${plain(each.fault)}${each.committed ? ", after it took effect" : ""}`),
+    item.fault && make("p", { class: "warn" }, `fault: ${plain(item.fault)}${item.committed ? ", after it took effect" : ""}`),
     make("div", { class: "sides" },
-      make("div", {}, make("h3", {}, "request"), make("pre", {}, `${request.method} ${request.path}${query ? "?" + query : ""}\n${linesOf(request.headers)}`, bodyOf(request.body, each.violations))),
+      make("div", {}, make("h3", {}, "request"), make("pre", {}, `${request.method} ${request.path}${query ? "?" + query : ""}\n${linesOf(request.headers)}`, bodyOf(request.body, item.violations))),
       make("div", {}, make("h3", {}, "response"), make("pre", {}, `${response.status || "no answer"}\n${linesOf(response.headers)}`, bodyOf(response.body, [])))));
 }
 
@@ -420,22 +425,22 @@ function valueNode(value, pointer, indent, marks) {
     const inner = indent + "  ";
     const escape = (name) => String(name).replaceAll("~", "~0").replaceAll("/", "~1");
     const parts = Object.entries(value).map(([name, part]) => [Array.isArray(value) ? "" : JSON.stringify(name) + ": ", valueNode(part, `${pointer}/${escape(name)}`, inner, marks)]);
-    const missing = [...marks].filter(([where, [each]]) => each.kind === "required" && where.startsWith(pointer + "/") && !where.slice(pointer.length + 1).includes("/"));
+    const missing = [...marks].filter(([where, [item]]) => item.kind === "required" && where.startsWith(pointer + "/") && !where.slice(pointer.length + 1).includes("/"));
     holder.append(first);
     parts.forEach(([name, part], place) => holder.append(`\n${inner}${name}`, part, place < parts.length - 1 ? "," : ""));
-    for (const [, [each]] of missing) holder.append(`\n${inner}`, make("mark", { class: "why" }, `✗ ${each.description}${placeOf(each)}`));
+    for (const [, [item]] of missing) holder.append(`\n${inner}`, make("mark", { class: "why" }, `✗ ${item.description}${placeOf(item)}`));
     holder.append(parts.length || missing.length ? `\n${indent}` : "", last);
   } else {
     holder.append(JSON.stringify(value));
   }
-  if (wrong) holder.append(make("span", { class: "why" }, `  ✗ ${wrong.map((each) => `${each.description}; sent ${each.sent}, allowed: ${each.allowed}${placeOf(each)}`).join("; ")}`));
+  if (wrong) holder.append(make("span", { class: "why" }, `  ✗ ${wrong.map((item) => `${item.description}; sent ${item.sent}, allowed: ${item.allowed}${placeOf(item)}`).join("; ")}`));
   return holder;
 }
 
 const placeOf = (wrong) => (wrong.line ? `; contract, line ${wrong.line}` : "");
 
 function open(number, scroll = false) {
-  if (scroll && number && !visible().some((each) => String(each.number) === number)) remember({ show: "", q: "", operation: "", status: "" });
+  if (scroll && number && !visible().some((item) => String(item.number) === number)) remember({ show: "", q: "", operation: "", status: "" });
   remember({ exchange: number }, true);
   renderJournal();
   const row = number && at("journal").querySelector(`[data-number="${CSS.escape(number)}"]`);
@@ -457,16 +462,16 @@ function curlOf({ request }) {
     if (name === "authorization") words.push(`-H "Authorization: Bearer $REPLICATE_API_TOKEN"`);
     else if (!LEFT_OUT.has(name)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
   }
-  if (request.body !== null) words.push(`-d ${quoted(typeof request.body === "string" ? request.body : JSON.stringify(request.body))}`);
+  if (request.body !== null) words.push(`--data-raw ${quoted(typeof request.body === "string" ? request.body : JSON.stringify(request.body))}`);
   return words.join(" \\\n  ");
 }
 
 /** The faults that the clients met, as a scenario that plays them again. */
 function scenarioOf(exchanges) {
   const faults = {};
-  for (const each of exchanges.filter((one) => one.operation)) {
-    const { times, ...fault } = JSON.parse(plain(each.fault ?? {}));
-    (faults[each.operation] ??= []).push(each.fault ? fault : null);
+  for (const item of exchanges.filter((one) => one.operation)) {
+    const { times, ...fault } = JSON.parse(plain(item.fault ?? {}));
+    (faults[item.operation] ??= []).push(item.fault ? fault : null);
   }
   for (const [name, list] of Object.entries(faults)) {
     while (list.length && list.at(-1) === null) list.pop();
@@ -479,7 +484,7 @@ function scenarioOf(exchanges) {
 async function copyArchive() {
   try {
     const archive = await ask("GET", "/requests.har");
-    const wanted = new Set(visible().map((each) => each.number));
+    const wanted = new Set(visible().map((item) => item.number));
     archive.log.entries = archive.log.entries.filter((entry) => wanted.has(entry._number));
     await copy(JSON.stringify(archive, null, 2));
   } catch (error) {
@@ -578,7 +583,7 @@ window.addEventListener("popstate", recall);
   for (const [name, value] of new URLSearchParams(location.hash.slice(1))) if (name in view) view[name] = value;
   at("search").value = view.q;
   at("show").value = view.show;
-  const found = await ask("GET", "/scenarios").catch(() => ({ scenarios: [] }));
-  known.scenarios = found.scenarios.map((each) => each.name);
+  const listing = await ask("GET", "/scenarios").catch(() => ({ scenarios: [] }));
+  known.scenarios = listing.scenarios.map((item) => item.name);
   watch();
 })();

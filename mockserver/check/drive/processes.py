@@ -21,6 +21,7 @@ from mockserver.check.drive.protocol import Call, Driver, Pending
 from mockserver.check.drive.scheduling import seconds_without_processor
 from mockserver.check.model import ClientError, Outcome
 from mockserver.clock import SECOND, wall_time
+from mockserver.server.tls import ca_environment
 
 # Seconds until the output of a killed process ends, unless a process that it started keeps the pipe
 # open.
@@ -395,15 +396,9 @@ class _Member:
         return self._group.worker.seconds_without_processor()
 
 
-def trust(ca_file: str | None) -> dict[str, str]:
-    """The environment in which clients trust a certificate: of OpenSSL, requests, curl and Node."""
-    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
-    return dict.fromkeys(names, ca_file) if ca_file else {}
-
-
 def _environment(call: Call) -> dict[str, str]:
     given = {"REPLICATE_BASE_URL": call.base_url, "REPLICATE_API_TOKEN": call.token}
-    return {**os.environ, **given, **trust(call.ca_file)}
+    return {**os.environ, **given, **ca_environment(call.ca_file)}
 
 
 def _spawn(
