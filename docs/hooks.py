@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond mkdocs.yml: what stands outside docs/, and the order of the pages."""
+"""MkDocs hooks: add the pages and files from outside docs/, and complete the navigation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 PAGES = {
     "contracts/README.md": "contract.md",
+    "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
@@ -28,8 +29,8 @@ FILES = (
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is not there, and add at its end what is not listed."""
-    there = {path.name for path in (ROOT / "docs").glob("*.md")} | set(PAGES.values())
+    """Drop missing pages from the navigation, and append pages that are not listed."""
+    existing = {path.name for path in (ROOT / "docs").glob("*.md")} | set(PAGES.values())
     listed: set[str] = set()
     nav: list[Any] = []
     for entry in config.nav or []:
@@ -39,13 +40,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         else:
             ((title, pages),) = entry.items()
             listed.update(pages)
-            nav.append({title: [page for page in pages if page in there]})
-    config.nav = nav + ([{"More": sorted(there - listed)}] if there - listed else [])
+            nav.append({title: [page for page in pages if page in existing]})
+    config.nav = nav + ([{"More": sorted(existing - listed)}] if existing - listed else [])
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and files of the repository that stand outside docs/."""
+    """Add the pages and files from outside docs/."""
     for source, name in PAGES.items():
         files.append(File.generated(config, name, content=(ROOT / source).read_text()))
     for source in FILES:
@@ -57,7 +58,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to what stands outside docs/ to where it is published."""
+    """Rewrite links to files outside docs/ to where the site publishes them."""
     by_name = {name: source for source, name in PAGES.items()}
     folder = (ROOT / by_name.get(page.file.src_uri, f"docs/{page.file.src_uri}")).parent
 

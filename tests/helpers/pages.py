@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SITE_PAGES = sorted((ROOT / "docs").glob("*.md"))
+DEVELOPER_PAGES = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *DEVELOPER_PAGES, *SITE_PAGES]
+PAGES = [page for page in PAGES if page.exists()]
 DOCUMENTATION = "\n\n".join(page.read_text() for page in PAGES)
 
 _FENCE = re.compile(
@@ -18,7 +21,7 @@ _FENCE = re.compile(
 
 
 class Block(NamedTuple):
-    """A block of code, and what the comment above it says of how it is tested."""
+    """A block of code, with the options from the comment above it."""
 
     page: Path
     line: int
@@ -38,26 +41,28 @@ class Block(NamedTuple):
 def blocks_of(page: Path) -> list[Block]:
     """The blocks of a page, in order."""
     text = page.read_text()
-    found = []
+    blocks = []
+
     for match in _FENCE.finditer(text):
-        marked = {match["key"]: match["value"]} if match["key"] else {}
-        found.append(
+        options = {match["key"]: match["value"]} if match["key"] else {}
+        blocks.append(
             Block(
                 page,
                 text.count("\n", 0, match.start("language")) + 1,
                 match["language"],
                 match["title"] or "",
                 match["text"],
-                marked.get("not run", ""),
-                marked.get("tested by", ""),
-                marked.get("same as", ""),
-                int(marked.get("exits", 0)),
+                options.get("not run", ""),
+                options.get("tested by", ""),
+                options.get("same as", ""),
+                int(options.get("exits", 0)),
             )
         )
-    return found
+
+    return blocks
 
 
 def table_of(heading: str) -> str:
-    """The rows of the one table whose head begins with this, on whichever page it stands."""
+    """The rows of the only table, on any page, whose header row starts with `heading`."""
     (table,) = re.findall(rf"^{re.escape(heading)}.*\n((?:\|.*\n)+)", DOCUMENTATION, re.M)
     return str(table)
