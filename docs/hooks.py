@@ -16,6 +16,7 @@ PAGES = {
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "README.zh-CN.md": "zh-CN.md",
 }
 FILES = (
     "Dockerfile",
@@ -76,6 +77,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _published(source: str) -> str:
+    if source == "README.md":
+        return "index.md"
     if source.startswith("docs/"):
         return source.removeprefix("docs/")
     return PAGES.get(source) or f"files/{source.removesuffix('.md')}" + (

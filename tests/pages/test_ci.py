@@ -1,4 +1,4 @@
-"""The line for CI of README.md and docs/ci.md: red exactly when something was wrong."""
+"""The CI command in the READMEs and docs/ci.md fails if the tests fail or sent an invalid request."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 LINES = {
     block.text
-    for name in ("README.md", "docs/ci.md", "docs/recipes.md")
+    for name in ("README.md", "README.zh-CN.md", "docs/ci.md", "docs/recipes.md")
     for block in blocks_of(ROOT / name)
     if block.language == "sh" and "npm test" in block.text
 }
