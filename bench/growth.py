@@ -18,8 +18,8 @@ from threading import Event, Thread
 from urllib.parse import urlsplit
 
 import yaml
-from peers import BODY, CONTRACT, CREATE, Peer, peers
-from run import DOCS, Figures, create, load, machine, megabytes, running
+from peers import BODY, CONTRACT, CREATE, HERE, Peer, peers
+from run import Figures, create, load, machine, megabytes, running
 
 from mockserver import Tenant
 
@@ -94,11 +94,10 @@ def passing(seconds: float) -> Curve:
             passed += figures["creates"]
             points[round(passed)] = figures
     return Curve(
-        "predictions that have passed, by one tenant",
+        "total predictions of one tenant",
         "created",
         points,
-        "The last 20,000 are kept, and the last 1,000 exchanges: "
-        "in every figure here the journal is full.",
+        "The server keeps the last 20,000 predictions and the last 1,000 exchanges, so the journal is full in every row.",
     )
 
 
@@ -116,11 +115,10 @@ def stored(seconds: float) -> Curve:
             points[held] = server.creates(seconds, tenants)
             passed += points[held]["creates"]
     remark = (
-        "Fifty tenants that create in turn grow in step: "
-        "where p99 stands out, the tables of all of them were made "
-        "larger at the same time, 2 ms each."
+        "The fifty tenants create in turn and grow together. Where p99 is high, the tables of all of them were "
+        "enlarged at the same time, 2 ms each."
     )
-    return Curve("predictions stored, by fifty tenants", "stored", points, remark)
+    return Curve("predictions stored by fifty tenants", "stored", points, remark)
 
 
 def tenants(seconds: float) -> Curve:
@@ -130,11 +128,10 @@ def tenants(seconds: float) -> Curve:
         with double() as server:
             points[number] = server.creates(seconds, number)
     remark = (
-        "Each keeps predictions and a journal of its own, "
-        "which lie farther apart than the processor's caches reach. "
-        "Of 3,000, 2,000 are forgotten before they come again."
+        "Each tenant has its own predictions and journal, which do not fit into the processor's caches together. "
+        "Of 3,000 tenants, 2,000 are evicted before their next turn."
     )
-    return Curve("tenants that ask in turn", "tenants", points, remark)
+    return Curve("tenants that take turns", "tenants", points, remark)
 
 
 def models(seconds: float) -> Curve:
@@ -171,7 +168,7 @@ def open_streams(seconds: float) -> Curve:
             server, stack, number, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenant
         )
 
-    return _meanwhile("streams followed", "streams", seconds, follow)
+    return _meanwhile("open streams", "streams", seconds, follow)
 
 
 def waiting(seconds: float) -> Curve:
@@ -184,7 +181,7 @@ def waiting(seconds: float) -> Curve:
         head = f"{HEAD}Authorization: Bearer waiting\r\nPrefer: wait\r\n{length}"
         return _asking(server, stack, number, (head + BODY).encode(), tenant)
 
-    return _meanwhile("creates that wait", "waiting", seconds, wait)
+    return _meanwhile("waiting creates", "waiting", seconds, wait)
 
 
 def _asking(
@@ -226,7 +223,10 @@ def _meanwhile(
             points[number] = server.creates(seconds)
             took = advance()
     return Curve(
-        title, unit, points, f"As time moved on, all 1,000 had heard of it within {took:.1f} s."
+        title,
+        unit,
+        points,
+        f"When the clock advanced, all 1,000 were notified within {took:.1f} s.",
     )
 
 
@@ -243,22 +243,22 @@ def idle(seconds: float) -> Curve:
 
 def abuse(seconds: float) -> str:
     """One bad client at a time beside the sixteen: a table."""
-    rows = ["| beside them | create/s | p99 ms | MB |", "|---|---:|---:|---:|"]
+    rows = ["| misbehaving client | create/s | p99 ms | MB |", "|---|---:|---:|---:|"]
     piece = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
     nested = b"[" * 500_000
     body = f"{HEAD}Content-Length: {len(nested)}\r\n\r\n".encode() + nested
     get = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
     bad: dict[str, Callable[[Double, Event], None] | None] = {
-        "nobody": None,
-        "a body without end, again and again": lambda server, over: _push(
+        "none": None,
+        "endless bodies": lambda server, over: _push(
             server, over, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), piece
         ),
-        "a head without end, again and again": lambda server, over: _push(
+        "endless headers": lambda server, over: _push(
             server, over, b"GET / HTTP/1.1\r\nX: ", b"x" * 65536
         ),
         "JSON nested 500,000 deep": lambda server, over: _push(server, over, body, b""),
-        "1,000 that send a byte now and then": _dawdle,
-        "asks, and never reads": lambda server, over: _push(server, over, get, get),
+        "1,000 clients that send one byte at a time": _dawdle,
+        "sends requests and never reads": lambda server, over: _push(server, over, get, get),
     }
     for name, misbehave in bad.items():
         with double() as server:
@@ -354,7 +354,7 @@ CURVES = (passing, stored, tenants, models, open_streams, waiting, idle)
 
 
 def main() -> None:
-    """Measure, print, and write it into docs/."""
+    """Measure, print the tables, and write them next to this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -381,21 +381,18 @@ def main() -> None:
             f"## {curve.title.capitalize()}\n\n{table(curve)}\n\n{curve.remark}".rstrip() + "\n"
             for curve in curves
         ]
-        intro = (
-            "`make bench-growth` prints this and draws the chart. "
-            "Creates by 16 connections; MB is resident memory."
-        )
-        bad = f"## Beside clients that behave badly\n\n{bad}\n"
+        intro = "`make bench-growth` prints these tables and draws the chart. Creates over 16 connections; MB is resident memory."
+        bad = f"## Next to misbehaving clients\n\n{bad}\n"
         text = [
-            "# What a create costs as things grow\n",
+            "# Performance as load and state grow\n",
             intro,
             f"\n{machine(1)}.\n",
             "![](growth.svg)\n",
             *parts,
             bad,
         ]
-        (DOCS / "growth.md").write_text("\n".join(text))
-        (DOCS / "growth.svg").write_text(chart(curves))
+        (HERE / "growth.md").write_text("\n".join(text))
+        (HERE / "growth.svg").write_text(chart(curves))
 
 
 if __name__ == "__main__":

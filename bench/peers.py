@@ -39,7 +39,7 @@ def peers() -> list[Peer]:
         Peer(
             "raw ASGI",
             f"uvicorn {uvicorn}",
-            "nothing: the limit",
+            "nothing: the upper limit",
             lambda port, _: [
                 *[
                     *python,
@@ -56,13 +56,13 @@ def peers() -> list[Peer]:
         Peer(
             "mockserver",
             metadata.version("flux-mockserver"),
-            "validates, life cycle, journal, tenants",
+            "validates; lifecycle, journal, tenants",
             lambda port, _: [*python, "mockserver", "serve", "--port", str(port), "--seed", "1"],
         ),
         Peer(
             "aimock",
             _version("@copilotkit/aimock"),
-            "a fixed answer, on OpenAI's path; get is its health check",
+            "a fixed response on OpenAI's path; get is its health check",
             lambda port, folder: [str(BIN / "llmock"), "-p", str(port), "-f", str(_aimock(folder))],
             create="/v1/images/generations",
             get="/health",
@@ -71,7 +71,7 @@ def peers() -> list[Peer]:
         Peer(
             "WireMock",
             _version("wiremock"),
-            "matches a JSON path, a fixed answer, journal",
+            "matches a JSON path; a fixed response, journal",
             lambda port, folder: [
                 *[
                     str(BIN / "wiremock"),
@@ -86,7 +86,7 @@ def peers() -> list[Peer]:
         Peer(
             "Prism",
             _version("@stoplight/prism-cli"),
-            "validates, the contract's examples",
+            "validates; the contract's examples",
             lambda port, _: [
                 str(BIN / "prism"),
                 "mock",
@@ -100,7 +100,7 @@ def peers() -> list[Peer]:
         Peer(
             "Specmatic",
             _version("specmatic"),
-            "validates, random answers",
+            "validates; random responses",
             lambda port, _: [
                 *[
                     str(BIN / "specmatic"),
@@ -117,7 +117,7 @@ def peers() -> list[Peer]:
         Peer(
             "Mockoon",
             _version("@mockoon/cli"),
-            "random answers",
+            "random responses",
             lambda port, _: [
                 str(BIN / "mockoon-cli"),
                 *f"start -X -p {port} -l 127.0.0.1 -d {CONTRACT}".split(),

@@ -27,7 +27,6 @@ CONNECTIONS = 16
 LONGEST = (
     40.0  # seconds of load before memory is measured, for those who never come to so many creates
 )
-DOCS = HERE.parent / "docs"
 PINNED = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 KEYS = ("create/s", "p50", "p99", "get/s", "start", "cold", "MB")
 CACHES = Path("/proc/sys/vm/drop_caches")
@@ -200,9 +199,8 @@ def chart(results: dict[str, Figures]) -> str:
         )
     height = 20 + row * len(results)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" '
-        'font-family="sans-serif" font-size="13" '
-        f'role="img"><title>Creates a second, on one core</title>{"".join(bars)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif" font-size="13" '
+        f'role="img"><title>Creates per second, on one core</title>{"".join(bars)}</svg>\n'
     )
 
 
@@ -222,7 +220,7 @@ def machine(rounds: int) -> str:
 
 
 def main() -> None:
-    """Run the rounds, print the table, and write it, with the chart, into docs/."""
+    """Run the rounds, print the table, and write it, with the chart, next to this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -251,20 +249,18 @@ def main() -> None:
                 measure(peer, wanted.seconds, wanted.creates if number == 0 else 0)
             )
     results = {name: medians(figures) for name, figures in rounds.items()}
-    text = f"{table(results, chosen)}\n\n{machine(wanted.rounds)}.\n"
-    text += "Start is to the first answered create; cold, with no file in the machine's cache. "
+    text = f"{table(results, found)}\n\n{machine(wanted.rounds)}.\n"
     text += (
-        f"MB is resident memory after {wanted.creates:,} creates, "
-        f"or as many as fit into {LONGEST:g} s.\n"
+        "Start is the time to the first answered create; cold is the same without cached files. "
     )
+    text += f"MB is resident memory after {wanted.creates:,} creates, or as many as were made in {LONGEST:g} s.\n"
     print(text)
     if not wanted.only:
-        (DOCS / "benchmark.md").write_text(
-            "# The double beside its peers\n\n"
-            f"`make bench` prints this and draws the chart.\n\n{text}\n"
-            "![creates a second](benchmark.svg)\n"
+        (HERE / "benchmark.md").write_text(
+            f"# mockserver compared with other mock servers\n\n`make bench` prints this table and draws the chart.\n\n{text}\n"
+            "![creates per second](benchmark.svg)\n"
         )
-        (DOCS / "benchmark.svg").write_text(chart(results))
+        (HERE / "benchmark.svg").write_text(chart(results))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from zlib import crc32
 
-from peers import BODY, CREATE
-from run import CONNECTIONS, DOCS, Figures, load, pinned
+from peers import BODY, CREATE, HERE
+from run import CONNECTIONS, Figures, load, pinned
 
 PYTHON = [sys.executable, "-m", "mockserver"]
-PAGE = DOCS / "shards.md"
+PAGE = HERE / "shards.md"
 TENANTS = 200
 RAW = """
 defaults
@@ -138,13 +138,13 @@ def ceiling(seconds: float) -> Figures:
 
 
 CASES: dict[str, Callable[[float], Figures]] = {
-    "one double, a whole core, asked directly": lambda seconds: behind(
+    "one server, a whole core, without HAProxy": lambda seconds: behind(
         1, seconds, balanced=False, shares=1
     ),
-    "one double, half a core, asked directly": lambda seconds: behind(1, seconds, balanced=False),
-    "HAProxy, one double with half a core": lambda seconds: behind(1, seconds),
-    "HAProxy, two doubles with half a core each": lambda seconds: behind(2, seconds),
-    "HAProxy alone on a core, a fixed answer behind it": ceiling,
+    "one server, half a core, without HAProxy": lambda seconds: behind(1, seconds, balanced=False),
+    "HAProxy, one server with half a core": lambda seconds: behind(1, seconds),
+    "HAProxy, two servers with half a core each": lambda seconds: behind(2, seconds),
+    "HAProxy alone on a core, a fixed response behind it": ceiling,
 }
 WHOLE, DIRECT, ONE, TWO, CEILING = CASES
 
@@ -181,7 +181,7 @@ def busiest(number: int) -> float:
 def table(results: dict[str, Figures]) -> str:
     """The medians as Markdown."""
     rows = [
-        "| | create/s | p50 ms | p99 ms | µs of processor time a create: double | HAProxy |",
+        "| | create/s | p50 ms | p99 ms | CPU µs per create: mockserver | HAProxy |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, figures in results.items():
@@ -199,13 +199,10 @@ def paper(results: dict[str, Figures], shares: dict[int, float]) -> str:
     double, balancer = results[TWO]["double"], results[CEILING]["haproxy"]
     core = 1e6 / double
     rows = [
-        f"A create takes {double:.0f} µs of a core in a double behind HAProxy, "
-        f"so a core carries {core:,.0f} a second; "
-        f"and {balancer:.0f} µs of a core in HAProxy, "
-        f"so one of its threads passes on {1e6 / balancer:,.0f} a second.",
+        f"A create takes {double:.0f} µs of CPU time in a server behind HAProxy, so one core serves {core:,.0f} creates per second. "
+        f"It takes {balancer:.0f} µs in HAProxy, so one of its threads forwards {1e6 / balancer:,.0f} per second.",
         "",
-        "| doubles | the busiest has | creates a second, until the busiest is full "
-        "| threads of HAProxy for them |",
+        "| servers | share of the busiest | creates per second until the busiest is full | HAProxy threads needed |",
         "|---:|---:|---:|---:|",
     ]
     for number, share in shares.items():
@@ -218,7 +215,7 @@ def paper(results: dict[str, Figures], shares: dict[int, float]) -> str:
 
 
 def main() -> None:
-    """Run the rounds, print the figures, and write them into docs/shards.md."""
+    """Run the rounds, print the figures, and write them into shards.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -241,11 +238,9 @@ def main() -> None:
     grown = results[TWO]["create/s"] / results[ONE]["create/s"]
     shares = {number: busiest(number) for number in (2, 8, 32, 128)}
     text = (
-        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, "
-        f"{CONNECTIONS} connections, the best "
-        f"of {wanted.rounds} rounds. A second double makes it {grown:.2f} times as many: "
-        "its part of the tenants is "
-        f"not quite a half.\n\n"
+        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, {CONNECTIONS} connections, best "
+        f"of {wanted.rounds} rounds. A second server gives {grown:.2f} times the throughput; its share of "
+        f"the tenants is slightly less than half.\n\n"
         f"{paper(results, shares)}\n"
     )
     print(text)

@@ -17,10 +17,18 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "README.zh-CN.md": "zh-CN.md",
+    "bench/README.md": "benchmarks.md",
+    "bench/benchmark.md": "bench-peers.md",
+    "bench/growth.md": "bench-growth.md",
+    "bench/kit.md": "bench-kit.md",
+    "bench/performance.md": "bench-performance.md",
+    "bench/shards.md": "bench-shards.md",
 }
 FILES = (
     "Dockerfile",
     "compose.yaml",
+    "bench/benchmark.svg",
+    "bench/growth.svg",
     "contracts/openapi.yaml",
     "contracts/admin.yaml",
     "examples",
@@ -34,16 +42,24 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     existing = {path.name for path in (ROOT / "docs").glob("*.md")} | set(PAGES.values())
     listed: set[str] = set()
     nav: list[Any] = []
+
     for entry in config.nav or []:
         if isinstance(entry, str):
             listed.add(entry)
             nav.append(entry)
         else:
             ((title, pages),) = entry.items()
-            listed.update(pages)
-            nav.append({title: [page for page in pages if page in existing]})
-    config.nav = nav + ([{"More": sorted(existing - listed)}] if existing - listed else [])
+            listed.update(map(_file, pages))
+            nav.append({title: [page for page in pages if _file(page) in existing]})
+
+    unlisted = {name for name in existing - listed if not name.startswith("bench-")}
+    config.nav = nav + ([{"More": sorted(unlisted)}] if unlisted else [])
     return config
+
+
+def _file(page: str | dict[str, str]) -> str:
+    """The file of an entry in the navigation, which may have a title."""
+    return page if isinstance(page, str) else next(iter(page.values()))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -1,4 +1,4 @@
-"""docs/security.md tells the bounds that there are, and names tests that exist."""
+"""The limits in docs/security.md match the constants, and the tests it names exist."""
 
 import importlib
 import re
