@@ -44,11 +44,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     nav: list[Any] = []
 
     for entry in config.nav or []:
-        if isinstance(entry, str):
-            listed.add(entry)
+        ((title, pages),) = entry.items()
+        if isinstance(pages, str):
+            listed.add(pages)
             nav.append(entry)
         else:
-            ((title, pages),) = entry.items()
             listed.update(map(_file, pages))
             nav.append({title: [page for page in pages if _file(page) in existing]})
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation: `make pictures` (needs Chromium and Node)."""
+"""Takes the screenshots of the documentation: `make pictures` (needs Chromium and Node)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHROMIUM = (
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Take all screenshots."""
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def draw_inspector(browser: Browser) -> None:
-    """The inspector, looking at a suite that met faults and sent something wrong."""
+    """Screenshots of the inspector: a test suite that met a fault and sent an invalid request."""
     with MockServer(seed=1) as server:
         tenant = server.tenant("ci-42-checkout")
         use(tenant)
@@ -53,7 +53,7 @@ def draw_inspector(browser: Browser) -> None:
 
 
 def use(tenant: Tenant) -> None:
-    """What a suite might do."""
+    """Send requests as a test suite would."""
     headers = {"Authorization": f"Bearer {tenant.token}"}
     with httpx.Client(base_url=tenant.url + MODELS, headers=headers, verify=False) as client:
         for model, prompt in (
@@ -74,7 +74,7 @@ def use(tenant: Tenant) -> None:
 
 
 def draw_report(browser: Browser) -> None:
-    """A report of the kit, of the client that looks right and pays twice."""
+    """A screenshot of a report of the kit, for examples/client.mjs."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(HERE.parent / "examples" / "client.mjs", folder)
         command = [
