@@ -1,4 +1,4 @@
-"""Runs the blocks of a documentation page, in order, as a reader would: in one directory, beside a running double."""
+"""Runs the code blocks of a documentation page, in order, in one directory, next to a running server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NODE_PACKAGE = ROOT / "clients" / "node"
 
 
 class PageRunner:
-    """A directory with the examples in it, and an environment in which the documented commands are found."""
+    """A directory with the examples, and an environment in which the documented commands exist."""
 
     def __init__(self, server: MockServer, folder: Path) -> None:
         self._server = server
@@ -41,11 +41,11 @@ class PageRunner:
             "js": self._run_javascript,
             "yaml": self._read_scenario,
             "json": self._read_json,
-            "text": self._leave_alone,
+            "text": self._ignore,
         }
 
     def run(self, block: Block) -> None:
-        """Run a block; an assertion fails where it does not do what the page says."""
+        """Run a block. Raises AssertionError if it does not do what the page says."""
         assert block.language in self._runners, (
             f"{block.place}: give the block one of {', '.join(self._runners)}"
         )
@@ -58,8 +58,8 @@ class PageRunner:
             )
             return
         if block.same_as:
-            there = blocks_of(ROOT / block.same_as)
-            assert block.text in [other.text for other in there], (
+            others = blocks_of(ROOT / block.same_as)
+            assert block.text in [other.text for other in others], (
                 f"{block.place}: not a block of {block.same_as}"
             )
             return
@@ -83,7 +83,7 @@ class PageRunner:
     def _make_environment(self, folder: Path) -> dict[str, str]:
         folder.mkdir()
         make = shutil.which("make")
-        # The page's targets run elsewhere: here it is checked that make knows them.
+        # Other tests run make's targets; this only checks that they exist.
         (folder / "make").write_text(f'#!/bin/sh\nexec {make} -C {ROOT} -n "$@" >/dev/null\n')
         (folder / "make").chmod(0o755)
         path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -94,7 +94,7 @@ class PageRunner:
             "REPLICATE_API_TOKEN": "page",
             "REPLICATE_POLL_INTERVAL": "0",
             "MOCKSERVER_URL": self._server.url,
-            "MOCKSERVER_BUDGET": "300",  # what is found must not depend on how busy the machine is
+            "MOCKSERVER_BUDGET": "300",  # findings must not depend on the load of the machine
         }
 
     def _bash(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -118,27 +118,29 @@ class PageRunner:
         if "file -b" in session and not shutil.which("file"):
             session = re.sub(r" && file -b .*\n.*\n", "\n", session)
         commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", session, re.M)
-        shown = re.sub(r"^\$ ((?:.*\\\n)*.*)\n", "", session, flags=re.M)
+        expected = re.sub(r"^\$ ((?:.*\\\n)*.*)\n", "", session, flags=re.M)
         if not shutil.which("node") and any(" node " in command for command in commands):
             return
-        ended = self._bash("\n".join(commands))
-        said = _steady(ended.stdout)
-        assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
-        pattern = "[^\0]*".join(re.escape(_steady(part)) for part in shown.split("[…]\n"))
-        assert re.fullmatch(pattern, said), (
-            f"{block.place}: shown\n{_steady(shown)}\nthere is\n{said}"
+
+        completed = self._bash("\n".join(commands))
+        output = _normalized(completed.stdout)
+        assert completed.returncode == block.exits, f"{block.place}: {completed.stdout}"
+
+        pattern = "[^\0]*".join(re.escape(_normalized(part)) for part in expected.split("[…]\n"))
+        assert re.fullmatch(pattern, output), (
+            f"{block.place}: expected\n{_normalized(expected)}\nactual\n{output}"
         )
 
     def _run_shell(self, block: Block) -> None:
         lines = block.text.replace("\\\n", " ").splitlines(keepends=True)
         for line in lines:
-            if line.startswith("mockserver serve"):  # it would not end
+            if line.startswith("mockserver serve"):  # it would run forever
                 with serving(*shlex.split(line, comments=True)[2:], cwd=self._folder):
                     pass
-        ended = self._bash(
+        completed = self._bash(
             "".join(line for line in lines if not line.startswith("mockserver serve"))
         )
-        assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
+        assert completed.returncode == block.exits, f"{block.place}: {completed.stdout}"
 
     def _run_python(self, block: Block) -> None:
         command = [sys.executable]
@@ -155,16 +157,16 @@ class PageRunner:
             ]
         else:
             command += ["-W", "error", "-c", block.text]
-        ended = self._execute(command)
-        assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
+        completed = self._execute(command)
+        assert completed.returncode == block.exits, f"{block.place}: {completed.stdout}"
 
     def _run_javascript(self, block: Block) -> None:
         if not shutil.which("node") or not MODULES.exists():
             return
         program = self._folder / (block.title or f"block_{block.line}.mjs")
         program.write_text(block.text)
-        ended = self._execute(["node", str(program)])
-        assert ended.returncode == block.exits, f"{block.place}: {ended.stdout}"
+        completed = self._execute(["node", str(program)])
+        assert completed.returncode == block.exits, f"{block.place}: {completed.stdout}"
 
     def _read_scenario(self, block: Block) -> None:
         file = self._folder / (block.title or f"scenario_{block.line}.yaml")
@@ -174,12 +176,12 @@ class PageRunner:
     def _read_json(self, block: Block) -> None:
         json.loads(block.text)
 
-    def _leave_alone(self, block: Block) -> None:
-        """Text and pictures made of characters."""
+    def _ignore(self, block: Block) -> None:
+        """Do nothing: the block is not code."""
 
 
-def _steady(text: str) -> str:
-    """What differs from run to run, replaced by what stays."""
+def _normalized(text: str) -> str:
+    """The text with everything that differs between runs replaced."""
     text = re.sub(r"(localhost|127\.0\.0\.1):\d+", r"<host>", text)
     text = re.sub(r"\b[0-9a-hjkmnp-tv-z]{26}\b", "<id>", text)
     text = re.sub(r"…[0-9a-z]{4} created", "<id> created", text)

@@ -25,7 +25,7 @@ BAD = GOOD.replace('"prompt"', '"prompts"') + "\n"
 
 
 def in_ci(tmp_path: Path, npm: str | None) -> int:
-    """The exit code of the documented line, with an `npm test` that runs a Python program."""
+    """The exit code of the documented command, with an `npm test` that runs a Python program."""
     (line,) = LINES
     folder = tmp_path / "bin"
     folder.mkdir(exist_ok=True)
@@ -45,11 +45,11 @@ def in_ci(tmp_path: Path, npm: str | None) -> int:
     ).returncode
 
 
-def test_the_line_for_ci_is_red_exactly_when_something_was_wrong(tmp_path: Path) -> None:
-    assert in_ci(tmp_path, BAD) == 1, "the client swallows its error"
-    assert in_ci(tmp_path, "") == 2, "it asks nothing"
+def test_the_ci_command_fails_exactly_when_something_is_wrong(tmp_path: Path) -> None:
+    assert in_ci(tmp_path, BAD) == 1, "the client ignores its error"
+    assert in_ci(tmp_path, "") == 2, "it sends no request"
     assert in_ci(tmp_path, None) == 127
     command = [str(Path(sys.executable).with_name("mockserver")), "run", "--", "sleep", "60"]
     with subprocess.Popen(command, start_new_session=True) as killed:
         killed.kill()
-    assert in_ci(tmp_path, GOOD) == 0, "nothing of a run that was killed is in the way"
+    assert in_ci(tmp_path, GOOD) == 0, "a killed run leaves nothing behind"

@@ -55,20 +55,20 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
 
 
 @by_page
-def test_every_block_of_a_page_is_found(page: Path) -> None:
+def test_every_block_of_a_page_is_recognized(page: Path) -> None:
     assert len(blocks_of(page)) * 2 == len(re.findall("^```", page.read_text(), re.M))
 
 
 @by_page
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_every_link_of_a_page_has_a_target(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
     for target in re.findall(r"\]\(([^)]+)\)", text):
         path, _, anchor = target.partition("#")
         assert "://" not in path, f"{page.name}: {target}"
-        leads_to = page if not path else page.parent / path
-        assert leads_to.exists(), f"{page.name}: {target}"
+        linked = page if not path else page.parent / path
+        assert linked.exists(), f"{page.name}: {target}"
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", leads_to.read_text(), re.M)
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.M)
             assert anchor in map(_anchor, headings), f"{page.name}: {target}"
 
 
@@ -103,7 +103,7 @@ def test_every_command_in_a_sentence_exists_with_its_flags(page: Path) -> None:
             )
 
 
-def test_every_page_is_linked_from_the_readme_or_the_first_page() -> None:
+def test_every_page_is_linked_from_the_readme_or_the_home_page() -> None:
     linked = README + (ROOT / "docs" / "index.md").read_text()
     for page in PAGES[1:]:
         assert f"{page.name})" in linked or page.name == "index.md", (
@@ -142,31 +142,29 @@ def test_every_rule_is_in_the_table_in_order() -> None:
     }
 
 
-def test_every_rule_has_a_section_written_from_its_code_with_what_is_shown_of_one_who_breaks_it() -> (
-    None
-):
+def test_every_rule_has_a_generated_section_with_an_example() -> None:
     page = rules_page.PAGE.read_text()
     shown = {code: rules_page.shown_in(page, rule) for code, rule in every_rule().items()}
     assert page == rules_page.written(page, shown), "docs/rules.md is not what `make rules` writes"
-    for code, told in shown.items():
-        assert told.startswith(code) or not told, code
+    for code, example in shown.items():
+        assert example.startswith(code) or not example, code
 
 
 def test_every_request_of_the_admin_api_is_in_the_table() -> None:
-    told = set(re.findall(r"/__admin/[a-z/{}_.]*", table_of("| request |")))
-    there = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).backend).routes()}
+    documented = set(re.findall(r"/__admin/[a-z/{}_.]*", table_of("| request |")))
+    served = {route.path for route in Admin(App(CONTRACT, CATALOGUE, Options()).backend).routes()}
     assert {
-        path for path in there if path.startswith("/__admin/") and "{path" not in path
-    } == told | {"/__admin/"}
+        path for path in served if path.startswith("/__admin/") and "{path" not in path
+    } == documented | {"/__admin/"}
 
 
-def test_the_clients_are_tested_in_the_versions_that_are_told() -> None:
+def test_the_documented_client_versions_are_those_tested() -> None:
     packages = json.loads((ROOT / "tests" / "clients" / "package.json").read_text())["dependencies"]
     assert f"| PyPI `replicate` | {metadata.version('replicate')} |" in DOCUMENTATION
     assert f"| npm `replicate` | {packages['replicate']} |" in DOCUMENTATION
     assert f"| {packages['@ai-sdk/replicate']} with {packages['ai']} |" in DOCUMENTATION
 
 
-def test_every_make_target_that_is_told_of_is_there() -> None:
+def test_every_documented_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"`make ([a-z-]+)", DOCUMENTATION)) <= targets

@@ -1,4 +1,4 @@
-"""The programs under examples/ do what they say."""
+"""The programs in examples/ work."""
 
 import os
 import shutil
@@ -16,23 +16,19 @@ pytestmark = pytest.mark.slow
 
 MODULES = ROOT / "tests" / "clients" / "node_modules"
 COMMANDS = {"picture.py": [sys.executable], "picture.sh": ["sh"], "picture.mjs": ["node"]}
-WORKERS = (
-    "worker.py",
-    "worker.mjs",
-)  # run in test_check_preflight.py; the kit's page only links to them
+WORKERS = ("worker.py", "worker.mjs")  # tests/check/test_preflight.py runs them
 
 
-def test_every_example_is_run_here_and_shown_on_a_page() -> None:
+def test_every_example_is_run_here_and_on_a_page() -> None:
     assert {path.name for path in (ROOT / "examples").iterdir()} == {
         *COMMANDS,
         *WORKERS,
         "client.mjs",
     }
     assert all(f"](../examples/{name})" in DOCUMENTATION for name in WORKERS)
-    shown = {
-        block.title for page in PAGES for block in blocks_of(page)
-    }  # and alike: tests/pages/test_docs.py
-    assert {f"examples/{name}" for name in (*COMMANDS, "client.mjs")} <= shown
+    # test_docs.py checks that these blocks equal the files.
+    titles = {block.title for page in PAGES for block in blocks_of(page)}
+    assert {f"examples/{name}" for name in (*COMMANDS, "client.mjs")} <= titles
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -44,7 +40,7 @@ def test_it_saves_a_picture(name: str, tenant: Tenant, tmp_path: Path) -> None:
             )
         (tmp_path / "node_modules").symlink_to(MODULES)
     program = shutil.copy(ROOT / "examples" / name, tmp_path)
-    ended = subprocess.run(
+    completed = subprocess.run(
         [*COMMANDS[name], str(program)],
         cwd=tmp_path,
         env={
@@ -56,9 +52,9 @@ def test_it_saves_a_picture(name: str, tenant: Tenant, tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert completed.returncode == 0, completed.stderr
     (prediction,) = tenant.predictions()
-    assert ended.stdout == f"saved {prediction['output']}\n"
+    assert completed.stdout == f"saved {prediction['output']}\n"
     with Image.open(tmp_path / "picture.jpg") as picture:
         assert picture.size == (2496, 1664)
     assert tenant.verdict()["ok"]

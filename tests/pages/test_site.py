@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, and asks no other host when it is read."""
+"""The documentation site builds without warnings and makes no requests to other hosts."""
 
 import os
 import re
@@ -35,18 +35,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder),
     ]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    ended = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     return folder
 
 
-def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
-    first = (site / "index.html").read_text()
+def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
+    home = (site / "index.html").read_text()
     for page in SITE_PAGES:
         assert (site / page.name).with_suffix(".html").exists()
-        assert page.name == "index.md" or f'href="{page.stem}.html"' in first
+        assert page.name == "index.md" or f'href="{page.stem}.html"' in home
 
 
 FETCHED = re.compile(
@@ -56,7 +56,7 @@ FETCHED = re.compile(
 )
 
 
-def test_no_page_and_no_style_names_what_another_host_has(site: Path) -> None:
+def test_no_page_and_no_stylesheet_loads_from_another_host(site: Path) -> None:
     files = [
         file
         for file in site.rglob("*")
@@ -84,17 +84,17 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture
 def reader(browser: Any, address: str) -> Iterator[Page]:
-    """A browser's page; a request to another host fails the test."""
+    """A browser page; a request to another host fails the test."""
     page: Page = browser.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     yield page
     page.close()
-    assert asked
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert requested
+    assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
 
 
-def test_reading_it_asks_no_other_host(reader: Page, address: str) -> None:
+def test_browsing_makes_no_request_to_another_host(reader: Page, address: str) -> None:
     for name in ("index.html", "kit.html"):
         reader.goto(address + name, wait_until="networkidle")
         expect(reader.locator("h1")).to_be_visible()

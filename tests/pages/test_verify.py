@@ -1,4 +1,4 @@
-"""docs/verify.md tells the truth: its commands run, and nothing that there is goes unmentioned."""
+"""docs/verify.md is correct: its commands run, and all flags and rules are documented."""
 
 import os
 import re
@@ -42,16 +42,16 @@ def shell(script: str, tmp_path: Path, **environment: str) -> subprocess.Complet
 
 def test_the_first_command_runs(server: MockServer, tmp_path: Path) -> None:
     (command,) = blocks("sh")
-    ended = shell(command, tmp_path, GATEWAY_URL=server.url, MOCKSERVER_POLL="0")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "2 of 2 spent" in ended.stdout
+    completed = shell(command, tmp_path, GATEWAY_URL=server.url, MOCKSERVER_POLL="0")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "2 of 2 spent" in completed.stdout
 
 
-def test_the_session_that_is_shown_begins_so(server: MockServer, tmp_path: Path) -> None:
+def test_the_console_session_starts_as_documented(server: MockServer, tmp_path: Path) -> None:
     (session,) = blocks("console")
-    command, shown = session.removeprefix("$ ").split("\n", 1)
-    ended = shell(command.replace("http://127.0.0.1:3589", server.url), tmp_path)
-    assert ended.stdout.startswith(shown.replace("http://127.0.0.1:3589", server.url))
+    command, expected = session.removeprefix("$ ").split("\n", 1)
+    completed = shell(command.replace("http://127.0.0.1:3589", server.url), tmp_path)
+    assert completed.stdout.startswith(expected.replace("http://127.0.0.1:3589", server.url))
 
 
 def test_every_flag_is_in_the_table() -> None:
@@ -67,7 +67,7 @@ def test_every_rule_is_in_the_table_in_order() -> None:
 
 
 @pytest.mark.thorough
-def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Path) -> None:
+def test_the_nightly_workflow_works(server: MockServer, tmp_path: Path) -> None:
     (block,) = blocks("yaml")
     workflow = yaml.safe_load(block)
     steps = workflow["jobs"]["verify"]["steps"]
@@ -84,26 +84,26 @@ def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Pa
         "PATH": path,
         "GITHUB_ACTIONS": "true",
     }
-    settings |= {"GATEWAY_URL": server.url, "REPLICATE_API_TOKEN": "a-token-of-the-night"}
+    settings |= {"GATEWAY_URL": server.url, "REPLICATE_API_TOKEN": "nightly-token"}
 
     assert shell(install["run"], tmp_path, **settings).returncode == 0
-    ended = shell(verifying["run"], tmp_path, **settings)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    completed = shell(verifying["run"], tmp_path, **settings)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     assert {"verify.json", "verify.html", "gateway.yaml"} <= {
         file.name for file in tmp_path.iterdir()
     }
 
-    planted = next(each for each in PLANTED if each.name == "another prompt")
+    planted = next(change for change in PLANTED if change.name == "another prompt")
     with standing(Departing(server.url, planted.change)) as gateway:
         settings["GATEWAY_URL"] = gateway.url
-        ended = shell(verifying["run"], tmp_path, **settings)
-        assert ended.returncode == 1
-        assert "::error " in ended.stdout
+        completed = shell(verifying["run"], tmp_path, **settings)
+        assert completed.returncode == 1
+        assert "::error " in completed.stdout
         assert reporting["if"].startswith("failure()")
         assert shell(reporting["run"], tmp_path, **settings).returncode == 0
         (tmp_path / "verify.json").rename(tmp_path / "known.json")
         assert shell(verifying["run"], tmp_path, **settings).returncode == 0, (
-            "what is known is accepted"
+            "known departures are accepted"
         )
     called = (tmp_path / "called").read_text().splitlines()
     assert (
@@ -113,7 +113,7 @@ def test_the_nightly_workflow_does_what_it_says(server: MockServer, tmp_path: Pa
     assert called[1].startswith("gh issue create --title The gateway departs")
 
 
-def test_every_extra_that_is_told_of_is_there() -> None:
+def test_every_documented_extra_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
