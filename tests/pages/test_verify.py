@@ -108,7 +108,7 @@ def test_the_nightly_workflow_works(server: MockServer, tmp_path: Path) -> None:
     called = (tmp_path / "called").read_text().splitlines()
     assert (
         called[0]
-        == "pip install flux-mockserver[verify] @ git+https://github.com/your-organisation/mockserver"
+        == "pip install flux-mockserver[verify] @ git+https://github.com/your-organization/mockserver"
     )
     assert called[1].startswith("gh issue create --title The gateway departs")
 
