@@ -1,4 +1,4 @@
-"""Measure throughput, latency and memory as stored data, connections and load grow.
+"""Measure what a create costs as more is remembered, open or under way, and the memory it takes.
 
 python bench/growth.py [--seconds S] [--only WORD]
 """
@@ -29,7 +29,7 @@ MEGABYTE = 1024 * 1024
 
 @dataclass
 class Double:
-    """A running mockserver."""
+    """A running double."""
 
     port: int
     group: int
@@ -41,8 +41,8 @@ class Double:
         return f"http://127.0.0.1:{self.port}"
 
     def creates(self, seconds: float, tenants: int = 1, path: str = CREATE) -> Figures:
-        """The figures of creates now, and the memory after them."""
-        found = load(self.url + path, seconds, BODY, tenants)
+        """What creates cost now, and the memory after them."""
+        figures = load(self.url + path, seconds, BODY, tenants)
         return {
             "creates": figures["requests"],
             "create/s": figures["requests"] / figures["seconds"],
@@ -57,7 +57,7 @@ class Double:
 
 @dataclass
 class Curve:
-    """How creates perform as something grows: the figures by its size, and a remark."""
+    """Measurements of creates as something grows: by its size, with a note for the reader."""
 
     title: str
     unit: str
@@ -67,7 +67,7 @@ class Curve:
 
 @contextmanager
 def double(contract: Path = CONTRACT) -> Iterator[Double]:
-    """A new server, warmed up."""
+    """A double of its own, warm."""
     ours = _ours()
 
     def command(port: int, folder: Path) -> list[str]:
@@ -85,7 +85,7 @@ def _ours() -> Peer:
 
 
 def passing(seconds: float) -> Curve:
-    """A million predictions of one tenant, of which the server keeps the last 20,000."""
+    """A million predictions, one after another, of which the last 20,000 are kept."""
     points: dict[int, Figures] = {}
     with double() as server:
         passed = 0.0
@@ -97,13 +97,13 @@ def passing(seconds: float) -> Curve:
         "total predictions of one tenant",
         "created",
         points,
-        "The server keeps the last 20,000 predictions and the last 1,000 exchanges, so the "
-        "journal is full in every row.",
+        "The server keeps the last 20,000 predictions and the last 1,000 exchanges, "
+        "so the journal is full in every row.",
     )
 
 
 def stored(seconds: float) -> Curve:
-    """Stored predictions of fifty tenants."""
+    """Predictions kept at once, by fifty tenants."""
     points = {}
     with double() as server:
         tenants, passed = 50, 0.0
@@ -116,21 +116,23 @@ def stored(seconds: float) -> Curve:
             points[held] = server.creates(seconds, tenants)
             passed += points[held]["creates"]
     remark = (
-        "The fifty tenants create in turn and grow together. Where p99 is high, the tables of "
-        "all of them were enlarged at the same time, 2 ms each."
+        "The fifty tenants create in turn and grow together. "
+        "Where p99 is high, the tables of all of them were "
+        "enlarged at the same time, 2 ms each."
     )
     return Curve("predictions stored by fifty tenants", "stored", points, remark)
 
 
 def tenants(seconds: float) -> Curve:
-    """Tenants that take turns; the server keeps at most 1,000 of them."""
+    """Tenants that ask in turn; at the last, the double remembers no more than 1,000 of them."""
     points = {}
     for number in (1, 10, 100, 1_000, 3_000):
         with double() as server:
             points[number] = server.creates(seconds, number)
     remark = (
-        "Each tenant has its own predictions and journal, which do not fit into the processor's "
-        "caches together. Of 3,000 tenants, 2,000 are evicted before their next turn."
+        "Each tenant has its own predictions and journal, "
+        "which do not fit into the processor's caches together. "
+        "Of 3,000 tenants, 2,000 are evicted before their next turn."
     )
     return Curve("tenants that take turns", "tenants", points, remark)
 
@@ -158,7 +160,7 @@ def models(seconds: float) -> Curve:
 
 
 def open_streams(seconds: float) -> Curve:
-    """Open streams during creates."""
+    """Streams that are followed meanwhile."""
 
     def follow(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
         tenant = Tenant(server.url, "followed")
@@ -173,13 +175,13 @@ def open_streams(seconds: float) -> Curve:
 
 
 def waiting(seconds: float) -> Curve:
-    """Waiting creates during other creates."""
+    """Creates that wait for their end meanwhile."""
 
     def wait(server: Double, stack: ExitStack, number: int) -> Callable[[], float]:
         tenant = Tenant(server.url, "waiting")
         tenant.freeze()
-        more = f"Authorization: Bearer waiting\r\nPrefer: wait\r\nContent-Length: {len(BODY)}"
-        head = f"{HEAD}{more}\r\n\r\n"
+        length = f"Content-Length: {len(BODY)}\r\n\r\n"
+        head = f"{HEAD}Authorization: Bearer waiting\r\nPrefer: wait\r\n{length}"
         return _asking(server, stack, number, (head + BODY).encode(), tenant)
 
     return _meanwhile("waiting creates", "waiting", seconds, wait)
@@ -188,7 +190,10 @@ def waiting(seconds: float) -> Curve:
 def _asking(
     server: Double, stack: ExitStack, number: int, request: bytes, tenant: Tenant
 ) -> Callable[[], float]:
-    """Send `number` requests. The returned function advances the clock and times the answers."""
+    """Send that many requests. Returns a function that advances time and measures the seconds.
+
+    They are the seconds until all requests were answered.
+    """
     asking = [stack.enter_context(server.connect()) for _ in range(number)]
     for connection in asking:
         connection.sendall(request)
@@ -229,7 +234,7 @@ def _meanwhile(
 
 
 def idle(seconds: float) -> Curve:
-    """Idle connections during creates."""
+    """Connections on which nothing comes."""
     points = {}
     for number in (0, 1_000, 10_000):
         with double() as server, ExitStack() as stack:
@@ -240,7 +245,7 @@ def idle(seconds: float) -> Curve:
 
 
 def abuse(seconds: float) -> str:
-    """One misbehaving client at a time next to the sixteen connections, as a table."""
+    """One bad client at a time beside the sixteen: a table."""
     rows = ["| misbehaving client | create/s | p99 ms | MB |", "|---|---:|---:|---:|"]
     piece = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
     nested = b"[" * 500_000
@@ -287,7 +292,7 @@ def _dawdle(server: Double, over: Event) -> None:
 
 
 def _push(server: Double, over: Event, first: bytes, then: bytes) -> None:
-    """Send `first`, then `then` for as long as possible; repeat on new connections until `over`."""
+    """Send a head, then data as long as it is accepted; repeat on new connections until the end."""
     while not over.is_set():
         with server.connect() as pushing:
             pushing.settimeout(0.2)
@@ -314,7 +319,7 @@ def table(curve: Curve) -> str:
 
 
 def chart(curves: list[Curve]) -> str:
-    """Creates per second as bars, one panel per curve, each scaled to its own maximum."""
+    """Creates a second as bars, a panel a curve, each against the most of its own."""
     width, height, columns = 340, 150, 2
     parts = []
     for number, curve in enumerate(curves):
@@ -325,8 +330,8 @@ def chart(curves: list[Curve]) -> str:
         for place, (size, figures) in enumerate(curve.points.items()):
             x, tall = left + place * step, 80 * figures["create/s"] / most
             parts.append(
-                f'<rect x="{x:.0f}" y="{top + 95 - tall:.0f}" width="{step - 4:.0f}" '
-                f'height="{tall:.0f}"/>'
+                f'<rect x="{x:.0f}" y="{top + 95 - tall:.0f}" '
+                f'width="{step - 4:.0f}" height="{tall:.0f}"/>'
                 f'<text x="{x:.0f}" y="{top + 108}" font-size="9">{_brief(size)}</text>'
             )
     rows = -(-len(curves) // columns)
@@ -352,7 +357,7 @@ CURVES = (passing, stored, tenants, models, open_streams, waiting, idle)
 
 
 def main() -> None:
-    """Measure, print the tables, and write them next to this file."""
+    """Measure, print, and write it next to this file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -380,8 +385,8 @@ def main() -> None:
             for curve in curves
         ]
         intro = (
-            "`make bench-growth` prints these tables and draws the chart. Creates over 16 "
-            "connections; MB is resident memory."
+            "`make bench-growth` prints these tables and draws the chart. "
+            "Creates over 16 connections; MB is resident memory."
         )
         bad = f"## Next to misbehaving clients\n\n{bad}\n"
         text = [

@@ -1,4 +1,4 @@
-"""Measure the latency that the proxy adds, and its memory while a large image passes through.
+"""Measure the proxy: the latency it adds, and its memory while a large picture passes.
 
 python bench/proxy.py [--rounds N]
 """
@@ -129,8 +129,8 @@ def memory() -> None:
         assert size == PICTURE
         grown = megabytes(pid, "VmHWM") - before
         print(
-            f"\n{PICTURE >> 20} MB passed through; memory grew by {grown:.1f} MB, "
-            f"to {before + grown:.0f} MB at most"
+            f"\n{PICTURE >> 20} MB went through; "
+            f"memory grew by {grown:.1f} MB, to {before + grown:.0f} MB at most"
         )
 
 

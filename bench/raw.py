@@ -1,4 +1,4 @@
-"""The upper limit: an ASGI app on the same server that only sends as many bytes as mockserver."""
+"""The limit: an ASGI application that does nothing but send as many bytes as the double."""
 
 BODY = b'{"id":"' + b"x" * 790 + b'"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]

@@ -1,4 +1,4 @@
-"""Measure mockserver and other mock servers in turn, over several rounds. Compare ratios only.
+"""Measure the double beside its peers, in turn, several rounds: ratios are what counts.
 
 python bench/run.py [--rounds N] [--seconds S] [--only NAME] [--creates N]
 """
@@ -24,7 +24,9 @@ from pathlib import Path
 from peers import HERE, Peer, peers
 
 CONNECTIONS = 16
-LONGEST = 40.0  # seconds of load before memory is measured, for servers that are too slow
+LONGEST = (
+    40.0  # seconds of load before memory is measured, for those who never come to so many creates
+)
 PINNED = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
 KEYS = ("create/s", "p50", "p99", "get/s", "start", "cold", "MB")
 CACHES = Path("/proc/sys/vm/drop_caches")
@@ -63,7 +65,7 @@ def running(peer: Peer) -> Iterator[tuple[int, int, float]]:
 
 
 def create(peer: Peer, port: int) -> str | None:
-    """Create once. Returns the id in the response (`none` if it has none), or None without one."""
+    """Create once. Returns the prediction's id, `none` without one, or None without a response."""
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {peer.token}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -119,7 +121,7 @@ def megabytes(group: int) -> float:
 
 
 def cold_start(peer: Peer) -> float:
-    """Seconds to the first answered create without cached files; NaN if they cannot be dropped."""
+    """Seconds to the first answered create with no file cached; NaN where that is impossible."""
     os.sync()
     try:
         CACHES.write_text("3\n")
@@ -155,7 +157,7 @@ def measure(peer: Peer, seconds: float, creates: int) -> Figures:
 
 
 def medians(rounds: list[Figures]) -> Figures:
-    """The median of each figure; of memory the first, which is measured after many creates."""
+    """The median of each figure over the rounds; for memory the first, after many creates."""
     return {
         **{key: statistics.median(figures[key] for figures in rounds) for key in KEYS},
         "MB": rounds[0]["MB"],
@@ -166,8 +168,8 @@ def table(results: dict[str, Figures], peers: list[Peer]) -> str:
     """The medians as Markdown, with ratios to the limit."""
     limit = results[peers[0].name]
     rows = [
-        "| | version | what it does | create/s | × raw | p50 ms | p99 ms | get/s | start s "
-        "| cold s | MB |",
+        "| | version | what it does | create/s | × raw | p50 ms | p99 ms "
+        "| get/s | start s | cold s | MB |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for peer in peers:
@@ -187,19 +189,19 @@ def chart(results: dict[str, Figures]) -> str:
     most = max(figures["create/s"] for figures in results.values())
     row, left, width = 30, 110, 520
     bars = []
-    for number, (name, each) in enumerate(results.items()):
-        y, length = 10 + number * row, max(2, width * each["create/s"] / most)
+    for number, (name, figures) in enumerate(results.items()):
+        y, length = 10 + number * row, max(2, width * figures["create/s"] / most)
         color = "#b3541e" if name == "mockserver" else "#8a93a3"
         bars.append(
             f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{name}</text>'
             f'<rect x="{left}" y="{y}" width="{length:.0f}" height="20" rx="2" fill="{color}"/>'
-            f'<text x="{left + length + 6:.0f}" y="{y + 15}">{each["create/s"]:,.0f}</text>'
+            f'<text x="{left + length + 6:.0f}" y="{y + 15}">{figures["create/s"]:,.0f}</text>'
         )
     height = 20 + row * len(results)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" '
-        'font-family="sans-serif" font-size="13" role="img">'
-        f"<title>Creates per second, on one core</title>{''.join(bars)}</svg>\n"
+        'font-family="sans-serif" font-size="13" '
+        f'role="img"><title>Creates per second, on one core</title>{"".join(bars)}</svg>\n'
     )
 
 
@@ -213,7 +215,8 @@ def machine(rounds: int) -> str:
     )
     return (
         f"{date.today()}, Python {platform.python_version()}, {cores}, {memory:.0f} GB, "
-        f"{CONNECTIONS} connections, median of {rounds} {'round' if rounds == 1 else 'rounds'}"
+        f"{CONNECTIONS} connections, "
+        f"median of {rounds} {'round' if rounds == 1 else 'rounds'}"
     )
 
 
@@ -247,11 +250,13 @@ def main() -> None:
                 measure(peer, wanted.seconds, wanted.creates if number == 0 else 0)
             )
     results = {name: medians(figures) for name, figures in rounds.items()}
-    text = f"{table(results, found)}\n\n{machine(wanted.rounds)}.\n"
+    text = f"{table(results, chosen)}\n\n{machine(wanted.rounds)}.\n"
     text += (
         "Start is the time to the first answered create; cold is the same without cached files. "
-        f"MB is resident memory after {wanted.creates:,} creates, or as many as were made in "
-        f"{LONGEST:g} s.\n"
+    )
+    text += (
+        f"MB is resident memory after {wanted.creates:,} creates, "
+        f"or as many as were made in {LONGEST:g} s.\n"
     )
     print(text)
     if not wanted.only:

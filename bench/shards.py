@@ -1,4 +1,4 @@
-"""Measure servers behind HAProxy: what a second one adds, and what HAProxy costs.
+"""Measure doubles behind HAProxy: the gain of a second one, HAProxy's share, a fleet's estimate.
 
 python bench/shards.py [--rounds N] [--seconds S]
 """
@@ -104,7 +104,7 @@ def measured(
 
 
 def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 2) -> Figures:
-    """Servers that share a core in equal parts; if one is missing, a busy loop uses its part."""
+    """Doubles that share a core equally; a busy process takes the part of one that is missing."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = [free_port() for _ in range(number)]
@@ -126,7 +126,7 @@ def behind(number: int, seconds: float, *, balanced: bool = True, shares: int = 
 
 
 def ceiling(seconds: float) -> Figures:
-    """HAProxy alone on a core; a fixed response and the load are on the other one."""
+    """HAProxy alone on a core; a server of a fixed text and the load share the other."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         raw_port, port = free_port(), free_port()
@@ -150,7 +150,7 @@ WHOLE, DIRECT, ONE, TWO, CEILING = CASES
 
 
 def busiest(number: int) -> float:
-    """The share of the shards that the busiest server has, by HAProxy's own ring."""
+    """The part of the shards that the busiest of so many doubles has, by HAProxy's own ring."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         double, port = free_port(), free_port()
@@ -188,20 +188,21 @@ def table(results: dict[str, Figures]) -> str:
         double = "" if name == CEILING else f"{figures['double']:.0f}"
         balancer = f"{figures['haproxy']:.0f}" if figures["haproxy"] else ""
         rows.append(
-            f"| {name} | {each['create/s']:,.0f} | {each['p50']:.1f} | {each['p99']:.1f} "
+            f"| {name} | {figures['create/s']:,.0f} | {figures['p50']:.1f} | {figures['p99']:.1f} "
             f"| {double} | {balancer} |"
         )
     return "\n".join(rows)
 
 
 def paper(results: dict[str, Figures], shares: dict[int, float]) -> str:
-    """The capacity of several servers, computed from the measurements."""
+    """What fleets would carry, by what was measured."""
     double, balancer = results[TWO]["double"], results[CEILING]["haproxy"]
     core = 1e6 / double
     rows = [
-        f"A create takes {double:.0f} µs of CPU time in a server behind HAProxy, so one core "
-        f"serves {core:,.0f} creates per second. It takes {balancer:.0f} µs in HAProxy, so one of "
-        f"its threads forwards {1e6 / balancer:,.0f} per second.",
+        f"A create takes {double:.0f} µs of CPU time in a server behind HAProxy, "
+        f"so one core serves {core:,.0f} creates per second. "
+        f"It takes {balancer:.0f} µs in HAProxy, "
+        f"so one of its threads forwards {1e6 / balancer:,.0f} per second.",
         "",
         "| servers | share of the busiest | creates per second until the busiest is full "
         "| HAProxy threads needed |",
@@ -240,9 +241,10 @@ def main() -> None:
     grown = results[TWO]["create/s"] / results[ONE]["create/s"]
     shares = {number: busiest(number) for number in (2, 8, 32, 128)}
     text = (
-        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, {CONNECTIONS} "
-        f"connections, best of {wanted.rounds} rounds. A second server gives {grown:.2f} times the "
-        f"throughput; its share of the tenants is slightly less than half.\n\n"
+        f"{table(results)}\n\n{date.today()}, Python {platform.python_version()}, "
+        f"{CONNECTIONS} connections, best "
+        f"of {wanted.rounds} rounds. A second server gives {grown:.2f} times the throughput; "
+        f"its share of the tenants is slightly less than half.\n\n"
         f"{paper(results, shares)}\n"
     )
     print(text)
