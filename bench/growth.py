@@ -229,7 +229,7 @@ def _meanwhile(
         title,
         unit,
         points,
-        f"When the clock advanced, all 1,000 were notified within {took:.1f} s.",
+        f"When the clock advanced, all 1,000 were notified in {took:.1f} s.",
     )
 
 

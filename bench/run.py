@@ -251,9 +251,7 @@ def main() -> None:
             )
     results = {name: medians(figures) for name, figures in rounds.items()}
     text = f"{table(results, chosen)}\n\n{machine(wanted.rounds)}.\n"
-    text += (
-        "Start is the time to the first answered create; cold is the same without cached files. "
-    )
+    text += "Start is the time to the first answered create, cold the same without cached files. "
     text += (
         f"MB is resident memory after {wanted.creates:,} creates, "
         f"or as many as were made in {LONGEST:g} s.\n"
