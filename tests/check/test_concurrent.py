@@ -142,7 +142,7 @@ class TestProcesses:
         assert [finding.rule for finding in report.findings] == ["MC306"]
 
     def test_a_result_without_an_id_cannot_be_ascribed(self, driver: Callable[..., Any]) -> None:
-        with pytest.raises(ClientError, match=r"each result is to carry the `id` of its call"):
+        with pytest.raises(ClientError, match=r"each result must carry the `id` of its call"):
             hunt(driver(self.command('"more": 1')), concurrent=3, max_runs=1)
 
     def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(

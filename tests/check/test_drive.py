@@ -86,8 +86,11 @@ class TestProcesses:
         [
             ('print(\'{"error": "refused"}\')', "refused"),
             ("print('{\"output\": 1}'); sys.exit('broke')", "exit code 1: broke"),
-            ("print('hello')", 'the last line of output was no {"output": …} or {"error": …}'),
-            ("pass", 'the last line of output was no {"output": …} or {"error": …}'),
+            (
+                "print('hello')",
+                'the last line of output was neither {"output": …} nor {"error": …}',
+            ),
+            ("pass", 'the last line of output was neither {"output": …} nor {"error": …}'),
         ],
     )
     def test_ways_to_fail(self, source: str, message: str) -> None:

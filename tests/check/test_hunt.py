@@ -348,7 +348,9 @@ class TestHunting:
         assert check_client(client.call_once, max_runs=3, result=same).ok, (
             "a URL is compared as ever"
         )
-        with pytest.raises(ClientError, match="`result`, which compares"):
+        with pytest.raises(
+            ClientError, match=r"`result`, which compares .* raised ZeroDivisionError"
+        ):
             check_client(call, max_runs=3, result=lambda returned, served: 1 / 0 > 1)
 
     def test_over_https_the_environment_names_the_certificate(self) -> None:
@@ -413,7 +415,7 @@ class TestHunting:
                     )  # without a request, so that each run is over at once
                 return client.call_once(call)
 
-            with pytest.raises(ClientError, match="broke down"):
+            with pytest.raises(ClientError, match="stopped working"):
                 check_client(call, max_runs=170, seed=seed)
             return seen
 
@@ -447,7 +449,7 @@ class TestHunting:
         [
             ({"models": ["a/b"]}, "no model a/b; it has"),
             ({"ignore": ["MC999"]}, "no rule MC999"),
-            ({"client_timeout": 60}, "budget of at least 248 s is needed, not 30"),
+            ({"client_timeout": 60}, "budget of at least 248 s is needed, not 30: 4 cases last"),
         ],
     )
     def test_a_wrong_word_is_told(self, settings: dict[str, Any], said: str) -> None:
@@ -539,7 +541,7 @@ class TestHunting:
 
         hours = 10**13
         monkeypatch.setattr(
-            "mockserver.check.hunt.hunt.wall_time", lambda: wall_time() + hours * over.is_set()
+            "mockserver.check.hunt.budget.wall_time", lambda: wall_time() + hours * over.is_set()
         )
         try:
             report = check_client(call, jobs=4, budget=600)
@@ -685,7 +687,8 @@ class TestHunting:
             )
             assert replay(harness, other, finding, Limits()).confirmed == 1
             with pytest.raises(
-                ClientError, match=r"made no request \(it raised\). It said:\nOSError: no network"
+                ClientError,
+                match=r"made no request \(it raised\)\. Make sure .*Client output:\nOSError: no network",
             ):
                 replay(harness, CallableDriver(nothing), finding, Limits())
 
@@ -702,7 +705,9 @@ class TestHunting:
         assert report.runs > 0
 
     def test_a_hunt_that_looked_at_nothing_says_so(self) -> None:
-        with pytest.raises(MockServerError, match="not one case fitted into the budget"):
+        with pytest.raises(
+            MockServerError, match=r"budget of 0\.001 s was spent before a single case"
+        ):
             check_client(partial(client.call_once, variant="slow"), budget=0.001)
 
     def test_a_third_model_needs_no_line_of_python(self, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mockserver import check_client
 from mockserver.check.drive.callables import CallableDriver
 from mockserver.check.drive.protocol import Call
 from mockserver.check.hunt.harness import Harness
-from mockserver.check.hunt.pool import Players, Stopped, default_jobs
+from mockserver.check.hunt.pool import PlayerPool, PlayStopped, default_jobs
 from mockserver.check.report.findings import Finding, Report
 from tests.check import async_client, client
 from tests.helpers.documents import CONTRACT
@@ -156,7 +156,7 @@ def test_players_end_their_plays_when_they_are_told_to() -> None:
     started = threading.Event()
     with (
         Harness(CONTRACT) as harness,
-        Players(harness, CallableDriver(client.call_once), 2) as players,
+        PlayerPool(harness, CallableDriver(client.call_once), 2) as players,
     ):
 
         def play(harness: Harness, driver: object) -> None:
@@ -168,7 +168,7 @@ def test_players_end_their_plays_when_they_are_told_to() -> None:
         endless = players.start(play)
         started.wait()
         players.end_plays()
-        with pytest.raises(Stopped):
+        with pytest.raises(PlayStopped):
             endless.result()
         assert (
             players.start(lambda harness, driver: harness.base_url).result().startswith("http://")

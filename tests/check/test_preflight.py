@@ -32,14 +32,14 @@ class TestWorkers:
                 "print(run(sys.stdin.read()))",
                 "it made no request until its standard input had ended",
             ),
-            ("print(run(sys.stdin.readline()), flush=True)", "it ended after its first call"),
+            ("print(run(sys.stdin.readline()), flush=True)", "it exited after its first call"),
             (
                 "print(run(sys.stdin.readline()), flush=True); sys.stdin.read(); time.sleep(60)",
-                "it answered its first call, and ignored the second",
+                "it answered its first call and ignored the second",
             ),
             (
                 "print(*[run(line) for line in sys.stdin], sep='\\n')",  # as output that is not flushed
-                "it made its requests, but printed its result only when its standard input had ended",
+                "it made its requests, but printed its result only after its standard input had ended",
             ),
             pytest.param(
                 "time.sleep(0.9); print(run(sys.stdin.read()))",  # as on a busy machine
@@ -55,7 +55,7 @@ class TestWorkers:
         with pytest.raises(ClientError) as raised:
             hunt(WorkerDriver(python(CLIENT + how)), limits=Limits(deadline=60))
         assert str(raised.value).startswith(
-            f"it is no worker: {said}. Leave --worker out, or have it read a line and"
+            f"the command is not a worker: {said}. Remove --worker, or have the command read one line per"
         )
         assert time.monotonic() - began < 60
 
@@ -66,7 +66,7 @@ class TestWorkers:
         )
         with pytest.raises(
             ClientError,
-            match=r'no line \{"output": …\} or \{"error": …\}. It said:\n.*\ndone: http',
+            match=r'no line \{"output": …\} or \{"error": …\}\. .*Client output:\n.*\ndone: http',
         ):
             hunt(WorkerDriver(python(source)))
 
@@ -77,7 +77,7 @@ class TestWorkers:
     def test_one_that_fails_in_its_first_call_is_not_blamed_for_the_second(self) -> None:
         with pytest.raises(
             ClientError,
-            match=r"made no request \(it raised\). It said:\nexit code 1: no module flux",
+            match=r"made no request \(it raised\)\. Make sure .*Client output:\nexit code 1: no module flux",
         ):
             hunt(WorkerDriver(python("raise SystemExit('no module flux')")))
 
@@ -93,7 +93,10 @@ class TestWorkers:
             scenario={},
         )
         driver = WorkerDriver(python(CLIENT + "print(run(sys.stdin.read()))"))
-        with Harness(CONTRACT) as harness, pytest.raises(ClientError, match="it is no worker"):
+        with (
+            Harness(CONTRACT) as harness,
+            pytest.raises(ClientError, match="the command is not a worker"),
+        ):
             replay(harness, driver, finding, Limits())
         driver.close()
 
@@ -104,8 +107,9 @@ class TestClients:
         with pytest.raises(ClientError) as raised:
             hunt(ProcessDriver(python(source)))
         assert str(raised.value) == (
-            "the client made no request (it ended without a result). It said:\n"
-            'the last line of output was no {"output": …} or {"error": …}: on standard error\n'
+            "the client made no request (it ended without a result). "
+            "Make sure that it uses the base URL of its call. Client output:\n"
+            'the last line of output was neither {"output": …} nor {"error": …}: on standard error\n'
             "hello there\non standard error"
         )
 
@@ -114,8 +118,9 @@ class TestClients:
         with Harness(CONTRACT) as harness, pytest.raises(ClientError) as raised:
             Hunt(harness, driver, Plan(limits=Limits(deadline=0.5))).run()
         assert str(raised.value) == (
-            "the client made no request (had not ended after 0.5 s; if it is slow to start, give it a longer --deadline). "
-            "It printed nothing."
+            "the client made no request (had not finished after 0.5 s; if it is slow to start, choose "
+            "a longer --deadline). Make sure that it uses the base URL of its call. "
+            "The client printed nothing."
         )
 
     def test_one_that_breaks_rules_before_it_hangs_gets_findings(self) -> None:
