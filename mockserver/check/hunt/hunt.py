@@ -8,16 +8,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import msgspec
-
 from mockserver.check.drive.callables import CallableDriver
 from mockserver.check.drive.processes import ProcessDriver
 from mockserver.check.drive.protocol import Driver
-from mockserver.check.generate.catalogue import fixed_cases
-from mockserver.check.generate.sample import BackgroundSampler, sample_all
-from mockserver.check.generate.strategies import cases
 from mockserver.check.hunt.budget import Budget, BudgetSpent
 from mockserver.check.hunt.case_player import CasePlayer, plain_case
+from mockserver.check.hunt.case_source import CaseSource
 from mockserver.check.hunt.client_profile import ClientProfile
 from mockserver.check.hunt.confirm import Confirmation
 from mockserver.check.hunt.harness import Harness
@@ -26,7 +22,7 @@ from mockserver.check.hunt.plan import Plan, check_plan, model_names
 from mockserver.check.hunt.pool import PlayerPool
 from mockserver.check.hunt.preflight import check_client
 from mockserver.check.hunt.replay import breach_of, max_plays, tested_nothing
-from mockserver.check.model import Case, ClientError, Run, operation_of
+from mockserver.check.model import Case, ClientError, Run
 from mockserver.check.progress import Listener, Progress
 from mockserver.check.report.findings import Finding, Report
 from mockserver.check.report.summary import untested_runs
@@ -34,13 +30,13 @@ from mockserver.check.rules.evidence import reason_given, retry_after_exceeds_de
 from mockserver.check.rules.registry import find_breaches
 from mockserver.check.rules.rule import Breach
 from mockserver.clock import timestamp, wall_time
-from mockserver.errors import MockServerError, ScenarioError
+from mockserver.errors import MockServerError
 
 TICK = 0.05  # seconds between two looks at plays that are still running
 MAX_AHEAD = 16  # cases queued ahead of the one being judged, for each job
 STRAGGLER = 1.0  # seconds after which players are no longer kept idle for the sake of one play
 SAMPLE_AHEAD = 40  # fixed cases left to yield when sampling starts
-SEARCHING = "looking"
+SEARCHING = "searching"
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +84,7 @@ class Hunt:
             contract=harness.contract.title,
             date=timestamp(wall_time())[: len("2026-01-01T00:00")].replace("T", " ") + " UTC",
         )
+        self._source = CaseSource(harness.catalogue, harness.contract, plan, self._models)
         self._budget = Budget(plan.budget)
         self._open_rules = OpenRules(plan.ignore)
         self._profile = ClientProfile(harness.contract, plan.limits)
@@ -148,62 +145,28 @@ class Hunt:
         for group in groups:
             group.sort(key=lambda finding: (finding.rule, finding.severity == "warning"))
 
-    # Which cases are played
-
     def _cases(self, stack: ExitStack) -> Iterator[_QueuedCase]:
         """The fixed cases, then sampled ones."""
-        fixed = list(self._fixed_cases())
-        strategy = cases(self._harness.catalogue, self._harness.contract, self._models)
-        seed, count = self._plan.seed, self._plan.max_runs
+        fixed = self._source.fixed()
+        max_runs = self._plan.max_runs
         sampled: Iterable[Case] = ()
 
         for number, case in enumerate(fixed):
             # Sampling takes a while, so a thread begins with it while fixed cases are played.
-            is_time = len(fixed) - number == SAMPLE_AHEAD and len(fixed) < 2 * count
+            is_time = len(fixed) - number == SAMPLE_AHEAD and len(fixed) < 2 * max_runs
             if is_time and not self._in_process:
-                sampled = stack.enter_context(BackgroundSampler(strategy, seed, count))
-            if self._is_valid_scenario(case):
+                sampled = stack.enter_context(self._source.background_sampler())
+            if self._source.is_valid(case):
                 yield _QueuedCase(case, True, number)
 
         # A client in this process must not run meanwhile: Hypothesis seeds the `random` module
         # while it samples, and warns if anybody else uses that.
         if self._in_process:
             wait([queued.play for queued in self._playing if queued.play is not None])
-            sampled = sample_all(strategy, seed, count, count - self.report.runs)
+            sampled = self._source.sample(max_runs - self.report.runs)
 
         for number, case in enumerate(sampled, len(fixed)):
-            yield _QueuedCase(self._as_planned(case), False, number)
-
-    def _fixed_cases(self) -> Iterator[Case]:
-        """The fixed cases as planned, without duplicates."""
-        contract, client_timeout = self._harness.contract, self._plan.limits.client_timeout
-        keys: set[bytes] = set()
-        for case in fixed_cases(contract, self._models, client_timeout):
-            planned = self._as_planned(case)
-            if planned.key not in keys:
-                keys.add(planned.key)
-                yield planned
-
-    def _as_planned(self, case: Case) -> Case:
-        """The case with the plan's number of concurrent calls, and only the inputs it names."""
-        prompt = operation_of(self._harness.contract, case.model).picture["prompt"]
-        inputs = self._plan.inputs
-        kept = {
-            name: value
-            for name, value in case.input.items()
-            if inputs is None or name in inputs or name == prompt
-        }
-        return msgspec.structs.replace(case, input=kept, concurrent=self._plan.concurrent)
-
-    def _is_valid_scenario(self, case: Case) -> bool:
-        """Whether the scenario of a fixed case is valid in this contract."""
-        try:
-            self._harness.catalogue.parse(case.scenario)
-        except ScenarioError:
-            return False
-        return True
-
-    # Playing them
+            yield _QueuedCase(self._source.as_planned(case), False, number)
 
     def _run_cases(self, cases: Iterator[_QueuedCase]) -> None:
         """Play all cases, and judge them in order."""
@@ -294,8 +257,6 @@ class Hunt:
             queued.play = None
         self._playing.clear()
 
-    # Judging them
-
     def _judge(self, run: Run) -> list[Breach]:
         """Count a run. Returns its breaches of rules that are still open."""
         report = self.report
@@ -348,7 +309,7 @@ class Hunt:
 
     def _replay_known(self, finding: Finding) -> None:
         for _ in range(max_plays(finding.case)):
-            run = self._player.play_alone(finding.case, f"looking for {finding.rule} again")
+            run = self._player.play_alone(finding.case, f"replaying {finding.rule}")
             breach = breach_of(finding.rule, finding.cause, find_breaches(run))
             if breach is not None:
                 break

@@ -18,7 +18,9 @@ def with_served(backend: Backend, run: Run, origin: str, *, draw: bool) -> Run:
     takes a while.
     """
     predictions = backend.store.tenant(run.token).predictions.values()
-    urls = {prediction.id: backend.renderer.output_url(prediction, origin) for prediction in predictions}
+    urls = {
+        prediction.id: backend.renderer.output_url(prediction, origin) for prediction in predictions
+    }
     statuses = {prediction.id: prediction.timeline[-1].status for prediction in predictions}
     bodies = (
         {prediction.id: backend.pictures.draw(prediction).data for prediction in predictions}
