@@ -247,12 +247,12 @@ class Harness:
         compared = self._result is not None and not all(map(_is_plain, values))
         # Pictures are drawn only if the client returned bytes, or an object to compare with bytes.
         draw = compared or any(map(_is_bytes, values))
-        run = self._server.call_in_loop(
+        complete = self._server.call_in_loop(
             lambda backend: with_served(backend, run, self._server.url, draw=draw)
         )
         self._end(run.token, still_running=run.outcome.kind == "hung")
-        check_double(run)
-        return self._with_compared_result(run) if compared else run
+        check_double(complete)
+        return self._with_compared_result(complete) if compared else complete
 
     def _with_compared_result(self, run: Run) -> Run:
         """The run, with the bytes of a picture in place of each object that `result` says it is."""
