@@ -1,1 +1,1 @@
-"""The kit: plays what the contract allows to a client, and finds the smallest case that breaks it."""
+"""The kit: plays what the contract allows to a client, and finds the smallest failing cases."""

@@ -1,4 +1,4 @@
-"""`check_client`: the whole kit in one call, for a client written in Python."""
+"""`check_client`: the kit in one call, for clients written in Python."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mockserver.server.tls import Authority, ca_environment
 
 @contextmanager
 def trusted_authority() -> Iterator[Authority]:
-    """A certificate authority that clients in this process trust, for the time of a `with` block."""
+    """A certificate authority that clients in this process trust inside a `with` block."""
     with closing(Authority("127.0.0.1")) as authority:
-        trusting = ca_environment(str(authority.file))
-        before = {name: os.environ.get(name) for name in trusting}
-        os.environ.update(trusting)
+        variables = ca_environment(str(authority.file))
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
         try:
             yield authority
         finally:
@@ -58,32 +58,48 @@ def check_client(
     contract: Path | None = None,
     inputs: Collection[str] | None = None,
 ) -> Report:
-    """Play what the contract allows to a client, and report the rules that it breaks, each with its smallest case.
+    """Play what the contract allows to a client, and report the rules that it breaks.
 
-    `call_fn(call)` makes one call: it is given `call.base_url`, `.token`, `.model` and `.input`,
-    and returns the output's URL, an object with `.url`, or the picture's bytes, or raises. It may
-    be asynchronous. `budget`, `deadline` (of one run) and `client_timeout` (after which the client
-    promises to give up by itself) are in seconds; `ignore` holds codes of rules. `jobs` is how many
-    cases are played at once: one, if left out, for a function, since it may not bear to be called
-    from several threads; four per core for a coroutine function. `concurrent` is how many calls are
-    made at once in each case, which a client may not mix up. With `tls` the gateway speaks https,
-    and `call.ca_file` is the certificate to trust, which the environment names meanwhile. Where
-    `call_fn` returns an object, such as a decoded image, `result(returned, served)` says whether it
-    is the picture with the bytes `served`. `client_version` is what the client is called in
-    reports, `webhook` the address at which it receives webhooks, `call.webhook_url`, if it names
-    none of its own. A client that keeps state which may stop it, such as a circuit breaker, is
-    better given by a `factory` that makes a `call_fn` with fresh state. `inputs` are the inputs that
-    the client passes on, the prompt aside, if not all. Raises ClientError if the client makes no
-    request at all.
+    Args:
+        call_fn: Makes one call, or a coroutine function that does. It gets a `Call`, with
+            `base_url`, `token`, `model` and `input`, and returns the URL of the output, an object
+            with `.url`, or the bytes of the picture, or raises.
+        factory: Makes a `call_fn` with fresh state. Use it instead of `call_fn` for a client whose
+            state may keep it from sending requests, such as a circuit breaker.
+        models: The models to call; by default all of the contract.
+        max_runs: The number of cases.
+        budget: Seconds that the hunt may take.
+        seed: Determines which cases are sampled.
+        ignore: Codes of rules that are not looked for.
+        deadline: Seconds that one run may take.
+        client_timeout: Seconds after which the client promises to give up by itself.
+        strict_urls: Make it an error to follow `urls.*` to another origin.
+        files: Whether files are served from a separate origin, or the same as the API.
+        jobs: The number of cases played in parallel. By default one for a function, which may not
+            be thread-safe, and four per core for a coroutine function.
+        concurrent: The number of concurrent calls in each case, which a client must not mix up.
+        tls: Serve https. `call.ca_file` is the certificate to trust; meanwhile the usual
+            environment variables name it too.
+        result: `result(returned, served)` decides whether an object that `call_fn` returned, such
+            as a decoded image, is the picture with the bytes `served`.
+        client_version: The name and version of the client, for reports.
+        webhook: The address at which the client receives webhooks; `call.webhook_url`.
+        contract: The contract file; by default the one that comes with mockserver.
+        inputs: The inputs that the client passes on, besides the prompt; by default all.
+
+    Raises ClientError if the client cannot be checked, for example because it sends no request;
+    MockServerError if an argument is invalid; DoubleError if the double broke its contract.
     """
     if (call_fn is None) == (factory is None):
-        raise MockServerError("check_client takes a call_fn, or a factory that makes one")
+        raise MockServerError("check_client needs either a call_fn or a factory that makes one")
     if call_fn is None:
         assert factory is not None
         call_fn = factory()
+
     driver = CallableDriver(call_fn, factory)
     if jobs is None:
         jobs = default_jobs() if inspect.iscoroutinefunction(call_fn) else 1
+
     with ExitStack() as stack:
         stack.enter_context(closing(driver))
         authority = stack.enter_context(trusted_authority()) if tls else None

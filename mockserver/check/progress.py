@@ -1,4 +1,4 @@
-"""Where a hunt stands."""
+"""The progress of a hunt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a hunt stands: `elapsed` of its `budget`, in seconds, and what it is `doing`."""
+    """The progress of a hunt: `elapsed` and `budget` in seconds, `doing` its current activity."""
 
     runs: int
     max_runs: int

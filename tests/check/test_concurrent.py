@@ -1,4 +1,4 @@
-"""Calls made at once through one client: each is judged by itself, and none may get the picture of another."""
+"""Concurrent calls of one client: each is judged, and must get its own picture."""
 
 import shutil
 import sys
@@ -30,7 +30,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 class Shared:
-    """A client that keeps the prediction in itself, where the next call overwrites it."""
+    """A client that keeps the prediction in an attribute, where the next call overwrites it."""
 
     def __init__(self) -> None:
         self.prediction: dict[str, Any] = {}
@@ -39,14 +39,14 @@ class Shared:
         one = client.Client(call)
         try:
             self.prediction = one.create()
-            threading.Event().wait(0.02)  # as long as it takes to hand over to another thread
+            threading.Event().wait(0.02)  # long enough to switch to another thread
             return one.result(one.follow(self.prediction))
         finally:
             one.connection.close()
 
 
 class Pool:
-    """A client with a pool of two connections, that does not wait for a free one."""
+    """A client with a pool of two connections that does not wait for a free one."""
 
     def __init__(self) -> None:
         self.free = threading.BoundedSemaphore(2)
@@ -61,14 +61,14 @@ class Pool:
 
 
 @pytest.mark.parametrize("variant", first(1, ["plain", "wait", "download"]))
-def test_a_right_client_breaks_no_rule(variant: str) -> None:
+def test_a_correct_client_breaks_no_rule(variant: str) -> None:
     report = check_client(
         partial(client.call_once, variant=variant), max_runs=40, concurrent=4, budget=100
     )
     assert (report.findings, report.flaky, report.runs) == ([], [], 40)
 
 
-def test_a_client_that_mixes_them_up_is_found_and_two_calls_are_enough_to_show_it() -> None:
+def test_a_client_that_mixes_up_calls_breaks_a_rule_with_two_of_them() -> None:
     report = check_client(Shared().call, max_runs=2, concurrent=4, ignore=["MC303"])
     (finding,) = report.findings
     assert (finding.rule, finding.cause, finding.concurrent) == ("MC306", ("another's picture",), 2)
@@ -80,13 +80,13 @@ def test_a_client_that_mixes_them_up_is_found_and_two_calls_are_enough_to_show_i
     assert (again.confirmed, mended.confirmed) == (1, 0)
 
 
-def test_a_client_that_fails_only_beside_others_is_found() -> None:
+def test_a_client_that_fails_only_with_concurrent_calls_breaks_a_rule() -> None:
     (finding,) = check_client(Pool().call, max_runs=2, concurrent=4).findings
     assert (finding.rule, finding.cause) == ("MC306", ("fails beside others",))
     assert finding.message.endswith("the pool is exhausted")
 
 
-def test_the_other_rules_hold_for_each_call() -> None:
+def test_other_rules_are_checked_for_each_call() -> None:
     def call(call: Call) -> Any:
         bug = (
             "creates again when the network fails" if call.input["prompt"].startswith("3: ") else ""
@@ -125,15 +125,13 @@ class TestProcesses:
     def command(self, identifier: str) -> list[str]:
         return python(WORKER % identifier)
 
-    def test_results_come_in_any_order_with_the_ids_of_their_calls(
-        self, driver: Callable[..., Any]
-    ) -> None:
+    def test_results_may_be_printed_in_any_order(self, driver: Callable[..., Any]) -> None:
         report = hunt(
             driver(self.command('"id": call.get("id")')), concurrent=3, max_runs=4, jobs=2
         )
         assert (report.findings, report.flaky, report.runs) == ([], [], 4)
 
-    def test_results_of_other_calls_are_mixed_up(self, driver: Callable[..., Any]) -> None:
+    def test_results_with_wrong_ids_break_a_rule(self, driver: Callable[..., Any]) -> None:
         report = hunt(
             driver(self.command('"id": {1: 2, 2: 1}.get(call.get("id"), 3)')),
             concurrent=3,
@@ -141,11 +139,11 @@ class TestProcesses:
         )
         assert [finding.rule for finding in report.findings] == ["MC306"]
 
-    def test_a_result_without_an_id_cannot_be_ascribed(self, driver: Callable[..., Any]) -> None:
-        with pytest.raises(ClientError, match=r"each result is to carry the `id` of its call"):
+    def test_a_result_without_an_id_is_an_error(self, driver: Callable[..., Any]) -> None:
+        with pytest.raises(ClientError, match=r"each result must carry the `id` of its call"):
             hunt(driver(self.command('"more": 1')), concurrent=3, max_runs=1)
 
-    def test_one_that_dies_has_failed_in_every_call_that_it_had_not_answered(
+    def test_a_process_that_exits_has_failed_in_every_open_call(
         self, driver: Callable[..., Any]
     ) -> None:
         source = WORKER % '"id": call.get("id")'
@@ -159,7 +157,7 @@ class TestProcesses:
 
 
 @pytest.mark.parametrize("name", ["worker.py", "worker.mjs"])
-def test_the_example_workers_take_calls_at_once(name: str) -> None:
+def test_the_example_workers_support_concurrent_calls(name: str) -> None:
     command = {"py": sys.executable, "mjs": shutil.which("node")}[name.rpartition(".")[2]]
     if command is None:
         pytest.skip("no Node on this machine")
@@ -167,12 +165,12 @@ def test_the_example_workers_take_calls_at_once(name: str) -> None:
     assert (report.findings, report.flaky, report.runs) == ([], [], 12)
 
 
-def test_a_finding_with_several_calls_says_so(tmp_path: Path) -> None:
+def test_a_saved_finding_keeps_the_number_of_calls(tmp_path: Path) -> None:
     (finding,) = check_client(Pool().call, max_runs=1, concurrent=3).findings
     assert Finding.read(finding.save(tmp_path)).case.concurrent == 3
 
 
-def test_a_race_that_is_lost_now_and_then_is_found_again_by_a_replay() -> None:
+def test_a_replay_reproduces_a_race_that_is_lost_now_and_then() -> None:
     pool = Pool()
     (finding,) = check_client(pool.call, max_runs=1, concurrent=3).findings
     tokens: list[str] = []  # one for each play

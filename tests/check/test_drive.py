@@ -1,4 +1,4 @@
-"""How the kit runs a client: what counts as an outcome, and what is left behind."""
+"""Drivers: what counts as an outcome, and that no process is left behind."""
 
 import json
 import os
@@ -44,10 +44,10 @@ class TestCallables:
             (None, None),
         ],
     )
-    def test_what_is_returned(self, returned: Any, value: Any) -> None:
+    def test_return_values(self, returned: Any, value: Any) -> None:
         assert run(CallableDriver(lambda call: returned)) == Outcome("returned", value)
 
-    def test_what_is_raised_whatever_it_is(self) -> None:
+    def test_any_exception_is_an_outcome(self) -> None:
         def leave(call: Call) -> None:
             raise SystemExit("no")
 
@@ -61,13 +61,14 @@ class TestCallables:
 
 
 class TestProcesses:
-    def test_the_call_comes_on_a_line_and_in_the_environment(self) -> None:
+    def test_the_call_is_on_standard_input_and_in_the_environment(self) -> None:
         outcome = run(
             ProcessDriver(
                 python(
                     "call = json.loads(sys.stdin.readline())\n"
                     "print('some chatter')\n"
-                    "call['env'] = [os.environ['REPLICATE_BASE_URL'], os.environ['REPLICATE_API_TOKEN']]\n"
+                    "names = ['REPLICATE_BASE_URL', 'REPLICATE_API_TOKEN']\n"
+                    "call['env'] = [os.environ[name] for name in names]\n"
                     "print(json.dumps({'output': call}))"
                 )
             )
@@ -86,19 +87,22 @@ class TestProcesses:
         [
             ('print(\'{"error": "refused"}\')', "refused"),
             ("print('{\"output\": 1}'); sys.exit('broke')", "exit code 1: broke"),
-            ("print('hello')", 'the last line of output was no {"output": …} or {"error": …}'),
-            ("pass", 'the last line of output was no {"output": …} or {"error": …}'),
+            (
+                "print('hello')",
+                'the last line of output was neither {"output": …} nor {"error": …}',
+            ),
+            ("pass", 'the last line of output was neither {"output": …} nor {"error": …}'),
         ],
     )
     def test_ways_to_fail(self, source: str, message: str) -> None:
         outcome = run(ProcessDriver(python(source)))
         assert (outcome.kind, outcome.message) == ("raised", message)
 
-    def test_it_may_say_what_it_is_called(self) -> None:
-        said = json.dumps({"output": "u", "client": "replicate 1.4.0"})
-        assert run(ProcessDriver(python(f"print({said!r})"))).client == "replicate 1.4.0"
+    def test_a_client_may_report_its_name(self) -> None:
+        report = json.dumps({"output": "u", "client": "replicate 1.4.0"})
+        assert run(ProcessDriver(python(f"print({report!r})"))).client == "replicate 1.4.0"
 
-    def test_one_that_is_out_of_time_is_killed_with_all_it_started(self, tmp_path: Path) -> None:
+    def test_a_process_that_hangs_is_killed_with_its_children(self, tmp_path: Path) -> None:
         file = tmp_path / "pid"
         source = f"""
 child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
@@ -111,7 +115,7 @@ time.sleep(60)"""
         _until(lambda: not _runs(int(Path(f"{file}s").read_text())))
 
     @pytest.mark.parametrize("driver", [ProcessDriver, WorkerDriver])
-    def test_a_command_that_is_not_there(self, driver: Any) -> None:
+    def test_a_command_that_does_not_exist(self, driver: Any) -> None:
         with pytest.raises(ClientError, match="cannot run no-such-client: No such file"):
             driver(["no-such-client"]).start(CALL)
 
@@ -136,20 +140,20 @@ def worker(request: pytest.FixtureRequest) -> Iterator[WorkerDriver]:
 
 
 class TestWorkers:
-    def test_one_process_takes_every_call(self, worker: WorkerDriver) -> None:
+    def test_one_process_makes_every_call(self, worker: WorkerDriver) -> None:
         first, second = run(worker).value, run(worker).value
         assert (first[0], second[0]) == (0, 1)
         assert first[1] == second[1]
 
     @pytest.mark.parametrize("worker", [{"die_at": 1}], indirect=True)
-    def test_one_that_dies_has_failed_and_is_started_anew(self, worker: WorkerDriver) -> None:
+    def test_a_worker_that_exits_has_failed_and_is_restarted(self, worker: WorkerDriver) -> None:
         outcomes = [run(worker) for _ in range(3)]
         assert [outcome.kind for outcome in outcomes] == ["returned", "raised", "returned"]
         assert "died" in outcomes[1].printed
         assert outcomes[2].value[0] == 0
 
     @pytest.mark.parametrize("worker", [{"hang_at": 0}], indirect=True)
-    def test_one_that_hangs_is_killed_and_started_anew(self, worker: WorkerDriver) -> None:
+    def test_a_worker_that_hangs_is_killed_and_restarted(self, worker: WorkerDriver) -> None:
         assert run(worker, timeout=0.3).kind == "hung"
         pending = worker.start(CALL)
         assert pending.wait(0.05) is None

@@ -1,4 +1,4 @@
-"""What goes wrong at the edges is one line and exit 2, and never a traceback; what was found is shown all the same."""
+"""Unusual failures end with one line and exit code 2, never with a traceback or lost findings."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ CLIENT_WITH_BUGS = Path(__file__).parent.parent / "check" / "client.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (["--token", "tökén-日本"], "characters that HTTP headers cannot hold"),
         (["--token", "a\nb"], "characters that HTTP headers cannot hold"),
@@ -34,11 +34,11 @@ CLIENT_WITH_BUGS = Path(__file__).parent.parent / "check" / "client.py"
         (["--url", "http://127.0.0.1:99999"], "no double answers at"),
     ],
 )
-def test_what_cannot_be_asked_for_is_one_line(arguments: list[str], said: str) -> None:
-    ended = invoke("verdict", *arguments)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert ended.stderr.startswith("mockserver: ")
-    assert said in ended.stderr
+def test_invalid_arguments_are_one_line(arguments: list[str], reason: str) -> None:
+    completed = invoke("verdict", *arguments)
+    assert (completed.returncode, completed.stdout, completed.stderr.count("\n")) == (2, "", 1)
+    assert completed.stderr.startswith("mockserver: ")
+    assert reason in completed.stderr
 
 
 @pytest.mark.slow
@@ -50,25 +50,25 @@ def test_what_cannot_be_asked_for_is_one_line(arguments: list[str], said: str) -
 )
 def test_a_full_standard_output_is_one_line(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        ended = subprocess.run(
+        completed = subprocess.run(
             [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
-    assert ended.returncode == 2
-    assert ended.stderr == "mockserver: cannot write: No space left on device\n"
+    assert completed.returncode == 2
+    assert completed.stderr == "mockserver: cannot write: No space left on device\n"
 
 
 @pytest.mark.slow
-def test_a_closed_standard_output_is_no_traceback() -> None:
+def test_a_closed_standard_output_causes_no_traceback() -> None:
     command = f"{' '.join(COMMAND)} rules >&-"
-    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert "Traceback" not in ended.stderr
+    completed = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "Traceback" not in completed.stderr
     command = f"{' '.join(COMMAND)} rules | true"
-    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    completed = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (completed.returncode, completed.stderr) == (0, "")
 
 
 @pytest.mark.slow
-def test_what_a_client_sends_is_no_warning_on_standard_error() -> None:
+def test_invalid_requests_cause_no_output_on_standard_error() -> None:
     with serving() as (process, url):
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         assert (
@@ -81,64 +81,66 @@ def test_what_a_client_sends_is_no_warning_on_standard_error() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("token", first(1, ["sécret", "", "a b", "a\nb"]))
-def test_an_admin_token_that_no_header_can_hold_is_refused_at_start(token: str) -> None:
-    ended = invoke("serve", "--port", "0", "--admin-token", token)
-    assert ended.returncode == 2
+def test_an_admin_token_that_no_header_can_contain_is_rejected_at_start(token: str) -> None:
+    completed = invoke("serve", "--port", "0", "--admin-token", token)
+    assert completed.returncode == 2
     assert (
-        ended.stderr
-        == "mockserver: the admin token is sent in a header: it has letters of ASCII, and no spaces\n"
+        completed.stderr
+        == "mockserver: the admin token is sent in a header: it has letters of ASCII, "
+        "and no spaces\n"
     )
     with pytest.raises(MockServerError, match="admin token"):
         MockServer(admin_token=token)
 
 
 @pytest.mark.slow
-def test_a_report_that_cannot_be_written_is_said_before_the_hunt(tmp_path: Path) -> None:
+def test_an_unwritable_report_is_an_error_before_the_hunt(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = run("check", "--report", str(tmp_path / "file" / "report.json"), "--", *CLIENT)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(
+    completed = run("check", "--report", str(tmp_path / "file" / "report.json"), "--", *CLIENT)
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert completed.stderr.startswith(
         f"mockserver: cannot write the report {tmp_path}/file/report.json: "
     )
-    assert ended.stderr.count("\n") == 1
+    assert completed.stderr.count("\n") == 1
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_where_findings_cannot_be_saved_they_are_shown_all_the_same(tmp_path: Path) -> None:
+def test_findings_that_cannot_be_saved_are_still_printed(tmp_path: Path) -> None:
     (tmp_path / ".mockserver").touch()
     client = [sys.executable, str(CLIENT_WITH_BUGS), "body without content type"]
     flags = ["--max-runs", "10", "--budget", "30", "--report", "report.json"]
-    ended = subprocess.run(
+    completed = subprocess.run(
         [*COMMAND, "check", *flags, "--", *client],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert ended.stderr.startswith(
-        "mockserver: cannot save findings in .mockserver: File exists; findings are shown but not saved"
+    assert completed.stderr.startswith(
+        "mockserver: cannot save findings in .mockserver: File exists; "
+        "findings are shown but not saved"
     )
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "Smallest case" in ended.stdout
+    assert "Traceback" not in completed.stderr
+    assert completed.returncode == 1, completed.stdout + completed.stderr
+    assert "Smallest case" in completed.stdout
     assert (tmp_path / "report.json").exists()
 
 
 ODD = "\x00\x1b[31m\uffff\ufffe\ud800\x85é𝄞"
 
 
-class Unshowable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise ArithmeticError
 
 
 @pytest.mark.parametrize(
     "odd",
-    [RuntimeError(ODD), ValueError("http://\udfff"), Unshowable()],
-    ids=["odd", "lone", "unshowable"],
+    [RuntimeError(ODD), ValueError("http://\udfff"), UnprintableError()],
+    ids=["odd", "lone", "unprintable"],
 )
-def test_an_exception_that_cannot_be_shown_is_one_all_the_same(odd: Exception) -> None:
+def test_an_exception_without_a_valid_message_is_still_an_outcome(odd: Exception) -> None:
     def call_fn(call: Call) -> object:
         raise odd
 
@@ -150,7 +152,7 @@ def test_an_exception_that_cannot_be_shown_is_one_all_the_same(odd: Exception) -
 
 
 @pytest.mark.slow
-def test_reports_hold_whatever_a_client_says(tmp_path: Path) -> None:
+def test_reports_can_contain_any_client_output(tmp_path: Path) -> None:
     def call_fn(call: Call) -> Any:
         httpx.post(
             f"{call.base_url}/v1/models/{call.model}/predictions",
@@ -171,7 +173,7 @@ def test_reports_hold_whatever_a_client_says(tmp_path: Path) -> None:
         finding.save(tmp_path)
 
 
-def test_two_with_blocks_on_one_server_at_once_are_told_so() -> None:
+def test_nested_with_blocks_of_one_server_are_an_error() -> None:
     server = MockServer()
     with server:
         with (

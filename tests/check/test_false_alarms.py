@@ -1,4 +1,4 @@
-"""A red result is the client's fault: nothing of another play, of the kit's end or of a busy machine is held against it."""
+"""No false alarms: other plays, the end of a hunt or a busy machine cause no findings."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from mockserver.check.drive.protocol import Call, Driver
 from mockserver.check.hunt.harness import Harness, Limits
 from mockserver.check.hunt.hunt import Hunt
 from mockserver.check.hunt.plan import Plan
-from mockserver.check.hunt.pool import Stopped
+from mockserver.check.hunt.pool import PlayStopped
 from mockserver.check.hunt.replay import replay
 from mockserver.check.model import Case, Run
 from mockserver.check.report.findings import Report
@@ -57,7 +57,7 @@ def breaches_of(run: Run) -> list[tuple[str, str]]:
 
 
 class TestPlaysThatAreStopped:
-    def test_what_a_stopped_thread_goes_on_to_send_is_not_the_next_play_s(self) -> None:
+    def test_later_requests_of_a_stopped_thread_are_not_attributed_to_the_next_play(self) -> None:
         created, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
         def stopped(call: Call) -> None:
@@ -72,7 +72,7 @@ class TestPlaysThatAreStopped:
 
         def stop() -> None:
             if created.is_set():
-                raise Stopped
+                raise PlayStopped
 
         def healthy(call: Call) -> Any:
             go_on.set()
@@ -80,14 +80,14 @@ class TestPlaysThatAreStopped:
             return client.call_once(call)
 
         with Harness(CONTRACT) as harness:
-            with pytest.raises(Stopped):
+            with pytest.raises(PlayStopped):
                 harness.play(PLAIN, CallableDriver(stopped), LIMITS, on_tick=stop)
             run = harness.play(PLAIN, CallableDriver(healthy), LIMITS)
 
         assert breaches_of(run) == []
         assert {exchange.token for exchange in run.exchanges if exchange.token} == {run.token}
 
-    def test_nor_what_a_killed_process_had_sent(self) -> None:
+    def test_earlier_requests_of_a_killed_process_are_not_either(self) -> None:
         sending = python(CLIENT + "run(sys.stdin.readline())\nwhile True: time.sleep(0.01)")
         driver = ProcessDriver(sending)
         stops = 0
@@ -96,19 +96,19 @@ class TestPlaysThatAreStopped:
             nonlocal stops
             stops += 1
             if stops > 20:
-                raise Stopped
+                raise PlayStopped
 
         with Harness(CONTRACT) as harness:
             for _ in range(3):
                 stops = 0
-                with pytest.raises(Stopped):
+                with pytest.raises(PlayStopped):
                     harness.play(PLAIN, driver, LIMITS, on_tick=stop)
                 run = harness.play(PLAIN, CallableDriver(client.call_once), LIMITS)
                 assert breaches_of(run) == []
         driver.close()
 
     @pytest.mark.parametrize("bug", ["", "creates again when the network fails"])
-    def test_a_hunt_that_runs_out_of_budget_reports_what_a_replay_shows(self, bug: str) -> None:
+    def test_findings_of_a_hunt_without_budget_left_are_reproducible(self, bug: str) -> None:
         for seed in range(3):
             assert_replayed(partial(client.call_once, bug=bug), budget=1.0 + seed / 2, seed=seed)
 
@@ -118,7 +118,7 @@ class TestPlaysThatAreStopped:
         "bug",
         ["", "creates again when the network fails", "does not know aborted", "never cancels"],
     )
-    def test_so_do_forty_of_them(self, bug: str, seed: int) -> None:
+    def test_findings_of_forty_hunts_are_reproducible(self, bug: str, seed: int) -> None:
         command = [sys.executable, "-m", "tests.check.client", bug]
         budget = 3 + seed * 6 / 9
         driver = ProcessDriver(command)
@@ -126,7 +126,7 @@ class TestPlaysThatAreStopped:
             try:
                 report = Hunt(harness, driver, Plan(budget=budget, seed=seed, jobs=8)).run()
             except MockServerError as reason:  # on a busy machine
-                if "not one case fitted into the budget" not in str(reason):
+                if "was spent before a single case" not in str(reason):
                     raise
             else:
                 assert_each_is_shown(report, driver, seed)
@@ -138,16 +138,16 @@ def assert_replayed(call_fn: Callable[[Call], Any], *, budget: float, seed: int)
 
 
 def assert_each_is_shown(report: Report, driver: Driver, seed: int) -> None:
-    """Each finding of a report is broken again when it is replayed."""
+    """Assert that replaying each finding of a report reproduces it."""
     for finding in (*report.findings, *report.warnings):
         with Harness(CONTRACT, seed=seed) as harness:
             again = replay(harness, driver, finding, Limits())
         assert again.confirmed, f"{finding.rule} {finding.message}"
 
 
-class TestWhatComesAfterTheReturn:
-    def test_a_background_clean_up_belongs_to_its_own_play(self) -> None:
-        """It lists and cancels its orphan, with its own right token, while the next call is under way."""
+class TestLateRequests:
+    def test_a_background_cleanup_belongs_to_its_own_play(self) -> None:
+        """It lists and cancels its orphan, with its own token, during the next call."""
         go_on, ended = threading.Event(), threading.Event()
         calls: list[Call] = []
 
@@ -174,7 +174,7 @@ class TestWhatComesAfterTheReturn:
             run = harness.play(PLAIN, driver, LIMITS)
         assert breaches_of(run) == []
 
-    def test_a_picture_of_an_earlier_play_that_is_fetched_late_neither(self) -> None:
+    def test_a_late_download_belongs_to_its_own_play(self) -> None:
         urls: list[str] = []
 
         def call_fn(call: Call) -> Any:
@@ -188,7 +188,7 @@ class TestWhatComesAfterTheReturn:
             runs = [harness.play(PLAIN, driver, LIMITS) for _ in range(3)]
         assert [breaches_of(run) for run in runs] == [[], [], []]
 
-    def test_no_message_shows_a_token(self) -> None:
+    def test_no_message_contains_a_token(self) -> None:
         first_calls: list[Call] = []
 
         def call_fn(call: Call) -> Any:
@@ -199,13 +199,13 @@ class TestWhatComesAfterTheReturn:
 
         report = check_client(call_fn, max_runs=3)
         assert "MC103" in {finding.rule for finding in report.findings}
-        told = repr([(finding.message, finding.exchanges) for finding in report.findings])
-        assert first_calls[0].token not in told
+        rendered = repr([(finding.message, finding.exchanges) for finding in report.findings])
+        assert first_calls[0].token not in rendered
 
 
 class TestConfirmations:
     def test_a_finding_is_confirmed_on_a_double_that_has_played_nothing_else(self) -> None:
-        """A bug that shows only on the double of the first calls is the kit's affair, not the client's."""
+        """The planted bug shows only on the double of the first calls, so it is not confirmed."""
         ports: list[str] = []
 
         def call_fn(call: Call) -> Any:
@@ -218,16 +218,16 @@ class TestConfirmations:
         assert report.flaky == ["MC102"]
 
     def test_a_client_that_gives_up_after_a_while_does_not_keep_retrying(self) -> None:
-        """Five tries with pauses that grow take longer than the deadline, and have an end."""
+        """Its retries take longer than the deadline, but they end."""
         assert hunt_under_outage(patient_for=1.6).findings == []
 
-    def test_one_that_has_no_end_does(self) -> None:
+    def test_a_client_that_never_gives_up_does(self) -> None:
         report = hunt_under_outage(patient_for=60)
         assert {finding.rule for finding in report.findings} == {"MC402"}
 
 
 def hunt_under_outage(patient_for: float) -> Report:
-    """What is found, with a deadline of a second, in a client that retries polls for some seconds."""
+    """The report on a client that retries polls for some seconds, with a deadline of a second."""
 
     def call_fn(call: Call) -> Any:
         identifier, began = create(call), time.monotonic()
@@ -250,20 +250,20 @@ def hunt_under_outage(patient_for: float) -> Report:
     with Harness(CONTRACT) as harness:
         judge = Hunt(harness, CallableDriver(call_fn), Plan(limits=limits, jobs=1))
         run = harness.play(case, CallableDriver(call_fn), limits)
-        with judge._players:
+        with judge._pool:
             for breach in judge._judge(run):
-                judge._confirm_and_shrink(breach, run)
+                judge._confirmation.confirm_and_shrink(breach, run)
     return judge.report
 
 
 class TestBusyMachines:
-    def test_what_a_process_takes_to_start_is_no_part_of_its_call(self) -> None:
+    def test_starting_a_process_is_not_part_of_its_call(self) -> None:
         slow = python(CLIENT + "time.sleep(1.2)\nprint(run(sys.stdin.readline()))")
         report = hunt(ProcessDriver(slow), limits=Limits(deadline=1), budget=60)
         assert (report.findings, report.undecided, report.runs) == ([], 0, 2)
 
     @pytest.mark.thorough
-    def test_beside_eight_busy_processes_a_legal_client_stays_clean(self) -> None:
+    def test_a_correct_client_beside_eight_busy_processes_has_no_findings(self) -> None:
         busy = python("import time\nend = time.time() + 60\nwhile time.time() < end: pass")
         pending = [ProcessDriver(busy).start(Call("", "", "", {})) for _ in range(8)]
         process = [sys.executable, "-m", "tests.check.client", ""]
@@ -278,7 +278,7 @@ class TestBusyMachines:
         try:
             for driver in (ProcessDriver(process), WorkerDriver(worker)):
                 report = hunt(driver, max_runs=60, budget=22, jobs=8, seed=1)
-                assert [(found.rule, found.message) for found in report.findings] == []
+                assert [(finding.rule, finding.message) for finding in report.findings] == []
         finally:
             for load in pending:
                 load.kill()
@@ -286,7 +286,7 @@ class TestBusyMachines:
 
 
 class TestClientsThatStopThemselves:
-    """A circuit breaker opens after a few failures, for a minute: a normal client, which is checked."""
+    """A circuit breaker opens after a few failures, for a minute."""
 
     class Breaker:
         def __init__(self) -> None:
@@ -301,11 +301,11 @@ class TestClientsThatStopThemselves:
                 self.failures += 1
                 raise
 
-    def test_a_factory_gives_it_fresh_state(self) -> None:
+    def test_a_factory_provides_fresh_state(self) -> None:
         report = check_client(factory=self.Breaker, max_runs=60, budget=60)
         assert (report.findings, report.untested, report.runs) == ([], 0, 60)
 
-    def test_a_worker_is_started_again(self) -> None:
+    def test_a_worker_is_restarted(self) -> None:
         source = CLIENT + (
             "failures = 0\n"
             "for line in sys.stdin:\n"
@@ -319,7 +319,7 @@ class TestClientsThatStopThemselves:
         report = hunt(WorkerDriver(python(source)), max_runs=30, budget=60)
         assert (report.untested, report.runs) == (0, 30)
 
-    def test_elsewhere_the_report_says_how_many_cases_tested_nothing(self) -> None:
+    def test_otherwise_the_report_counts_the_runs_that_tested_nothing(self) -> None:
         calls = 0
 
         def opens_late(call: Call) -> Any:
@@ -335,21 +335,21 @@ class TestClientsThatStopThemselves:
             f"In {report.untested} of {report.runs} runs" in note for note in notes_on(report)
         )
 
-    def test_one_of_both_is_given(self) -> None:
-        with pytest.raises(Exception, match="a call_fn, or a factory"):
+    def test_a_call_fn_or_a_factory_is_required(self) -> None:
+        with pytest.raises(Exception, match="either a call_fn or a factory"):
             check_client()
 
 
-class TestWhatIsRead:
+class TestInputAndOutput:
     CALL = Call("http://127.0.0.1:1/replicate", "kit-token", "m/n", {"prompt": "é\u2028\n"})
 
-    def test_a_call_is_one_line_of_ascii_everywhere(self) -> None:
+    def test_a_call_is_one_line_of_ascii(self) -> None:
         line = self.CALL.as_line()
         assert line.isascii()
         assert len(line.decode().splitlines()) == 1
         assert json.loads(line)["input"] == self.CALL.input
 
-    def test_the_deadline_holds_for_a_worker_that_prints_faster_than_is_read(self) -> None:
+    def test_a_worker_that_prints_endlessly_is_held_to_the_deadline(self) -> None:
         driver = WorkerDriver(python("import sys\nwhile True: sys.stdout.write('x' * 20 + '\\n')"))
         began = time.monotonic()
         pending = driver.start(self.CALL)
@@ -358,7 +358,7 @@ class TestWhatIsRead:
         assert outcome.kind == "hung"
         assert time.monotonic() - began < 5
 
-    def test_a_line_without_end_takes_little_memory(self) -> None:
+    def test_a_very_long_line_takes_little_memory(self) -> None:
         source = "import sys\nfor _ in range(600): sys.stdout.write('x' * 10**5)\nprint()\n"
         source += 'print(\'{"output": "u"}\', flush=True)\nsys.stdin.read()'
         driver = WorkerDriver(python(source))
@@ -379,20 +379,21 @@ class TestWhatIsRead:
             "picture = urllib.request.urlopen(url).read()\n"
             f"open({str(tmp_path / 'out.jpg')!r}, 'wb').write(picture)\n"
             "data = 'data:image/jpeg;base64,' + base64.b64encode(picture).decode()\n"
-            f"print(json.dumps({{'output': data if {returns!r} == 'data' else {str(tmp_path / 'out.jpg')!r}}}))"
+            f"path = {str(tmp_path / 'out.jpg')!r}\n"
+            f"print(json.dumps({{'output': data if {returns!r} == 'data' else path}}))"
         )
         report = hunt(ProcessDriver(python(source)), max_runs=2, budget=60)
         assert (report.findings, report.runs) == ([], 2)
 
-    def test_only_the_named_inputs_are_drawn(self) -> None:
-        drawn: set[str] = set()
+    def test_only_the_selected_inputs_are_played(self) -> None:
+        played_inputs: set[str] = set()
 
         def call_fn(call: Call) -> Any:
-            drawn.update(call.input)
+            played_inputs.update(call.input)
             return client.call_once(call)
 
         report = check_client(call_fn, inputs=["aspect_ratio"], max_runs=80, budget=60)
-        assert drawn == {"prompt", "aspect_ratio"}
+        assert played_inputs == {"prompt", "aspect_ratio"}
         assert report.findings == []
         with pytest.raises(Exception, match="no model has an input nope; there are: aspect_ratio"):
             check_client(call_fn, inputs=["nope"])

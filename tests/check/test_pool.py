@@ -1,4 +1,4 @@
-"""Cases that are played side by side: what is found does not depend on how many, and nothing is mixed up."""
+"""Parallel plays: findings do not depend on their number, and requests are not mixed up."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from mockserver import check_client
 from mockserver.check.drive.callables import CallableDriver
 from mockserver.check.drive.protocol import Call
 from mockserver.check.hunt.harness import Harness
-from mockserver.check.hunt.pool import Players, Stopped, default_jobs
+from mockserver.check.hunt.pool import PlayerPool, PlayStopped, default_jobs
 from mockserver.check.report.findings import Finding, Report
 from tests.check import async_client, client
 from tests.helpers.documents import CONTRACT
@@ -20,8 +20,8 @@ from tests.helpers.documents import CONTRACT
 pytestmark = pytest.mark.slow
 
 
-def found(report: Report) -> list[Finding]:
-    """What was found, without what differs between two runs of the same case: times and ports."""
+def comparable_findings(report: Report) -> list[Finding]:
+    """The findings without what differs between two runs of a case: times and ports."""
     return [
         Finding(
             rule=finding.rule,
@@ -37,8 +37,8 @@ def found(report: Report) -> list[Finding]:
     ]
 
 
-def several(call: Call) -> Any:
-    """A client with several bugs."""
+def client_with_several_bugs(call: Call) -> Any:
+    """A client with two bugs."""
     return (
         client.Client(call, "canceled returns nothing").run()
         and client.Client(call, "splits logs").run()
@@ -48,20 +48,20 @@ def several(call: Call) -> Any:
 @pytest.mark.parametrize(
     ("call", "max_runs"),
     [
-        pytest.param(several, 60, id="several bugs", marks=pytest.mark.thorough),
+        pytest.param(client_with_several_bugs, 60, id="many bugs", marks=pytest.mark.thorough),
         pytest.param(partial(client.call_once, bug="creates again on any 5xx"), 40, id="one bug"),
     ],
 )
-def test_the_same_is_found_however_many_are_played_at_once(call: Any, max_runs: int) -> None:
+def test_findings_do_not_depend_on_the_number_of_jobs(call: Any, max_runs: int) -> None:
     one, many = (
         check_client(call, max_runs=max_runs, seed=3, budget=300, jobs=jobs) for jobs in (1, 8)
     )
-    assert found(one) == found(many)
+    assert comparable_findings(one) == comparable_findings(many)
     assert (one.runs, one.flaky, one.undecided) == (many.runs, many.flaky, many.undecided)
     assert one.findings
 
 
-def test_so_many_are_played_at_once() -> None:
+def test_as_many_cases_as_jobs_are_played_in_parallel() -> None:
     together = threading.Barrier(4, timeout=20)
     before = len(CONTRACT.models)  # calls before the hunt, to see whether the client runs at all
 
@@ -95,7 +95,7 @@ def test_calls_of_a_coroutine_function_share_one_loop() -> None:
 
 
 @pytest.mark.thorough
-def test_a_coroutine_that_does_not_end_is_canceled() -> None:
+def test_a_coroutine_that_hangs_is_canceled() -> None:
     ended = []
 
     async def call(call: Call) -> Any:
@@ -112,7 +112,7 @@ def test_a_coroutine_that_does_not_end_is_canceled() -> None:
     assert ended
 
 
-def test_what_a_loop_would_end_at_does_not_end_it() -> None:
+def test_system_exit_does_not_stop_the_event_loop() -> None:
     async def call(call: Call) -> Any:
         await async_client.call_once(call)
         raise SystemExit("done")
@@ -122,7 +122,7 @@ def test_what_a_loop_would_end_at_does_not_end_it() -> None:
     assert "SystemExit: done" in report.findings[0].message
 
 
-def test_a_request_without_the_token_is_blamed_on_the_call_that_sent_it() -> None:
+def test_a_request_without_a_token_is_attributed_to_its_call() -> None:
     def call(call: Call) -> Any:
         return client.call_once(
             call, "no token on polls" if call.input["prompt"].startswith("Zw") else ""
@@ -132,7 +132,7 @@ def test_a_request_without_the_token_is_blamed_on_the_call_that_sent_it() -> Non
     assert (finding.rule, finding.call["input"]["prompt"][:2]) == ("MC103", "Zw")
 
 
-def test_a_deadline_that_is_missed_while_others_run_is_tried_again_alone() -> None:
+def test_a_deadline_missed_beside_other_plays_is_checked_again_alone() -> None:
     active = 0
 
     async def call(call: Call) -> Any:
@@ -152,24 +152,22 @@ def test_a_deadline_that_is_missed_while_others_run_is_tried_again_alone() -> No
     assert (report.findings, report.warnings, report.flaky) == ([], [], [])
 
 
-def test_players_end_their_plays_when_they_are_told_to() -> None:
+def test_end_plays_stops_all_plays() -> None:
     started = threading.Event()
     with (
         Harness(CONTRACT) as harness,
-        Players(harness, CallableDriver(client.call_once), 2) as players,
+        PlayerPool(harness, CallableDriver(client.call_once), 2) as pool,
     ):
 
         def play(harness: Harness, driver: object) -> None:
             started.set()
             while True:
-                players.check()
+                pool.check()
                 time.sleep(0.001)
 
-        endless = players.start(play)
+        endless = pool.start(play)
         started.wait()
-        players.end_plays()
-        with pytest.raises(Stopped):
+        pool.end_plays()
+        with pytest.raises(PlayStopped):
             endless.result()
-        assert (
-            players.start(lambda harness, driver: harness.base_url).result().startswith("http://")
-        )
+        assert pool.start(lambda harness, driver: harness.base_url).result().startswith("http://")

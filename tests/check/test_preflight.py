@@ -1,4 +1,4 @@
-"""Before a hunt: a client that cannot be run, or is no worker, is told so at once, in a sentence with the next step."""
+"""Checks before a hunt: their errors come early, and name the next step."""
 
 import shutil
 import sys
@@ -26,20 +26,21 @@ WORKER = CLIENT + "for line in sys.stdin: print(run(line), flush=True)"
 
 class TestWorkers:
     @pytest.mark.parametrize(
-        ("how", "said"),
+        ("source", "symptom"),
         [
             (
                 "print(run(sys.stdin.read()))",
                 "it made no request until its standard input had ended",
             ),
-            ("print(run(sys.stdin.readline()), flush=True)", "it ended after its first call"),
+            ("print(run(sys.stdin.readline()), flush=True)", "it exited after its first call"),
             (
                 "print(run(sys.stdin.readline()), flush=True); sys.stdin.read(); time.sleep(60)",
-                "it answered its first call, and ignored the second",
+                "it answered its first call and ignored the second",
             ),
             (
-                "print(*[run(line) for line in sys.stdin], sep='\\n')",  # as output that is not flushed
-                "it made its requests, but printed its result only when its standard input had ended",
+                "print(*[run(line) for line in sys.stdin], sep='\\n')",  # like unflushed output
+                "it made its requests, but printed its result only after its standard input had "
+                "ended",
             ),
             pytest.param(
                 "time.sleep(0.9); print(run(sys.stdin.read()))",  # as on a busy machine
@@ -48,40 +49,41 @@ class TestWorkers:
             ),
         ],
     )
-    def test_a_command_that_is_none_is_told_so_long_before_the_deadline(
-        self, how: str, said: str
+    def test_a_command_that_is_not_a_worker_fails_long_before_the_deadline(
+        self, source: str, symptom: str
     ) -> None:
         began = time.monotonic()
         with pytest.raises(ClientError) as raised:
-            hunt(WorkerDriver(python(CLIENT + how)), limits=Limits(deadline=60))
+            hunt(WorkerDriver(python(CLIENT + source)), limits=Limits(deadline=60))
         assert str(raised.value).startswith(
-            f"it is no worker: {said}. Leave --worker out, or have it read a line and"
+            f"the command is not a worker: {symptom}. Remove --worker, or have the command read "
+            "one line per call"
         )
         assert time.monotonic() - began < 60
 
-    def test_one_that_prints_no_json_is_no_client_at_all(self) -> None:
+    def test_a_command_that_prints_no_json_is_an_error(self) -> None:
         source = (
             CLIENT
             + "for line in sys.stdin: print('done:', json.loads(run(line))['output'], flush=True)"
         )
         with pytest.raises(
             ClientError,
-            match=r'no line \{"output": …\} or \{"error": …\}. It said:\n.*\ndone: http',
+            match=r'no line \{"output": …\} or \{"error": …\}\. .*output:\n.*\ndone: http',
         ):
             hunt(WorkerDriver(python(source)))
 
-    def test_one_that_is_slow_to_start_is_waited_for(self) -> None:
+    def test_a_worker_may_be_slow_to_start(self) -> None:
         report = hunt(WorkerDriver(python("import time; time.sleep(2)\n" + WORKER)))
         assert (report.ok, report.runs) == (True, 2)
 
-    def test_one_that_fails_in_its_first_call_is_not_blamed_for_the_second(self) -> None:
+    def test_a_worker_that_fails_in_its_first_call_is_not_given_a_second(self) -> None:
         with pytest.raises(
             ClientError,
-            match=r"made no request \(it raised\). It said:\nexit code 1: no module flux",
+            match=r"made no request \(it raised\)\. .*Client output:\nexit code 1: no module flux",
         ):
             hunt(WorkerDriver(python("raise SystemExit('no module flux')")))
 
-    def test_a_replay_says_so_too(self) -> None:
+    def test_a_replay_checks_the_worker_too(self) -> None:
         create = next(iter(CONTRACT.models.values()))
         finding = Finding(
             rule="MC301",
@@ -93,32 +95,38 @@ class TestWorkers:
             scenario={},
         )
         driver = WorkerDriver(python(CLIENT + "print(run(sys.stdin.read()))"))
-        with Harness(CONTRACT) as harness, pytest.raises(ClientError, match="it is no worker"):
+        with (
+            Harness(CONTRACT) as harness,
+            pytest.raises(ClientError, match="the command is not a worker"),
+        ):
             replay(harness, driver, finding, Limits())
         driver.close()
 
 
 class TestClients:
-    def test_what_was_printed_is_quoted_json_or_not(self) -> None:
+    def test_the_output_is_quoted_json_or_not(self) -> None:
         source = "import sys; print('hello there'); print('on standard error', file=sys.stderr)"
         with pytest.raises(ClientError) as raised:
             hunt(ProcessDriver(python(source)))
         assert str(raised.value) == (
-            "the client made no request (it ended without a result). It said:\n"
-            'the last line of output was no {"output": …} or {"error": …}: on standard error\n'
+            "the client made no request (it ended without a result). "
+            "Make sure that it uses the base URL of its call. Client output:\n"
+            'the last line of output was neither {"output": …} nor {"error": …}: '
+            "on standard error\n"
             "hello there\non standard error"
         )
 
-    def test_one_that_hangs_without_a_word_is_told_after_how_long(self) -> None:
+    def test_the_error_says_how_long_a_silent_client_was_waited_for(self) -> None:
         driver = ProcessDriver(python("import time; time.sleep(60)"))
         with Harness(CONTRACT) as harness, pytest.raises(ClientError) as raised:
             Hunt(harness, driver, Plan(limits=Limits(deadline=0.5))).run()
         assert str(raised.value) == (
-            "the client made no request (had not ended after 0.5 s; if it is slow to start, give it a longer --deadline). "
-            "It printed nothing."
+            "the client made no request (had not finished after 0.5 s; if it is slow to start, "
+            "choose a longer --deadline). Make sure that it uses the base URL of its call. "
+            "The client printed nothing."
         )
 
-    def test_one_that_breaks_rules_before_it_hangs_gets_findings(self) -> None:
+    def test_a_client_that_breaks_rules_before_it_hangs_gets_findings(self) -> None:
         source = """
 import json, sys, time, urllib.error, urllib.request
 

@@ -1,1 +1,1 @@
-"""How a client is run: a callable, a process for each call, or a worker."""
+"""Drivers, which run a client: a callable, a process for each call, or a worker process."""

@@ -16,11 +16,11 @@ from mockserver.check.drive.protocol import Call, Driver, Pending
 from mockserver.check.drive.scheduling import seconds_without_processor
 from mockserver.check.model import Outcome
 
-LOOP_GRACE = 1.0  # seconds until a loop has ended, unless a client blocks it
+LOOP_GRACE = 1.0  # seconds that a loop has to stop; one that a client blocks never does
 
 
 class CallableDriver:
-    """Runs a Python function: each call in a thread of its own, of a coroutine function in a task of its own.
+    """Runs a Python function, each call in a new thread; a coroutine function, in a new task.
 
     `factory` makes such a function with fresh state.
     """
@@ -37,7 +37,7 @@ class CallableDriver:
         self._loop = _Loop() if inspect.iscoroutinefunction(call_fn) else None
 
     def start(self, call: Call) -> Pending:
-        """Begin a call."""
+        """Start a call."""
         return (
             _Thread(self._call_fn, call)
             if self._loop is None
@@ -45,37 +45,37 @@ class CallableDriver:
         )
 
     def start_together(self, calls: Sequence[Call]) -> Sequence[Pending]:
-        """Begin several calls."""
+        """Start several calls."""
         return [self.start(call) for call in calls]
 
     def clone(self) -> Driver:
-        """This very one: a function can be called several times at once."""
+        """This driver itself: a function can be called several times concurrently."""
         return self
 
     def renew(self) -> bool:
-        """Use another function of the factory from here on, if there is one."""
+        """Use another function from the factory from now on, if there is a factory."""
         if self._factory is not None:
             self._call_fn = self._factory()
         return self._factory is not None
 
     def close(self) -> None:
-        """End the loop, if there is one. A thread cannot be ended from outside; it ends with this process."""
+        """Stop the event loop, if any. Threads cannot be stopped: they end with this process."""
         if self._loop is not None:
             self._loop.close()
 
     def kill_now(self) -> None:
-        """A thread cannot be killed."""
+        """Do nothing: a thread cannot be killed."""
 
 
 class _Loop:
-    """An event loop in a thread of its own, from the first call on."""
+    """An event loop in a thread of its own, started with the first call."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
 
     def submit(self, coroutine: Coroutine[Any, Any, Outcome]) -> Future[Outcome]:
-        """Run a coroutine as a task."""
+        """Run a coroutine as a task, from any thread."""
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -86,7 +86,7 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """End the loop. One that is blocked by a client is left to end with this process."""
+        """Stop the loop. One that a client blocks is left to end with this process."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
@@ -96,6 +96,8 @@ class _Loop:
 
 
 class _Task:
+    """A call of a coroutine function."""
+
     def __init__(self, loop: _Loop, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._waited_before = seconds_without_processor()
         self._ending = loop.submit(self._run(coroutine))
@@ -103,13 +105,12 @@ class _Task:
     async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Outcome:
         try:
             return Outcome("returned", _output_of(await coroutine))
-        except (
-            BaseException
-        ) as reason:  # what a loop lets through, such as SystemExit, would end it
-            return _raised(reason)
+        # BaseException: a loop does not catch, for example, SystemExit, which would stop it.
+        except BaseException as error:
+            return _raised(error)
 
     def wait(self, seconds: float) -> Outcome | None:
-        """How it ended, or None."""
+        """The outcome, or None if the call has not ended within `seconds`."""
         done, _ = wait_for([self._ending], seconds)
         return self._ending.result() if done else None
 
@@ -119,11 +120,13 @@ class _Task:
         return Outcome("hung")
 
     def seconds_without_processor(self) -> float:
-        """What this process waited, of which the task is a part, since the call began."""
+        """Seconds that this process waited for a processor since the call started."""
         return seconds_without_processor() - self._waited_before
 
 
 class _Thread:
+    """A call of a function."""
+
     def __init__(self, call_fn: Callable[[Call], Any], call: Call) -> None:
         self._outcome: Outcome | None = None
         self._done = threading.Event()
@@ -136,39 +139,39 @@ class _Thread:
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
             self._outcome = Outcome("returned", _output_of(value))
-        except BaseException as reason:  # a client may raise anything, even SystemExit
-            self._outcome = _raised(reason)
+        except BaseException as error:  # a client may raise anything, even SystemExit
+            self._outcome = _raised(error)
         self._done.set()
 
     def wait(self, seconds: float) -> Outcome | None:
-        """How it ended, or None."""
+        """The outcome, or None if the call has not ended within `seconds`."""
         return self._outcome if self._done.wait(seconds) else None
 
     def kill(self) -> Outcome:
-        """A thread cannot be killed; it is left running, and the double refuses whatever it sends."""
+        """Leave the thread running: it cannot be killed. The double refuses what it sends."""
         return self._outcome or Outcome("hung")
 
     def seconds_without_processor(self) -> float:
-        """What this process waited, of which the thread is a part, since the call began."""
+        """Seconds that this process waited for a processor since the call started."""
         return seconds_without_processor() - self._waited_before
 
 
-def _raised(reason: BaseException) -> Outcome:
-    kind = type(reason).__name__
+def _raised(error: BaseException) -> Outcome:
+    kind = type(error).__name__
     try:
-        said = str(reason)
-    except Exception as broken:  # a class of the client's own may do anything
-        said = f"(it cannot be shown: its __str__ raised {type(broken).__name__})"
-    return Outcome("raised", message=_well_formed(f"{kind}: {said}"))
+        message = str(error)
+    except Exception as broken:  # the client's own classes may do anything
+        message = f"(no message: its __str__ raised {type(broken).__name__})"
+    return Outcome("raised", message=_well_formed(f"{kind}: {message}"))
 
 
 def _well_formed(text: str) -> str:
-    """A text without lone surrogates, which neither JSON nor a file can hold."""
+    """The text without lone surrogates, which neither JSON nor a file can hold."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _output_of(value: object) -> object:
-    """What a function returned, as a URL, bytes or list of these; an object with a `url` is its URL."""
+    """The return value as a URL, bytes or list of these. Of an object with a `url`, that URL."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, os.PathLike):

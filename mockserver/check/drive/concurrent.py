@@ -1,4 +1,4 @@
-"""Calls made at once through one client."""
+"""Concurrent calls of one client."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from mockserver.clock import SECOND, wall_time
 
 
 class ConcurrentCalls:
-    """Several calls under way, as one that ends with the last of them."""
+    """Several pending calls as one, which ends with the last of them."""
 
     def __init__(self, calls: Sequence[Pending]) -> None:
         self._calls = calls
-        self._ended: list[Outcome | None] = [None] * len(calls)
+        self._outcomes: list[Outcome | None] = [None] * len(calls)
 
     def wait(self, seconds: float) -> Outcome | None:
-        """How they ended, or None if one of them has not."""
+        """The joint outcome, or None if a call has not ended within `seconds`."""
         end = wall_time() + round(seconds * SECOND)
-        for place, call in enumerate(self._calls):
-            if self._ended[place] is None:
-                self._ended[place] = call.wait(max(0.0, (end - wall_time()) / SECOND))
-        return None if None in self._ended else self._outcome()
+        for index, call in enumerate(self._calls):
+            if self._outcomes[index] is None:
+                self._outcomes[index] = call.wait(max(0.0, (end - wall_time()) / SECOND))
+        return None if None in self._outcomes else self._outcome()
 
     def kill(self) -> Outcome:
-        """End those that have not ended."""
-        for place, call in enumerate(self._calls):
-            if self._ended[place] is None:
-                self._ended[place] = call.kill()
+        """End the calls that are still running."""
+        for index, call in enumerate(self._calls):
+            if self._outcomes[index] is None:
+                self._outcomes[index] = call.kill()
         return self._outcome()
 
     def seconds_without_processor(self) -> float:
-        """What the slowest of them waited."""
+        """Seconds that the call which waited longest had no processor."""
         return max(call.seconds_without_processor() for call in self._calls)
 
     def _outcome(self) -> Outcome:
-        parts = tuple(outcome for outcome in self._ended if outcome is not None)
+        """The worst outcome, with all of them as its parts."""
+        parts = tuple(outcome for outcome in self._outcomes if outcome is not None)
         worst = min(parts, key=lambda part: ("hung", "raised", "returned").index(part.kind))
         return msgspec.structs.replace(worst, parts=parts)

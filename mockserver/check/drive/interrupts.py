@@ -1,4 +1,4 @@
-"""Signals that end a hunt: after the first one it reports what it knows; the second one ends everything at once."""
+"""Signals that end a hunt: the first lets it write its report, the second exits immediately."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Ctrl-C, a CI's time-out, a terminal that was closed.
+# Ctrl-C, the timeout of a CI job, a closed terminal.
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-EXIT_CODE = 128 + signal.SIGINT  # of a command that was interrupted, as shells have it
+EXIT_CODE = 128 + signal.SIGINT  # of an interrupted command, by the convention of shells
 
 
 class Interruption:
-    """Whether a signal has asked for the end, and which."""
+    """The signal that ended a command."""
 
     def __init__(self) -> None:
         self.signal = signal.SIGINT
 
     @property
     def exit_code(self) -> int:
-        """What a command that was ended so exits with, as shells have it: 128 and the signal's number."""
+        """The exit code by the convention of shells: 128 plus the number of the signal."""
         return 128 + self.signal
 
 
 @contextmanager
 def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[Interruption]:
-    """Let the first signal raise KeyboardInterrupt; at the second, `kill` what runs and exit without delay.
+    """Raise KeyboardInterrupt at the first signal; call `kill` and exit at the second.
 
-    A KeyboardInterrupt that nobody has caught by the end exits with the signal's code too. `kill`
-    is called in a signal handler, whatever the main thread was doing, so it must not wait for that,
-    nor take locks.
+    If the block does not catch the KeyboardInterrupt, the process exits with the signal's code.
+    `kill` is called in a signal handler, in the middle of whatever the main thread was doing, so it
+    must neither wait for that nor take locks.
     """
     interruption = Interruption()
 
     def first(number: int, frame: Any) -> None:
         interruption.signal = signal.Signals(number)
-        for each in ENDING:
-            signal.signal(each, second)
+        for ending in ENDING:
+            signal.signal(ending, second)
         raise KeyboardInterrupt
 
     def second(number: int, frame: Any) -> None:
         try:
             kill()
         finally:
-            # Unwinding could be interrupted again, or hang in what the user wants to end.
+            # Unwinding the stack could be interrupted again, or hang in what the user wants to end.
             os._exit(128 + number)
 
     before = {number: signal.signal(number, first) for number in ENDING}
@@ -64,13 +64,13 @@ def exit_on_second_interrupt(kill: Callable[[], None]) -> Iterator[Interruption]
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold signals that end a hunt back until the block has ended.
+    """Delay signals that end a hunt until the end of the block.
 
-    For starting a process: were it interrupted between the fork and the assignment, nobody would
-    know the process.
+    For starting a process: an interrupt between the fork and the assignment would leave a process
+    that nobody knows, and nobody ends.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # handlers run in the main thread only
+        yield  # signal handlers run only in the main thread
         return
 
     received: list[int] = []

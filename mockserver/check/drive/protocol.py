@@ -1,4 +1,4 @@
-"""What every driver of a client is: it makes calls, and waits for their outcomes."""
+"""The protocol of drivers, which run a client: they start calls and wait for outcomes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from mockserver.check.model import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a client is asked to do: make one picture with a model, from an input, at a base URL, with a token.
+    """A task for the client: make one picture with a model.
 
-    `ca_file` is the certificate that it is to trust, if the base URL is https. Calls that are made
-    at once have an `id`, by which a process says whose result it prints. `webhook_url` is where the
-    client is to have webhooks sent, if that was said.
+    Attributes:
+        base_url: The base URL of the gateway, without `/v1`.
+        token: The API token.
+        model: The name of the model, such as `owner/name`.
+        input: The input of the prediction.
+        ca_file: The certificate to trust, if the base URL is https.
+        id: Identifies the result of one of several concurrent calls.
+        webhook_url: The address for webhooks, if the client receives any.
     """
 
     base_url: str
@@ -28,51 +33,51 @@ class Call:
     webhook_url: str | None = None
 
     def as_line(self) -> bytes:
-        """The call as a process gets it: a line of JSON."""
+        """The call as a line of JSON, for a process."""
         facts: dict[str, Any] = {"model": self.model, "input": self.input}
         facts |= {"base_url": self.base_url, "token": self.token}
         facts |= {"ca_file": self.ca_file} if self.ca_file else {}
         facts |= {"id": self.id} if self.id is not None else {}
         facts |= {"webhook_url": self.webhook_url} if self.webhook_url else {}
-        # ASCII: some runtimes end a line at U+2028, and a JVM may read bytes by the locale's charset.
+        # ASCII: some runtimes end lines at U+2028, and a JVM may decode by the locale's charset.
         return json.dumps(facts).encode("ascii") + b"\n"
 
 
 class Pending(Protocol):
-    """A call under way."""
+    """A call that has been started."""
 
     def wait(self, seconds: float) -> Outcome | None:
-        """How it ended, or None if it has not ended within so many seconds."""
+        """The outcome, or None if the call has not ended within `seconds`. Raises ClientError."""
 
     def kill(self) -> Outcome:
-        """End it, as far as that is possible."""
+        """End the call, as far as possible, and return its outcome."""
 
     def seconds_without_processor(self) -> float:
-        """How long it was ready to run while no processor was free; 0 where the system does not tell."""
+        """Seconds for which the call was ready to run but got no processor; 0 if unknown."""
 
 
 class Driver(Protocol):
-    """Runs the client. What `clone` makes is ended with the driver that made it.
+    """Runs the client. Closing or killing a driver includes its clones.
 
-    `starts_process` tells whether a call may have to wait for a process to start.
+    `starts_process` tells whether a call may have to wait until a process has started.
     """
 
     starts_process: bool
 
     def start(self, call: Call) -> Pending:
-        """Begin a call. Raises ClientError if the client cannot be run at all."""
+        """Start a call. Raises ClientError if the client cannot be run."""
 
     def start_together(self, calls: Sequence[Call]) -> Sequence[Pending]:
-        """Begin several calls at once, of one client. Raises ClientError."""
+        """Start several concurrent calls. Raises ClientError if the client cannot be run."""
 
     def clone(self) -> Driver:
-        """A driver of the same client, for calls made at the same time."""
+        """A driver of the same client, for calls made in parallel."""
 
     def renew(self) -> bool:
-        """Have the next call made by a client with fresh state; False where that is not possible."""
+        """Use a client with fresh state for the next call. Returns False if that is impossible."""
 
     def close(self) -> None:
-        """End what is still running."""
+        """End all calls that are still running."""
 
     def kill_now(self) -> None:
-        """Kill what is still running, without waiting for its end: callable in a signal handler."""
+        """Kill all running processes without waiting for them. Safe to call in a signal handler."""

@@ -1,4 +1,4 @@
-"""How long a client was ready to run while no processor was free, as far as the system tells."""
+"""How long a client was ready to run but got no processor, where the system counts that."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ NANOSECONDS = 1_000_000_000
 
 
 def seconds_without_processor(group: int | None = None) -> float:
-    """Seconds that the processes of a group, or this process, waited for a processor; 0 where nobody counts.
+    """Seconds that the processes of a group, or this process, waited for a processor.
 
-    Linux counts it for each thread, in the second field of its `schedstat`.
+    0 if the system does not count them. Linux does for each thread, in nanoseconds, in the second
+    field of its `schedstat`.
     """
     folders = [_PROCESSES / "self"] if group is None else _members(group)
     waited = 0
@@ -25,12 +26,12 @@ def seconds_without_processor(group: int | None = None) -> float:
 
 
 def _members(group: int) -> Iterator[Path]:
-    """The folders of the processes in a process group."""
+    """The folders in /proc of the processes in a process group."""
     with suppress(OSError):
         for folder in _PROCESSES.iterdir():
             if folder.name.isdecimal():
                 with suppress(OSError, ValueError, IndexError):
-                    # The name in parentheses may hold blanks; the group is the third field after it.
+                    # The parenthesized name may contain spaces; the group is third after it.
                     fields = (folder / "stat").read_text().rpartition(")")[2].split()
                     if int(fields[2]) == group:
                         yield folder

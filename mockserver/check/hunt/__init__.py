@@ -1,1 +1,1 @@
-"""The hunt: cases are played, and what is broken is confirmed, shrunk and replayed."""
+"""The hunt: plays cases to a client, and confirms, shrinks and replays what breaks a rule."""

@@ -1,4 +1,4 @@
-"""Plays that have ended on a double. What still arrives of them is never judged as the next play's."""
+"""Plays that have ended on a double. Their late requests are not attributed to the next play."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mockserver.backend.tenant import TenantState
 class EarlierPlays:
     """The tokens and predictions of plays that have ended.
 
-    A client may go on after its call has returned, or was ended: it cancels an orphan in the
-    background, sends a hedged create, polls once more. It does so under the token of its own play,
-    or about a prediction of it.
+    A client may still send requests after its call has returned or was ended: it cancels an
+    orphaned prediction in the background, sends a hedged create, or polls once more. Such requests
+    carry the token of their own play, or concern one of its predictions.
     """
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class EarlierPlays:
         self._predictions: set[str] = set()
 
     def end(self, backend: Backend, token: str, *, still_running: bool) -> None:
-        """End the play with this token, and forget what the double remembers of it.
+        """End the play with this token, and delete its tenants.
 
-        A client that is `still_running` is refused whatever it sends from here on.
+        If the client is `still_running`, its tenant is kept, and refuses all further requests.
         """
         self._tokens.add(token)
         if still_running:
@@ -35,8 +35,8 @@ class EarlierPlays:
             if tenant.name not in self._refused:
                 backend.store.forget(tenant.name)
 
-    def are_heard(self, backend: Backend) -> bool:
-        """Whether any request under their tokens has arrived since the last of them ended."""
+    def have_sent_requests(self, backend: Backend) -> bool:
+        """Whether any request with one of their tokens has arrived since the last of them ended."""
         return any(
             tenant.journal.recorded
             for tenant in backend.store.tenants()
@@ -44,11 +44,11 @@ class EarlierPlays:
         )
 
     def sent(self, exchange: Exchange, tenant: TenantState) -> bool:
-        """Whether an exchange under a token that is not the current play's belongs to an earlier play."""
+        """Whether an exchange of another tenant than the current play's is from an earlier play."""
         if any(token in tenant.name for token in self._tokens):
             return True
-        named = {exchange.prediction_id, *ID.findall(exchange.path)}
+        ids = {exchange.prediction_id, *ID.findall(exchange.path)}
         return any(
-            prediction in self._predictions and prediction not in tenant.predictions
-            for prediction in named
+            prediction_id in self._predictions and prediction_id not in tenant.predictions
+            for prediction_id in ids
         )

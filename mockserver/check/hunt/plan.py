@@ -1,4 +1,4 @@
-"""What a hunt is to do."""
+"""The plan of a hunt."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from mockserver.check.rules.registry import RULES
 from mockserver.contract.contract import Contract
 from mockserver.errors import MockServerError
 
-ENDLESS_RUNS = 4  # the fixed cases that only the client's own timeout ends
+ENDLESS_RUNS = 4  # fixed cases that only the client's own timeout ends
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a hunt goes on, and what it looks for.
+    """How long a hunt lasts, and what it looks for.
 
-    `models` are all of the contract's if none is named. `budget` is in seconds of wall time;
-    `ignore` holds rules that are not looked for, `known` the findings of the baseline. `jobs` is
-    how many cases are played at once, `concurrent` how many calls are made at once in each.
-    `inputs` are the inputs that the client passes on, the prompt aside; None for all.
+    Attributes:
+        models: The models to call; empty for all models of the contract.
+        max_runs: The number of cases to judge.
+        budget: Seconds of wall time.
+        seed: Determines which cases are sampled.
+        ignore: Codes of rules that are not looked for.
+        limits: What the client is held to.
+        known: The findings of the baseline, which are accepted.
+        jobs: The number of cases played in parallel.
+        concurrent: The number of concurrent calls in each case.
+        inputs: The inputs that the client passes on, besides the prompt; None for all.
     """
 
     models: tuple[str, ...] = ()
@@ -36,29 +43,37 @@ class Plan:
 
 
 def model_names(contract: Contract) -> tuple[str, ...]:
-    """Every model that the contract has."""
+    """All models of the contract."""
     return tuple(contract.models)
 
 
 def check_plan(plan: Plan, contract: Contract) -> None:
-    """Make sure that a plan names only what there is. Raises MockServerError."""
-    known = model_names(contract)
-    if not known:
+    """Make sure that a plan names only what exists, and that its budget is long enough.
+
+    Raises MockServerError.
+    """
+    models = model_names(contract)
+    if not models:
         raise MockServerError(
-            f"contract {contract.name}: nothing in it creates predictions, so there is nothing to check"
+            f"contract {contract.name}: no operation creates predictions, so there is nothing to "
+            "check; choose another --contract"
         )
-    if unknown := [model for model in plan.models if model not in known]:
-        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(known)}")
+    if unknown := [model for model in plan.models if model not in models]:
+        raise MockServerError(f"the contract has no model {unknown[0]}; it has {', '.join(models)}")
+
     if unknown := [code for code in plan.ignore if code not in RULES]:
         raise MockServerError(f"there is no rule {unknown[0]}; `mockserver rules` lists them")
-    inputs = {name for model in plan.models or known for name in contract.models[model].input}
+
+    inputs = {name for model in plan.models or models for name in contract.models[model].input}
     if unknown := sorted((plan.inputs or frozenset()) - inputs):
         raise MockServerError(
             f"no model has an input {unknown[0]}; there are: {', '.join(sorted(inputs))}"
         )
+
     limits = plan.limits
-    if limits.client_timeout is not None and plan.budget < ENDLESS_RUNS * limits.longest:
+    needed = ENDLESS_RUNS * limits.longest
+    if limits.client_timeout is not None and plan.budget < needed:
         raise MockServerError(
-            f"a client timeout of {limits.client_timeout:g} s is waited for {ENDLESS_RUNS} times, so a budget of at "
-            f"least {ENDLESS_RUNS * limits.longest:g} s is needed, not {plan.budget:g}"
+            f"a budget of at least {needed:g} s is needed, not {plan.budget:g}: {ENDLESS_RUNS} "
+            f"cases last until the client timeout of {limits.client_timeout:g} s; raise --budget"
         )

@@ -1,4 +1,4 @@
-"""Playing a case again: beside its control case, and as a saved finding has it."""
+"""Plays a case again: next to its control case, or as a saved finding has it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,38 @@ from mockserver.check.rules.evidence import needs_comparison_alone, needs_contro
 from mockserver.check.rules.registry import RULES, find_breaches
 from mockserver.check.rules.rule import Breach
 
-PLAYS_AT_ONCE = 10  # of a case whose calls are made at once: it is left to chance how they meet
+MAX_CONCURRENT_PLAYS = 10  # of a case with concurrent calls, whose interleaving is up to chance
 
 
 def with_control(run: Run, play: Callable[[Case], Run]) -> Run:
-    """A run; where a rule compares it with its control case, or with a call made alone, with that outcome too."""
+    """The run with the outcomes that its rules compare it with: of its control case, of one call.
+
+    These cases are played only if a rule needs them.
+    """
     if sent_nothing(run):
         plain = next(fixed_cases(run.contract, [run.case.model], None))
         run = run.with_control_run(play(plain).outcome)
     elif needs_control(run):
         run = run.with_control_run(play(control_case(run.case)).outcome)
+
     if needs_comparison_alone(run):
-        run = replace(
-            run, solo_outcome=play(msgspec.structs.replace(run.case, concurrent=1)).outcome
-        )
+        single_call = msgspec.structs.replace(run.case, concurrent=1)
+        run = replace(run, solo_outcome=play(single_call).outcome)
     return run
 
 
-def tests_nothing(run: Run) -> bool:
-    """Whether a call raised before it sent anything, as it does in usual behavior too."""
+def tested_nothing(run: Run) -> bool:
+    """Whether a call raised before it sent anything, even though the gateway behaved normally."""
     control = run.control_run
     return sent_nothing(run) and control is not None and control.kind != "returned"
 
 
 def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -> Finding:
-    """Play a finding's case again: the finding as it is now, `confirmed` 0 times if its rule is kept.
+    """Play the case of a finding again. Returns the finding as it is now.
 
-    Raises ClientError if the client cannot be run, or is a worker that is none.
+    If the rule is no longer broken, its `confirmed` is 0. Raises ClientError if the client cannot
+    be run, or is not the worker that it is declared to be; DoubleError if the double broke its
+    contract.
     """
     if isinstance(driver, WorkerDriver):
         plain = next(fixed_cases(harness.contract, [finding.case.model], None))
@@ -53,30 +58,35 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
             driver,
             lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle),
         )
-    for _ in range(most_plays(finding.case)):
+
+    for _ in range(max_plays(finding.case)):
         run = with_control(
             harness.play(finding.case, driver, limits, patient=True),
             lambda control: harness.play(control, driver, limits, patient=True),
         )
         breaches = find_breaches(run)
-        found = breach_of(finding.rule, finding.cause, breaches) or breach_of(
-            finding.rule, (), breaches
-        )
-        if found is not None:
-            return Finding.of(found, run, 1)
+        same_cause = breach_of(finding.rule, finding.cause, breaches)
+        breach = same_cause or breach_of(finding.rule, (), breaches)
+        if breach is not None:
+            return Finding.of(breach, run, 1)
         check_reached(run)
+
     rule = RULES[finding.rule]
-    return Finding.of(
-        Breach(rule.code, rule.severity, f"The rule was kept. It says: {rule.demand}"), run, 0
-    )
+    message = f"The rule was not broken this time. It says: {rule.demand}"
+    return Finding.of(Breach(rule.code, rule.severity, message), run, 0)
 
 
-def most_plays(case: Case) -> int:
-    """How often a case is played before its rule is held to be kept."""
-    return PLAYS_AT_ONCE if case.concurrent > 1 else 1
+def max_plays(case: Case) -> int:
+    """How often a case is played before its rule counts as not broken."""
+    return MAX_CONCURRENT_PLAYS if case.concurrent > 1 else 1
 
 
 def breach_of(rule: str, cause: Sequence[str], breaches: Sequence[Breach]) -> Breach | None:
-    """The breach of a rule for that cause, or for a part of it. No cause, as in older baselines, is any."""
-    found = (breach for breach in breaches if breach.rule == rule)
-    return next((breach for breach in found if not cause or set(breach.cause) <= set(cause)), None)
+    """The first breach of a rule whose cause is `cause` or a part of it.
+
+    An empty `cause`, as in older baselines, matches every breach of the rule.
+    """
+    for breach in breaches:
+        if breach.rule == rule and (not cause or set(breach.cause) <= set(cause)):
+            return breach
+    return None

@@ -1,4 +1,4 @@
-"""Webhooks that a client was sent, as exchanges: rules judge them, and reports show them, among its own."""
+"""Webhooks sent to a client, as exchanges: rules and reports treat them like its own requests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mockserver.backend.journal import (
 )
 
 
-def notices(deliveries: Deliveries, token: str) -> Iterator[Exchange]:
-    """The webhooks that have reached a receiver; those to which it has not answered yet too.
+def webhook_exchanges(deliveries: Deliveries, token: str) -> Iterator[Exchange]:
+    """The webhooks that have reached a receiver, including those it has not answered yet.
 
-    Such an exchange is `committed` if the webhook was genuine: a client may believe it.
+    Such an exchange is `committed` if the webhook was genuine, so that a client may trust it.
     """
     for delivery in (*deliveries, *deliveries.sending):
         if delivery.sent_at and (delivery.status is not None or delivery in deliveries.sending):
