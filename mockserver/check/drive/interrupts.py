@@ -67,7 +67,7 @@ def interrupts_held() -> Iterator[None]:
     """Delay signals that end a hunt until the end of the block.
 
     For starting a process: an interrupt between the fork and the assignment would leave a process
-    that nobody knows, and nobody ends.
+    unknown to the kit, which could not end it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signal handlers run only in the main thread

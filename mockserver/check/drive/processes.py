@@ -127,7 +127,7 @@ class _Process:
         self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # Files, not pipes: a client that does not read its input would block the kit, and one
-        # whose output nobody reads would be blocked itself.
+        # whose output is not read would be blocked itself.
         with tempfile.TemporaryFile() as line:
             line.write(call.as_line())
             line.seek(0)
@@ -242,7 +242,7 @@ class _Worker:
         self._listener.start()
 
     def _listen(self) -> None:
-        """Queue lines as they are printed. While nobody reads them, the process has to wait."""
+        """Queue lines as they are printed. While the queue is full, the process has to wait."""
         assert self._process.stdout is not None
         for line in bounded_lines(self._process.stdout.fileno()):
             if not self._enqueue(line.decode("utf-8", "replace")):

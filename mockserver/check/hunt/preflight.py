@@ -121,21 +121,21 @@ def _compare_with_one_call(plain: Case, driver: WorkerDriver, play: Play, worker
     Raises ClientError if the command finishes quickly then: it is not a worker. If it takes as
     long, it is just slow, and nothing can be concluded.
     """
-    once = play(plain, driver.for_one_call(), IDLE)
-    if once.outcome.kind == "hung":
+    single_call = play(plain, driver.for_one_call(), IDLE)
+    if single_call.outcome.kind == "hung":
         return
 
     # On a busy machine one call takes long too, so the worker gets more time before it is judged.
-    if once.seconds > IDLE / 2:
-        worker = play(plain, driver, SLOWNESS * once.seconds)
+    if single_call.seconds > IDLE / 2:
+        worker = play(plain, driver, SLOWNESS * single_call.seconds)
         if worker.outcome.kind != "hung" or worker.cut_off:
             return
 
-    if once.outcome.no_report:
+    if single_call.outcome.no_report:
         raise ClientError(
             'the client printed no line {"output": …} or {"error": …}. '
             "Its last line of output must be one of these. "
-            f"{_quoted(once.outcome)}"
+            f"{_quoted(single_call.outcome)}"
         )
     symptom = (
         "it made its requests, but printed its result only after its standard input had ended"
