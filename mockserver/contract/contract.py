@@ -224,11 +224,11 @@ class Contract:
         """Follow `$ref` within the file. Keywords beside a reference override its target's."""
         passed = set()
         while isinstance(node, Mapping) and "$ref" in node:
+            target = self._lookup(node["$ref"])  # which refuses what is not a text
             if node["$ref"] in passed:
                 raise self._error("", f"$ref {node['$ref']!r} leads back to itself")
             passed.add(node["$ref"])
             beside = {key: value for key, value in node.items() if key != "$ref"}
-            target = self._lookup(node["$ref"])
             node = {**target, **beside} if beside and isinstance(target, Mapping) else target
         return node
 

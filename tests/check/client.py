@@ -103,7 +103,7 @@ BUGS: dict[str, set[str]] = {
     "creates again when polls are throttled": {"MC201"},
     "takes a quota that is spent for an end": {"MC301", "MC302"},
     "stops at the last of its quota": {"MC301", "MC305"},
-    # Creates that wait, as upstream answers them and as it may.
+    # Creates that wait, as Replicate answers them and as it may.
     "takes what a wait returns for the end": {"MC301", "MC302"},
     "creates again when the wait is over": {"MC201"},
     "knows the end of a wait by processing alone": {"MC305"},

@@ -397,3 +397,30 @@ class TestInputAndOutput:
         assert report.findings == []
         with pytest.raises(Exception, match="no model has an input nope; there are: aspect_ratio"):
             check_client(call_fn, inputs=["nope"])
+
+
+class TestPollsAfterTheCall:
+    """A client that is kept running may go on polling when its call has returned."""
+
+    @staticmethod
+    def leaving_a_poller(call: Call, polls: int) -> Any:
+        output = client.call_once(call)
+        latest = send(call, "GET", "/predictions").json()["results"][0]["id"]
+
+        def poll() -> None:
+            for _ in range(polls):
+                time.sleep(0.05)
+                with suppress(httpx.HTTPError):  # the double has gone
+                    send(call, "GET", f"/predictions/{latest}")
+
+        threading.Thread(target=poll, daemon=True).start()
+        return output
+
+    def test_they_are_found_and_replayed(self) -> None:
+        call_fn = partial(self.leaving_a_poller, polls=8)
+        report = check_client(call_fn, max_runs=3, budget=60)
+        assert {finding.rule for finding in report.findings} == {"MC303"}
+        assert_each_is_shown(report, CallableDriver(call_fn), 0)
+
+    def test_one_more_read_to_confirm_is_fine(self) -> None:
+        assert check_client(partial(self.leaving_a_poller, polls=1), max_runs=3).findings == []

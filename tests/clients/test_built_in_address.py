@@ -1,4 +1,4 @@
-"""Clients that have upstream's address built in: docs/clients.md leads them to the double."""
+"""Clients that have Replicate's address built in: docs/clients.md leads them to the double."""
 
 import ssl
 import subprocess

@@ -53,7 +53,7 @@ def test_the_asynchronous_run_does_the_same(client: Client, tenant: Tenant) -> N
 def test_create_can_wait(client: Client, tenant: Tenant) -> None:
     prediction = client.models.predictions.create(MODELS[1], input={"prompt": "p"}, wait=10)
     assert (prediction.status, prediction.output is None) == ("processing", False), (
-        "as upstream shows it"
+        "as Replicate shows it"
     )
     prediction.wait()
     assert prediction.status == "succeeded"

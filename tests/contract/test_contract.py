@@ -460,6 +460,7 @@ ODD = [
     {},
     [None],
     {"$ref": "#"},
+    {"$ref": []},
     {"$ref": "#/info"},
     {"$ref": "other.yaml"},
     {"x": 1},

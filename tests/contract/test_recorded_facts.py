@@ -1,7 +1,7 @@
-"""What upstream was recorded to answer, fact by fact, and what the double answers beside it.
+"""What Replicate was recorded to answer, fact by fact, and what the double answers beside it.
 
 The facts are what 542 exchanges of the PyPI client's test recordings (2023-08 to 2025), 19 bodies from other public
-repositories (2024-12 to 2026) and upstream's OpenAPI document of 2026-04 show: fields, types, statuses, headers and words.
+repositories (2024-12 to 2026) and Replicate's OpenAPI document of 2026-04 show: fields, types, statuses, headers and words.
 """
 
 import hmac
@@ -63,7 +63,7 @@ class Double:
         return self.client.post(f"{V1}/files", files={"content": b"x"})
 
     def signed(self) -> str:
-        """The URL of an upload, signed as upstream's OpenAPI document says."""
+        """The URL of an upload, signed as Replicate's OpenAPI document says."""
         identifier, expiry = self.upload()["id"], "4102444800"
         key = b64decode(
             self.client.get(f"{V1}/webhooks/default/secret").json()["key"].removeprefix("whsec_")

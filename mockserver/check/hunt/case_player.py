@@ -44,11 +44,14 @@ class CasePlayer:
         self._report_progress = report_progress
         self._numbers = itertools.count(1)
 
-    def start(self, case: Case, name: str, timeout: float | None = None) -> Future[Run]:
+    def start(
+        self, case: Case, name: str, timeout: float | None = None, *, linger: float = 0.0
+    ) -> Future[Run]:
         """Have the next free player play a case, and its control case if a rule needs that.
 
         A run is ended after `timeout` seconds; by default after those that the profile suggests.
-        The future raises what `Harness.play` raises, or Stopped.
+        Once its call has returned, the client is watched for `linger` seconds more. The future raises
+        what `Harness.play` raises, or PlayStopped.
         """
 
         def play(harness: Harness, driver: Driver) -> Run:
@@ -59,6 +62,7 @@ class CasePlayer:
                     self._limits,
                     name=name,
                     timeout=timeout or self._profile.timeout,
+                    linger=linger,
                     on_tick=self._pool.check,
                 )
                 self._profile.note_timing(run)
@@ -106,7 +110,7 @@ class CasePlayer:
         self._profile.note_timing(run)
         return run
 
-    def play_fresh(self, case: Case, activity: str, timeout: float) -> Run:
+    def play_fresh(self, case: Case, activity: str, timeout: float, *, linger: float = 0.0) -> Run:
         """Play a case on a new double, with a new token. Nothing else may be running.
 
         A run is ended after `timeout` seconds, plus those in which the client got no processor. A
@@ -122,6 +126,7 @@ class CasePlayer:
                 name=name,
                 timeout=timeout,
                 patient=True,
+                linger=linger,
                 on_tick=lambda: self._report_progress(activity),
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from mockserver.check.hunt.harness import Limits
+from mockserver.check.hunt.replay import MAX_LINGER
 from mockserver.check.model import Case, Run
 from mockserver.clock import SECOND
 from mockserver.contract.contract import Contract
@@ -12,6 +13,9 @@ from mockserver.contract.contract import Contract
 MIN_TIMEOUT = 1.0  # seconds granted to a client that is known to hang
 MAX_POLLING = 0.5  # share of the deadline that the polls of one case may take
 WEBHOOKS = "webhooks"  # listed among the used operations if the client receives webhooks
+
+
+MIN_LINGER = 0.2  # seconds
 
 
 class ClientProfile:
@@ -67,6 +71,11 @@ class ClientProfile:
         """Seconds that the next run may take. Shorter once the client has hung, to save budget."""
         longest = self._limits.longest
         return min(longest, self.short_timeout) if self.hangs else longest
+
+    @property
+    def linger(self) -> float:
+        """Seconds in which a client that goes on polling after its call has polled a few times."""
+        return min(MAX_LINGER, MIN_LINGER + 3 * self._longest_pause)
 
     @property
     def short_timeout(self) -> float:

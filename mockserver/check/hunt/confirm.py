@@ -11,7 +11,7 @@ from mockserver.check.hunt.client_profile import ClientProfile
 from mockserver.check.hunt.harness import Harness
 from mockserver.check.hunt.open_rules import OpenRules
 from mockserver.check.hunt.plan import Plan
-from mockserver.check.hunt.replay import breach_of
+from mockserver.check.hunt.replay import POLLS_AFTER_END, breach_of
 from mockserver.check.model import Case, Run
 from mockserver.check.report.findings import Finding, Report
 from mockserver.check.rules.registry import find_breaches
@@ -72,7 +72,10 @@ class Confirmation:
             return
         self._profile.hangs |= hung and breach.rule != SILENT_CONNECTION
 
-        fresh_run = self._player.play_fresh(run.case, f"confirming {breach.rule}", timeout)
+        linger = self._profile.linger if breach.rule == POLLS_AFTER_END else 0.0
+        fresh_run = self._player.play_fresh(
+            run.case, f"confirming {breach.rule}", timeout, linger=linger
+        )
         self._profile.note_operations(fresh_run)
         confirmed = breach_of(breach.rule, breach.cause, find_breaches(fresh_run))
 
@@ -167,7 +170,10 @@ class Confirmation:
         """The finding after a play on a new double; None if it does not recur or time is short."""
         if self._budget.elapsed + (timeout if hangs else 0) > self._budget.seconds:
             return None
-        run = self._player.play_fresh(finding.case, f"confirming {finding.rule}", timeout)
+        linger = self._profile.linger if finding.rule == POLLS_AFTER_END else 0.0
+        run = self._player.play_fresh(
+            finding.case, f"confirming {finding.rule}", timeout, linger=linger
+        )
         breach = breach_of(finding.rule, finding.cause, find_breaches(run))
         return None if breach is None else Finding.of(breach, run, 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -168,6 +169,7 @@ class Harness:
         timeout: float | None = None,
         idle: float | None = None,
         patient: bool = False,
+        linger: float = 0.0,
         on_tick: Callable[[], None] = lambda: None,
     ) -> Run:
         """Play a case to a client, once.
@@ -181,6 +183,7 @@ class Harness:
                 limits have it.
             idle: Seconds without a request after which the call is ended earlier.
             patient: Extend the timeout by the time in which the client got no processor.
+            linger: Seconds after a call has returned in which its client is still watched.
             on_tick: Called while the call is running. What it raises ends the play.
 
         Raises ClientError if the client cannot be run, DoubleError if the double broke its
@@ -225,12 +228,23 @@ class Harness:
                 timeout=timeout,
                 idle=idle,
                 patient=patient,
+                linger=linger,
                 on_tick=on_tick,
             )
 
         seconds = (wall_time() - started) / SECOND
+        if run.outcome.kind == "returned" and linger:
+            run = self._with_late_requests(run, linger, on_tick)
         started_after = (run.exchanges[0].received_at - started) / SECOND if run.exchanges else 0.0
         return self._complete(replace(run, seconds=seconds, started_after=started_after))
+
+    def _with_late_requests(self, run: Run, linger: float, on_tick: Callable[[], None]) -> Run:
+        """The run of a call that has returned, with what its client sends in the next seconds."""
+        end = wall_time() + round(linger * SECOND)
+        while wall_time() < end:
+            time.sleep(TICK)
+            on_tick()
+        return replace(run, exchanges=self._exchanges(run.token))
 
     def _play_elsewhere(self, case: Case, driver: Driver, limits: Limits, **options: Any) -> Run:
         """Play a case on a double that knows no earlier play.

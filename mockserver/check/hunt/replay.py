@@ -18,6 +18,8 @@ from mockserver.check.rules.evidence import needs_comparison_alone, needs_contro
 from mockserver.check.rules.registry import RULES, find_breaches
 from mockserver.check.rules.rule import Breach
 
+POLLS_AFTER_END = "MC303"  # also after the call has returned
+MAX_LINGER = 2.0  # seconds that a client is watched for such polls
 MAX_CONCURRENT_PLAYS = 10  # of a case with concurrent calls, whose interleaving is up to chance
 
 
@@ -59,9 +61,10 @@ def replay(harness: Harness, driver: Driver, finding: Finding, limits: Limits) -
             lambda case, driver, idle=None: harness.play(case, driver, limits, idle=idle),
         )
 
+    linger = MAX_LINGER if finding.rule == POLLS_AFTER_END else 0.0
     for _ in range(max_plays(finding.case)):
         run = with_control(
-            harness.play(finding.case, driver, limits, patient=True),
+            harness.play(finding.case, driver, limits, patient=True, linger=linger),
             lambda control: harness.play(control, driver, limits, patient=True),
         )
         breaches = find_breaches(run)
