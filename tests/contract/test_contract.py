@@ -449,7 +449,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 PLACES = list(places(CONTRACT.document))
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     0,

@@ -213,7 +213,7 @@ class Hunt:
 
     def _start(self, queued: _QueuedCase) -> None:
         queued.started = self._budget.elapsed
-        # A client that goes on after its call does so in the plain case too: once is enough to see it.
+        # A client that goes on after its call does so in the plain case too.
         linger = self._profile.linger if queued.number == 0 else 0.0
         queued.play = self._player.start(queued.case, f"case {queued.number}", linger=linger)
         self._playing.add(queued)
