@@ -50,8 +50,8 @@ class CasePlayer:
         """Have the next free player play a case, and its control case if a rule needs that.
 
         A run is ended after `timeout` seconds; by default after those that the profile suggests.
-        Once its call has returned, the client is watched for `linger` seconds more. The future raises
-        what `Harness.play` raises, or PlayStopped.
+        Once its call has returned, the client is watched for `linger` seconds more. The future
+        raises what `Harness.play` raises, or PlayStopped.
         """
 
         def play(harness: Harness, driver: Driver) -> Run:
