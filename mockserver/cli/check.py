@@ -31,11 +31,11 @@ DEADLINE = 10.0  # seconds
 CASES, CLIENT, DOUBLE = "Cases", "Client", "Double"  # headings of the help
 
 
-class _FilesChoice(click.Choice[str]):
+class _FilesChoice(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
     """`separate` or `same`; "same-origin" is a former spelling of the latter."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return super().convert("same" if value == "same-origin" else value, param, ctx)
+        return str(super().convert("same" if value == "same-origin" else value, param, ctx))
 
 
 def _receiver(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:

@@ -36,7 +36,7 @@ def read_yaml(source: bytes) -> Any:
     """YAML, or JSON, as JSON values. Raises yaml.YAMLError."""
     # To libyaml, which speaks YAML 1.1, U+2028 and U+2029 are line breaks: not all JSON is YAML to
     # it. It is slower, too, but it says where a mistake is.
-    with suppress(ValueError, RecursionError):
+    with suppress(msgspec.DecodeError, ValueError, RecursionError):
         return _read_json(source)
 
     loader = _JsonLoader(source)
