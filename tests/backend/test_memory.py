@@ -224,7 +224,7 @@ def test_what_is_over_the_bound_is_refused_or_forgotten(double: Double) -> None:
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [("1M", "is too little"), ("lots", "'lots' is no size such as 512M"), ("-1", "no size")],
+    [("1M", "is too little"), ("lots", "'lots' is not a size such as 512M"), ("-1", "not a size")],
 )
 def test_a_bound_that_is_none_is_refused(size: str, message: str) -> None:
     ended = run("serve", "--port", "0", f"--max-memory={size}")

@@ -167,7 +167,7 @@ class TestHunting:
     def test_a_process_is_told_where_to_receive_them(self, tmp_path: Path) -> None:
         source = """
 import json, sys
-from mockserver.check.drivers import Call
+from mockserver.check.drive.protocol import Call
 from tests.check import webhook_client
 call = json.loads(sys.stdin.readline())
 given = Call(call["base_url"], call["token"], call["model"], call["input"], webhook_url=call["webhook_url"])
