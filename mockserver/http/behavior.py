@@ -106,7 +106,8 @@ def _throttled(
     if quota.taken:
         return None, quota
     detail = None if limit.detail is None else re.sub(r"~\d+s", f"~{quota.reset}s", limit.detail)
-    return Fault(status=429, retry_after=quota.reset, detail=detail), quota
+    fault = Fault(status=429, retry_after=quota.reset, detail=detail, header=limit.header)
+    return fault, quota
 
 
 def _due(

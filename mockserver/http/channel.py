@@ -31,7 +31,8 @@ class Response(msgspec.Struct, frozen=True):
     """What is sent: status, body, content type and further headers.
 
     `events` are sent one by one instead of a body; None among them stands for a connection that
-    breaks off. `kept` tells that the body is held somewhere anyway, as that of a file is.
+    breaks off. `kept` tells that the body is held somewhere anyway, as that of a file is. A
+    `chunked` one has no Content-Length, one in `title_case` has headers such as `Retry-After`.
     """
 
     status: int
@@ -39,18 +40,23 @@ class Response(msgspec.Struct, frozen=True):
     content_type: str = ""
     headers: Headers = ()
     kept: bool = False
+    chunked: bool = False
+    title_case: bool = False
     events: AsyncGenerator[bytes | None, None] | None = None
 
     def raw_headers(self) -> Headers:
         """The headers in the form that ASGI has."""
         kind = ((b"content-type", self.content_type.encode()),) if self.content_type else ()
-        if self.status in (204, 304) or self.events is not None:
+        if self.status in (204, 304) or self.chunked or self.events is not None:
             return (*kind, *self.headers)
         return (*kind, (b"content-length", b"%d" % len(self.body)), *self.headers)
 
 
 class Connection(Protocol):
     """The connection beneath an exchange, as a server offers it in `scope["state"]`."""
+
+    def use_title_case(self) -> None:
+        """Spell the names of headers as `Retry-After` in the next head."""
 
     def write(self, data: bytes) -> None:
         """Send bytes past the framing of a response."""
@@ -87,6 +93,9 @@ class Channel:
     async def send_response(self, response: Response, body: bytes) -> None:
         """Send a response whole, with `body` under its headers; that to a HEAD is empty."""
         await self._start(response)
+        if response.chunked and body:
+            await self._send_body(body[: len(body) // 2], more=True)
+            body = body[len(body) // 2 :]
         await self._send_body(body)
 
     async def send_early(self, response: Response) -> None:
@@ -215,6 +224,8 @@ class Channel:
     async def _start(self, response: Response) -> None:
         self._started = True
         headers = response.raw_headers()
+        if response.title_case and self._connection is not None:
+            self._connection.use_title_case()
         await self._send(
             {"type": "http.response.start", "status": response.status, "headers": headers}
         )

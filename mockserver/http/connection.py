@@ -153,6 +153,10 @@ class HttpConnection(HttpToolsProtocol):
         """Count the bytes that are held for the client beside the connection itself."""
         self._meter.add(CONNECTION_SIZE + size - self._meter.bytes)
 
+    def use_title_case(self) -> None:
+        """Spell the names of headers as `Retry-After` in the next head."""
+        self._shared.title_case = True
+
     def write(self, data: bytes) -> None:
         """Send bytes past uvicorn."""
         self._shared.write(data)
@@ -313,11 +317,14 @@ class _SharedTransport(asyncio.Transport):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._paused = self._held = False
+        self.title_case = False  # of the next head
         self.is_closing = transport.is_closing  # type: ignore[method-assign]  # called often
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         """Write at the end of this turn of the event loop; at once if there is much."""
+        if self.title_case:
+            data, self.title_case = _in_title_case(data), False
         if not self._pending:
             self._call_soon(self._flush)
         self._pending.append(data)
@@ -364,6 +371,13 @@ class _SharedTransport(asyncio.Transport):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+
+def _in_title_case(head: bytes) -> bytes:
+    """A response's head with names such as `Retry-After`: uvicorn writes all in lower case."""
+    status, *lines = head.split(b"\r\n")
+    named = [line.partition(b":") for line in lines]
+    return b"\r\n".join([status, *(name.title() + colon + value for name, colon, value in named)])
 
 
 def _next_offer(data: bytes) -> int | None:

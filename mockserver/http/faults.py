@@ -51,7 +51,8 @@ def failure(
     if fault.status is None:
         return NOTHING
     now = clock.now() / SECOND if clock.mode == "frozen" else time()
-    headers = _retry_after_header(fault, now)
+    delay = _retry_after_header(fault, now)
+    headers = delay if fault.header else ()
     if fault.status == 405:
         headers = (*headers, (b"allow", ", ".join(methods).encode()))
 
@@ -68,7 +69,7 @@ def failure(
     error = ApiError(fault.status, fault.detail, title=fault.title)
     handled = error_response(contract, operation, error, dialect)
     value, body = handled.value, handled.response.body
-    if headers and "retry_after" in value:
+    if delay and "retry_after" in value:
         body = msgspec.json.encode(_with_matching_retry_after(value, fault))
     return Handled(Response(fault.status, body, handled.response.content_type, headers))
 

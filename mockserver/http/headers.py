@@ -28,7 +28,11 @@ def with_scenario_headers(
     if scenario.charset and creating and content_type == JSON:
         content_type = f"{JSON}; charset={scenario.charset}"
     response = msgspec.structs.replace(
-        response, headers=(*response.headers, *more), content_type=content_type
+        response,
+        headers=(*response.headers, *more),
+        content_type=content_type,
+        chunked=scenario.chunked and "json" in content_type,
+        title_case=scenario.header_names == "title",
     )
     return msgspec.structs.replace(handled, response=response)
 

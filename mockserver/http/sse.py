@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from mockserver.clock import SECOND
 from mockserver.scenarios.scenario import Stream
 from mockserver.scenarios.timeline import TERMINAL
 
+SPLIT = 0.01  # seconds between the parts of an event that is split
 GREETING = b": hi\n\n"  # Replicate's streams begin with a comment
 
 
@@ -79,6 +81,8 @@ async def follow(
     its output are no longer sent.
     """
     yield GREETING
+    if faults.retry is not None:
+        yield b"retry: %d\n\n" % round(faults.retry * 1000)
     sent = None
     with tenant.activity.follower() as follower:
         while prediction.id in tenant.predictions:
@@ -98,7 +102,12 @@ async def follow(
                 if expired and events[number].name in ("logs", "output"):
                     continue
                 for _ in range((number not in faults.gap) + (number in faults.duplicate)):
-                    yield events[number].encode()
+                    event = events[number].encode()
+                    if faults.split:
+                        yield event[: len(event) // 2]
+                        await asyncio.sleep(SPLIT)
+                        event = event[len(event) // 2 :]
+                    yield event
             sent = max(sent, len(events))
 
             if events and events[-1].name == "done":

@@ -52,6 +52,7 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True):
     burst: int = 1
     left: int | None = None
     detail: str | None = None
+    header: bool = True
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str | None = None
     retry_after: int | float | str | None = None
     retry_after_date: float | None = None
+    header: bool = True
     disconnect: Literal["close", "reset"] | None = None
     cut: float | None = None
     stall: float | None = None
@@ -107,6 +109,8 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     cut_after: int | None = None
     duplicate: tuple[int, ...] = ()
     gap: tuple[int, ...] = ()
+    split: bool = False
+    retry: float | None = None
 
 
 class Webhooks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,6 +143,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     headers: dict[str, str] = {}
     charset: Literal["UTF-8"] | None = None
     gzip: bool = False
+    chunked: bool = False
+    header_names: Literal["lower", "title"] = "lower"
     stream: Stream = Stream()
     webhooks: Webhooks = Webhooks()
     create_status: int | None = None
@@ -162,7 +168,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, di
     @cached_property
     def changes_headers(self) -> bool:
         """Whether responses have other headers than usual."""
-        return bool(self.headers or self.charset or self.limits)
+        return bool(
+            self.headers
+            or self.charset
+            or self.limits
+            or self.chunked
+            or self.header_names != "lower"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The scenario as plain JSON values, without defaults."""

@@ -68,10 +68,9 @@ def python_subjects() -> Iterator[Subject]:
         yield Subject(f"python: {variant}", partial(CallableDriver, call), set())
     yield Subject("python: asynchronous", partial(CallableDriver, async_client.call_once), set())
     yield Subject("python: streaming", partial(CallableDriver, stream_client.call_once), set())
-    deaf = partial(stream_client.call_once, bug="takes a cut stream for a whole one")
-    yield Subject(
-        "python: takes a cut stream for a whole one", partial(CallableDriver, deaf), {"MC301"}
-    )
+    for bug, rules in stream_client.BUGS.items():
+        call = partial(stream_client.call_once, bug=bug)
+        yield Subject(f"python: {bug}", partial(CallableDriver, call), rules)
     for bug, rules in client.BUGS.items():
         call = partial(client.call_once, bug=bug)
         deadline = 3.0 if rules == {"MC406"} else 10.0

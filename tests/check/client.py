@@ -103,6 +103,10 @@ BUGS: dict[str, set[str]] = {
     "creates again when polls are throttled": {"MC201"},
     "takes a quota that is spent for an end": {"MC301", "MC302"},
     "stops at the last of its quota": {"MC301", "MC305"},
+    "reads the delay in the header alone": {"MC401"},
+    # Heads and bodies as other servers send them.
+    "needs a Content-Length": {"MC305"},
+    "looks headers up in lower case": {"MC305"},
     # Creates that wait, as Replicate answers them and as it may.
     "takes what a wait returns for the end": {"MC301", "MC302"},
     "creates again when the wait is over": {"MC201"},
@@ -389,6 +393,12 @@ class Client:
             kind = response.headers["Content-Type"]
             if self.bug == "a timeout for connecting alone":
                 self.connection.sock.settimeout(None)
+            if self.bug == "needs a Content-Length" and response.headers["Content-Length"] is None:
+                raise FluxError("no Content-Length")
+            if self.bug == "looks headers up in lower case" and not any(
+                name == "content-type" for name, _ in response.headers.items()
+            ):
+                raise FluxError("no content-type")
             left = response.headers.get("ratelimit-remaining")
             if self.bug == "stops at the last of its quota" and left and int(left) < 600:
                 raise FluxError("the quota is nearly spent")
@@ -398,7 +408,11 @@ class Client:
                 and kind != "application/json"
             ):
                 raise FluxError(f"not JSON: {kind}")
-            return response.status, response.read(), response.headers
+            content, headers_sent = response.read(), response.headers
+            delay = self.delay_in(content) if response.status == 429 else None
+            if delay is not None and "Retry-After" not in headers_sent:
+                headers_sent["Retry-After"] = str(delay)
+            return response.status, content, headers_sent
         except http.client.IncompleteRead as reason:
             self.connection.close()
             if self.bug == "creates again after a cut answer":
@@ -407,6 +421,16 @@ class Client:
         except (OSError, http.client.HTTPException):
             self.connection.close()
             raise
+
+    def delay_in(self, content: bytes) -> int | None:
+        """The delay that the body of a 429 tells, in seconds."""
+        try:
+            value = json.loads(content)
+        except ValueError:
+            return None
+        delay = value.get("retry_after") if isinstance(value, dict) else None
+        ignored = self.bug == "reads the delay in the header alone"
+        return int(delay) if isinstance(delay, int | float) and not ignored else None
 
     def read(self, response: bytes) -> dict[str, Any]:
         """A prediction."""

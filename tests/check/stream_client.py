@@ -2,12 +2,19 @@
 
 import http.client
 import json
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from mockserver.check.drive.protocol import Call
 
+BUGS = {
+    "takes a cut stream for a whole one": {"MC301"},
+    "takes each chunk for an event": {"MC302"},
+    "returns every output": {"MC302"},
+}
 
-def call_once(call: Call, bug: str = "") -> str | None:
+
+def call_once(call: Call, bug: str = "") -> str | list[str] | None:
     """The output's URL, as an event of the stream tells it."""
     address = urlsplit(call.base_url)
     connection = http.client.HTTPConnection(address.netloc, timeout=5)
@@ -29,7 +36,7 @@ def call_once(call: Call, bug: str = "") -> str | None:
     return _follow(stream.netloc, stream.path, bug)
 
 
-def _follow(host: str, path: str, bug: str) -> str | None:
+def _follow(host: str, path: str, bug: str) -> str | list[str] | None:
     connection = http.client.HTTPConnection(host, timeout=5)
     try:
         connection.request("GET", path, headers={"Accept": "text/event-stream"})
@@ -38,8 +45,7 @@ def _follow(host: str, path: str, bug: str) -> str | None:
             raise RuntimeError(f"status {response.status}")
         events = []
         try:
-            for raw in response:
-                line = raw.decode().rstrip("\n")
+            for line in _lines(response, bug):
                 name, _, value = line.partition(": ")
                 if name in ("event", "data"):
                     events.append((name, value))
@@ -53,4 +59,13 @@ def _follow(host: str, path: str, bug: str) -> str | None:
         return outputs[-1] if outputs else None
     if ("event", "done") not in events or ("event", "error") in events or not outputs:
         raise RuntimeError("the stream ended without a picture")
-    return outputs[-1]
+    return outputs if bug == "returns every output" and len(outputs) > 1 else outputs[-1]
+
+
+def _lines(response: http.client.HTTPResponse, bug: str) -> Iterator[str]:
+    if bug == "takes each chunk for an event":
+        while chunk := response.read1(65536):
+            yield from chunk.decode().splitlines()
+    else:
+        for raw in response:
+            yield raw.decode().rstrip("\n")

@@ -24,7 +24,13 @@ NODE = (  # a process for each is dear; the rules are the same
     "token on standard error",
     "follows urls.get",
 )
-FOR_EACH_RULE = (  # the others are `make test-thorough`'s
+FOR_EACH_RULE = (
+    "five polls at most",
+    "reads the delay in the header alone",
+    "needs a Content-Length",
+    "looks headers up in lower case",
+    "takes each chunk for an event",
+    "returns every output",  # the others are `make test-thorough`'s
     "typo in the path",
     "drops falsy inputs",
     "Token instead of Bearer",

@@ -510,6 +510,13 @@ class TestMC401:
         again = (create(at=waited), poll("succeeded", waited + 1))
         assert breaches(faulty(fault, at=0.01), *again, scenario=self.scenario(fault)) == rules
 
+    def test_a_delay_in_the_body_alone_is_a_warning(self) -> None:
+        fault = {"status": 429, "retry_after": 1, "header": False}
+        again = (create(at=0.2), poll("succeeded", 1.2))
+        run = (faulty(fault), *again)
+        assert breaches(*run, scenario=self.scenario(fault)) == {"MC401": "warning"}
+        assert causes(*run, scenario=self.scenario(fault)) == [("createPrediction", "the body")]
+
     def test_giving_up_is_legal(self) -> None:
         fault = {"status": 429, "retry_after": 1}
         assert breaches(faulty(fault), outcome=RAISED, scenario=self.scenario(fault)) == {}

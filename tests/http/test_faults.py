@@ -839,3 +839,47 @@ def test_a_date_to_come_back_at_is_one_of_the_tenant_s_time_where_that_stands_st
         ]
         == "Tue, 01 Jan 2030 00:01:05 GMT"
     )
+
+
+def test_a_delay_may_stand_in_the_body_alone(client: httpx.Client, tenant: Tenant) -> None:
+    use(tenant, {"status": 429, "retry_after": 5, "header": False})
+    response = create(client)
+    assert response.json()["retry_after"] == 5
+    assert "~5s" in response.json()["detail"]
+    assert "retry-after" not in response.headers
+
+
+def test_so_may_that_of_a_limit(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.use({"limits": {"createPrediction": {"per_minute": 6, "left": 0, "header": False}}})
+    response = create(client)
+    assert (response.status_code, response.json()["retry_after"]) == (429, 10)
+    assert "retry-after" not in response.headers
+    assert response.headers["ratelimit-remaining"] == "0"
+
+
+def raw_response(tenant: Tenant) -> bytes:
+    """All that a server sends in response to a create, before it closes."""
+    address = httpx.URL(tenant.base_url)
+    head = f"POST {CREATE.path} HTTP/1.1\r\nHost: {address.host}\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {tenant.token}\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(BODY)}\r\n\r\n"
+    with socket.create_connection((address.host, address.port or 80), timeout=DEADLINE) as raw:
+        raw.sendall(head.encode() + BODY)
+        return b"".join(iter(lambda: raw.recv(65536), b""))
+
+
+def test_json_may_be_sent_in_chunks_without_a_length(client: httpx.Client, tenant: Tenant) -> None:
+    tenant.use({"chunked": True})
+    head, _, body = raw_response(tenant).partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head.lower()
+    assert b"content-length" not in head.lower()
+    assert len(re.findall(rb"(?:^|\r\n)[0-9a-f]+\r\n", body)) == 3, "two chunks, and the last"
+    assert create(client).json()["status"] == "starting"
+
+
+def test_names_of_headers_may_be_spelled_as_by_other_servers(tenant: Tenant) -> None:
+    tenant.use({"header_names": "title", "headers": {"x-request-cost": "0"}})
+    head = raw_response(tenant).partition(b"\r\n\r\n")[0]
+    names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
+    assert {b"Content-Type", b"Content-Length", b"X-Request-Cost"} <= set(names)
+    assert all(name == name.title() for name in names)

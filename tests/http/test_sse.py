@@ -233,3 +233,18 @@ class TestCancelAfter:
         assert [field["pointer"] for field in response.json()["invalid_fields"]] == [
             "Cancel-After:"
         ]
+
+
+def test_an_event_may_come_in_two_parts_and_a_client_be_told_when_to_reconnect(
+    client: httpx.Client, tenant: Tenant
+) -> None:
+    whole = streamed(create(client))
+    tenant.reset()
+    tenant.use({"stream": {"split": True, "retry": 0.25}})
+    prediction = create(client)
+    with httpx.stream("GET", prediction["urls"]["stream"]) as response:
+        parts = list(response.iter_raw())
+    text = b"".join(parts).decode()
+    assert text.startswith(": hi\n\nretry: 250\n\n")
+    assert [name for name, _, _ in parsed(text)] == names(whole)
+    assert sum(not part.endswith(b"\n\n") for part in parts) >= len(whole) / 2

@@ -94,7 +94,15 @@ def _others(
     }
     for end in ("failed", "canceled"):
         yield {"lifecycle": [*LONG_STEPS, {"status": end}], "webhooks": {"forged": True}}
-    for quirk in ({"cut_after": 1}, {"cut_after": 0}, {"duplicate": [0, 1]}, {"gap": [1]}):
+    for quirk in (
+        {"cut_after": 1},
+        {"cut_after": 0},
+        {"cut_after": 1, "retry": 0.1},
+        {"duplicate": [0, 1]},
+        {"duplicate": [1, 2]},
+        {"gap": [1]},
+        {"split": True},
+    ):
         yield {"stream": quirk}
     yield from ({"webhooks": part} for part in _odd_webhooks())
     yield from _endless(client_timeout)
@@ -176,6 +184,8 @@ def _variety(contract: Contract) -> Iterator[Json]:
     yield {"headers": {"X-Request-Cost": "0", "ratelimit-remaining": "599", "ratelimit-reset": "1"}}
     yield {"charset": "UTF-8"}
     yield {"gzip": True}
+    yield {"chunked": True}
+    yield {"header_names": "title"}
     yield from ({"create_status": status} for status in (200, 201, 202))
 
 
@@ -192,6 +202,7 @@ def _throttled(succeeding: list[Json]) -> Iterator[Json]:
         "lifecycle": succeeding,
         "faults": {poll: [{"status": 429, "retry_after": UNREADABLE_RETRY_AFTER}]},
     }
+    yield {"faults": {create: [{"status": 429, "retry_after": 1, "header": False}]}}
     yield {"limits": {create: {"per_minute": A_SECOND, "left": 0}}}
     yield {"lifecycle": succeeding, "limits": {poll: {"per_minute": A_SECOND}}}
     yield {"faults": {create: [{"status": 429, "retry_after_date": 0.3}]}}
@@ -209,6 +220,7 @@ def _outages(succeeding: list[Json]) -> Iterator[Json]:
         {"lifecycle": succeeding, "faults": {"getPrediction": [{**fault, "times": "always"}]}}
         for fault in spoilt
     )
+    yield {"faults": {"createPrediction": [{"cut": 0.5, "times": "always"}]}}
     for status in (401, 402, 422):
         yield {"faults": {"createPrediction": [{"status": status, "times": "always"}]}}
     for status in (401, 403):
@@ -227,6 +239,15 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
     yield {
         "lifecycle": [{"status": "starting"}],
         "faults": {"cancelPrediction": [{"status": 503, "times": "always"}]},
+    }
+    yield {
+        "lifecycle": [{"status": "starting"}],
+        "faults": {"cancelPrediction": [{"stall": 0.5}]},
+    }
+    # Each piece arrives within a timeout for reading, the whole body does not within the client's.
+    yield {
+        "lifecycle": _SUCCEEDING,
+        "faults": {"getPrediction": [{"drip": min(600, 4 * client_timeout)}]},
     }
     yield _silent_poll()
     yield from _useless_webhooks()

@@ -11,6 +11,7 @@ from mockserver.check.generate.shrink import PLAIN_TEXT
 from mockserver.check.model import is_valid
 from mockserver.contract.operation import Operation
 
+FRACTION = 0.125
 MAX_PROMPT = 2_000  # characters
 UNICODE = (
     'Zwölf Boxkämpfer & «naïve» 山水画, مرحبا, 🦊🏔️ \t"quoted" \\ back/slash\n'
@@ -39,6 +40,7 @@ def boundary_inputs(operation: Operation) -> Iterator[Input]:
         {**minimal, **_optional_values(operation, _lowest)},
         {**minimal, **_optional_values(operation, _highest)},
         {**minimal, **_optional_values(operation, lambda schema: schema.get("default"))},
+        {**minimal, **_optional_values(operation, _fraction)},
         {prompt: UNICODE},
         {prompt: "  surrounded by blanks  "},
         {prompt: ("a very long prompt, " * 100).strip()[:MAX_PROMPT]},
@@ -121,6 +123,13 @@ def _highest(schema: Mapping[str, Any]) -> Any:
     if kind == "boolean":
         return True
     return _limits(schema)[1] if kind in ("integer", "number") else None
+
+
+def _fraction(schema: Mapping[str, Any]) -> Any:
+    """A number that is no whole one, and has no rounding error in binary."""
+    low, high = _limits(schema)
+    is_between = schema.get("type") == "number" and low <= FRACTION <= high
+    return FRACTION if is_between else None
 
 
 def _examples(schema: Mapping[str, Any]) -> list[Any]:

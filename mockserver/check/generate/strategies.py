@@ -87,6 +87,8 @@ def scenarios(catalogue: Catalogue, contract: Contract) -> st.SearchStrategy[Jso
         "errors": st.sampled_from(["replicate", "new-api"]),
         "charset": st.just("UTF-8"),
         "gzip": st.just(True),
+        "chunked": st.just(True),
+        "header_names": st.just("title"),
         "wait": st.sampled_from(["final", "processing"]),
         "retention": st.sampled_from([3600, 0]),
     }
@@ -105,7 +107,11 @@ def _lifecycles() -> st.SearchStrategy[list[Json]]:
     def steps(draw: Any) -> list[Json]:
         end = draw(st.sampled_from(["succeeded", *sorted(TERMINAL - {"succeeded"})]))
         begun = [
-            {**step, "seconds": draw(st.sampled_from(STEP_SECONDS))}
+            {
+                **step,
+                "seconds": draw(st.sampled_from(STEP_SECONDS)),
+                **draw(st.sampled_from([{}, {}, {"polls": 2}, {"polls": 5}])),
+            }
             for step in LONG_STEPS
             if draw(st.booleans())
         ]
@@ -132,7 +138,14 @@ def _streams() -> st.SearchStrategy[Json]:
     """Faults among the events of a stream."""
     events = st.lists(st.integers(0, 3), unique=True, min_size=1, max_size=2)
     return st.fixed_dictionaries(
-        {}, optional={"cut_after": st.integers(0, 3), "duplicate": events, "gap": events}
+        {},
+        optional={
+            "cut_after": st.integers(0, 3),
+            "duplicate": events,
+            "gap": events,
+            "split": st.just(True),
+            "retry": st.sampled_from([0, 0.1]),
+        },
     )
 
 

@@ -16,6 +16,7 @@ from mockserver.check.rules.evidence import (
 )
 from mockserver.check.rules.rule import Observation, rule
 from mockserver.clock import SECOND
+from mockserver.reporting.rule import Severity
 
 TIMER_SLACK = SECOND // 20  # nanoseconds; a client's timer may fire early by that much
 MAX_REQUESTS = 20  # of one operation, while an outage lasts
@@ -34,7 +35,7 @@ TRANSIENT = frozenset({502, 503, 504})
     demand=(
         "The client does not repeat a request before the time in Retry-After, given in seconds or "
         "as a date. If the header cannot be parsed, the client must not wait forever; raising is a "
-        "warning."
+        "warning, and so is ignoring a delay that only the body of a 429 has."
     ),
     example="Six requests back to back against a limit of one per second.",
     fix=(
@@ -58,10 +59,15 @@ def _ignores_retry_after(run: Run) -> Iterator[Observation]:
                 message = (
                     f"It repeated a request after {waited:.2f} s; Retry-After was {required:.2f} s."
                 )
-                dated = fault_of(exchange).retry_after_date is not None
-                form = "a date" if dated else "seconds"
+                fault = fault_of(exchange)
+                form = "seconds" if fault.retry_after_date is None else "a date"
+                if not fault.header:
+                    form, message = "the body", message.replace("Retry-After", "the body's delay")
                 cause = (operation_of_exchange(run, exchange), form)
-                yield Observation(message, (later,), cause=cause, words=("retry-after",))
+                severity: Severity | None = None if fault.header else "warning"
+                yield Observation(
+                    message, (later,), severity, cause, ("retry-after", "retry_after")
+                )
             break
     yield from _fails_on_unreadable_retry_after(run)
 
