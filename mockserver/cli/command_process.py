@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_error
 from mockserver.server.mock_server import AppServer
 from mockserver.server.tls import ca_environment
 
@@ -147,10 +147,10 @@ def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _S
     try:
         process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603
     except FileNotFoundError:
-        print(f"mockserver: there is no command {command[0]}", file=sys.stderr)
+        print_error(f"there is no command {command[0]}")
         return MISSING
     except OSError as reason:
-        print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
+        print_error(f"cannot run {command[0]}: {reason.strerror}")
         return NOT_EXECUTABLE
 
     signals.attach(process)

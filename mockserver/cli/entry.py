@@ -22,6 +22,7 @@ from mockserver.cli.shards import shards
 from mockserver.cli.verdict import verdict
 from mockserver.cli.verify import verify
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_error
 
 
 class _Commands(click.Group):
@@ -31,7 +32,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MockServerError as reason:
-            click.echo(f"mockserver: {reason}", err=True)
+            print_error(str(reason))
             sys.exit(2)
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -45,7 +46,7 @@ class _Commands(click.Group):
         except OSError as reason:
             _discard_output()
             if reason.errno != errno.EPIPE:  # a closed pipe is usual, as with `| head`
-                click.echo(f"mockserver: cannot write: {reason.strerror}", err=True)
+                print_error(f"cannot write: {reason.strerror}")
             sys.exit(2)
 
 

@@ -22,6 +22,7 @@ from mockserver.cli.options import (
     public_url_option,
     ready_file_option,
 )
+from mockserver.reporting.terminal import print_line
 
 
 @click.command(cls=Command)
@@ -82,8 +83,8 @@ def proxy(
     def announce() -> None:
         if ready_file:
             write(ready_file, server_info(listener))
-        click.echo(f"mockserver listening on {own_url}")
-        click.echo(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
+        print_line(f"mockserver listening on {own_url}")
+        print_line(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
 
     serve(app, listener, on_ready=announce)
     if learn:

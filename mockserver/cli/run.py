@@ -21,6 +21,7 @@ from mockserver.cli.options import (
     serving_options,
 )
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_line
 
 if TYPE_CHECKING:
     from mockserver.conformance.learning import Learner
@@ -79,7 +80,7 @@ def run(
         server,
         command,
         allow_empty=allow_empty,
-        report=partial(click.echo, err=True),
+        report=partial(print_line, err=True),
         har=har,
         gateway_url=proxy,
     )

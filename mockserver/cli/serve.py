@@ -22,6 +22,7 @@ from mockserver.cli.options import (
     ready_file_option,
     serving_options,
 )
+from mockserver.reporting.terminal import print_error, print_line
 
 if TYPE_CHECKING:
     from mockserver.backend.backend import Backend
@@ -115,7 +116,7 @@ def serve(
             write(ready_file, server_info(listener, authority))
         _announce(app.backend, url, host, authority)
         if watching:
-            click.echo(f"watching {' and '.join(map(str, watching.files))}")
+            print_line(f"watching {' and '.join(map(str, watching.files))}")
 
     beside = partial(watching.follow, app, _report) if watching else None
     run_server(app, listener, on_ready=announce, authority=authority, drain=drain, beside=beside)
@@ -134,7 +135,7 @@ def _watch(behavior: dict[str, Any]) -> Watch:
 
 
 def _report(line: str) -> None:
-    click.echo(f"mockserver: {line}", err=True)
+    print_error(line)
 
 
 def _announce(backend: Backend, url: str, host: str, authority: Authority | None) -> None:
@@ -142,22 +143,22 @@ def _announce(backend: Backend, url: str, host: str, authority: Authority | None
     from mockserver.server.tls import CA_VARIABLES
 
     options, name = backend.options, backend.options.scenario.name or "of its own"
-    click.echo(f"mockserver listening on {url}")
-    click.echo(
+    print_line(f"mockserver listening on {url}")
+    print_line(
         f"seed {options.seed} · clock {options.clock} · scenario {name} · "
         f"contract {backend.contract.name}"
     )
     if authority:
-        click.echo(f"certificate for {', '.join(CA_VARIABLES)}: {authority.file}")
+        print_line(f"certificate for {', '.join(CA_VARIABLES)}: {authority.file}")
     base_url = url + BASE_PATH
-    click.echo(f"base URL for clients: {base_url} (PyPI replicate), {base_url}/v1 (npm replicate)")
+    print_line(f"base URL for clients: {base_url} (PyPI replicate), {base_url}/v1 (npm replicate)")
     if options.also_at is not None:
-        click.echo(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
-    click.echo(f"inspector: {url}{PREFIX}/")
+        print_line(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
+    print_line(f"inspector: {url}{PREFIX}/")
 
     if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
         advice = "" if options.admin_token else f"; protect {PREFIX} with --admin-token SECRET"
-        click.echo(
+        print_line(
             f"listening on all addresses ({host}): others on the network can reach it{advice}"
         )
 
@@ -166,5 +167,5 @@ def _print_requests(backend: Backend) -> None:
     from mockserver.cli.request_log import log_line
 
     backend.store.observers.append(
-        lambda tenant, exchange: click.echo(log_line(tenant.name, exchange))
+        lambda tenant, exchange: print_line(log_line(tenant.name, exchange))
     )

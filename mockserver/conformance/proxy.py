@@ -5,7 +5,6 @@ Read `ProxyApp` from `_pass_on` downwards. A departure never changes what the cl
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +48,7 @@ from mockserver.http.errors import unmatched
 from mockserver.http.recording import nearest, recorded_request
 from mockserver.http.request import ReceivedRequest, read_head
 from mockserver.http.validation import VALID, ValidatedRequest, validate
+from mockserver.reporting.terminal import print_error
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 
@@ -284,7 +284,7 @@ class ProxyApp(App):
             reader = BodyReader(reply.header(b"content-encoding").strip().lower(), _held_of(reply))
             await self._return(exchanged, reply, reader, send)
         except GatewayError as reason:
-            print(f"mockserver: {reason}", file=sys.stderr)
+            print_error(str(reason))
             await request.channel.break_off()
         finally:
             await reply.close()
@@ -408,7 +408,7 @@ class ProxyApp(App):
         try:
             departures = self._judge(exchanged, reader)
         except Exception as reason:  # a gateway can send anything
-            print(f"mockserver: an answer could not be judged: {reason!r:.300}", file=sys.stderr)
+            print_error(f"an answer could not be judged: {reason!r:.300}")
         request, tenant, operation = exchanged.request, exchanged.tenant, exchanged.operation
         prediction = exchanged.prediction or {}
         told = prediction.get("status")

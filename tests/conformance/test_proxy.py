@@ -246,19 +246,18 @@ def post_raw(url: str, path: str) -> int:
 @pytest.mark.parametrize("strict", [False, True])
 def test_no_spelling_of_a_create_passes_the_limit(strict: bool) -> None:
     reached: list[str] = []
-    with recording(reached) as gateway:
-        with proxying(gateway.url, max_creates=0, strict=strict) as tenant:
-            statuses = {path: post_raw(tenant.url, path) for path in CREATES}
+    options = {"max_creates": 0, "strict": strict}
+    with recording(reached) as gateway, proxying(gateway.url, **options) as tenant:
+        statuses = {path: post_raw(tenant.url, path) for path in CREATES}
     assert reached == []
     assert set(statuses.values()) == ({402, 404} if strict else {402})
 
 
 def test_each_spelling_of_a_create_counts_and_reaches_the_gateway_as_it_was_sent() -> None:
     reached: list[str] = []
-    with recording(reached) as gateway:
-        with proxying(gateway.url, max_creates=len(CREATES)) as tenant:
-            assert {post_raw(tenant.url, path) for path in CREATES} == {201}
-            assert post_raw(tenant.url, ULTRA) == 402
+    with recording(reached) as gateway, proxying(gateway.url, max_creates=17) as tenant:
+        assert {post_raw(tenant.url, path) for path in CREATES} == {201}
+        assert post_raw(tenant.url, ULTRA) == 402
     # BaseHTTPRequestHandler itself does not change the request line.
     assert reached == list(CREATES)
 
@@ -278,11 +277,14 @@ def test_other_posts_of_the_contract_are_no_creates() -> None:
 
 def test_strict_refuses_what_no_operation_takes() -> None:
     reached: list[str] = []
-    with recording(reached) as gateway, proxying(gateway.url, strict=True) as tenant:
-        with asking(tenant) as client:
-            unknown = client.get("/replicate/v1/hardware")
-            assert (unknown.status_code, unknown.json()["status"]) == (404, 404)
-            assert client.delete(ULTRA).status_code == 405
+    with (
+        recording(reached) as gateway,
+        proxying(gateway.url, strict=True) as tenant,
+        asking(tenant) as client,
+    ):
+        unknown = client.get("/replicate/v1/hardware")
+        assert (unknown.status_code, unknown.json()["status"]) == (404, 404)
+        assert client.delete(ULTRA).status_code == 405
     assert reached == []
 
 
