@@ -237,6 +237,25 @@ class _DialectChoice(click.Choice):  # type: ignore[type-arg]  # not generic bef
         return super().convert(FORMER_DIALECTS.get(value, value), param, ctx)
 
 
+tls_options = apply_all(
+    (
+        option(
+            "--tls",
+            group=NETWORK,
+            is_flag=True,
+            help="Serve https, with a certificate made for this run.",
+        ),
+        option(
+            "--tls-name",
+            "tls_names",
+            group=NETWORK,
+            metavar="NAME",
+            multiple=True,
+            help="Another host name for the certificate; repeatable.",
+        ),
+    )
+)
+
 # What a double does; `serve` and `run` take these.
 serving_options = apply_all(
     (
@@ -298,20 +317,7 @@ serving_options = apply_all(
             is_flag=True,
             help="Refuse unknown request fields (422) instead of only reporting them.",
         ),
-        option(
-            "--tls",
-            group=NETWORK,
-            is_flag=True,
-            help="Serve https, with a certificate made for this run.",
-        ),
-        option(
-            "--tls-name",
-            "tls_names",
-            group=NETWORK,
-            metavar="NAME",
-            multiple=True,
-            help="Another host name for the certificate; repeatable.",
-        ),
+        tls_options,
         option(
             "--also-at",
             group=NETWORK,

@@ -74,7 +74,9 @@ def run(
         server: AppServer = MockServer(tls=tls, tls_names=tls_names, **settings)
         learner = None
     else:
-        server, learner = _proxy_server(proxy, proxying, settings)
+        server, learner = _proxy_server(
+            proxy, proxying, {**settings, "tls": tls, "tls_names": tls_names}
+        )
 
     code = run_command(
         server,
@@ -108,4 +110,4 @@ def _proxy_server(
     app = proxy_app(url, **proxying, **shared)
     learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
-    return AppServer(app), learner
+    return AppServer(app, tls=settings["tls"], tls_names=settings["tls_names"]), learner

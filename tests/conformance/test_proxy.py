@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -629,6 +630,34 @@ def test_the_command_serves_until_it_is_stopped(server: MockServer, tmp_path: Pa
         assert process.wait(timeout=20) == 0
     assert len(json.loads(har.read_text())["log"]["entries"]) == 1
     assert not ready.exists()
+
+
+def test_the_proxy_speaks_https_to_clients_that_take_nothing_else(
+    server: MockServer, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready.json"
+    command = [sys.executable, "-m", "mockserver", "proxy", server.url, "--port", "0", "--tls"]
+    command += ["--tls-name", "proxy.example", "--ready-file", str(ready)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        facts = json.loads(ready.read_text())
+        assert lines[0] == f"mockserver listening on {facts['url']}\n"
+        assert facts["url"].startswith("https://127.0.0.1:")
+        assert lines[2].endswith(f": {facts['ca_file']}\n")
+        trusted = ssl.create_default_context(cafile=facts["ca_file"])
+        response = httpx.get(f"{facts['url']}/replicate/v1/predictions", verify=trusted)
+        assert response.status_code == 200
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    assert not ready.exists()
+
+
+def test_a_command_is_given_https_in_front_of_the_gateway(server: MockServer) -> None:
+    script = "import os; assert os.environ['REPLICATE_BASE_URL'].startswith('https://')"
+    flags = ("--tls", "--allow-empty", "--proxy", server.url)
+    ended = run("run", *flags, "--", sys.executable, "-c", script)
+    assert ended.returncode == 0
 
 
 def test_a_gateway_without_tls_is_refused() -> None:
