@@ -32,13 +32,15 @@ def run_command(
     *,
     allow_empty: bool,
     report: Report,
+    quiet: bool = False,
     har: Path | None = None,
     gateway_url: str | None = None,
 ) -> int:
     """Run a command against a server that is not started yet; return the exit code for the shell.
 
     That is the command's own; if it is 0, 1 if a request or a response was wrong, and 2 if no
-    request was received, or the gateway at `gateway_url`, if there is one, answered none.
+    request was received, or the gateway at `gateway_url`, if there is one, answered none. If
+    nothing was wrong, a line says how much was judged, unless `quiet`.
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
@@ -55,6 +57,9 @@ def run_command(
         failures(verdict, ["departures"]),
     )
 
+    if undelivered := failures(verdict, ["undelivered-webhooks"]):
+        report(_undelivered(undelivered))
+
     received = verdict["exchanges"] or verdict["answered"] or verdict["unreadable"]
     if code == 0 and not received and not allow_empty:
         report(
@@ -68,7 +73,29 @@ def run_command(
         return 2
     if har_problem:
         report(f"mockserver: {har_problem}")
-    return code or int(not verdict["ok"]) or (2 if har_problem else 0)
+    code = code or int(not verdict["ok"]) or (2 if har_problem else 0)
+    if code == 0 and not quiet:
+        report(_judged(verdict))
+    return code
+
+
+def _judged(verdict: Mapping[str, Any]) -> str:
+    """What was judged, and found right, as one line."""
+    if not verdict["exchanges"] and verdict["answered"]:
+        requests = _count(verdict["answered"], "request")
+        return f"mockserver: {requests} of tenants that were reset since: ok"
+    exchanges = _count(verdict["exchanges"], "exchange")
+    return f"mockserver: {exchanges}, {_count(len(verdict['tenants']), 'tenant')}: ok"
+
+
+def _undelivered(lines: Sequence[str]) -> str:
+    """The webhooks that were not delivered, as one line. They fail no run."""
+    more = f"; and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"mockserver: {_count(len(lines), 'webhook')} not delivered: {lines[0]}{more}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _report_all(report: Report, title: str, lines: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from mockserver.cli.options import (
     GATEWAY,
+    OUTPUT,
     Command,
     allow_empty_option,
     command_argument,
@@ -40,6 +41,13 @@ PROXYING = ("max_creates", "rewrite_urls", "gateway_ca", "insecure")
 )
 @proxying_options
 @allow_empty_option
+@option(
+    "--quiet",
+    group=OUTPUT,
+    environment=False,
+    is_flag=True,
+    help="Print nothing if nothing was wrong.",
+)
 @har_option
 @learn_option
 @command_argument
@@ -48,6 +56,7 @@ def run(
     tls: bool,
     tls_names: tuple[str, ...],
     allow_empty: bool,
+    quiet: bool,
     har: Path | None,
     proxy: str | None,
     learn: Path | None,
@@ -82,6 +91,7 @@ def run(
         server,
         command,
         allow_empty=allow_empty,
+        quiet=quiet,
         report=partial(print_line, err=True),
         har=har,
         gateway_url=proxy,

@@ -147,6 +147,7 @@ def _report(line: str) -> None:
 
 
 def _announce(backend: Backend, url: str, authority: Authority | None) -> None:
+    from mockserver.backend.store import MAX_MEMORY
     from mockserver.client import BASE_PATH, PREFIX
 
     options, name = backend.options, backend.options.scenario.name or "of its own"
@@ -161,6 +162,9 @@ def _announce(backend: Backend, url: str, authority: Authority | None) -> None:
     if options.also_at is not None:
         print_line(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
     print_line(f"inspector: {url}{PREFIX}/")
+    if options.max_memory < MAX_MEMORY:
+        size = options.max_memory // 1024**2
+        print_line(f"data kept for clients: {size} MiB at most (--max-memory)")
 
 
 def _print_requests(backend: Backend) -> None:
