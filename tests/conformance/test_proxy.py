@@ -584,7 +584,7 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(
     token = {"REPLICATE_API_TOKEN": "a-token-of-the-proxy"}
     command = ("--", sys.executable, "-c", CLIENT)
     good = run("run", "--proxy", server.url, "--har", str(har), *command, **token)
-    assert (good.returncode, good.stderr) == (0, "")
+    assert (good.returncode, good.stderr) == (0, "mockserver: 1 exchange, 1 tenant: ok\n")
     assert len(json.loads(har.read_text())["log"]["entries"]) == 1
     assert "a-token-of-the-proxy" not in har.read_text()
     planted = next(each for each in PLANTED if each.name == "another prompt")
