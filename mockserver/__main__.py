@@ -1,5 +1,5 @@
 """`python -m mockserver`."""
 
-from mockserver.cli.entry import main
+from mockserver.cli import main
 
 main()

@@ -21,6 +21,7 @@ from mockserver.cli.options import (
     option,
 )
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_error, print_line
 
 if TYPE_CHECKING:
     from mockserver.check.hunt.plan import Plan
@@ -258,7 +259,7 @@ def check(
         hunt.report.flags = _replay_flags(
             worker, files, base_path, webhook, contract, plan.limits.deadline
         )
-        click.echo(_heading(command, len(hunt.report.models), seed))
+        print_line(_heading(command, len(hunt.report.models), seed))
         try:
             result = hunt.run()
         finally:
@@ -276,7 +277,7 @@ def _exit_code(result: Report, new_baseline: Path | None, interrupted: int) -> i
     if new_baseline is not None and not result.interrupted:
         count = update_baseline(result, new_baseline)
         accepted = "1 finding is" if count == 1 else f"{count} findings are"
-        click.echo(f"{new_baseline} is written: {accepted} accepted from now on")
+        print_line(f"{new_baseline} is written: {accepted} accepted from now on")
         return 0
     return 1 if result.findings else interrupted if result.interrupted else 0
 
@@ -327,7 +328,7 @@ def _check_files(report: tuple[Path, ...]) -> bool:
         ensure_writable(path)
     problem = folder_problem()
     if problem is not None:
-        click.echo(f"mockserver: {problem}; findings are shown but not saved", err=True)
+        print_error(f"{problem}; findings are shown but not saved")
     return problem is None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mockserver.cli.options import Command, color_option, contract_option, option
+from mockserver.reporting.terminal import print_line
 
 
 @click.command("check-webhook", cls=Command)
@@ -39,17 +40,17 @@ def check_webhook(url: str, secret: str, contract: Path | None) -> None:
         response = str(reaction.status) if reaction.status is not None else reaction.reason
         line = f"{message.rule}  {message.description}: {response}"
         if reaction.ok:
-            click.echo(f"pass  {line}")
+            print_line(f"pass  {line}")
             continue
 
         expected = "2xx" if message.must_accept else "a refusal"
-        click.secho(f"FAIL  {line}; expected {expected}", fg="red")
+        print_line(f"FAIL  {line}; expected {expected}", fg="red")
         if message.rule not in failed:
             failed.append(message.rule)
 
     for code in failed:
-        click.echo(f"{code}  {RULES[code].title}: {RULES[code].demand}")
-    click.secho(
+        print_line(f"{code}  {RULES[code].title}: {RULES[code].demand}")
+    print_line(
         f"{len(failed)} rules broken" if failed else "no rule broken",
         fg="red" if failed else "green",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from mockserver.backend.verdict import failures
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_error
 from mockserver.server.mock_server import AppServer
 from mockserver.server.tls import ca_environment
 
@@ -32,13 +32,15 @@ def run_command(
     *,
     allow_empty: bool,
     report: Report,
+    quiet: bool = False,
     har: Path | None = None,
     gateway_url: str | None = None,
 ) -> int:
     """Run a command against a server that is not started yet; return the exit code for the shell.
 
     That is the command's own; if it is 0, 1 if a request or a response was wrong, and 2 if no
-    request was received, or the gateway at `gateway_url`, if there is one, answered none.
+    request was received, or the gateway at `gateway_url`, if there is one, answered none. If
+    nothing was wrong, a line says how much was judged, unless `quiet`.
     """
     with _Signals() as signals, server:
         code = _code_of(command, _environment(server), signals)
@@ -55,6 +57,9 @@ def run_command(
         failures(verdict, ["departures"]),
     )
 
+    if undelivered := failures(verdict, ["undelivered-webhooks"]):
+        report(_undelivered(undelivered))
+
     received = verdict["exchanges"] or verdict["answered"] or verdict["unreadable"]
     if code == 0 and not received and not allow_empty:
         report(
@@ -68,7 +73,29 @@ def run_command(
         return 2
     if har_problem:
         report(f"mockserver: {har_problem}")
-    return code or int(not verdict["ok"]) or (2 if har_problem else 0)
+    code = code or int(not verdict["ok"]) or (2 if har_problem else 0)
+    if code == 0 and not quiet:
+        report(_judged(verdict))
+    return code
+
+
+def _judged(verdict: Mapping[str, Any]) -> str:
+    """What was judged, and found right, as one line."""
+    if not verdict["exchanges"] and verdict["answered"]:
+        requests = _count(verdict["answered"], "request")
+        return f"mockserver: {requests} of tenants that were reset since: ok"
+    exchanges = _count(verdict["exchanges"], "exchange")
+    return f"mockserver: {exchanges}, {_count(len(verdict['tenants']), 'tenant')}: ok"
+
+
+def _undelivered(lines: Sequence[str]) -> str:
+    """The webhooks that were not delivered, as one line. They fail no run."""
+    more = f"; and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"mockserver: {_count(len(lines), 'webhook')} not delivered: {lines[0]}{more}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _report_all(report: Report, title: str, lines: Sequence[str]) -> None:
@@ -147,10 +174,10 @@ def _code_of(command: Sequence[str], environment: Mapping[str, str], signals: _S
     try:
         process = subprocess.Popen(command, env=dict(environment), process_group=0)  # noqa: S603
     except FileNotFoundError:
-        print(f"mockserver: there is no command {command[0]}", file=sys.stderr)
+        print_error(f"there is no command {command[0]}")
         return MISSING
     except OSError as reason:
-        print(f"mockserver: cannot run {command[0]}: {reason.strerror}", file=sys.stderr)
+        print_error(f"cannot run {command[0]}: {reason.strerror}")
         return NOT_EXECUTABLE
 
     signals.attach(process)

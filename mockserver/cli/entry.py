@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
 
 import click
 
+from mockserver.cli import INTERRUPTED, exit_at_once
 from mockserver.cli.check import check
 from mockserver.cli.check_webhook import check_webhook
 from mockserver.cli.proxy import proxy
@@ -22,6 +24,7 @@ from mockserver.cli.shards import shards
 from mockserver.cli.verdict import verdict
 from mockserver.cli.verify import verify
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_error
 
 
 class _Commands(click.Group):
@@ -29,10 +32,15 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            # From here on a command may have something to clean up.
+            if signal.getsignal(signal.SIGINT) is exit_at_once:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return super().invoke(ctx)
         except MockServerError as reason:
-            click.echo(f"mockserver: {reason}", err=True)
+            print_error(str(reason))
             sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command; report an output that cannot be written, and exit with 2 then."""
@@ -45,7 +53,7 @@ class _Commands(click.Group):
         except OSError as reason:
             _discard_output()
             if reason.errno != errno.EPIPE:  # a closed pipe is usual, as with `| head`
-                click.echo(f"mockserver: cannot write: {reason.strerror}", err=True)
+                print_error(f"cannot write: {reason.strerror}")
             sys.exit(2)
 
 

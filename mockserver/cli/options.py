@@ -141,6 +141,12 @@ def _bytes_of(context: click.Context, parameter: click.Parameter, text: str) -> 
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+def _default_max_memory() -> str:
+    from mockserver.server.memory_limit import default_max_memory
+
+    return str(default_max_memory())
+
+
 _PATH_PREFIX = re.compile(r"/|(/[\w.~-]+)+/?", re.ASCII)
 _URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w./~-]*)?", re.ASCII)
 
@@ -237,6 +243,25 @@ class _DialectChoice(click.Choice):  # type: ignore[type-arg]  # not generic bef
         return super().convert(FORMER_DIALECTS.get(value, value), param, ctx)
 
 
+tls_options = apply_all(
+    (
+        option(
+            "--tls",
+            group=NETWORK,
+            is_flag=True,
+            help="Serve https, with a certificate made for this run.",
+        ),
+        option(
+            "--tls-name",
+            "tls_names",
+            group=NETWORK,
+            metavar="NAME",
+            multiple=True,
+            help="Another host name for the certificate; repeatable.",
+        ),
+    )
+)
+
 # What a double does; `serve` and `run` take these.
 serving_options = apply_all(
     (
@@ -298,20 +323,7 @@ serving_options = apply_all(
             is_flag=True,
             help="Refuse unknown request fields (422) instead of only reporting them.",
         ),
-        option(
-            "--tls",
-            group=NETWORK,
-            is_flag=True,
-            help="Serve https, with a certificate made for this run.",
-        ),
-        option(
-            "--tls-name",
-            "tls_names",
-            group=NETWORK,
-            metavar="NAME",
-            multiple=True,
-            help="Another host name for the certificate; repeatable.",
-        ),
+        tls_options,
         option(
             "--also-at",
             group=NETWORK,
@@ -346,7 +358,8 @@ serving_options = apply_all(
         option(
             "--max-memory",
             group=LIMITS,
-            default="1G",
+            default=_default_max_memory,
+            show_default="1G, or half of what the process is allowed",
             metavar="SIZE",
             callback=_bytes_of,
             help="Approximate limit of the data kept for clients; the oldest is evicted.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mockserver.cli.banner import print_certificate, print_network_warning
 from mockserver.cli.options import (
     DEFAULT_PORT,
     GATEWAY,
@@ -21,7 +22,9 @@ from mockserver.cli.options import (
     proxying_options,
     public_url_option,
     ready_file_option,
+    tls_options,
 )
+from mockserver.reporting.terminal import print_line
 
 
 @click.command(cls=Command)
@@ -43,6 +46,7 @@ from mockserver.cli.options import (
     metavar="PORT",
     help="Port to listen on; 0 picks a free one.",
 )
+@tls_options
 @public_url_option("Base of rewritten URLs; that of the request if left out.")
 @admin_token_option
 @ready_file_option
@@ -52,6 +56,8 @@ def proxy(
     url: str,
     host: str,
     port: int,
+    tls: bool,
+    tls_names: tuple[str, ...],
     ready_file: Path | None,
     har: Path | None,
     learn: Path | None,
@@ -68,7 +74,8 @@ def proxy(
     from mockserver.admin.har import write_har
     from mockserver.conformance.learning import Learner
     from mockserver.conformance.proxy import proxy_app
-    from mockserver.server.ready_file import remove_own, remove_stale, write
+    from mockserver.server.ready_file import remove_former, remove_own, remove_stale, write
+    from mockserver.server.tls import Authority
     from mockserver.server.uvicorn_server import listen, serve, server_info, url_of
 
     app = proxy_app(url, **settings)
@@ -76,19 +83,28 @@ def proxy(
     app.watch.append(learner)
     if ready_file:
         remove_stale(ready_file)
-    listener = listen(host, port)
-    own_url = url_of(listener)
+    authority = Authority(host, *tls_names) if tls else None
+    listeners = listen(host, port)
+    if ready_file:
+        remove_former(ready_file)
+    own_url = url_of(listeners[0], "https" if authority else "http")
 
     def announce() -> None:
         if ready_file:
-            write(ready_file, server_info(listener))
-        click.echo(f"mockserver listening on {own_url}")
-        click.echo(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
+            write(ready_file, server_info(listeners[0], authority))
+        print_line(f"mockserver listening on {own_url}")
+        print_line(f"proxy of {app.gateway.url} · contract {app.backend.contract.name}")
+        print_certificate(authority)
+        print_network_warning(listeners, app.backend.options.admin_token)
 
-    serve(app, listener, on_ready=announce)
-    if learn:
-        learner.write(learn)
-    if har:
-        write_har(app.backend, har, own_url)
-    if ready_file:
-        remove_own(ready_file)
+    try:
+        serve(app, listeners, on_ready=announce, authority=authority)
+        if learn:
+            learner.write(learn)
+        if har:
+            write_har(app.backend, har, own_url)
+    finally:
+        if authority:
+            authority.close()
+        if ready_file:
+            remove_own(ready_file)

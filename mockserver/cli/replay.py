@@ -24,6 +24,7 @@ from mockserver.cli.options import (
     command_argument,
     contract_option,
 )
+from mockserver.reporting.terminal import print_line
 
 
 @click.command(cls=Command)
@@ -81,9 +82,10 @@ def replay(
             result = play_again(harness, driver, saved, limits)
         finally:
             driver.close()
-    click.echo(describe(result))
+    for line in describe(result).split("\n"):
+        print_line(line)
     broken = result.confirmed > 0
-    click.secho(
+    print_line(
         f"{saved.rule} is {'still broken' if broken else 'not broken any more'}",
         fg="red" if broken else "green",
     )

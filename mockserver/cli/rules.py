@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_line
 
 if TYPE_CHECKING:
     from mockserver.reporting.rule import RuleFacts
@@ -23,9 +24,12 @@ def every_rule() -> dict[str, RuleFacts]:
 @click.command()
 def rules() -> None:
     """List the rules for clients, receivers and gateways."""
-    for rule in every_rule().values():
-        click.echo(f"{rule.code}  {rule.severity:<6}  {rule.title}")
-    click.echo("\n`mockserver explain CODE` explains a rule.")
+    every = every_rule().values()
+    width = max(len(rule.severity) for rule in every)
+    for rule in every:
+        print_line(f"{rule.code}  {rule.severity:<{width}}  {rule.title}")
+    print_line()
+    print_line("`mockserver explain CODE` explains a rule.")
 
 
 @click.command()
@@ -47,4 +51,4 @@ def explain(code: str) -> None:
         f"Example:  {rule.example}",
         *([f"Fix:      {rule.fix}"] if rule.fix else []),
     ):
-        click.echo(line)
+        print_line(line)

@@ -11,6 +11,7 @@ import click
 
 from mockserver.cli.options import (
     GATEWAY,
+    OUTPUT,
     Command,
     allow_empty_option,
     command_argument,
@@ -21,6 +22,7 @@ from mockserver.cli.options import (
     serving_options,
 )
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_line
 
 if TYPE_CHECKING:
     from mockserver.conformance.learning import Learner
@@ -39,6 +41,13 @@ PROXYING = ("max_creates", "rewrite_urls", "gateway_ca", "insecure")
 )
 @proxying_options
 @allow_empty_option
+@option(
+    "--quiet",
+    group=OUTPUT,
+    environment=False,
+    is_flag=True,
+    help="Print nothing if nothing was wrong.",
+)
 @har_option
 @learn_option
 @command_argument
@@ -47,6 +56,7 @@ def run(
     tls: bool,
     tls_names: tuple[str, ...],
     allow_empty: bool,
+    quiet: bool,
     har: Path | None,
     proxy: str | None,
     learn: Path | None,
@@ -73,13 +83,16 @@ def run(
         server: AppServer = MockServer(tls=tls, tls_names=tls_names, **settings)
         learner = None
     else:
-        server, learner = _proxy_server(proxy, proxying, settings)
+        server, learner = _proxy_server(
+            proxy, proxying, {**settings, "tls": tls, "tls_names": tls_names}
+        )
 
     code = run_command(
         server,
         command,
         allow_empty=allow_empty,
-        report=partial(click.echo, err=True),
+        quiet=quiet,
+        report=partial(print_line, err=True),
         har=har,
         gateway_url=proxy,
     )
@@ -107,4 +120,4 @@ def _proxy_server(
     app = proxy_app(url, **proxying, **shared)
     learner = Learner(app.backend.contract, app.gateway.origin)
     app.watch.append(learner)
-    return AppServer(app), learner
+    return AppServer(app, tls=settings["tls"], tls_names=settings["tls_names"]), learner

@@ -9,6 +9,7 @@ import yaml
 
 from mockserver.cli.options import BEHAVIOR, Command, contract_option
 from mockserver.contract.contract import Contract
+from mockserver.reporting.terminal import print_line
 from mockserver.scenarios.catalogue import Catalogue
 
 
@@ -32,5 +33,6 @@ def scenarios(name: str | None, contract: Path | None) -> None:
 
     width = max(len(scenario.name) for scenario in catalogue)
     for scenario in catalogue:
-        click.echo(f"{scenario.name:<{width}}  {scenario.description}")
-    click.echo("\n`mockserver scenarios NAME` prints one as YAML.")
+        print_line(f"{scenario.name:<{width}}  {scenario.description}")
+    print_line()
+    print_line("`mockserver scenarios NAME` prints one as YAML.")

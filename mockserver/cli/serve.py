@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mockserver.cli.banner import print_certificate, print_network_warning
 from mockserver.cli.options import (
     BEHAVIOR,
     DEFAULT_PORT,
@@ -22,6 +23,7 @@ from mockserver.cli.options import (
     ready_file_option,
     serving_options,
 )
+from mockserver.reporting.terminal import print_error, print_line
 
 if TYPE_CHECKING:
     from mockserver.backend.backend import Backend
@@ -95,7 +97,7 @@ def serve(
     """
     from mockserver.admin.har import write_har
     from mockserver.server.app import build_app
-    from mockserver.server.ready_file import remove_own, remove_stale, write
+    from mockserver.server.ready_file import remove_former, remove_own, remove_stale, write
     from mockserver.server.tls import Authority
     from mockserver.server.uvicorn_server import listen, server_info, url_of
     from mockserver.server.uvicorn_server import serve as run_server
@@ -105,26 +107,33 @@ def serve(
     if ready_file:
         remove_stale(ready_file)
     authority = Authority(host, *tls_names) if tls else None
-    listener = listen(host, port)
+    listeners = listen(host, port)
+    if ready_file:
+        remove_former(ready_file)
     if log:
         _print_requests(app.backend)
-    url = url_of(listener, "https" if authority else "http")
+    url = url_of(listeners[0], "https" if authority else "http")
 
     def announce() -> None:
         if ready_file:
-            write(ready_file, server_info(listener, authority))
-        _announce(app.backend, url, host, authority)
+            write(ready_file, server_info(listeners[0], authority))
+        _announce(app.backend, url, authority)
+        print_network_warning(listeners, app.backend.options.admin_token)
         if watching:
-            click.echo(f"watching {' and '.join(map(str, watching.files))}")
+            print_line(f"watching {' and '.join(map(str, watching.files))}")
 
     beside = partial(watching.follow, app, _report) if watching else None
-    run_server(app, listener, on_ready=announce, authority=authority, drain=drain, beside=beside)
-    if har:
-        write_har(app.backend, har, url)
-    if authority:
-        authority.close()
-    if ready_file:
-        remove_own(ready_file)
+    try:
+        run_server(
+            app, listeners, on_ready=announce, authority=authority, drain=drain, beside=beside
+        )
+        if har:
+            write_har(app.backend, har, url)
+    finally:
+        if authority:
+            authority.close()
+        if ready_file:
+            remove_own(ready_file)
 
 
 def _watch(behavior: dict[str, Any]) -> Watch:
@@ -134,37 +143,33 @@ def _watch(behavior: dict[str, Any]) -> Watch:
 
 
 def _report(line: str) -> None:
-    click.echo(f"mockserver: {line}", err=True)
+    print_error(line)
 
 
-def _announce(backend: Backend, url: str, host: str, authority: Authority | None) -> None:
+def _announce(backend: Backend, url: str, authority: Authority | None) -> None:
+    from mockserver.backend.store import MAX_MEMORY
     from mockserver.client import BASE_PATH, PREFIX
-    from mockserver.server.tls import CA_VARIABLES
 
     options, name = backend.options, backend.options.scenario.name or "of its own"
-    click.echo(f"mockserver listening on {url}")
-    click.echo(
+    print_line(f"mockserver listening on {url}")
+    print_line(
         f"seed {options.seed} · clock {options.clock} · scenario {name} · "
         f"contract {backend.contract.name}"
     )
-    if authority:
-        click.echo(f"certificate for {', '.join(CA_VARIABLES)}: {authority.file}")
+    print_certificate(authority)
     base_url = url + BASE_PATH
-    click.echo(f"base URL for clients: {base_url} (PyPI replicate), {base_url}/v1 (npm replicate)")
+    print_line(f"base URL for clients: {base_url} (PyPI replicate), {base_url}/v1 (npm replicate)")
     if options.also_at is not None:
-        click.echo(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
-    click.echo(f"inspector: {url}{PREFIX}/")
-
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - a comparison
-        advice = "" if options.admin_token else f"; protect {PREFIX} with --admin-token SECRET"
-        click.echo(
-            f"listening on all addresses ({host}): others on the network can reach it{advice}"
-        )
+        print_line(f"the same API too: {url}{options.also_at.rstrip('/')}/v1")
+    print_line(f"inspector: {url}{PREFIX}/")
+    if options.max_memory < MAX_MEMORY:
+        size = options.max_memory // 1024**2
+        print_line(f"data kept for clients: {size} MiB at most (--max-memory)")
 
 
 def _print_requests(backend: Backend) -> None:
     from mockserver.cli.request_log import log_line
 
     backend.store.observers.append(
-        lambda tenant, exchange: click.echo(log_line(tenant.name, exchange))
+        lambda tenant, exchange: print_line(log_line(tenant.name, exchange))
     )

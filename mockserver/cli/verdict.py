@@ -13,6 +13,7 @@ from mockserver.backend.verdict import REASONS, add_up, failures
 from mockserver.cli.options import DEFAULT_PORT, OUTPUT, Command, allow_empty_option, option
 from mockserver.client import PREFIX, Tenant
 from mockserver.errors import MockServerError
+from mockserver.reporting.terminal import print_line
 
 MAX_LINKS = 5
 DOUBLE = "Double"  # a heading of the help
@@ -85,10 +86,10 @@ def verdict(
             f"no request has reached {where}, so there is nothing to judge "
             "(--allow-empty to accept)"
         )
-    click.secho("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
+    print_line("verdict: failed" if failed else "verdict: ok", fg="red" if failed else "green")
 
     for link in _links(servers, token) if failed else ():
-        click.echo(f"look at it: {link}")
+        print_line(f"look at it: {link}")
     if not quiet:
         _show_coverage(add_up_coverage([_fetch(server, "/coverage" + scope) for server in servers]))
     sys.exit(1 if failed else 0)
@@ -97,16 +98,16 @@ def verdict(
 def _show(result: dict[str, Any], where: str, *, one_tenant: bool) -> None:
     """Print a verdict, reason by reason."""
     tenants = ", ".join(tenant["tenant"] for tenant in result.get("tenants", []))
-    click.echo(
+    print_line(
         f"{result['exchanges']} exchanges with {where} "
         f"({result['evicted']} no longer in the journal)"
     )
-    click.echo(f"tenants judged: {tenants or ('1' if one_tenant else 'none')}")
+    print_line(f"tenants judged: {tenants or ('1' if one_tenant else 'none')}")
     for reason in REASONS:
         lines = failures(result, [reason])
-        click.echo(f"{reason}: {len(lines) or 'none'}")
+        print_line(f"{reason}: {len(lines) or 'none'}")
         for line in lines:
-            click.echo(f"  - {line}")
+            print_line(f"  - {line}")
 
 
 def _links(servers: Sequence[Tenant], token: str | None) -> list[str]:
@@ -140,7 +141,7 @@ def _fetch(server: Tenant, path: str) -> dict[str, Any]:
 
 
 def _show_coverage(coverage: dict[str, Any]) -> None:
-    click.echo("met of the contract (GET /__admin/coverage lists what never was):")
+    print_line("met of the contract (GET /__admin/coverage lists what never was):")
     for name, part in coverage.items():
         met = len(part["met"])
-        click.echo(f"  {name:<12} {met:>3} of {met + len(part['never'])}")
+        print_line(f"  {name:<12} {met:>3} of {met + len(part['never'])}")

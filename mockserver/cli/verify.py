@@ -20,6 +20,7 @@ from mockserver.cli.options import (
     learn_option,
     option,
 )
+from mockserver.reporting.terminal import print_line
 
 if TYPE_CHECKING:
     from mockserver.conformance.verify_report import VerifyReport
@@ -144,10 +145,11 @@ def verify(
     learner = Learner(loaded, gateway.origin)
     verification = Verification(loaded, session, settings, progress, learner)
     if dry_run:
-        click.echo("\n".join(verification.plan.describe(spend)))
+        for line in verification.plan.describe(spend):
+            print_line(line)
         return
 
-    click.echo(f"verifying {gateway.url} · {verification.plan.describe(spend)[-1]}")
+    print_line(f"verifying {gateway.url} · {verification.plan.describe(spend)[-1]}")
     try:
         with session:
             result = verification.run()
@@ -161,7 +163,7 @@ def verify(
     show(result)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(result):
-            click.echo(line)
+            print_line(line)
     sys.exit(_exit_code(result))
 
 

@@ -14,6 +14,7 @@ from mockserver.conformance.gateway import PATIENCE, Gateway, require_httpx
 CONNECT, WRITE = 10.0, 60.0  # seconds
 MAX_CONNECTIONS = 1000  # each stream and waiting create has one
 MAX_IDLE = 100  # connections kept open
+LAST_STATUS = 599  # of HTTP; 1xx are no responses by themselves
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -30,6 +31,13 @@ class GatewayError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class UnforwardableResponse(GatewayError):
+    """The gateway's response has a status that no server can send on."""
+
+    def __init__(self, gateway_status: int) -> None:
+        super().__init__(502, f"the gateway answered {gateway_status}, which is no HTTP status")
 
 
 class Reply:
@@ -70,8 +78,9 @@ class Forwarder:
         `target` is path and query as received, `headers` are those from `passed_on`.
         """
         url = self._httpx.URL(self.gateway.url)
-        url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + target)
-        return await self._ask(method, url, headers, body)
+        if target != b"*":
+            target = url.raw_path.rstrip(b"/") + target
+        return await self._ask(method, url, headers, body, target)
 
     async def fetch(self, url: str, headers: Headers) -> Reply:
         """Download from a URL of the gateway without the client's token. Raises GatewayError."""
@@ -84,7 +93,12 @@ class Forwarder:
         return await self._ask("GET", self._httpx.URL(url), kept, b"")
 
     async def _ask(
-        self, method: str, url: Any, headers: Headers, body: bytes | AsyncIterator[bytes]
+        self,
+        method: str,
+        url: Any,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes],
+        target: bytes | None = None,
     ) -> Reply:
         httpx = self._httpx
         if self._transport is None:
@@ -96,9 +110,14 @@ class Forwarder:
                 verify=self.gateway.tls(), http2=http2, limits=limits
             )
         timeout = {"connect": CONNECT, "read": PATIENCE, "write": WRITE, "pool": CONNECT}
+        extensions: dict[str, Any] = {"timeout": timeout}
+        if target is not None:
+            # An httpx.URL resolves `/./` and `/x/../`, and quotes: the gateway would get another
+            # path than the one that was judged.
+            extensions["target"] = target
         try:
             request = httpx.Request(
-                method, url, headers=list(headers), content=body, extensions={"timeout": timeout}
+                method, url, headers=list(headers), content=body, extensions=extensions
             )
             response = await self._transport.handle_async_request(request)
         except httpx.TimeoutException as reason:
@@ -110,7 +129,15 @@ class Forwarder:
                 502, f"no answer from {url.host}: {reason or type(reason).__name__}"
             ) from reason
         named = [(name.lower(), value) for name, value in response.headers.raw]
-        return Reply(response.status_code, without_hops(named), self._pieces(response), response)
+        if not 200 <= response.status_code <= LAST_STATUS:
+            await response.aclose()
+            raise UnforwardableResponse(response.status_code)
+        return Reply(
+            response.status_code,
+            without_hops(_with_one_length(response.status_code, named)),
+            self._pieces(response),
+            response,
+        )
 
     async def _pieces(self, response: Any) -> AsyncIterator[bytes]:
         try:
@@ -148,6 +175,18 @@ def without_hops(headers: Headers) -> Headers:
     return [
         (name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named
     ]
+
+
+def _with_one_length(status: int, headers: Headers) -> Headers:
+    """Headers without a Content-Length that does not say where this body ends.
+
+    A body in chunks ends with its last chunk, whatever Content-Length says (RFC 9112, 6.3); a 304
+    has no body, and may name the length of what it stands for (RFC 9110, 8.6).
+    """
+    chunked = any(name == b"transfer-encoding" for name, _ in headers)
+    if not chunked and status not in (204, 304):
+        return headers
+    return [(name, value) for name, value in headers if name != b"content-length"]
 
 
 def _readable(accepted: bytes) -> bytes:

@@ -5,7 +5,6 @@ Read `ProxyApp` from `_pass_on` downwards. A departure never changes what the cl
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,16 @@ from mockserver.backend.metrics import UNMATCHED
 from mockserver.backend.tenant import TenantState
 from mockserver.client import PREFIX
 from mockserver.clock import SECOND, wall_time
+from mockserver.conformance.creates import CreatePaths
 from mockserver.conformance.exchange import BodyReader, GatewayExchange
-from mockserver.conformance.forwarding import Forwarder, GatewayError, Headers, Reply, passed_on
+from mockserver.conformance.forwarding import (
+    Forwarder,
+    GatewayError,
+    Headers,
+    Reply,
+    UnforwardableResponse,
+    passed_on,
+)
 from mockserver.conformance.gateway import Gateway
 from mockserver.conformance.judge import judge
 from mockserver.conformance.life import Life
@@ -37,9 +44,11 @@ from mockserver.contract.api_error import ApiError, error_body
 from mockserver.contract.contract import Contract
 from mockserver.contract.operation import Operation
 from mockserver.http.channel import CLOSE, NO_RESPONSE, Receive, Response, Scope, Send
+from mockserver.http.errors import unmatched
 from mockserver.http.recording import nearest, recorded_request
 from mockserver.http.request import ReceivedRequest, read_head
 from mockserver.http.validation import VALID, ValidatedRequest, validate
+from mockserver.reporting.terminal import print_error
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.server.app import App
 
@@ -86,7 +95,9 @@ class ProxyExchange:
 
     request: ReceivedRequest
     operation: Operation | None
+    others: Mapping[str, Operation]  # the operations of the path, by method
     tenant: TenantState
+    raw_path: bytes
     target: bytes
     number: int
     body: bytes = b""
@@ -96,6 +107,7 @@ class ProxyExchange:
     ours: bool = False  # answered here, in the gateway's place
     status: int = NO_RESPONSE
     headers: Headers = ()
+    unforwardable: Departure | None = None  # why the gateway's response could not be sent on
     prediction: dict[str, Any] | None = field(default=None, repr=False)
 
 
@@ -114,6 +126,7 @@ class ProxyApp(App):
             (compile_path(path)[0], {operation.method: operation for operation in operations})
             for path, operations in contract.paths.items()
         ]
+        self._creates = CreatePaths(contract.operations)
         self._lives: Bounded[str, Life] = Bounded(
             _footprint, max_items=MAX_LIVES, max_bytes=16 * 1024 * 1024
         )
@@ -140,12 +153,21 @@ class ProxyApp(App):
         await self._forwarder.close()
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation, scope["path_params"] = self._operation(scope["method"], scope["path"])
+        operations, scope["path_params"] = self._operations_at(scope["path"])
+        operation = operations.get(scope["method"])
         request = read_head(scope, receive, send, self._options.public_url)
         tenant = self.backend.store.tenant(request.token or ANONYMOUS)
         query = scope["query_string"]
-        target = scope.get("raw_path", scope["path"].encode()) + (b"?" + query if query else b"")
-        exchanged = ProxyExchange(request, operation, tenant, target, tenant.journal.next_number())
+        raw_path = scope.get("raw_path", scope["path"].encode())
+        exchanged = ProxyExchange(
+            request=request,
+            operation=operation,
+            others=operations,
+            tenant=tenant,
+            raw_path=raw_path,
+            target=raw_path + (b"?" + query if query else b""),
+            number=tenant.journal.next_number(),
+        )
         if not await self._read_ahead(exchanged):
             return  # the client hung up before it had said what it wants
         refusal = self._judge_request(exchanged) or self._count_create(exchanged)
@@ -158,11 +180,12 @@ class ProxyApp(App):
                 exchanged, BodyReader("")
             )  # the client left, and what it asked for is no longer waited for
 
-    def _operation(self, method: str, path: str) -> tuple[Operation | None, dict[str, str]]:
+    def _operations_at(self, path: str) -> tuple[Mapping[str, Operation], dict[str, str]]:
+        """The contract's operations at a path, by method, and the path's parameters."""
         for pattern, operations in self._operations:
-            if found := pattern.match(path):
-                return operations.get(method), found.groupdict()
-        return None, {}
+            if match := pattern.match(path):
+                return operations, match.groupdict()
+        return {}, {}
 
     async def _read_ahead(self, exchanged: ProxyExchange) -> bool:
         """Read the judged part of the body: JSON up to a limit, of others the first piece."""
@@ -195,7 +218,9 @@ class ProxyApp(App):
         """Hold a request against the contract; the refusal, if it is to be refused here."""
         operation, request = exchanged.operation, exchanged.request
         if operation is None:
-            return None
+            if not self._options.strict:
+                return None
+            return unmatched(self._contract, exchanged.others, request)
         held_back = (
             exchanged.more
             and operation.body is not None
@@ -208,7 +233,7 @@ class ProxyApp(App):
 
     def _count_create(self, exchanged: ProxyExchange) -> ApiError | None:
         """Count a create, or refuse it if the limit is reached."""
-        if exchanged.operation is None or exchanged.operation.role != "create":
+        if not self._creates.may_create(exchanged.request.method, exchanged.raw_path):
             return None
         limit = self._options.max_creates
         if limit is not None and self.creates >= limit:
@@ -249,6 +274,8 @@ class ProxyApp(App):
             reply = await self._send(exchanged)
         except GatewayError as reason:
             self._tell_watchers(exchanged)
+            if isinstance(reason, UnforwardableResponse):
+                exchanged.unforwardable = _departure_of(exchanged, reason)
             await self._respond_locally(exchanged, ApiError(reason.status, str(reason)))
             return
         try:
@@ -257,7 +284,7 @@ class ProxyApp(App):
             reader = BodyReader(reply.header(b"content-encoding").strip().lower(), _held_of(reply))
             await self._return(exchanged, reply, reader, send)
         except GatewayError as reason:
-            print(f"mockserver: {reason}", file=sys.stderr)
+            print_error(str(reason))
             await request.channel.break_off()
         finally:
             await reply.close()
@@ -381,7 +408,7 @@ class ProxyApp(App):
         try:
             departures = self._judge(exchanged, reader)
         except Exception as reason:  # a gateway can send anything
-            print(f"mockserver: an answer could not be judged: {reason!r:.300}", file=sys.stderr)
+            print_error(f"an answer could not be judged: {reason!r:.300}")
         request, tenant, operation = exchanged.request, exchanged.tenant, exchanged.operation
         prediction = exchanged.prediction or {}
         told = prediction.get("status")
@@ -431,6 +458,8 @@ class ProxyApp(App):
 
     def _judge(self, exchanged: ProxyExchange, reader: BodyReader) -> list[Departure]:
         request, operation = exchanged.request, exchanged.operation
+        if exchanged.unforwardable is not None:
+            return [exchanged.unforwardable]
         if operation is None or exchanged.status == NO_RESPONSE or exchanged.ours:
             return []
         seen = GatewayExchange(
@@ -495,6 +524,13 @@ class ProxyApp(App):
             life.picture_input = {name: inputs[name] for name in visible if name in inputs}
         self._lives.put(identifier, life)
         return departures
+
+
+def _departure_of(exchanged: ProxyExchange, reason: UnforwardableResponse) -> Departure:
+    """The departure of a response that cannot be sent on, also outside the contract."""
+    operation = exchanged.operation
+    name = UNMATCHED if operation is None else operation.operation_id
+    return Departure("MC701", "error", name, "", str(reason), "")
 
 
 def _sent(exchanged: ProxyExchange) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +14,7 @@ from mockserver.http.channel import CLOSE, JSON, NO_RESPONSE, Response
 from mockserver.http.handlers.context import Handled
 from mockserver.http.request import ReceivedRequest
 from mockserver.redaction import redacted
+from mockserver.reporting.terminal import print_error
 
 
 def error_response(
@@ -77,10 +77,7 @@ def _invalid_response(
         f"{violation.description}; sent {violation.sent}, allowed: {violation.allowed}",
         request.token or "",
     )
-    print(
-        f"mockserver: refused to send a response that breaks the contract: {message}",
-        file=sys.stderr,
-    )
+    print_error(f"refused to send a response that breaks the contract: {message}")
     value = {
         "title": "Internal server error",
         "detail": f"The double was about to break its contract. {message}",

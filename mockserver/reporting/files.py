@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,9 +25,33 @@ def choose_format(path: Path, formats: Mapping[str, T]) -> T:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, and create its folder if it is missing. Raises MockServerError."""
+    """Write a file whole or not at all, and create its folder if it is missing.
+
+    Raises MockServerError.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # a pipe or a device
+        else:
+            _replace(path.resolve(), content)
+    except (OSError, ValueError) as reason:
+        message = reason.strerror if isinstance(reason, OSError) else str(reason)
+        raise MockServerError(f"cannot write {path}: {message}") from reason
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside a file, then rename: a full disk leaves the file as it was."""
+    draft = path.with_name(f".{path.name[:40]}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        if path.exists():
+            shutil.copymode(path, draft)
+        draft.replace(path)
     except OSError as reason:
-        raise MockServerError(f"cannot write {path}: {reason.strerror}") from reason
+        with suppress(OSError):
+            draft.unlink()
+        # A file may be writable where its folder is not, or be mounted by itself.
+        if reason.errno not in (errno.EACCES, errno.EPERM, errno.EBUSY) or not path.exists():
+            raise
+        path.write_bytes(content)

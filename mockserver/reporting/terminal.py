@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from typing import Any
 
 import click
 
@@ -22,6 +23,27 @@ def visible(text: str) -> str:
         letter if letter.isprintable() else _ESCAPES.get(letter, f"\\u{ord(letter):04x}")
         for letter in text
     )
+
+
+def print_line(text: str = "", *, err: bool = False, **style: Any) -> None:
+    """Print one line on standard output, or on standard error.
+
+    Everything that may hold text of clients, gateways or files is printed by this: control codes
+    and line breaks in it are escaped. `style` is what `click.style` takes.
+    """
+    line = visible(text)
+    click.echo(click.style(line, **style) if style else line, err=err)
+
+
+def print_error(message: str) -> None:
+    """Print why a command failed; what follows the first line is quoted.
+
+    A line of a client's output must not begin one here: `::error::` would be a command to GitHub.
+    """
+    first, *rest = message.split("\n")
+    print_line(f"mockserver: {first}", err=True)
+    for line in rest:
+        print_line(f"  | {line}", err=True)
 
 
 def exchange_line(method: str, path: str, response: str) -> str:

@@ -171,10 +171,10 @@ class AppServer:
 
         if self._owns_authority:
             self._authority = Authority(self._host, *self._tls_names)
-        listener = listen(self._host, self._port)
+        listeners = listen(self._host, self._port)
         scheme = "https" if self._tls else "http"
-        self.url = url_of(listener, scheme)
-        sockets = [listener, *extra_origins(self._app, scheme)]
+        self.url = url_of(listeners[0], scheme)
+        sockets = [*listeners, *extra_origins(self._app, scheme)]
 
         ready = threading.Event()
         self._server = UvicornServer(self._app, ready.set, self._authority)

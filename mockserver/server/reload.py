@@ -6,6 +6,8 @@ While a file is invalid, the previous version stays in force.
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +55,7 @@ class Watch:
 
     async def look(self, app: App, report: Callable[[str], None]) -> None:
         """Reload changed files and report the result, once they are the same at two looks."""
-        now = self._contents()
+        now = await asyncio.to_thread(self._contents)
         # Until then, an editor may still be writing.
         settled, self._before = now == self._before, now
         if not settled or now == self._seen:
@@ -85,13 +87,22 @@ class Watch:
         return [_content(file) for file in self.files]
 
     def _read(self) -> Loaded:
+        for kind, file in zip(("contract", "scenario"), self.files, strict=False):
+            if file.exists() and not file.is_file():
+                raise MockServerError(f"{kind} {file} is no regular file")
         contract = Contract.load(self._contract)
         catalogue = Catalogue(contract)
         return Loaded(contract, catalogue, catalogue.read(self._scenario))
 
 
 def _content(file: Path) -> bytes | None:
+    """The content of a regular file; None for others, of which a pipe would block its reader."""
     try:
-        return file.read_bytes()
+        with open(file, "rb", opener=_open_without_waiting) as stream:
+            return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else None
     except OSError:
         return None
+
+
+def _open_without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,13 +21,47 @@ from mockserver.server.app import App
 from mockserver.server.tls import Authority
 
 T = TypeVar("T")
+FREE_PORTS = 5  # that are tried until one is free for both IP versions
 SHUTDOWN = 3  # seconds that requests under way are given
 IDLE_TURNS = 20  # turns of the event loop without activity, after which a server has settled
 TURN = 0.005  # seconds between two looks at a busy server
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one. Raises MockServerError."""
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on one port; port 0 picks a free one. Raises MockServerError.
+
+    There is one, but for `localhost`: clients take that for 127.0.0.1 or for ::1, so both are
+    listened on where there is IPv6.
+    """
+    if host.lower() != "localhost":
+        return [_listen(host, port)]
+    for attempts_left in reversed(range(FREE_PORTS)):
+        first = _listen("127.0.0.1", port)
+        try:
+            return [first, *_listen_too("::1", first.getsockname()[1])]
+        except MockServerError:
+            first.close()
+            if port or not attempts_left:
+                raise
+    raise AssertionError
+
+
+def _listen_too(host: str, port: int) -> list[socket.socket]:
+    """A socket for the other IP version; none where the machine has no such address."""
+    try:
+        with socket.socket(_family(host)) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return []
+    return [_listen(host, port)]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not host:
+        raise MockServerError(
+            "--host is empty, which would listen on all addresses; "
+            "say 0.0.0.0 if that is meant, or leave it out"
+        )
     try:
         # Before create_server, which would leak its socket if the host cannot be encoded.
         host.encode("idna")
@@ -53,11 +87,11 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
 
 def extra_origins(app: App, scheme: str) -> list[socket.socket]:
     """The sockets of the origins beside the API's, on free ports of loopback."""
-    decoy = listen("127.0.0.1", 0)
+    (decoy,) = listen("127.0.0.1", 0)
     app.listen_as_decoy(url_of(decoy, scheme))
     if app.backend.options.files_origin == "same":
         return [decoy]
-    files = listen("127.0.0.1", 0)
+    (files,) = listen("127.0.0.1", 0)
     app.listen_as_file_host(url_of(files, scheme))
     return [decoy, files]
 
@@ -173,7 +207,7 @@ def run_server(
 
 def serve(
     app: App,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     *,
     on_ready: Callable[[], None],
     authority: Authority | None = None,
@@ -202,7 +236,7 @@ def serve(
 
     run_server(
         server,
-        [listener, *others],
+        [*listeners, *others],
         {signal.SIGINT: partial(_stop, server), signal.SIGTERM: terminate},
         beside,
     )

@@ -395,7 +395,7 @@ class TestTalking:
     def test_the_rules_are_listed(self) -> None:
         result = CliRunner().invoke(main, ["rules"])
         assert all(
-            f"{rule.code}  {rule.severity:<6}  {rule.title}" in result.output
+            f"{rule.code}  {rule.severity:<7}  {rule.title}" in result.output
             for rule in every_rule().values()
         )
 

@@ -44,7 +44,41 @@ def client(body: str, *flags: str, **environment: str) -> subprocess.CompletedPr
 
 def test_a_client_that_keeps_to_the_contract_passes_with_its_output() -> None:
     ended = client('print(ask(CREATE, GOOD)["status"]); print(sys.stdin.read() == "")')
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "starting\nTrue\n", "")
+    assert (ended.returncode, ended.stdout) == (0, "starting\nTrue\n")
+    assert ended.stderr == "mockserver: 1 exchange, 1 tenant: ok\n"
+
+
+def test_what_was_judged_is_one_line_and_none_with_quiet() -> None:
+    body = 'ask(CREATE, GOOD); ask(CREATE, GOOD, token="another-tenant")'
+    assert client(body).stderr == "mockserver: 2 exchanges, 2 tenants: ok\n"
+    assert client(body, "--quiet").stderr == ""
+    failed = client(body + "; sys.exit(3)")
+    assert (failed.returncode, failed.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_webhooks_that_were_not_delivered_are_one_line(flags: tuple[str, ...]) -> None:
+    body = """
+        hook = {**GOOD, "webhook": "http://127.0.0.1:1/", "webhook_events_filter": ["completed"]}
+        created = [ask(CREATE, hook) for _ in range(2)]
+        for one in created:
+            while ask("/v1/predictions/" + one["id"])["status"] != "succeeded":
+                pass
+        for _ in range(2000):
+            request = urllib.request.Request(
+                os.environ["MOCKSERVER_URL"] + "/__admin/verdict",
+                headers={"Authorization": "Bearer " + os.environ["REPLICATE_API_TOKEN"]},
+            )
+            if len(json.load(urllib.request.urlopen(request))["undelivered_webhooks"]) == 2:
+                break
+    """
+    ended = client(body, *flags)
+    assert ended.returncode == 0
+    lines = ended.stderr.splitlines()
+    assert lines[0].startswith("mockserver: 2 webhooks not delivered: ")
+    assert "completed of " in lines[0]
+    assert lines[0].endswith("; and 1 more")
+    assert len(lines) == (1 if flags else 2)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +192,8 @@ def test_it(mockserver):
     )
     suite = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     ended = run("run", "--", *suite, str(tmp_path))
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stderr == "mockserver: 1 request of tenants that were reset since: ok\n"
 
 
 def test_a_command_that_is_missing_or_cannot_be_run() -> None:

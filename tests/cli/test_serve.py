@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mockserver.contract.contract import Contract
-from tests.helpers.command import invoke, run, serving
+from tests.helpers.command import COMMAND, invoke, run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -181,6 +181,42 @@ def test_it_says_that_others_on_the_network_reach_it(more: tuple[str, ...]) -> N
         "listening on all addresses (0.0.0.0): others on the network can reach it"
     )
     assert ("--admin-token" in warned) == (not more)
+
+
+@pytest.mark.parametrize("host", ["0", "0.0", "::0"])
+def test_the_address_that_is_bound_says_who_reaches_it_not_its_spelling(host: str) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--host", host], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        process.kill()
+    assert lines[-1].startswith("listening on all addresses (")
+
+
+def test_an_empty_host_is_refused() -> None:
+    ended = invoke("serve", "--port", "0", "--host", "")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("mockserver: --host is empty")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_localhost_is_both_addresses_that_clients_take_it_for() -> None:
+    with serving("--host", "localhost") as (_, url):
+        port = url.rpartition(":")[2]
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            assert httpx.get(f"http://{host}:{port}/openapi.json").status_code == 200
 
 
 @pytest.mark.parametrize("flag", ["--log", "--verbose"])

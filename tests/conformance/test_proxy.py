@@ -4,9 +4,12 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -191,6 +194,161 @@ def test_the_lid_on_creates_holds_also_for_those_made_at_once(server: MockServer
             refused = client.post(ULTRA, json=GOOD)
             assert "--max-creates" in refused.json()["detail"]
         assert len(server.tenant(tenant.token).predictions()) == 3
+
+
+CREATES = (
+    ULTRA,
+    ULTRA + "/",
+    ULTRA.replace("/v1/", "//v1/"),
+    ULTRA.replace("/v1/", "/./v1/"),
+    ULTRA.replace("/v1/", "/x/../v1/"),
+    ULTRA.replace("/v1/", "/%2e/v1/"),
+    ULTRA.replace("predictions", "PREDICTIONS"),
+    ULTRA.replace("predictions", "%70redictions"),
+    ULTRA.replace("predictions", "%2570redictions"),
+    ULTRA.replace("ultra/", "ultra%2f"),
+    ULTRA.replace("ultra/", "ultra;v=1/"),
+    ULTRA.replace("flux-1.1-pro-ultra", "flux-dev"),
+    "/replicate/v1/predictions/../predictions",
+    "/replicate/v1/deployments/me/mine/predictions",
+    "/replicate/v1/models/me/mine/versions/1/trainings",
+    "/replicate/v1/trainings",
+    "/v1/predictions",
+)
+
+
+def recording(paths: list[str]) -> Raw:
+    """A gateway that answers 201, and notes the request lines' paths of its POSTs."""
+
+    def created(handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(int(handler.headers["content-length"] or 0))
+        paths.append(handler.requestline.split()[1])
+        handler.send_response(201)
+        handler.send_header("content-length", "2")
+        handler.send_header("content-type", "application/json")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    return Raw(created)
+
+
+def post_raw(url: str, path: str) -> int:
+    """The status of a create whose path no library has touched."""
+    body = json.dumps(GOOD)
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 20) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            "Authorization: Bearer of-a-raw-client\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_no_spelling_of_a_create_passes_the_limit(strict: bool) -> None:
+    reached: list[str] = []
+    options = {"max_creates": 0, "strict": strict}
+    with recording(reached) as gateway, proxying(gateway.url, **options) as tenant:
+        statuses = {path: post_raw(tenant.url, path) for path in CREATES}
+    assert reached == []
+    assert set(statuses.values()) == ({402, 404} if strict else {402})
+
+
+def test_each_spelling_of_a_create_counts_and_reaches_the_gateway_as_it_was_sent() -> None:
+    reached: list[str] = []
+    with recording(reached) as gateway, proxying(gateway.url, max_creates=17) as tenant:
+        assert {post_raw(tenant.url, path) for path in CREATES} == {201}
+        assert post_raw(tenant.url, ULTRA) == 402
+    # BaseHTTPRequestHandler itself does not change the request line.
+    assert reached == list(CREATES)
+
+
+def test_other_posts_of_the_contract_are_no_creates() -> None:
+    reached: list[str] = []
+    identifier = "0" * 26
+    others = [
+        f"/replicate/v1/predictions/{identifier}/cancel",
+        f"/replicate//v1/predictions/{identifier}/CANCEL/",
+        "/replicate/v1/files",
+    ]
+    with recording(reached) as gateway, proxying(gateway.url, max_creates=0) as tenant:
+        assert {post_raw(tenant.url, path) for path in others} == {201}
+    assert reached == others
+
+
+def test_strict_refuses_what_no_operation_takes() -> None:
+    reached: list[str] = []
+    with (
+        recording(reached) as gateway,
+        proxying(gateway.url, strict=True) as tenant,
+        asking(tenant) as client,
+    ):
+        unknown = client.get("/replicate/v1/hardware")
+        assert (unknown.status_code, unknown.json()["status"]) == (404, 404)
+        assert client.delete(ULTRA).status_code == 405
+    assert reached == []
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A gateway that sends the same bytes to every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if not connection.recv(65536):
+                        return
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = listener.getsockname()
+        try:
+            yield f"http://127.0.0.1:{address[1]}"
+        finally:
+            socket.create_connection(address).close()
+            thread.join()
+
+
+def test_a_304_may_name_the_length_of_what_it_stands_for() -> None:
+    answer = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 1234\r\n\r\n'
+    with answering(answer) as url, proxying(url) as tenant, asking(tenant) as client:
+        for _ in range(2):  # the connection stays of use
+            response = client.get(f"/xezq/{'1' * 26}/output.jpg")
+            assert (response.status_code, response.headers["etag"]) == (304, '"x"')
+
+
+def test_chunks_are_believed_and_not_a_content_length_beside_them() -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Length: 5\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    )
+    with answering(answer) as url, proxying(url) as tenant, asking(tenant) as client:
+        response = client.get("/replicate/v1/predictions")
+        assert (response.status_code, response.content) == (200, b"{}")
+        assert response.headers.get("content-length") != "5"
+
+
+@pytest.mark.parametrize("path", ["/replicate/v1/predictions", "/elsewhere"])
+def test_a_status_that_cannot_be_sent_on_is_a_502_and_a_departure(path: str) -> None:
+    answer = b"HTTP/1.1 600 Odd\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with answering(answer) as url, proxying(url) as tenant, asking(tenant) as client:
+        response = client.get(path)
+        assert (response.status_code, response.json()["status"]) == (502, 502)
+        assert "answered 600" in response.json()["detail"]
+        departures = tenant.verdict()["departures"]
+        assert [departure["rule"] for departure in departures] == ["MC701"]
+
+
+def test_options_of_the_whole_server_are_forwarded() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n"
+    with answering(answer) as url, proxying(url) as tenant:
+        address = ("127.0.0.1", int(tenant.url.rpartition(":")[2]))
+        with socket.create_connection(address, 20) as connection:
+            connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_gateway_that_is_not_there_is_a_502_that_says_why() -> None:
@@ -426,7 +584,7 @@ def test_a_command_runs_against_the_gateway_and_both_are_judged(
     token = {"REPLICATE_API_TOKEN": "a-token-of-the-proxy"}
     command = ("--", sys.executable, "-c", CLIENT)
     good = run("run", "--proxy", server.url, "--har", str(har), *command, **token)
-    assert (good.returncode, good.stderr) == (0, "")
+    assert (good.returncode, good.stderr) == (0, "mockserver: 1 exchange, 1 tenant: ok\n")
     assert len(json.loads(har.read_text())["log"]["entries"]) == 1
     assert "a-token-of-the-proxy" not in har.read_text()
     planted = next(each for each in PLANTED if each.name == "another prompt")
@@ -472,6 +630,34 @@ def test_the_command_serves_until_it_is_stopped(server: MockServer, tmp_path: Pa
         assert process.wait(timeout=20) == 0
     assert len(json.loads(har.read_text())["log"]["entries"]) == 1
     assert not ready.exists()
+
+
+def test_the_proxy_speaks_https_to_clients_that_take_nothing_else(
+    server: MockServer, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready.json"
+    command = [sys.executable, "-m", "mockserver", "proxy", server.url, "--port", "0", "--tls"]
+    command += ["--tls-name", "proxy.example", "--ready-file", str(ready)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        facts = json.loads(ready.read_text())
+        assert lines[0] == f"mockserver listening on {facts['url']}\n"
+        assert facts["url"].startswith("https://127.0.0.1:")
+        assert lines[2].endswith(f": {facts['ca_file']}\n")
+        trusted = ssl.create_default_context(cafile=facts["ca_file"])
+        response = httpx.get(f"{facts['url']}/replicate/v1/predictions", verify=trusted)
+        assert response.status_code == 200
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    assert not ready.exists()
+
+
+def test_a_command_is_given_https_in_front_of_the_gateway(server: MockServer) -> None:
+    script = "import os; assert os.environ['REPLICATE_BASE_URL'].startswith('https://')"
+    flags = ("--tls", "--allow-empty", "--proxy", server.url)
+    ended = run("run", *flags, "--", sys.executable, "-c", script)
+    assert ended.returncode == 0
 
 
 def test_a_gateway_without_tls_is_refused() -> None:

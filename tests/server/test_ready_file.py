@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mockserver.errors import MockServerError
-from mockserver.server.ready_file import remove_own, remove_stale, write
+from mockserver.server.ready_file import remove_former, remove_own, remove_stale, write
 from tests.helpers.command import run, serving
 
 
@@ -83,3 +83,46 @@ def test_of_two_servers_the_first_to_end_leaves_the_file_of_the_other(tmp_path: 
         first.terminate()
         assert first.wait(20) == 0
         assert json.loads(path.read_text())["url"] == url
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_leaves_the_file_of_the_one_that_runs(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    with serving("--ready-file", str(path)) as (process, url):
+        port = url.rpartition(":")[2]
+        ended = run("serve", "--port", port, "--ready-file", str(path))
+        assert ended.returncode == 2
+        assert json.loads(path.read_text()) == {"url": url, "port": int(port), "pid": process.pid}
+
+
+@pytest.mark.parametrize(
+    "facts", ["[]", "{}", '{"pid": "x", "url": 1}', '{"pid": -1e99, "url": ""}']
+)
+def test_a_file_that_says_nothing_of_a_server_is_stale(tmp_path: Path, facts: str) -> None:
+    path = tmp_path / "ready.json"
+    path.write_text(facts)
+    remove_stale(path)
+    assert not path.exists()
+
+
+def test_the_file_of_another_server_goes_once_the_new_one_listens(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        path.write_text(json.dumps({"url": url, "pid": os.getppid()}))
+        remove_stale(path)
+        assert path.exists()
+        remove_former(path)
+        assert not path.exists()
+        remove_former(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_it_goes_though_the_archive_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    with serving("--ready-file", str(path), "--har", "/dev/full") as (process, _):
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors.count("\n")) == (2, 1)
+    assert not path.exists()

@@ -1,6 +1,7 @@
 """`serve --watch`: the contract and the scenario are reloaded when they change, and kept while the new ones are invalid."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +173,17 @@ def test_a_contract_that_the_scenario_no_longer_fits_leaves_the_old_ones_in_forc
         "scenario mine is refused: /faults/createFluxKontextMaxPrediction: no such operation"
     )
     assert watched.create().status_code == 429
+
+
+@pytest.mark.parametrize("kind", ["contract", "scenario"])
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(watched: Watched, kind: str) -> None:
+    file: Path = getattr(watched, kind)
+    file.unlink()
+    os.mkfifo(file)
+    assert watched.look() == [
+        f"{kind} {file} is no regular file; the previous version stays in force"
+    ]
+    assert watched.create().status_code == 201
 
 
 def replace(file: Path, text: str) -> None:

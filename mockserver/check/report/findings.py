@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from hashlib import blake2b
 from importlib import metadata
@@ -26,6 +25,7 @@ from mockserver.errors import MockServerError
 from mockserver.redaction import redacted
 from mockserver.reporting.old_names import with_new_names
 from mockserver.reporting.rule import Severity
+from mockserver.reporting.terminal import print_error, visible
 
 FOLDER = Path(".mockserver")
 
@@ -147,7 +147,7 @@ def save_all(findings: Iterable[Finding], folder: Path) -> None:
         try:
             finding.save(folder)
         except MockServerError as reason:
-            print(f"mockserver: {reason}", file=sys.stderr)
+            print_error(str(reason))
             break
 
 
@@ -249,7 +249,8 @@ def describe(finding: Finding, replay: str = "") -> str:
         "",
         f"  Rests on: {finding.rests_on}.",
     ]
-    return "\n".join([*lines, f"  Replay:   {replay}"] if replay else lines)
+    lines += [f"  Replay:   {replay}"] if replay else []
+    return "\n".join(map(visible, lines))  # a line break of a client's begins no line of ours
 
 
 MAX_CAUSES = 5  # of one rule that are reported
