@@ -144,6 +144,8 @@ class Admin:
         host = request.headers.get("host", "")
         if len(request.headers.getlist("host")) > 1:
             raise ApiError(400, "A request has one Host header.")
+        if len(request.headers.getlist("authorization")) > 1:
+            raise ApiError(400, "A request has at most one Authorization header.")
 
         required = self._backend.options.admin_token
         sent = request.headers.get(ADMIN_TOKEN_HEADER, "")

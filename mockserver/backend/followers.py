@@ -16,6 +16,7 @@ from typing import Any
 from mockserver.clock import Clock
 
 SETTLE_LIMIT = 5.0  # seconds of real time
+MAX_POSTS_PER_TENANT = 8  # webhooks under way at a time, of all that a server sends
 
 
 class Follower:
@@ -55,10 +56,15 @@ class Follower:
 
 
 class Activity:
-    """The background tasks of a tenant, by prediction, and the followers of its clock."""
+    """The background tasks of a tenant, by prediction, and the followers of its clock.
+
+    `posting` bounds the webhooks that are under way, so that a tenant whose receiver does not
+    respond cannot hold up those of others.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.posting = asyncio.Semaphore(MAX_POSTS_PER_TENANT)
         self._followers: set[Follower] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 

@@ -20,7 +20,13 @@ from mockserver.http.handlers.roles import HANDLERS
 from mockserver.http.headers import compressed, with_scenario_headers
 from mockserver.http.recording import record
 from mockserver.http.request import ReceivedRequest, read_body, read_head
-from mockserver.http.validation import VALID, ValidatedRequest, validate, without_one_host
+from mockserver.http.validation import (
+    VALID,
+    ValidatedRequest,
+    validate,
+    with_several_authorizations,
+    without_one_host,
+)
 from mockserver.scenarios.scenario import Fault
 
 LARGE_BODY = 256 * 1024  # bytes that take long enough to be checked off the event loop
@@ -94,6 +100,8 @@ class Endpoint:
             return ValidatedRequest(refusal=refusal)
         if not request.has_one_host:
             return without_one_host()
+        if not request.has_one_authorization:
+            return with_several_authorizations()
         if operation is None:
             error = unmatched(self._backend.contract, self._operations, request)
             return ValidatedRequest(refusal=error)

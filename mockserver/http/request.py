@@ -67,7 +67,8 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     `token` is that of its Authorization, `base_url` the scheme and host that the client used, or
     the server's public ones. `headers` are keyed by lower-case name, the last of equal names
     counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells whether it says
-    which server it is for, as it must, but for HTTP/1.0.
+    which server it is for, as it must, but for HTTP/1.0. `has_one_authorization` is false if it
+    has several Authorization headers, which may name different tenants.
     """
 
     method: str
@@ -82,6 +83,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     channel: Channel
     received_at: int
     has_one_host: bool
+    has_one_authorization: bool
     body: Body
 
     def header(self, name: bytes) -> str | None:
@@ -110,6 +112,7 @@ def read_head(
         Channel(scope, receive, send),
         wall_time(),
         _has_one_host(scope, headers),
+        len(headers) == len(raw_headers) or _count(raw_headers, b"authorization") <= 1,
         Body(),
     )
 
@@ -120,7 +123,11 @@ def _has_one_host(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
         return bool(scope.get("http_version", "1.1") == "1.0")
     if len(headers) == len(raw_headers):
         return True
-    return sum(name == b"host" for name, _ in raw_headers) == 1
+    return _count(raw_headers, b"host") == 1
+
+
+def _count(raw_headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> int:
+    return sum(name == wanted for name, _ in raw_headers)
 
 
 @lru_cache(1024)

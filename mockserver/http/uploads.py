@@ -44,13 +44,14 @@ def _read(content_type: str, body: bytes) -> Upload:
 
     if len(content_type) > MAX_NAME:  # reading its parameters takes the square of its length
         raise _not_a_form(f"its Content-Type has more than {MAX_NAME} characters")
-    if not _is_whole(content_type, body):  # the parser would not close the file of the last part
-        raise _not_a_form("it ends before its closing boundary")
-
+    # Python's email package, which reads the Content-Type here and in the parser, raises various
+    # errors for parameters in the form of RFC 2231: of unknown charsets, or out of order.
     try:
+        if not _is_whole(content_type, body):  # the parser would not close the last part's file
+            raise _not_a_form("it ends before its closing boundary")
         headers = Headers({"content-type": content_type})
         form = _result_of(_InMemory(headers, stream(), max_files=2, max_fields=1000).parse())  # type: ignore[arg-type]
-    except (MultiPartException, LookupError, ValueError) as reason:
+    except (MultiPartException, LookupError, TypeError, ValueError) as reason:
         missing = "the boundary is missing" if isinstance(reason, KeyError) else str(reason)
         raise _not_a_form(getattr(reason, "message", missing)) from reason
     try:

@@ -42,6 +42,15 @@ def without_one_host() -> ValidatedRequest:
     return ValidatedRequest((violation,), ApiError(400, hint=message))
 
 
+def with_several_authorizations() -> ValidatedRequest:
+    """A request that may name several tenants."""
+    message = "A request has at most one Authorization header."
+    violation = Violation(
+        "Authorization:", "authorization", "Authorization", message, "several", "at most one"
+    )
+    return ValidatedRequest((violation,), ApiError(400, hint=message))
+
+
 def validate(backend: Backend, operation: Operation, request: ReceivedRequest) -> ValidatedRequest:
     """Hold a request against its operation. What is tolerated is a violation, but no refusal."""
     violations: list[Violation] = []

@@ -213,7 +213,9 @@ async def _send(
     backend: Backend, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
 ) -> Delivery:
     """Post an event, and wait for the receiver's response: the delivery with its outcome."""
-    async with backend.posting:  # the body is made only now: many events may wait for their turn
+    # The tenant's turn comes first: what waits for it takes no place in the queue of all tenants.
+    async with tenant.activity.posting, backend.posting:
+        # The body is made only now: many events may wait for their turn.
         body = msgspec.json.encode(event.value())
         headers = {
             "content-type": "application/json",

@@ -272,6 +272,26 @@ def test_a_request_has_one_host(version: str, hosts: int, status: int) -> None:
         assert conversation(admin)[0].startswith(b"HTTP/1.1 %d " % (403 if hosts == 0 else status))
 
 
+def test_a_request_has_at_most_one_authorization(line: Line, server: MockServer) -> None:
+    first, last = server.tenant(), server.tenant()
+    several = (
+        f"Host: x\r\nAuthorization: Bearer {first.token}\r\nAuthorization: Bearer {last.token}\r\n"
+    )
+    line.send(post().replace(b"Host: x\r\n", several.encode()))
+    response = line.response()
+    assert response.status == 400
+    assert "at most one Authorization header" in json.loads(response.read())["detail"]
+    recorded = [*first.requests(), *last.requests()]
+    assert [exchange["violations"][0]["pointer"] for exchange in recorded] == ["Authorization:"]
+
+    for method, path in (("GET", "/__admin/requests"), ("POST", "/__admin/reset")):
+        host = several.replace("Host: x", "Host: 127.0.0.1")
+        line.send(f"{method} {path} HTTP/1.1\r\n{host}\r\n".encode())
+        response = line.response()
+        assert response.status == 400
+        assert "at most one Authorization header" in json.loads(response.read())["detail"]
+
+
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_a_request_for_no_path_is_in_the_journal(method: str) -> None:
     sent, _, (exchanges,) = conversation(f"{method} * HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -1,5 +1,7 @@
 """Files that clients upload, and what is known of models."""
 
+import asyncio
+import contextlib
 import io
 from hashlib import md5, sha256
 from pathlib import Path
@@ -8,12 +10,16 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 from replicate.client import Client
 
 from mockserver import Tenant
 from mockserver.backend.files import signature_of
 from mockserver.backend.store import Bounds, Store
+from mockserver.contract.api_error import ApiError
+from mockserver.http.uploads import read_upload
 from tests.helpers.documents import CONTRACT, KONTEXT
 
 FILES = "/replicate/v1/files"
@@ -153,6 +159,46 @@ def test_what_is_no_upload_is_refused(
         CONTRACT.by_id["uploadFile"].check_response(status, "application/json", response.json())
         == []
     )
+
+
+UPLOAD = (
+    b'--abc\r\nContent-Disposition: form-data; name="content"; filename="a"\r\n\r\nx\r\n--abc--\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    ["boundary*=undefined''abc", "boundary*=idna''abc", "boundary*=abc; boundary*0=abc"],
+)
+def test_a_boundary_that_cannot_be_read_is_refused_and_recorded(
+    client: httpx.Client, tenant: Tenant, boundary: str
+) -> None:
+    headers = {"Content-Type": f"multipart/form-data; {boundary}"}
+    response = client.post(FILES, content=UPLOAD, headers=headers)
+    assert response.status_code == 400
+    assert "not valid multipart/form-data" in response.json()["detail"]
+    assert [exchange["response"]["status"] for exchange in tenant.requests()] == [400]
+
+
+PARAMETER_PIECES = ["boundary", "charset", "*", "*0", "*1*", "=", "''", "'", '"', ";", " ", "\\"]
+CHARSETS = ["undefined", "idna", "punycode", "utf-7", "utf-16", "unicode_escape", "hex", "mbcs"]
+
+
+@given(
+    st.lists(
+        st.sampled_from([*PARAMETER_PIECES, *CHARSETS, "abc", "%ff", "%00"])
+        | st.text(st.characters(max_codepoint=255), max_size=4),
+        max_size=12,
+    ).map("".join)
+)
+@example("boundary*=undefined''abc")
+@example("boundary*=abc; boundary*0=abc")
+@example("boundary*0=a; boundary*2*=''bc")
+@example("boundary=abc; charset=undefined")
+def test_no_content_type_makes_an_upload_an_internal_error(parameters: str) -> None:
+    with contextlib.suppress(ApiError):
+        upload = asyncio.run(read_upload(f"multipart/form-data; {parameters}", UPLOAD))
+        assert upload.content == b"x"
 
 
 @pytest.mark.thorough

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import socket
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import Any
@@ -12,6 +13,7 @@ from replicate.client import Client
 from replicate.webhook import Webhooks
 
 from mockserver import MockServer, Tenant
+from mockserver.backend.backend import MAX_POSTS
 from mockserver.http.webhooks import RETRIES, is_allowed, sign
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver
@@ -270,6 +272,27 @@ def test_nothing_leaves_this_machine_unless_the_user_asked(
 )
 def test_only_loopback_and_named_hosts_are_called(url: str, allowed: bool) -> None:
     assert is_allowed(url, ["hooks.example"]) is allowed
+
+
+def test_a_receiver_that_does_not_respond_delays_no_other_tenant(
+    server: MockServer,
+    client: httpx.Client,
+    tenant: Tenant,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mockserver.http.webhooks.TIMEOUT", 60.0)
+    wanted = {"webhook_events_filter": ["completed"]}
+    with socket.create_server(("127.0.0.1", 0), backlog=2 * MAX_POSTS) as silent:
+        headers = {"Authorization": f"Bearer {server.tenant().token}"}
+        webhook = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        body = {"input": {"prompt": "p"}, "webhook": webhook, **wanted}
+        with httpx.Client(base_url=server.url, headers=headers) as other:
+            for _ in range(MAX_POSTS + 1):
+                assert other.post(KONTEXT, json=body).status_code == 200
+
+        prediction = create(client, receiver, **wanted)
+        assert receiver.next()["id"] == prediction["id"]
 
 
 def test_a_reset_ends_what_was_still_to_be_told(
