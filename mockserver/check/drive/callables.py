@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mockserver.check.drive.protocol import Call, Driver, Pending
-from mockserver.check.drive.scheduling import seconds_without_processor
+from mockserver.check.drive.scheduling import thread_seconds_without_processor
 from mockserver.check.model import Outcome
 
 LOOP_GRACE = 1.0  # seconds that a loop has to stop; one that a client blocks never does
@@ -85,6 +85,11 @@ class _Loop:
                 self._thread.start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
+    @property
+    def native_id(self) -> int | None:
+        """The id that the system has for the thread of the loop."""
+        return self._thread.native_id
+
     def close(self) -> None:
         """Stop the loop. One that a client blocks is left to end with this process."""
         loop, self._loop = self._loop, None
@@ -99,8 +104,9 @@ class _Task:
     """A call of a coroutine function."""
 
     def __init__(self, loop: _Loop, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._waited_before = seconds_without_processor()
         self._ending = loop.submit(self._run(coroutine))
+        self._loop_thread = loop.native_id
+        self._waited_before = thread_seconds_without_processor(self._loop_thread)
 
     async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Outcome:
         try:
@@ -120,8 +126,8 @@ class _Task:
         return Outcome("hung")
 
     def seconds_without_processor(self) -> float:
-        """Seconds that this process waited for a processor since the call started."""
-        return seconds_without_processor() - self._waited_before
+        """Seconds that the thread of the loop waited for a processor since the call started."""
+        return thread_seconds_without_processor(self._loop_thread) - self._waited_before
 
 
 class _Thread:
@@ -130,8 +136,8 @@ class _Thread:
     def __init__(self, call_fn: Callable[[Call], Any], call: Call) -> None:
         self._outcome: Outcome | None = None
         self._done = threading.Event()
-        self._waited_before = seconds_without_processor()
-        threading.Thread(target=self._run, args=(call_fn, call), daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(call_fn, call), daemon=True)
+        self._thread.start()
 
     def _run(self, call_fn: Callable[[Call], Any], call: Call) -> None:
         try:
@@ -152,8 +158,8 @@ class _Thread:
         return self._outcome or Outcome("hung")
 
     def seconds_without_processor(self) -> float:
-        """Seconds that this process waited for a processor since the call started."""
-        return seconds_without_processor() - self._waited_before
+        """Seconds that the thread waited for a processor."""
+        return thread_seconds_without_processor(self._thread.native_id)
 
 
 def _raised(error: BaseException) -> Outcome:

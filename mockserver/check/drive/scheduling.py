@@ -10,19 +10,28 @@ _PROCESSES = Path("/proc")
 NANOSECONDS = 1_000_000_000
 
 
-def seconds_without_processor(group: int | None = None) -> float:
-    """Seconds that the processes of a group, or this process, waited for a processor.
+def seconds_without_processor(group: int) -> float:
+    """Seconds that the processes of a group waited for a processor.
 
     0 if the system does not count them. Linux does for each thread, in nanoseconds, in the second
     field of its `schedstat`.
     """
-    folders = [_PROCESSES / "self"] if group is None else _members(group)
-    waited = 0
-    for folder in folders:
-        with suppress(OSError, ValueError, IndexError):
-            for thread in (folder / "task").iterdir():
-                waited += int((thread / "schedstat").read_text().split()[1])
-    return waited / NANOSECONDS
+    waited = 0.0
+    for folder in _members(group):
+        with suppress(OSError):
+            waited += sum(map(_of_thread, (folder / "task").iterdir()))
+    return waited
+
+
+def thread_seconds_without_processor(native_id: int | None) -> float:
+    """The same of a thread of this process, by the id that the system has for it."""
+    return _of_thread(_PROCESSES / "self" / "task" / str(native_id))
+
+
+def _of_thread(folder: Path) -> float:
+    with suppress(OSError, ValueError, IndexError):
+        return int((folder / "schedstat").read_text().split()[1]) / NANOSECONDS
+    return 0.0
 
 
 def _members(group: int) -> Iterator[Path]:
