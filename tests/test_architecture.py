@@ -74,3 +74,23 @@ def test_what_the_contract_says_is_not_said_again_in_python() -> None:
             "replicate.com",
         ):
             assert word not in text, f"{path.stem} says {word!r}"
+
+
+def test_no_module_imports_itself_through_others_not_even_for_types() -> None:
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in modules()}
+    imports: dict[str, set[str]] = {}
+    for path in modules():
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        imported = {
+            target
+            for node in nodes_of(path)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for target in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        }
+        imports[name] = imported & names
+
+    # Remove modules that import none of the rest, until only circles and their users are left.
+    while free := [name for name, imported in imports.items() if not imported & imports.keys()]:
+        for name in free:
+            del imports[name]
+    assert not imports

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mockserver.backend.memory import Bounded, Meter, delivery_footprint
+from mockserver.backend.memory import DELIVERY, Bounded, Meter
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +39,11 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
         value: dict[str, Any] = msgspec.structs.asdict(self)
         del value["sent_at"], value["genuine"]
         return {**value, "body": msgspec.json.decode(self.body)}
+
+
+def delivery_footprint(delivery: Delivery) -> int:
+    """Bytes that the record of a delivery holds."""
+    return DELIVERY + len(delivery.body) + len(delivery.url) + len(delivery.error or "")
 
 
 class Deliveries:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from mockserver.backend.memory import FILE
 from mockserver.clock import SECOND, timestamp
 
 LIFETIME = 24 * 3600 * SECOND  # nanoseconds
@@ -79,3 +80,10 @@ class StoredFile(msgspec.Struct, frozen=True, gc=False):
             "expires_at": timestamp(self.created_at + LIFETIME),
             "urls": {"get": url},
         }
+
+
+def file_footprint(file: StoredFile) -> int:
+    """Bytes that a file of a tenant holds."""
+    upload = file.upload
+    texts = len(upload.metadata) + len(upload.name) + len(upload.content_type)
+    return FILE + len(upload.content) + texts

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from mockserver.backend.memory import Bounded, Meter, exchange_footprint
+from mockserver.backend.memory import EXCHANGE, VIOLATION, Bounded, Meter
 from mockserver.clock import timestamp
 from mockserver.contract.violations import Violation
 from mockserver.json_text import read_json
@@ -174,6 +174,16 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
             },
         }
         return redacted(value, request.token)
+
+
+def exchange_footprint(exchange: Exchange) -> int:
+    """Bytes that an exchange in a journal holds."""
+    request = exchange.request
+    size = EXCHANGE + len(request.path) + len(request.query) + len(request.head)
+    size += len(request.body) + len(exchange.response.body)
+    if exchange.violations or exchange.departures:
+        size += VIOLATION * (len(exchange.violations) + len(exchange.departures))
+    return size
 
 
 def _readable(kept: bytes, size: int) -> Any:

@@ -1,8 +1,8 @@
 """Memory within bounds: what is held is estimated and counted, and the oldest of it forgotten.
 
-All estimates are made here. What clients can make large is measured; the rest of a thing, its
-objects and its places in tables, is a constant. `tests/backend/test_memory.py` compares the sums
-with what a process really takes.
+What clients can make large is measured, by a function next to each type, such as
+`journal.exchange_footprint`. The rest of a thing, its objects and its places in tables, is a
+constant here. `tests/backend/test_memory.py` compares the sums with what a process really takes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,9 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
-
-if TYPE_CHECKING:
-    from mockserver.backend.deliveries import Delivery
-    from mockserver.backend.files import StoredFile
-    from mockserver.backend.journal import Exchange
-    from mockserver.backend.pictures import Picture
-    from mockserver.backend.prediction import Prediction
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -36,44 +29,6 @@ COMBINATION = 900  # of the names in one input, which the coverage counts
 PICTURE = 300
 CONNECTION = 7000
 HEADER = 150
-
-
-def tenant_footprint(name: str) -> int:
-    """Bytes that a tenant holds which has only been named."""
-    return TENANT + len(name)
-
-
-def prediction_footprint(prediction: Prediction) -> int:
-    """Bytes that a prediction holds."""
-    error = prediction.timeline[-1].error
-    return PREDICTION + len(prediction.input) + (len(error) if error else 0)
-
-
-def file_footprint(file: StoredFile) -> int:
-    """Bytes that a file of a tenant holds."""
-    upload = file.upload
-    texts = len(upload.metadata) + len(upload.name) + len(upload.content_type)
-    return FILE + len(upload.content) + texts
-
-
-def exchange_footprint(exchange: Exchange) -> int:
-    """Bytes that an exchange in a journal holds."""
-    request = exchange.request
-    size = EXCHANGE + len(request.path) + len(request.query) + len(request.head)
-    size += len(request.body) + len(exchange.response.body)
-    if exchange.violations or exchange.departures:
-        size += VIOLATION * (len(exchange.violations) + len(exchange.departures))
-    return size
-
-
-def delivery_footprint(delivery: Delivery) -> int:
-    """Bytes that the record of a webhook's delivery holds."""
-    return DELIVERY + len(delivery.body) + len(delivery.url) + len(delivery.error or "")
-
-
-def picture_footprint(picture: Picture) -> int:
-    """Bytes that a drawn picture holds."""
-    return PICTURE + len(picture.data)
 
 
 def size_of(value: object, seen: set[int] | None = None) -> int:

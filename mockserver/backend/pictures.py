@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mockserver.backend.memory import Bounded, Meter, Outgoing, picture_footprint
+from mockserver.backend.memory import PICTURE, Bounded, Meter, Outgoing
 from mockserver.backend.prediction import Prediction
 from mockserver.contract.contract import Contract
 from mockserver.images.draw import DRAWABLE, draw, nearest_size, parse_ratio
@@ -25,6 +25,11 @@ class Picture:
     data: bytes
     media_type: str
     etag: str
+
+
+def picture_footprint(picture: Picture) -> int:
+    """Bytes that a drawn picture holds."""
+    return PICTURE + len(picture.data)
 
 
 class Pictures:

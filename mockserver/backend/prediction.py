@@ -9,6 +9,7 @@ from zlib import crc32
 
 import msgspec
 
+from mockserver.backend.memory import PREDICTION
 from mockserver.scenarios.scenario import Scenario
 from mockserver.scenarios.timeline import TERMINAL, Stage, Timeline
 
@@ -47,6 +48,12 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     def age(self, elapsed: int) -> int:
         """Own time in nanoseconds, when the tenant's clock reads `elapsed`."""
         return elapsed - self.created_elapsed + self.time_offset
+
+
+def prediction_footprint(prediction: Prediction) -> int:
+    """Bytes that a prediction holds."""
+    error = prediction.timeline[-1].error
+    return PREDICTION + len(prediction.input) + (len(error) if error else 0)
 
 
 def effective_timeline(prediction: Prediction) -> Timeline:

@@ -8,19 +8,16 @@ from typing import Literal, NamedTuple
 
 from mockserver.backend.coverage import Coverage
 from mockserver.backend.deliveries import Deliveries
-from mockserver.backend.files import StoredFile, file_id
+from mockserver.backend.files import StoredFile, file_footprint, file_id
 from mockserver.backend.followers import Activity
 from mockserver.backend.journal import ANONYMOUS, Journal
-from mockserver.backend.memory import (
-    Bounded,
-    Meter,
-    Outgoing,
-    file_footprint,
+from mockserver.backend.memory import TENANT, Bounded, Meter, Outgoing, size_of
+from mockserver.backend.prediction import (
+    Prediction,
     prediction_footprint,
-    size_of,
-    tenant_footprint,
+    prediction_id,
+    shard_of,
 )
-from mockserver.backend.prediction import Prediction, prediction_id, shard_of
 from mockserver.backend.rate_limit import Bucket, Quota, take
 from mockserver.clock import Clock, Mode
 from mockserver.scenarios.scenario import Fault, Limit, Scenario, fault_at, script_length
@@ -70,7 +67,7 @@ class TenantState:
         self.scenario: Scenario | None = None
 
         self.meter = Meter(meter)
-        self.meter.add(tenant_footprint(name))
+        self.meter.add(TENANT + len(name))
         self._scenario_bytes = 0
         self.predictions: Bounded[str, Prediction] = Bounded(prediction_footprint, self.meter)
         self.files: Bounded[str, StoredFile] = Bounded(

@@ -65,10 +65,11 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     """What a client sent.
 
     `token` is that of its Authorization, `base_url` the scheme and host that the client used, or
-    the server's public ones. `headers` are keyed by lower-case name, the last of equal names
-    counts. `received_at` is in nanoseconds since the epoch. `has_one_host` tells whether it says
-    which server it is for, as it must, but for HTTP/1.0. `has_one_authorization` is false if it
-    has several Authorization headers, which may name different tenants.
+    the server's public ones, `port` the one on which the request arrived. `headers` are keyed by
+    lower-case name, the last of equal names counts. `received_at` is in nanoseconds since the
+    epoch. `has_one_host` tells whether it says which server it is for, as it must, but for
+    HTTP/1.0. `has_one_authorization` is false if it has several Authorization headers, which may
+    name different tenants.
     """
 
     method: str
@@ -78,6 +79,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     headers: dict[bytes, bytes]
     token: str | None
     base_url: str
+    port: int | None
     path_params: dict[str, str]
     query_params: dict[str, str]
     channel: Channel
@@ -99,6 +101,7 @@ def read_head(
     raw_headers, query = scope["headers"], scope["query_string"]
     headers = dict(raw_headers)
     host = headers.get(b"host", b"")[:300]
+    server = scope.get("server")
     return ReceivedRequest(
         scope["method"],
         scope["path"],
@@ -106,7 +109,8 @@ def read_head(
         raw_headers,
         headers,
         bearer_token(headers.get(b"authorization", b"")),
-        public_url or _base_url(scope["scheme"], host, scope.get("server")),
+        public_url or _base_url(scope["scheme"], host, server),
+        server[1] if server else None,
         scope.get("path_params", {}),
         dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         Channel(scope, receive, send),

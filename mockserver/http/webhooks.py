@@ -38,10 +38,15 @@ _WRONG_SECRET = "whsec_" + b64encode(b"wrong").decode()
 
 
 class Receiver(msgspec.Struct, frozen=True):
-    """Where webhooks go, and the names of the events that are wanted; None for all."""
+    """Where webhooks go, and the names of the events that are wanted; None for all.
+
+    `own_port` is the port on which this server listens, and to which it sends no webhooks: they
+    would call its admin API from loopback.
+    """
 
     url: str
     events: Sequence[str] | None = None
+    own_port: int | None = None
 
     def wants(self, name: str) -> bool:
         """Whether an event of that name is to be delivered."""
@@ -195,7 +200,7 @@ async def _deliver(
             ended = _not_sent(attempted, event, NOT_ALLOWED)
         else:
             secret = secret_of(tenant) if faults.signature == "valid" else _WRONG_SECRET
-            ended = await _send(backend, tenant, attempted, event, secret)
+            ended = await _send(backend, tenant, receiver, attempted, event, secret)
 
         backend.store.record_delivery(tenant, ended)
         if ended.delivered:
@@ -210,7 +215,12 @@ def _not_sent(attempted: Delivery, event: WebhookEvent, reason: str) -> Delivery
 
 
 async def _send(
-    backend: Backend, tenant: TenantState, attempted: Delivery, event: WebhookEvent, secret: str
+    backend: Backend,
+    tenant: TenantState,
+    receiver: Receiver,
+    attempted: Delivery,
+    event: WebhookEvent,
+    secret: str,
 ) -> Delivery:
     """Post an event, and wait for the receiver's response: the delivery with its outcome."""
     # The tenant's turn comes first: what waits for it takes no place in the queue of all tenants.
@@ -226,7 +236,7 @@ async def _send(
         }
         sent = msgspec.structs.replace(attempted, body=body, sent_at=wall_time())
         with backend.store.holding(len(body)), tenant.deliveries.awaiting(sent):
-            status, error = await _post_in_thread(sent.url, headers, body)
+            status, error = await _post_in_thread(receiver, headers, body)
     delivered = status is not None and 200 <= status < 300
     return msgspec.structs.replace(
         sent, status=status, error=error, delivered=delivered, final=delivered or sent.final
@@ -248,7 +258,7 @@ async def _pause(tenant: TenantState, follower: Follower, seconds: int) -> None:
 
 
 async def _post_in_thread(
-    url: str, headers: dict[str, str], body: bytes
+    receiver: Receiver, headers: dict[str, str], body: bytes
 ) -> tuple[int | None, str | None]:
     """Post in a thread of its own.
 
@@ -262,7 +272,7 @@ async def _post_in_thread(
             outcome.set_result(result)
 
     def work() -> None:
-        result = post(url, headers, body, TIMEOUT)
+        result = post(receiver.url, headers, body, TIMEOUT, own_port=receiver.own_port)
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(hand_over, result)
 

@@ -14,6 +14,7 @@ from replicate.webhook import Webhooks
 
 from mockserver import MockServer, Tenant
 from mockserver.backend.backend import MAX_POSTS
+from mockserver.http.post import OWN_ADDRESS
 from mockserver.http.webhooks import RETRIES, is_allowed, sign
 from tests.helpers.documents import CONTRACT, KONTEXT
 from tests.helpers.receiver import Receiver
@@ -272,6 +273,36 @@ def test_nothing_leaves_this_machine_unless_the_user_asked(
 )
 def test_only_loopback_and_named_hosts_are_called(url: str, allowed: bool) -> None:
     assert is_allowed(url, ["hooks.example"]) is allowed
+
+
+@pytest.mark.parametrize(
+    ("listening", "host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "127.1"),
+        ("127.0.0.1", "2130706433"),
+        ("127.0.0.1", "0x7f.1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.2"),
+        ("::1", "[::1]"),
+    ],
+)
+def test_the_server_itself_is_no_receiver(listening: str, host: str) -> None:
+    with MockServer(host=listening, webhook_allow=[host]) as own:
+        tenant = own.tenant(clock="frozen")
+        headers = {"Authorization": f"Bearer {tenant.token}"}
+        webhook = f"http://{host}:{own.port}/__admin/reset"
+        body = {
+            "input": {"prompt": "p"},
+            "webhook": webhook,
+            "webhook_events_filter": ["start"],
+        }
+        assert httpx.post(own.url + KONTEXT, json=body, headers=headers).status_code == 200
+        tenant.advance(0)
+        (delivery,) = tenant.webhooks()
+        assert (delivery["status"], delivery["error"]) == (None, OWN_ADDRESS)
 
 
 def test_a_receiver_that_does_not_respond_delays_no_other_tenant(

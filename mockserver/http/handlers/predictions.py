@@ -68,7 +68,7 @@ def _webhooks(
     context: Context, prediction: Prediction, body: Mapping[str, Any]
 ) -> Coroutine[Any, Any, None]:
     """The work of delivering a prediction's webhooks, as the body of its create asks for them."""
-    receiver = Receiver(body["webhook"], body.get("webhook_events_filter"))
+    receiver = Receiver(body["webhook"], body.get("webhook_events_filter"), context.request.port)
     return deliver_webhooks(
         context.backend,
         context.tenant,
