@@ -22,6 +22,15 @@ from mockserver.http.pipeline import Decoy, Endpoint
 from mockserver.scenarios.catalogue import Catalogue
 from mockserver.scenarios.scenario import Scenario, Urls
 
+# Only browsers ask for these, of their own accord: they are no part of what a client did.
+BROWSER_PATHS = (
+    "/favicon.ico",
+    "/apple-touch-icon{rest}.png",
+    "/apple-touch-icon.png",
+    "/.well-known/appspecific/{rest:path}",
+    "/robots.txt",
+)
+
 
 class App:
     """The ASGI application: the API and, on ports of their own, a file host and a decoy.
@@ -145,6 +154,7 @@ def _routes(backend: Backend) -> list[Route]:
         Route("/openapi.json", _document(backend.contract.as_json, "application/json")),
         Route("/openapi.yaml", _document(backend.contract.source, "application/yaml")),
         Route("/", _welcome),
+        *(Route(path, _absent) for path in BROWSER_PATHS),
     ]
 
 
@@ -164,6 +174,11 @@ async def _welcome(request: Request) -> Response:
         f"mockserver, a test double of the FLUX gateway. Its API is under {BASE_PATH}, "
         f"its inspector at {PREFIX}/\n"
     )
+
+
+async def _absent(request: Request) -> Response:
+    """There is no such file. The request is not recorded."""
+    return PlainTextResponse("Not found\n", 404)
 
 
 def _document(body: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:

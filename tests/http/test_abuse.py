@@ -320,3 +320,19 @@ def test_receivers_that_are_silent_keep_nobody_waiting() -> None:
         ).json()
         assert client.get(created["output"]).status_code == 200
         client.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/favicon.ico",
+        "/robots.txt",
+        "/apple-touch-icon.png",
+        "/apple-touch-icon-120x120-precomposed.png",
+        "/.well-known/appspecific/com.chrome.devtools.json",
+    ],
+)
+def test_what_only_browsers_ask_for_is_not_recorded(path: str) -> None:
+    with MockServer() as server:
+        assert httpx.get(server.url + path).status_code == 404
+        assert httpx.get(server.url + "/__admin/requests").json()["recorded"] == 0
