@@ -635,6 +635,11 @@ export interface components {
                     burst?: number;
                     /** @description How many requests are left at the beginning; a full bucket by default. */
                     left?: number;
+                    /**
+                     * @description Whether a 429 has a `Retry-After` header; its body tells the delay in any case.
+                     * @default true
+                     */
+                    header?: boolean;
                     /** @description The message of the 429; the seconds in it are replaced. By default the contract's example. */
                     detail?: string;
                 };
@@ -671,8 +676,20 @@ export interface components {
             charset?: "UTF-8";
             /** @description Whether JSON is compressed for clients that accept it, except in responses to creates. */
             gzip?: boolean;
+            /** @description Whether JSON is sent in chunks, without a Content-Length. */
+            chunked?: boolean;
+            /**
+             * @description How the names of headers are spelled; `title` is `Retry-After`, as many servers have it.
+             * @default lower
+             * @enum {unknown}
+             */
+            header_names?: "lower" | "title";
             /** @description Faults of a stream's events, which are numbered from 0. */
             stream?: {
+                /** @description Whether each event is sent in two parts, which arrive one after the other. */
+                split?: boolean;
+                /** @description Seconds after which a client is told to reconnect (the `retry` field of server-sent events). */
+                retry?: number;
                 /** @description The number of events after which the connection breaks, the first time a stream is opened. */
                 cut_after?: number;
                 /** @description The events that are sent twice. */
@@ -1012,6 +1029,11 @@ export interface components {
             retry_after?: number | string;
             /** @description A `Retry-After` header as the HTTP date that many seconds from now. */
             retry_after_date?: number;
+            /**
+             * @description Whether the delay stands in the header too, and not in the body alone.
+             * @default true
+             */
+            header?: boolean;
             /**
              * @description Close (FIN) or reset (RST) the connection before any answer.
              * @enum {unknown}
