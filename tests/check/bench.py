@@ -65,7 +65,8 @@ class Result(NamedTuple):
 def python_subjects() -> Iterator[Subject]:
     for variant in client.VARIANTS:
         call = partial(client.call_once, variant=variant)
-        yield Subject(f"python: {variant}", partial(CallableDriver, call), set())
+        timeout = client.VARIANT_TIMEOUT.get(variant)
+        yield Subject(f"python: {variant}", partial(CallableDriver, call), set(), timeout)
     yield Subject("python: asynchronous", partial(CallableDriver, async_client.call_once), set())
     yield Subject("python: streaming", partial(CallableDriver, stream_client.call_once), set())
     for bug, rules in stream_client.BUGS.items():

@@ -6,7 +6,9 @@ Without a bug it is right, in each of its variants. A bug is a small deviation, 
 import base64
 import http.client
 import json
+import socket
 import sys
+import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,6 +26,7 @@ VARIANTS = (
     "download",
     "download-unchecked",
     "list-of-one",
+    "limited",
 )
 
 # Each bug, and the rules of which it breaks at least one.
@@ -37,6 +40,7 @@ BUGS: dict[str, set[str]] = {
     "numbers as text": {"MC101", "MC102"},
     "trims the prompt": {"MC102"},
     "truncates the prompt": {"MC102"},
+    "rounds to one decimal": {"MC102"},
     "prompt as latin-1": {"MC102"},
     "always the first model": {"MC102", "MC101"},
     "Token instead of Bearer": {"MC103"},
@@ -120,6 +124,9 @@ BUGS: dict[str, set[str]] = {
     "reads polls without a timeout": {"MC406"},
     "reads creates without a timeout": {"MC304"},
     "a timeout for connecting alone": {"MC406"},
+    # Waits that each are short, in a call that is long.
+    "a timeout for each read alone": {"MC304"},
+    "waits for ever for its cancel": {"MC304"},
 }
 NEEDS = {  # bugs of one variant only
     "returns a cut picture": "download",
@@ -142,7 +149,10 @@ TIMEOUT = {  # what a bug's client declares, in seconds
     "never cancels": 1.0,
     "waits for ever for a stalled body": 1.0,
     "reads creates without a timeout": 1.0,
+    "a timeout for each read alone": 0.5,
+    "waits for ever for its cancel": 0.5,
 }
+VARIANT_TIMEOUT = {"limited": 0.5}  # what a variant's client declares, in seconds
 
 
 class FluxError(Exception):
@@ -169,13 +179,50 @@ class Client:
             else 5
         )
         self.connection = http.client.HTTPConnection(address.netloc, timeout=timeout)
+        self.limit = TIMEOUT.get(bug, VARIANT_TIMEOUT.get(self.variant, 10**6))
+        self.created_id = ""
 
     def run(self) -> Any:
         """The output's URL, or the picture's bytes."""
         try:
             return self.result(self.follow(self.create()))
+        except Exception:
+            if self.created_id and self.limit < time.monotonic() - self.started:
+                self.cancel()
+            raise
         finally:
             self.connection.close()
+
+    def cancel(self) -> None:
+        """Stop a prediction that nobody waits for any more."""
+        careless = self.bug == "waits for ever for its cancel"
+        if self.variant != "limited" and not careless:
+            return
+        self.connection.close()
+        connection = http.client.HTTPConnection(
+            f"{self.connection.host}:{self.connection.port}", timeout=None if careless else 0.3
+        )
+        try:
+            path = f"{self.root}/v1/predictions/{self.created_id}/cancel"
+            connection.request("POST", path, headers={"authorization": f"Bearer {self.call.token}"})
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            pass  # it was tried, and the caller waits
+        finally:
+            connection.close()
+
+    def read_in_time(self, response: http.client.HTTPResponse) -> bytes:
+        """A response's body; a limit for the whole call ends the wait for it."""
+        sock = self.connection.sock
+        if self.variant != "limited" or sock is None:
+            return response.read()
+        left = max(0.0, self.limit - (time.monotonic() - self.started))
+        timer = threading.Timer(left, sock.shutdown, (socket.SHUT_RDWR,))
+        timer.start()
+        try:
+            return response.read()
+        finally:
+            timer.cancel()
 
     def create(self) -> dict[str, Any]:
         """Create a prediction; what was refused before it took effect is sent again."""
@@ -222,11 +269,12 @@ class Client:
             if not again or attempt >= retries:
                 raise FluxError(self.said(status, response))
             if not (bug == "creates again at once after a 503" and status == 503):
-                self.pause(head.get("Retry-After"), attempt, creating=True)
+                self.pause(self.wait_in(head, response), attempt, creating=True)
         raise AssertionError
 
     def created(self, prediction: dict[str, Any], attempt: int) -> dict[str, Any]:
         """What the create has come to; of one that was to wait, some bugs make something else."""
+        self.created_id = prediction["id"]
         ended = prediction["status"] in ("succeeded", "failed", "canceled", "aborted")
         prefer_wait_timed_out = (
             self.variant == "wait" and not ended and prediction["output"] is None
@@ -265,6 +313,11 @@ class Client:
                 name: str(value) if isinstance(value, float) else value
                 for name, value in given.items()
             }
+        if bug == "rounds to one decimal":
+            given = {
+                name: round(value, 1) if isinstance(value, float) else value
+                for name, value in given.items()
+            }
         if bug == "trims the prompt":
             given["prompt"] = given["prompt"].strip() or given["prompt"]
         if bug == "truncates the prompt":
@@ -298,7 +351,7 @@ class Client:
             if self.bug != "polls without a pause":
                 time.sleep(0.1 if self.variant == "slow" else POLL if looks < 4 else 0.03)
                 looks += 1
-            if TIMEOUT.get(self.bug, 10**6) < time.monotonic() - self.started:
+            if self.limit < time.monotonic() - self.started:
                 raise FluxError("took too long")
             prediction = self.poll(prediction)
             if self.bug in LOOKS and looks >= LOOKS[self.bug] and prediction["status"] not in ends:
@@ -321,6 +374,8 @@ class Client:
         path = f"{self.root}/v1/predictions/{prediction['id']}"
         retries = 0 if self.variant == "no-retry" or self.bug == "no retry of polls" else 5
         for attempt in range(10**6):
+            if self.variant == "limited" and self.limit < time.monotonic() - self.started:
+                raise FluxError("took too long")
             try:
                 status, response, head = self.request(
                     "GET", self.address_of(prediction, path), None, {}
@@ -361,7 +416,7 @@ class Client:
                 if self.bug == "creates again when a poll fails":
                     return self.create()
                 raise FluxError(self.said(status, response))
-            self.pause(head.get("Retry-After"), attempt, creating=False)
+            self.pause(self.wait_in(head, response), attempt, creating=False)
         raise AssertionError
 
     def address_of(self, prediction: dict[str, Any], path: str) -> str:
@@ -408,11 +463,7 @@ class Client:
                 and kind != "application/json"
             ):
                 raise FluxError(f"not JSON: {kind}")
-            content, headers_sent = response.read(), response.headers
-            delay = self.delay_in(content) if response.status == 429 else None
-            if delay is not None and "Retry-After" not in headers_sent:
-                headers_sent["Retry-After"] = str(delay)
-            return response.status, content, headers_sent
+            return response.status, self.read_in_time(response), response.headers
         except http.client.IncompleteRead as reason:
             self.connection.close()
             if self.bug == "creates again after a cut answer":
@@ -421,16 +472,6 @@ class Client:
         except (OSError, http.client.HTTPException):
             self.connection.close()
             raise
-
-    def delay_in(self, content: bytes) -> int | None:
-        """The delay that the body of a 429 tells, in seconds."""
-        try:
-            value = json.loads(content)
-        except ValueError:
-            return None
-        delay = value.get("retry_after") if isinstance(value, dict) else None
-        ignored = self.bug == "reads the delay in the header alone"
-        return int(delay) if isinstance(delay, int | float) and not ignored else None
 
     def read(self, response: bytes) -> dict[str, Any]:
         """A prediction."""
@@ -510,6 +551,17 @@ class Client:
         finally:
             connection.close()
 
+    def wait_in(self, head: http.client.HTTPMessage, response: bytes) -> str | None:
+        """The Retry-After of a response, or else the one in its body."""
+        header = head.get("Retry-After")
+        if header or self.bug == "reads the delay in the header alone":
+            return header
+        try:
+            seconds = json.loads(response).get("retry_after")
+        except (ValueError, AttributeError):
+            return None
+        return None if seconds is None else str(seconds)
+
     def pause(self, retry_after: str | None, attempt: int, *, creating: bool) -> None:
         """Wait as long as the gateway asks, or a little."""
         bug = self.bug
@@ -537,7 +589,7 @@ class Client:
         seconds = seconds_in(retry_after, 0.0 if bug == "takes a date for no time" else None)
         if seconds is None:
             seconds = min(0.2, 0.01 * 2**attempt)
-        if seconds > 5:
+        if seconds > min(5, self.limit):
             raise FluxError("it would take too long")
         time.sleep(seconds)
 

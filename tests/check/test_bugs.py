@@ -11,7 +11,15 @@ from tests.check.bench import Subject, hunt, node_subjects, python_subjects
 pytestmark = pytest.mark.slow
 
 # Found by waiting out a deadline, or after a second of polling: the bench has them, a suite has no time.
-SLOW = ("sleeps for ever", "stalled body", "retries creates for ever", "never cancels", "a timeout")
+SLOW = (
+    "sleeps for ever",
+    "stalled body",
+    "retries creates for ever",
+    "never cancels",
+    "a timeout for connecting",
+    "a timeout for each read",
+    "waits for ever for its cancel",
+)
 NODE = (  # a process for each is dear; the rules are the same
     "text/plain",
     "drops falsy",

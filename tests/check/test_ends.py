@@ -1,6 +1,8 @@
 """Unusual failures end with one line and exit code 2, never with a traceback or lost findings."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -187,3 +189,42 @@ def test_nested_with_blocks_of_one_server_are_an_error() -> None:
         assert server.tenant().verdict()["ok"], "the first goes on"
     with server:
         assert server.tenant().verdict()["ok"], "one after the other is as it was"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("worker", [[], ["--worker"]])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_ci_s_time_out_ends_the_client_and_leaves_a_report(
+    number: signal.Signals, worker: list[str], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pid")
+    source = (
+        "import os, sys, time\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from tests.helpers.small_client import CLIENT\n"
+        "exec(CLIENT)\n"
+        "calls = 0\n"
+        "for line in sys.stdin:\n"
+        "    print(run(line), flush=True)\n"
+        "    calls += 1\n"
+        "    if calls > 3: open('pid', 'w').write(str(os.getpid())); time.sleep(600)\n"
+        if worker
+        else "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    command = [*COMMAND, "check", *worker, "--report", "report.json", "--jobs", "1", "--"]
+    root = str(Path(__file__).parent.parent.parent)
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", source, root],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        client_pid = int((tmp_path / "pid").read_text())
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(client_pid, 0)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"]
+    assert "--report report.json" in report["command_line"]

@@ -34,6 +34,7 @@ LONG_RETRY_AFTER = 90
 # Requests per minute; the outcome of a faster limit would depend on the speed of the machine.
 A_SECOND = 60
 # With a Content-Length that matches.
+MAX_DRIP = 600  # seconds, as the schema of scenarios has it
 SPOILT_BODIES: tuple[Json, ...] = ({"body": "malformed"}, {"body": "empty"})
 
 
@@ -247,7 +248,7 @@ def _endless(client_timeout: float | None) -> Iterator[Json]:
     # Each piece arrives within a timeout for reading, the whole body does not within the client's.
     yield {
         "lifecycle": _SUCCEEDING,
-        "faults": {"getPrediction": [{"drip": min(600, 4 * client_timeout)}]},
+        "faults": {"getPrediction": [{"drip": min(MAX_DRIP, 2 * client_timeout + 4)}]},
     }
     yield _silent_poll()
     yield from _useless_webhooks()
