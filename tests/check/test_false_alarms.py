@@ -409,7 +409,7 @@ class TestPollsAfterTheCall:
 
         def poll() -> None:
             for _ in range(polls):
-                time.sleep(0.05)
+                time.sleep(0.03)
                 with suppress(httpx.HTTPError):  # the double has gone
                     send(call, "GET", f"/predictions/{latest}")
 
@@ -417,10 +417,29 @@ class TestPollsAfterTheCall:
         return output
 
     def test_they_are_found_and_replayed(self) -> None:
-        call_fn = partial(self.leaving_a_poller, polls=8)
+        call_fn = partial(self.leaving_a_poller, polls=40)
         report = check_client(call_fn, max_runs=3, budget=60)
         assert {finding.rule for finding in report.findings} == {"MC303"}
         assert_each_is_shown(report, CallableDriver(call_fn), 0)
 
     def test_one_more_read_to_confirm_is_fine(self) -> None:
         assert check_client(partial(self.leaving_a_poller, polls=1), max_runs=3).findings == []
+
+
+def test_after_a_hang_a_call_that_sends_nothing_is_made_once() -> None:
+    calls: list[Call] = []
+    release = threading.Event()
+
+    def call_fn(call: Call) -> None:
+        calls.append(call)
+        if len(calls) == 1:
+            create(call)
+            release.wait(20)
+        raise RuntimeError("sends nothing")
+
+    driver = CallableDriver(call_fn)
+    with Harness(CONTRACT) as harness:
+        hung = harness.play(PLAIN, driver, LIMITS, timeout=0.5)
+        harness.play(PLAIN, driver, LIMITS)
+    release.set()
+    assert (hung.outcome.kind, len(calls)) == ("hung", 2)

@@ -15,7 +15,7 @@ MAX_POLLING = 0.5  # share of the deadline that the polls of one case may take
 WEBHOOKS = "webhooks"  # listed among the used operations if the client receives webhooks
 
 
-MIN_LINGER = 0.2  # seconds
+MIN_LINGER = 0.3  # seconds
 
 
 class ClientProfile:
@@ -75,7 +75,7 @@ class ClientProfile:
     @property
     def linger(self) -> float:
         """Seconds in which a client that goes on polling after its call has polled a few times."""
-        return min(MAX_LINGER, MIN_LINGER + 3 * self._longest_pause)
+        return min(MAX_LINGER, MIN_LINGER + 2 * self._longest_pause)
 
     @property
     def short_timeout(self) -> float:

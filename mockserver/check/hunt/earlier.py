@@ -32,23 +32,29 @@ class EarlierPlays:
 
         for tenant in backend.store.tenants():
             self._predictions.update(tenant.predictions)
-            if tenant.name not in self._refused:
+            if tenant.name in self._refused:
+                tenant.journal.clear()
+            else:
                 backend.store.forget(tenant.name)
 
     def have_sent_requests(self, backend: Backend) -> bool:
         """Whether any request with one of their tokens has arrived since the last of them ended."""
         return any(
-            tenant.journal.recorded
+            tenant.journal.last_received is not None
             for tenant in backend.store.tenants()
-            if any(token in tenant.name for token in self._tokens)
+            if self._own(tenant)
         )
 
     def sent(self, exchange: Exchange, tenant: TenantState) -> bool:
         """Whether an exchange of another tenant than the current play's is from an earlier play."""
-        if any(token in tenant.name for token in self._tokens):
+        if self._own(tenant):
             return True
         ids = {exchange.prediction_id, *ID.findall(exchange.path)}
         return any(
             prediction_id in self._predictions and prediction_id not in tenant.predictions
             for prediction_id in ids
         )
+
+    def _own(self, tenant: TenantState) -> bool:
+        """Whether a tenant is named by one of their tokens, or by one with something around it."""
+        return any(token in tenant.name for token in self._tokens)
